@@ -1,0 +1,42 @@
+"""Bad input: one sentence that names the option, the value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; its text is one sentence for that user."""
+
+
+def reject(option: str, value: object, allowed: str) -> InputError:
+    """The error for ``option=value``; ``allowed`` says what would have been accepted."""
+    return InputError(f"{option}={'null' if value is None else value}: {allowed}")
+
+
+def check_int(option: str, value: object, minimum: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+        raise reject(option, value, f"an integer of at least {minimum} is needed")
+    return int(value)
+
+
+def check_float(option: str, value: object, above: float, below: float = math.inf) -> float:
+    """A finite number strictly between the two bounds."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not above < value < below:
+        allowed = f"greater than {above:g}" + ("" if below == math.inf else f" and less than {below:g}")
+        raise reject(option, value, f"a number {allowed} is needed")
+    return float(value)
+
+
+def check_bool(option: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise reject(option, value, "true or false is needed")
+    return value
+
+
+def check_sparsity(option: str, value: object) -> float:
+    """A share of the compressed parameters to remove, in [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
+        raise reject(option, value, "a sparsity is a number in [0, 1)")
+    return float(value)

@@ -1,0 +1,1 @@
+"""Networks that lrp trains and prunes, and the loading of their weights."""

@@ -1,0 +1,80 @@
+"""The moments of the change that each component's removal makes, computed once, shared by scorers and kept on disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lrp.errors import InputError
+from lrp.files import sha256, write_whole
+from lrp.matrices import Factors
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of the change y - y_b that removing a component makes, over the scoring images, for each component of one block
+    and each network output: ``first`` E[y - y_b] and ``second`` E[(y - y_b)^2], both (R, K) float64."""
+
+    first: Tensor
+    second: Tensor
+
+
+def moments_key(model: nn.Module, factors: Sequence[Factors], images: Tensor, estimator: str) -> str:
+    """Hash of all that determines the moments: the network and its weights, the blocks and their factors (by the weights
+    and the cut), the images as the network sees them, and the estimator with those of its options that matter."""
+    parts: list[Tensor | str] = [f"moments-1|{estimator}|svd|{model}"]
+    for name, value in sorted(model.state_dict().items()):
+        parts += [name, value]
+    parts.append(repr([factor.block for factor in factors]))
+    parts.append(images)
+    return sha256(parts)
+
+
+def read_tensors(file: Path) -> dict[str, Tensor] | None:
+    """The tensors of a cache file; None where there is none or it is damaged (which is said)."""
+    if not file.exists():
+        return None
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        log.warning("the cache file %s is damaged (%s); it is made again", file, str(error).splitlines()[0])
+        return None
+
+
+def cached_moments(folder: Path, key: str, factors: Sequence[Factors], compute: Callable[[Path], list[Moments]]) -> list[Moments]:
+    """The moments stored under ``key``, or those that ``compute`` gives, which are then stored.
+
+    ``compute`` gets a folder for its unfinished work. A second process that wants the same moments waits for the first.
+    """
+    file = folder / f"{key}.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{key}.lock"):
+        stored = read_tensors(file)
+        ranks = [factor.block.rank for factor in factors]
+        if stored is not None and {"first", "second"} <= stored.keys() and len(stored["first"]) == sum(ranks):
+            parts = zip(stored["first"].split(ranks), stored["second"].split(ranks))
+            return [Moments(first, second) for first, second in parts]
+        partial = folder / f"{key}.partial"
+        moments = compute(partial)
+        tensors = {
+            "first": torch.cat([m.first for m in moments]),
+            "second": torch.cat([m.second for m in moments]),
+        }
+        if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+            raise InputError("the network's outputs are not finite on the calibration images, so nothing can be scored by them")
+        write_whole(file, lambda path: save_file(tensors, path))
+        for leftover in partial.glob("*"):
+            leftover.unlink()
+        if partial.exists():
+            partial.rmdir()
+        return moments
