@@ -1,0 +1,71 @@
+"""Where a network comes from: a checkpoint, or a training that is done once and cached."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from safetensors.torch import save_file
+from torch import nn
+
+from lrp.data import Data
+from lrp.errors import InputError
+from lrp.files import sha256, sha256_file, write_whole
+from lrp.models.loading import load_weights
+from lrp.training import Training
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """``make(in_channels=, num_classes=, **options)`` builds the network; ``checkpoint`` holds its weights, or None."""
+
+    name: str
+    make: Callable[..., nn.Module]
+    options: dict[str, Any]
+    checkpoint: str | None
+    training: Training
+
+    def obtain(self, data: Data, seed: int, cache: Path, device: torch.device) -> tuple[nn.Module, str]:
+        """The trained network in eval mode on ``device`` and the SHA-256 of the file that holds its weights.
+
+        Two jobs that need the same training do it once. Raises InputError for weights that do not fit.
+        """
+        torch.manual_seed(seed)
+        model = self.make(in_channels=data.channels, num_classes=data.num_classes, **self.options)
+        if self.checkpoint is not None:
+            file = Path(self.checkpoint).expanduser()
+            load_weights(model, file)
+        else:
+            identity = [self.name, str(model), self.training.identity, str(seed), data.fingerprint()]
+            file = cache / "models" / f"{self.name}-{sha256(identity)[:24]}.safetensors"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(file.with_suffix(".lock")):
+                if not self._load_cached(model, file):
+                    self._train(model, data, seed, file, device)
+        return model.to(device).eval(), sha256_file(file)
+
+    def _load_cached(self, model: nn.Module, file: Path) -> bool:
+        if not file.exists():
+            return False
+        try:
+            load_weights(model, file)
+        except InputError as error:
+            log.warning("the cached network %s is damaged and is trained again (%s)", file, error)
+            return False
+        log.info("network: trained before, from %s", file)
+        return True
+
+    def _train(self, model: nn.Module, data: Data, seed: int, file: Path, device: torch.device) -> None:
+        log.info("network: training %s on %s, %d images", self.name, data.name, len(data.train))
+        unfinished = file.with_suffix(".unfinished.pt")
+        self.training(model.to(device), data, seed, unfinished)
+        state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+        write_whole(file, lambda path: save_file(state, path))
+        unfinished.unlink(missing_ok=True)

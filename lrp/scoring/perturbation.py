@@ -1,0 +1,26 @@
+"""How far the network's output moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from lrp.matrices import Factors, LayerMatrix
+from lrp.scoring.moments import Moments
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """E ||y - y_b||^2 over the scoring images (section 3.3 of the paper, "alignment output")."""
+
+    name: ClassVar[str] = "perturbation"
+    label: ClassVar[str] = "alignment output (perturbation)"
+    looks_at_outputs: ClassVar[bool] = True
+
+    def __call__(
+        self, matrices: Mapping[str, LayerMatrix], factors: Sequence[Factors], moments: Callable[[], list[Moments]]
+    ) -> list[Tensor]:
+        return [block.second.sum(1) for block in moments()]

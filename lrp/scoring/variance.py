@@ -1,0 +1,26 @@
+"""How far the network's output moves, less what is the same for every image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from lrp.matrices import Factors, LayerMatrix
+from lrp.scoring.moments import Moments
+
+
+@dataclass(frozen=True)
+class Variance:
+    """The sum over outputs of the population variance of y - y_b (section 3.3 of the paper, "alignment variance")."""
+
+    name: ClassVar[str] = "variance"
+    label: ClassVar[str] = "alignment variance (variance)"
+    looks_at_outputs: ClassVar[bool] = True
+
+    def __call__(
+        self, matrices: Mapping[str, LayerMatrix], factors: Sequence[Factors], moments: Callable[[], list[Moments]]
+    ) -> list[Tensor]:
+        return [(block.second - block.first.square()).clamp(min=0).sum(1) for block in moments()]
