@@ -47,9 +47,11 @@ class ExactEstimator:
         return self.name
 
     @torch.inference_mode()
-    def __call__(self, model: nn.Module, factors: Sequence[Factors], images: Tensor, partial: Path | None = None) -> list[Moments]:
-        """The moments of every block's components on ``images`` (B, ...), normalised; ``partial``: a folder for finished
-        layers. Raises InputError for a network that torch.fx cannot trace or a layer that runs more than once."""
+    def __call__(
+        self, model: nn.Module, factors: Sequence[Factors], images: Tensor, partial: Path | None = None
+    ) -> tuple[list[Moments], float]:
+        """The moments of every block's components on ``images`` (B, ...), normalised, and the seconds that this took, those
+        of a killed run included; ``partial``: a folder for finished layers. Raises InputError for a network that torch.fx cannot trace or a layer that runs more than once."""
         network = Downstream(model)
         known = network.record(images)
         layers: dict[str, list[int]] = {}
@@ -62,21 +64,25 @@ class ExactEstimator:
             f"{components:,}", len(images), _duration(sum(work.values())),
         )  # fmt: skip
         result: list[Moments | None] = [None] * len(factors)
+        seconds = 0.0
         with tqdm(total=components, desc="exact scoring", unit="component", smoothing=0.05, disable=None) as bar:
             for number, (name, places) in enumerate(layers.items()):
                 file = partial / f"{number}.safetensors" if partial else None
                 ranks = [len(factors[i].S) for i in places]
                 stored = read_tensors(file) if file else None
                 if stored is None:
+                    start = time.perf_counter()
                     blocks = [self._block(network, known, name, factors[i], bar) for i in places]
                     stored = {key: torch.cat([getattr(b, key) for b in blocks]) for key in ("first", "second")}
+                    stored["seconds"] = torch.tensor(time.perf_counter() - start, dtype=torch.float64)
                     if file:
                         write_whole(file, lambda path, tensors=stored: save_file(tensors, path))
                 else:
                     bar.update(sum(ranks))
+                seconds += float(stored["seconds"])
                 for i, first, second in zip(places, stored["first"].split(ranks), stored["second"].split(ranks)):
                     result[i] = Moments(first, second)
-        return result
+        return result, seconds
 
     def _block(self, network: Downstream, known: dict[fx.Node, Any], name: str, factor: Factors, bar: tqdm) -> Moments:
         node = network.layer_node(name)

@@ -51,8 +51,10 @@ def read_tensors(file: Path) -> dict[str, Tensor] | None:
         return None
 
 
-def cached_moments(folder: Path, key: str, factors: Sequence[Factors], compute: Callable[[Path], list[Moments]]) -> list[Moments]:
-    """The moments stored under ``key``, or those that ``compute`` gives, which are then stored.
+def cached_moments(
+    folder: Path, key: str, factors: Sequence[Factors], compute: Callable[[Path], tuple[list[Moments], float]]
+) -> tuple[list[Moments], float]:
+    """The moments stored under ``key``, or those that ``compute`` gives, which are then stored; and the seconds they took.
 
     ``compute`` gets a folder for its unfinished work. A second process that wants the same moments waits for the first.
     """
@@ -61,14 +63,15 @@ def cached_moments(folder: Path, key: str, factors: Sequence[Factors], compute: 
     with FileLock(folder / f"{key}.lock"):
         stored = read_tensors(file)
         ranks = [factor.block.rank for factor in factors]
-        if stored is not None and {"first", "second"} <= stored.keys() and len(stored["first"]) == sum(ranks):
+        if stored is not None and {"first", "second", "seconds"} <= stored.keys() and len(stored["first"]) == sum(ranks):
             parts = zip(stored["first"].split(ranks), stored["second"].split(ranks))
-            return [Moments(first, second) for first, second in parts]
+            return [Moments(first, second) for first, second in parts], float(stored["seconds"])
         partial = folder / f"{key}.partial"
-        moments = compute(partial)
+        moments, seconds = compute(partial)
         tensors = {
             "first": torch.cat([m.first for m in moments]),
             "second": torch.cat([m.second for m in moments]),
+            "seconds": torch.tensor(seconds, dtype=torch.float64),
         }
         if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
             raise InputError("the network's outputs are not finite on the calibration images, so nothing can be scored by them")
@@ -77,4 +80,4 @@ def cached_moments(folder: Path, key: str, factors: Sequence[Factors], compute: 
             leftover.unlink()
         if partial.exists():
             partial.rmdir()
-        return moments
+        return moments, seconds

@@ -1,0 +1,135 @@
+"""The tables of a run folder: written a row at a time, always whole, continued after a kill."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from lrp.errors import InputError, reject
+from lrp.files import write_text, write_whole
+
+COLUMNS = (
+    "model checkpoint_sha256 dataset method blocking decomposition scorer estimator scoring_images selection per_parameter "
+    "budget compensation rounds recovery seed sparsity sparsity_params sparsity_macs params params_dense params_total "
+    "params_total_dense macs macs_dense accuracy accuracy_before_recovery accuracy_dense loss blocks components "
+    "components_kept seconds_decompose seconds_score seconds_select seconds_recover blocking_k calibration_images calibration_seed"
+).split()
+
+# What a row was measured to be; all other columns say what was asked for.
+MEASURED = COLUMNS[COLUMNS.index("sparsity_params") : COLUMNS.index("seconds_recover") + 1]
+
+# Settings that change where and how a job runs, not what it computes.
+_INCIDENTAL = ("resume", "threads", "cache_dir", "tracker")
+
+
+class RunFolder:
+    """One job's results.csv, layers.csv, scores.parquet, calibration.csv, config.yaml and versions.json.
+
+    Raises InputError for a folder that holds rows when ``resume`` is false, and for one whose settings differ.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
+        self.folder = folder
+        self.rows = _read(folder / "results.csv", COLUMNS)
+        self.layers = _read(folder / "layers.csv", None)
+        config = folder / "config.yaml"
+        if self.rows is not None and len(self.rows) and not resume:
+            raise reject("resume", "false", f"{folder} holds finished rows; resume=true keeps them and computes the rest")
+        if resume and config.exists():
+            before = _flat(yaml.safe_load(config.read_text(encoding="utf-8")) or {})
+            differing = _differences(before, _flat(settings))
+            if differing:
+                raise reject("resume", "true", f"{folder} was made with other settings: {'; '.join(differing)}")
+        if self.rows is None or not resume:
+            self.rows, self.layers = pd.DataFrame(columns=COLUMNS), None
+        if self.layers is not None:  # a kill may fall between the two tables
+            self.layers = self.layers[self.layers["sparsity"].isin(self.rows["sparsity"])]
+        write_text(config, yaml.safe_dump(dict(settings), sort_keys=False))
+        write_text(folder / "versions.json", json.dumps(versions(), indent=1) + "\n")
+
+    def finished(self, sparsity: float) -> bool:
+        return bool((self.rows["sparsity"].astype(float) == sparsity).any())
+
+    def add(self, row: Mapping[str, Any], layers: pd.DataFrame) -> None:
+        """Store the per-layer table of one sparsity and then its row."""
+        assert set(row) == set(COLUMNS)
+        self.layers = layers if self.layers is None or self.layers.empty else pd.concat([self.layers, layers], ignore_index=True)
+        write_whole(self.folder / "layers.csv", lambda path: self.layers.to_csv(path, index=False))
+        new = pd.DataFrame([row], columns=COLUMNS)
+        self.rows = new if self.rows.empty else pd.concat([self.rows, new], ignore_index=True)
+        write_whole(self.folder / "results.csv", lambda path: self.rows.to_csv(path, index=False))
+
+
+def _read(file: Path, columns: list[str] | None) -> pd.DataFrame | None:
+    if not file.exists():
+        return None
+    try:
+        table = pd.read_csv(file, keep_default_na=False, na_values=[""])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} cannot be read as a table ({str(error).splitlines()[0]}); remove it or choose another folder") from error
+    if columns is not None and list(table.columns) != list(columns):
+        raise InputError(f"{file} has other columns than this version of lrp writes; choose another folder")
+    return table
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result = {}
+    for key, value in settings.items():
+        if not prefix and key in _INCIDENTAL:
+            continue
+        if isinstance(value, Mapping):
+            result.update(_flat(value, f"{prefix}{key}."))
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return [f"{key} was {before.get(key)}, now {now.get(key)}" for key in keys]
+
+
+def versions() -> dict[str, str]:
+    """Python, the packages that matter, and the git commit of lrp's own code ("+changes" where files differ from it)."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "safetensors", "wandb"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    here = Path(__file__).parent
+    try:
+        ask = lambda *words: subprocess.run(  # noqa: E731
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        found["git_commit"] = ask("rev-parse", "HEAD") + ("+changes" if ask("status", "--porcelain", "--", str(here)) else "")
+    except (OSError, subprocess.SubprocessError):
+        found["git_commit"] = "unknown"
+    return found
+
+
+def collect(folders: list[Path]) -> pd.DataFrame:
+    """All rows of all results.csv below these folders (or of these .csv files), with the folder each came from.
+
+    Raises InputError where there are none.
+    """
+    tables = []
+    for folder in folders:
+        files = [folder] if folder.is_file() else sorted(folder.rglob("results.csv"))
+        for file in files:
+            table = _read(file, None)
+            missing = [name for name in COLUMNS if name not in table]
+            if missing:
+                raise InputError(f"{file} lacks the columns {', '.join(missing)}")
+            tables.append(table.assign(folder=str(file.parent)))
+    if not tables:
+        raise InputError(f"no results.csv lies below {', '.join(str(folder) for folder in folders)}")
+    return pd.concat(tables, ignore_index=True)
