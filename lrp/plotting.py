@@ -1,0 +1,131 @@
+"""Figures and tables from result tables alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # files only: no display is needed
+
+import pandas as pd
+from matplotlib import pyplot as plt
+
+from lrp.errors import InputError
+from lrp.files import write_whole
+from lrp.results import COLUMNS, MEASURED
+
+SCORER_LABELS = {"perturbation": "alignment output (perturbation)", "variance": "alignment variance (variance)", "relative_error": "relative error"}
+SEEDS = ["seed", "calibration_seed"]
+_STYLES = {"none": "-", "alds": "--", "square": ":"}
+
+
+def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.DataFrame:
+    """One row a line and sparsity: the mean, standard deviation and number of seeds of ``column``, x the achieved sparsity.
+
+    Rows are averaged that differ in seeds alone; whatever else differs makes its own line, named in ``line``. A trained
+    network's hash follows from its seed and then counts as no difference.
+    """
+    if column not in table:
+        raise InputError(f"the tables have no column {column}")
+    asked = [name for name in COLUMNS if name not in MEASURED and name not in [*SEEDS, "sparsity"]]
+    table = table.drop_duplicates(subset=[*asked, *SEEDS, "sparsity"], keep="last")
+    keys = [name for name in asked if name != "checkpoint_sha256"]
+    by_seed = table.groupby([*keys, *SEEDS], dropna=False)["checkpoint_sha256"].nunique()
+    if (by_seed > 1).any():
+        keys.append("checkpoint_sha256")
+    differing = [k for k in keys if k not in ("blocking", "scorer", "blocking_k", "scoring_images") and table[k].nunique(dropna=False) > 1]
+    for name, among in (("blocking_k", table[table["blocking"] == "alds"]), ("scoring_images", table)):
+        by_blocking = among.groupby(["blocking", "scorer"])[name].nunique(dropna=False)
+        if (by_blocking > 1).any():  # one number for each blocking is no second line
+            differing.append(name)
+    lines = []
+    for key, part in table.groupby(keys, dropna=False, sort=False):
+        named = dict(zip(keys, key))
+        label = f"{SCORER_LABELS.get(named['scorer'], named['scorer'])}, {named['blocking']}"
+        extra = [f"{k}={str(named[k])[:8]}" for k in differing if not (k == "blocking_k" and named["blocking"] != "alds")]
+        means = part.groupby("sparsity").agg(
+            x=("sparsity_params", "mean"), y=(column, "mean"), spread=(column, "std"), seeds=(column, "size"), dense=("accuracy_dense", "mean")
+        )
+        lines.append(means.reset_index().assign(line=", ".join([label, *extra]), blocking=named["blocking"], scorer=named["scorer"]))
+    return pd.concat(lines, ignore_index=True)
+
+
+def read_reference(file: Path, column: str) -> pd.DataFrame:
+    """Another system's curves: columns ``method`` (or one line), ``sparsity_params`` or ``params_kept``, and ``column``."""
+    if not file.is_file():
+        raise InputError(f"--reference {file}: there is no such file")
+    table = pd.read_csv(file)
+    if "sparsity_params" not in table and "params_kept" in table:
+        table["sparsity_params"] = 1 - table["params_kept"]
+    missing = [name for name in ("sparsity_params", column) if name not in table]
+    if missing:
+        raise InputError(f"--reference {file}: it lacks the column {' and '.join(missing)}; it has {', '.join(table.columns)}")
+    if "method" not in table:
+        table["method"] = file.stem
+    return table
+
+
+def draw_figure3(
+    table: pd.DataFrame, target: Path, column: str = "accuracy", reference: pd.DataFrame | None = None,
+    reference_column: str = "accuracy", title: str | None = None,
+) -> list[Path]:  # fmt: skip
+    """Accuracy against sparsity, a line a blocking x scorer, all sparsities on the left and from 0.9 on the right.
+
+    Colours are scorers, strokes are blockings; a band is one standard deviation over seeds. Writes ``target`` as PNG and
+    PDF and returns both paths.
+    """
+    lines = average_over_seeds(table, column)
+    scorers, names = list(dict.fromkeys(lines["scorer"])), list(dict.fromkeys(lines["line"]))
+    figure, axes = plt.subplots(1, 2, figsize=(13, 5.2))
+    for ax, start in zip(axes, (0.0, 0.9)):
+        for name in names:
+            part = lines[(lines["line"] == name) & (lines["sparsity"] >= start)].sort_values("x")
+            if part.empty:
+                continue
+            first = part.iloc[0]
+            siblings = [n for n in names if (lines[lines["line"] == n][["blocking", "scorer"]].iloc[0] == first[["blocking", "scorer"]]).all()]
+            colour = f"C{scorers.index(first['scorer'])}"
+            style = {"color": colour, "linestyle": _STYLES.get(first["blocking"], "-."), "marker": "osDv^P*X"[siblings.index(name) % 8]}
+            ax.plot(part["x"], 100 * part["y"], label=name, markersize=3.5, linewidth=1.4, **style)
+            if (part["seeds"] > 1).any():
+                spread = part["spread"].fillna(0)
+                ax.fill_between(part["x"], 100 * (part["y"] - spread), 100 * (part["y"] + spread), color=colour, alpha=0.15)
+        if reference is not None:
+            for name, part in reference.groupby("method"):
+                part = part[part["sparsity_params"] >= start - 0.005].sort_values("sparsity_params")
+                label = f"{name} (reference)"
+                ax.plot(part["sparsity_params"], 100 * part[reference_column], "k-x", label=label, markersize=4, linewidth=1.2)
+        for i, dense in enumerate(sorted(set(lines["dense"].round(6)))):
+            ax.axhline(100 * dense, color="grey", linewidth=0.8, linestyle=(0, (1, 3)), label="dense" if i == 0 else None)
+        ax.set_xlabel("sparsity (share of parameters removed)")
+        ax.set_ylabel("test accuracy (%)")
+        ax.set_title("all sparsities" if start == 0 else "0.9 and above")
+        ax.grid(alpha=0.25)
+    axes[1].set_xlim(left=0.895)
+    figure.suptitle(title or f"{', '.join(table['model'].unique())} on {', '.join(table['dataset'].unique())} ({column.replace('_', ' ')})")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncol=3, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.06 + 0.028 * -(-len(labels) // 3), 1, 1))
+    written = []
+    for suffix in (".png", ".pdf"):
+        path = target.with_suffix(suffix)
+        write_whole(path, lambda file: figure.savefig(file, dpi=150))
+        written.append(path)
+    plt.close(figure)
+    return written
+
+
+def accuracy_table(table: pd.DataFrame, column: str = "accuracy") -> str:
+    """Accuracy in per cent, a row a blocking x scorer, a column a requested sparsity."""
+    lines = average_over_seeds(table, column)
+    wide = lines.pivot_table(index="line", columns="sparsity", values="y", sort=False).sort_index(axis=1)
+    return (100 * wide).map("{:.1f}".format).rename_axis(index=None, columns="sparsity").to_string()
+
+
+def summarise(table: pd.DataFrame, folder: Path) -> Sequence[Path]:
+    """Write results.csv of all jobs and the figure into a sweep's folder; the paths."""
+    merged = folder / "results.csv"
+    write_whole(merged, lambda path: table.drop(columns="folder").to_csv(path, index=False))
+    return [merged, *draw_figure3(table, folder / "figure3.png")]

@@ -1,0 +1,89 @@
+"""The command line: ``python -m lrp.run group=option node.key=value``, with -m for a sweep."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from lrp import callbacks
+from lrp.command_line import CONF, check_command_line
+from lrp.config import register
+
+log = logging.getLogger(__name__)
+register()
+
+
+class JobFailed(RuntimeError):
+    """A job of a sweep failed; its reason has been printed."""
+
+
+def job(config: DictConfig) -> None:
+    """One job in its Hydra run folder."""
+    import traceback
+
+    from lrp.config import make_job
+    from lrp.errors import InputError
+    from lrp.pipeline import run
+    from lrp.plotting import accuracy_table, draw_figure3
+
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    sweeping = hydra_config.mode == RunMode.MULTIRUN
+    try:
+        table = run(make_job(config), folder, group=Path(hydra_config.sweep.dir).name if sweeping else None)
+        if not sweeping:
+            figure = draw_figure3(table, folder / "figure3.png")
+            print(accuracy_table(table))
+            _print_paths([folder / "results.csv", *figure])
+    except InputError as error:
+        reason = str(error)
+    except Exception:
+        reason = traceback.format_exc()
+    else:
+        return
+    if sweeping:  # the other jobs go on; Hydra ends with exit code 1
+        log.error("job %s (%s) failed: %s", hydra_config.job.num, ", ".join(hydra_config.overrides.task), reason)
+        raise JobFailed(f"job {hydra_config.job.num}: {reason.strip().splitlines()[-1]}")
+    print(f"lrp: {reason}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def _print_paths(paths) -> None:
+    for path in paths:
+        print(path)
+
+
+def _collect_sweep(folder: Path) -> None:
+    """The table and the figure of a multirun, from whatever its jobs finished."""
+    from lrp.errors import InputError
+    from lrp.plotting import accuracy_table, summarise
+    from lrp.results import collect
+
+    try:
+        table = collect(sorted(path for path in folder.iterdir() if path.is_dir()))
+    except (InputError, OSError) as error:
+        print(f"lrp: {error}", file=sys.stderr)
+        return
+    paths = summarise(table, folder)
+    print(accuracy_table(table))
+    _print_paths(paths)
+
+
+def main() -> None:
+    check_command_line(sys.argv[1:])
+    entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
+    try:
+        entry()
+    finally:
+        if callbacks.sweep_folder is not None:
+            _collect_sweep(callbacks.sweep_folder)
+
+
+if __name__ == "__main__":
+    main()

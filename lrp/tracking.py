@@ -1,0 +1,151 @@
+"""Trackers write a job down elsewhere, beside its own tables, which never depend on them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from lrp.errors import reject
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NoTracker:
+    """Nothing is tracked; ``project`` and ``mode`` are accepted, so that a sweep may set them, and not used."""
+
+    name: ClassVar[str] = "none"
+    project: str = "lrp"
+    mode: str = "offline"
+
+    @contextlib.contextmanager
+    def start(self, settings: Mapping[str, Any], folder: Path, group: str | None) -> Iterator[NoTracker]:
+        yield self
+
+    def rows(self, rows: pd.DataFrame) -> None: ...
+
+    def row(self, row: Mapping[str, Any], layers: pd.DataFrame) -> None: ...
+
+    def file(self, path: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class WandbTracker:
+    """One Weights & Biases run a job, grouped by sweep: the settings flat, a step a sparsity, results.csv as an artifact.
+
+    ``mode`` is offline (no account, nothing leaves the machine), online or disabled. Online without a key or without a
+    network becomes offline, with one line that says so: a job never waits for its log, nor dies for it.
+    """
+
+    name: ClassVar[str] = "wandb"
+    project: str = "lrp"
+    mode: str = "offline"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("offline", "online", "disabled"):
+            raise reject("tracker.mode", self.mode, "offline, online or disabled is needed")
+
+    @contextlib.contextmanager
+    def start(self, settings: Mapping[str, Any], folder: Path, group: str | None) -> Iterator[Any]:
+        try:
+            run = self._init(settings, folder, group)
+        except Exception as error:
+            log.warning("tracker=wandb: no run could be started (%s); the job goes on without it", _first_line(error))
+            yield NoTracker()
+            return
+        failed = 1
+        try:
+            yield _WandbRun(run)
+            failed = 0
+        finally:
+            _quietly(run.finish, exit_code=failed)
+
+    def _init(self, settings: Mapping[str, Any], folder: Path, group: str | None) -> Any:
+        os.environ.setdefault("WANDB_DATA_DIR", str(folder.resolve()))  # artifacts are staged there, not in the home folder
+        os.environ.setdefault("WANDB_CACHE_DIR", str((folder / "wandb" / "cache").resolve()))
+        import wandb
+
+        mode = self.mode
+        if mode == "online" and not wandb.api.api_key:
+            log.warning("tracker.mode=online: there is no W&B key (wandb login makes one); the run stays offline in %s", folder)
+            mode = "offline"
+        options = {
+            "project": self.project,
+            "group": group,
+            "config": flat_settings(settings),
+            "dir": str(folder),
+            "reinit": "finish_previous",
+            "settings": wandb.Settings(silent=True, console="off", init_timeout=30),
+        }
+        try:
+            return wandb.init(mode=mode, **options)
+        except Exception as error:
+            if mode != "online":
+                raise
+            log.warning("tracker.mode=online: W&B cannot be reached (%s); the run stays offline in %s", _first_line(error), folder)
+            return wandb.init(mode="offline", **options)
+
+
+class _WandbRun:
+    """A job's view of a run: a failure to log is said and otherwise ignored."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+
+    def rows(self, rows: pd.DataFrame) -> None:
+        """The rows that an earlier, killed run had finished."""
+        for row in rows.to_dict("records"):
+            _quietly(self.run.log, _numbers(row))
+
+    def row(self, row: Mapping[str, Any], layers: pd.DataFrame) -> None:
+        import wandb
+
+        ranks = layers.groupby("layer", sort=False)[["kept", "full"]].sum()
+        by_layer = {f"rank/{name}": int(kept) for name, kept in ranks["kept"].items()}
+        _quietly(lambda: self.run.log({**_numbers(row), **by_layer, "ranks": wandb.Table(dataframe=ranks.reset_index())}))
+        _quietly(self.run.summary.update, {f"chosen/{k}": v for k, v in row.items() if isinstance(v, str)})
+
+    def file(self, path: Path) -> None:
+        import wandb
+
+        def log_file() -> None:
+            artifact = wandb.Artifact(f"results-{self.run.id}", type="results")
+            artifact.add_file(str(path))
+            self.run.log_artifact(artifact)
+
+        _quietly(log_file)
+
+
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted keys; an option's class also under its group's name alone ("scorer": "Variance")."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            if "_target_" in value:
+                flat[prefix + key] = value.get("name") or str(value["_target_"]).rsplit(".", 1)[-1]
+            flat.update(flat_settings({k: v for k, v in value.items() if k != "_target_"}, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if isinstance(value, (int, float)) and value == value}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _quietly(action: Any, *args: Any, **kwargs: Any) -> None:
+    try:
+        action(*args, **kwargs)
+    except Exception as error:
+        log.warning("tracker=wandb: not logged (%s)", _first_line(error))
