@@ -12,9 +12,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+_HERE = Path(__file__).resolve().parent
+CONF = next((folder for folder in (_HERE.parent / "conf", _HERE / "conf") if (folder / "config.yaml").exists()), _HERE / "conf")  # a checkout, or an installed package
 
 
 def check_command_line(arguments: Sequence[str]) -> None:
@@ -87,13 +88,16 @@ def _compose(texts: list[str]) -> DictConfig:
 def _explain(text: str, error: Exception) -> str:
     key = text.split("=")[0].lstrip("+~")
     message = _first_line(error)
-    if "Key '" in message and "is not in" in message or "Could not override" in message and "not in struct" in str(error):
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        cause = cause.__cause__
+    if cause is not None:
         known = _known()
         close = difflib.get_close_matches(key, known, 1)
         node = key.rsplit(".", 1)[0] + "." if "." in key else ""
         allowed = [name for name in known if name.startswith(node) and (node or "." not in name)]
         return f"{text}: there is no option {key}" + (f", did you mean {close[0]}?" if close else f"; allowed are {', '.join(allowed)}")
-    cause: BaseException | None = error
+    cause = error
     while cause is not None:
         if isinstance(cause, OmegaConfBaseException):
             message = _first_line(cause)

@@ -40,7 +40,7 @@ def job(config: DictConfig) -> None:
         if not sweeping:
             figure = draw_figure3(table, folder / "figure3.png")
             print(accuracy_table(table))
-            _print_paths([folder / "results.csv", *figure])
+            print(folder / "results.csv", *figure, sep="\n")
     except InputError as error:
         reason = str(error)
     except Exception:
@@ -54,11 +54,6 @@ def job(config: DictConfig) -> None:
     raise SystemExit(1)
 
 
-def _print_paths(paths) -> None:
-    for path in paths:
-        print(path)
-
-
 def _collect_sweep(folder: Path) -> None:
     """The table and the figure of a multirun, from whatever its jobs finished."""
     from lrp.errors import InputError
@@ -66,13 +61,13 @@ def _collect_sweep(folder: Path) -> None:
     from lrp.results import collect
 
     try:
-        table = collect(sorted(path for path in folder.iterdir() if path.is_dir()))
+        table = collect(sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: (len(path.name), path.name)))
     except (InputError, OSError) as error:
         print(f"lrp: {error}", file=sys.stderr)
         return
     paths = summarise(table, folder)
     print(accuracy_table(table))
-    _print_paths(paths)
+    print(*paths, sep="\n")
 
 
 def main() -> None:

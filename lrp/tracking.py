@@ -25,8 +25,12 @@ class NoTracker:
     project: str = "lrp"
     mode: str = "offline"
 
+    def __post_init__(self) -> None:
+        if self.mode not in ("offline", "online", "disabled"):
+            raise reject("tracker.mode", self.mode, "offline, online or disabled is needed")
+
     @contextlib.contextmanager
-    def start(self, settings: Mapping[str, Any], folder: Path, group: str | None) -> Iterator[NoTracker]:
+    def start(self, settings: Mapping[str, Any], folder: Path, group: str | None) -> Iterator[Any]:
         yield self
 
     def rows(self, rows: pd.DataFrame) -> None: ...
@@ -37,7 +41,7 @@ class NoTracker:
 
 
 @dataclass(frozen=True)
-class WandbTracker:
+class WandbTracker(NoTracker):
     """One Weights & Biases run a job, grouped by sweep: the settings flat, a step a sparsity, results.csv as an artifact.
 
     ``mode`` is offline (no account, nothing leaves the machine), online or disabled. Online without a key or without a
@@ -45,12 +49,6 @@ class WandbTracker:
     """
 
     name: ClassVar[str] = "wandb"
-    project: str = "lrp"
-    mode: str = "offline"
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("offline", "online", "disabled"):
-            raise reject("tracker.mode", self.mode, "offline, online or disabled is needed")
 
     @contextlib.contextmanager
     def start(self, settings: Mapping[str, Any], folder: Path, group: str | None) -> Iterator[Any]:

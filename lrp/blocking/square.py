@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lrp.errors import check_int
 from lrp.matrices import Block, LayerMatrix
 
 
@@ -18,7 +19,10 @@ class SquareBlocking:
     """
 
     name: ClassVar[str] = "square"
-    k: int | None = None
+    k: int = 4
+
+    def __post_init__(self) -> None:
+        check_int("blocking.k", self.k, 1)
 
     def __call__(self, matrices: Mapping[str, LayerMatrix]) -> list[Block]:
         blocks = []
