@@ -1,0 +1,64 @@
+"""Small networks and data that the tests share."""
+
+import os
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ["WANDB_MODE"] = "offline"
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+torch.set_num_threads(2)
+
+
+def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
+    """float64, eval mode, every batch norm with statistics of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    model = model.double().eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (module.running_mean, -0.2, 0.2), (module.running_var, 0.5, 2), (module.weight.data, 0.5, 2), (module.bias.data, -1, 1)
+            ):  # fmt: skip
+                tensor.uniform_(low, high, generator=generator)
+    return model
+
+
+class Residual(nn.Module):
+    """Sums, a shortcut convolution, an in-place ReLU after a sum, and pooling by a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(6)
+        self.conv1 = nn.Conv2d(6, 8, 3, stride=2, padding=1)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.short = nn.Conv2d(6, 8, 1, stride=2)
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.relu(self.bn(self.stem(x)))
+        out = self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        out += self.short(x)
+        return self.fc(self.relu(out).mean((2, 3)))
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def small_vgg():
+    from lrp.models.vgg import VGG16
+
+    return randomise(VGG16(width=1 / 16))
+
+
+@pytest.fixture
+def residual():
+    return randomise(Residual())
