@@ -24,7 +24,7 @@ class CalibrationNode:
 
 @dataclass
 class EvaluationNode:
-    batch_size: int = 250
+    batch_size: int = 100
 
 
 @dataclass

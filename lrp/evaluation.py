@@ -32,7 +32,7 @@ def evaluate(model: nn.Module, data: Data, part: Part, batch_size: int, progress
     correct, loss = 0, 0.0
     bar = tqdm(total=len(part), desc=progress, leave=False, disable=None if progress else True, unit="image")
     for images, labels in batches(part, batch_size):
-        logits = model(data.normalise(images.to(device)))
+        logits = model(data.network_input(images, device))
         labels = labels.to(device)
         if logits.shape[1] < data.num_classes:
             raise InputError(f"the network has {logits.shape[1]} outputs, but {data.name} has {data.num_classes} classes")

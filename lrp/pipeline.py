@@ -146,7 +146,9 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
     log.info("dense: test accuracy %.2f %%, %s parameters, %s MACs", 100 * dense.accuracy, f"{params_total_dense:,}", f"{macs_dense:,}")
     params_dense = sum(block.size for block in blocks)
 
-    with job.tracker.start(job.settings, folder, group) as tracked:
+    groups = ("model", "blocking", "scorer", "estimator", "selection", "recovery")
+    chosen = {"dataset": data.name, **{name: getattr(job, name).name for name in groups}}
+    with job.tracker.start(job.settings, chosen, folder, group) as tracked:
         tracked.rows(results.rows)
         for sparsity in todo:
             start = time.perf_counter()
@@ -194,7 +196,7 @@ def _components(blocks: Sequence[Block]) -> int:
 
 def _normalised(data: Data, part: Part, size: int, device: torch.device):
     for images, _ in batches(part, size):
-        yield data.normalise(images.to(device))
+        yield data.network_input(images, device)
 
 
 def _dense_metrics(model: nn.Module, data: Data, job: Job, cache: Path, device: torch.device) -> Metrics:

@@ -16,6 +16,8 @@ from lrp.errors import reject
 
 log = logging.getLogger(__name__)
 
+_FROM_USER = frozenset(name for name in os.environ if name.startswith("WANDB_"))
+
 
 @dataclass(frozen=True)
 class NoTracker:
@@ -30,7 +32,8 @@ class NoTracker:
             raise reject("tracker.mode", self.mode, "offline, online or disabled is needed")
 
     @contextlib.contextmanager
-    def start(self, settings: Mapping[str, Any], folder: Path, group: str | None) -> Iterator[Any]:
+    def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Any]:
+        """A run of the job in ``folder``; ``chosen`` names the option of each group, ``group`` the sweep."""
         yield self
 
     def rows(self, rows: pd.DataFrame) -> None: ...
@@ -51,9 +54,9 @@ class WandbTracker(NoTracker):
     name: ClassVar[str] = "wandb"
 
     @contextlib.contextmanager
-    def start(self, settings: Mapping[str, Any], folder: Path, group: str | None) -> Iterator[Any]:
+    def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Any]:
         try:
-            run = self._init(settings, folder, group)
+            run = self._init({**flat_settings(settings), **chosen}, folder, group)
         except Exception as error:
             log.warning("tracker=wandb: no run could be started (%s); the job goes on without it", _first_line(error))
             yield NoTracker()
@@ -65,9 +68,10 @@ class WandbTracker(NoTracker):
         finally:
             _quietly(run.finish, exit_code=failed)
 
-    def _init(self, settings: Mapping[str, Any], folder: Path, group: str | None) -> Any:
-        os.environ.setdefault("WANDB_DATA_DIR", str(folder.resolve()))  # artifacts are staged there, not in the home folder
-        os.environ.setdefault("WANDB_CACHE_DIR", str((folder / "wandb" / "cache").resolve()))
+    def _init(self, config: dict[str, Any], folder: Path, group: str | None) -> Any:
+        for name, place in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):  # staged here, not in the home folder
+            if name not in _FROM_USER:
+                os.environ[name] = str((folder / "wandb" / place).resolve())
         import wandb
 
         mode = self.mode
@@ -77,7 +81,7 @@ class WandbTracker(NoTracker):
         options = {
             "project": self.project,
             "group": group,
-            "config": flat_settings(settings),
+            "config": config,
             "dir": str(folder),
             "reinit": "finish_previous",
             "settings": wandb.Settings(silent=True, console="off", init_timeout=30),
@@ -108,7 +112,6 @@ class _WandbRun:
         ranks = layers.groupby("layer", sort=False)[["kept", "full"]].sum()
         by_layer = {f"rank/{name}": int(kept) for name, kept in ranks["kept"].items()}
         _quietly(lambda: self.run.log({**_numbers(row), **by_layer, "ranks": wandb.Table(dataframe=ranks.reset_index())}))
-        _quietly(self.run.summary.update, {f"chosen/{k}": v for k, v in row.items() if isinstance(v, str)})
 
     def file(self, path: Path) -> None:
         import wandb
@@ -122,13 +125,11 @@ class _WandbRun:
 
 
 def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted keys; an option's class also under its group's name alone ("scorer": "Variance")."""
+    """Nested settings in one level: calibration.seed as calibration_seed."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            if "_target_" in value:
-                flat[prefix + key] = value.get("name") or str(value["_target_"]).rsplit(".", 1)[-1]
-            flat.update(flat_settings({k: v for k, v in value.items() if k != "_target_"}, f"{prefix}{key}."))
+            flat.update(flat_settings(value, f"{prefix}{key}_"))
         else:
             flat[prefix + key] = value
     return flat

@@ -1,0 +1,72 @@
+"""A W&B workspace for lrp's runs: ``python -m lrp.dashboard ENTITY/PROJECT`` (extra: dashboard, and a W&B login)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+STAGES = ("seconds_decompose", "seconds_score", "seconds_select", "seconds_recover")
+
+
+def workspace(entity: str, project: str) -> Any:
+    """The workspace, built without a network: accuracy against sparsity and MACs by blocking and scorer, the ranks that
+    each layer keeps, and the seconds of each stage. Raises ImportError without wandb-workspaces."""
+    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.workspaces as ws
+
+    def accuracy(x: str, title: str, column: str = "accuracy") -> Any:
+        return wr.LinePlot(title=title, x=x, y=[column], title_x=x, title_y=column, legend_fields=["config:blocking", "config:scorer"])
+
+    groups = [ws.Config("blocking"), ws.Config("scorer")]
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name="lrp",
+        auto_generate_panels=False,
+        runset_settings=ws.RunsetSettings(groupby=groups),
+        sections=[
+            ws.Section(
+                name="Accuracy",
+                is_open=True,
+                panels=[
+                    accuracy("sparsity_params", "Accuracy against sparsity"),
+                    accuracy("sparsity_macs", "Accuracy against MACs removed"),
+                    accuracy("sparsity_params", "Accuracy before recovery", "accuracy_before_recovery"),
+                ],
+            ),
+            ws.Section(
+                name="Ranks by layer",
+                is_open=True,
+                panels=[wr.LinePlot(title="Components kept", x="sparsity_params", metric_regex="rank/.*", title_x="sparsity_params")],
+            ),
+            ws.Section(
+                name="Seconds by stage",
+                is_open=True,
+                panels=[wr.BarPlot(title=stage, metrics=[stage], groupby_aggfunc="mean") for stage in STAGES],
+            ),
+        ],
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m lrp.dashboard", description=__doc__)
+    parser.add_argument("project", metavar="ENTITY/PROJECT")
+    name = parser.parse_args().project
+    entity, slash, project = name.partition("/")
+    if not (entity and slash and project) or "/" in project:
+        raise SystemExit(f"lrp: {name}: the W&B project is written ENTITY/PROJECT")
+    try:
+        built = workspace(entity, project)
+    except ImportError:
+        raise SystemExit("lrp: the dashboard needs wandb-workspaces: pip install 'lrp[dashboard]', or -e '.[dashboard]' in a checkout") from None
+    try:
+        built.save()
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SystemExit(f"lrp: {name}: W&B did not take the workspace ({reason}); wandb login makes the key that it needs") from error
+    print(built.url)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
