@@ -18,20 +18,25 @@ _HERE = Path(__file__).resolve().parent
 CONF = next((folder for folder in (_HERE.parent / "conf", _HERE / "conf") if (folder / "config.yaml").exists()), _HERE / "conf")  # a checkout, or an installed package
 
 
-def check_command_line(arguments: Sequence[str]) -> None:
+def check_command_line(arguments: Sequence[str]) -> list[str]:
     """Compose every value on the command line, and build the parts of a job from it; exit with status 2 and one sentence
-    where that fails. A sweep's values are tried one at a time, not in all combinations."""
+    where that fails. A sweep's values are tried one at a time, not in all combinations.
+
+    Returns the arguments with flags first: Hydra's own parser refuses overrides on both sides of a flag.
+    """
     if any(word in ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--shell-completion", "-sc") for word in arguments):
-        return
+        return list(arguments)
     multirun = any(word in ("--multirun", "-m") for word in arguments)
-    skip, texts = False, []
+    skip, texts, flags = False, [], []
     for word in arguments:
         if skip:
+            flags.append(word)
             skip = False
         elif word in ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--experimental-rerun"):
+            flags.append(word)
             skip = True
-        elif not word.startswith("-"):
-            texts.append(word)
+        else:
+            (flags if word.startswith("-") else texts).append(word)
     try:
         overrides = OverridesParser.create().parse_overrides(texts)
     except HydraException as error:
@@ -42,6 +47,7 @@ def check_command_line(arguments: Sequence[str]) -> None:
         for combination in _combinations(overrides, multirun):
             config = _compose(combination)
             _make(config)
+    return [*flags, *texts]
 
 
 def _check_group(override: Override) -> None:

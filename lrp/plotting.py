@@ -44,12 +44,16 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
     for key, part in table.groupby(keys, dropna=False, sort=False):
         named = dict(zip(keys, key))
         label = f"{SCORER_LABELS.get(named['scorer'], named['scorer'])}, {named['blocking']}"
-        extra = [f"{k}={str(named[k])[:8]}" for k in differing if not (k == "blocking_k" and named["blocking"] != "alds")]
+        extra = [f"{k}={_short(named[k])}" for k in differing if not (k == "blocking_k" and named["blocking"] != "alds")]
         means = part.groupby("sparsity").agg(
             x=("sparsity_params", "mean"), y=(column, "mean"), spread=(column, "std"), seeds=(column, "size"), dense=("accuracy_dense", "mean")
         )
         lines.append(means.reset_index().assign(line=", ".join([label, *extra]), blocking=named["blocking"], scorer=named["scorer"]))
     return pd.concat(lines, ignore_index=True)
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)[:8]
 
 
 def read_reference(file: Path, column: str) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def _collect_sweep(folder: Path) -> None:
 
 
 def main() -> None:
-    check_command_line(sys.argv[1:])
+    sys.argv[1:] = check_command_line(sys.argv[1:])
     entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
     try:
         entry()

@@ -1,0 +1,23 @@
+"""The W&B workspace, built without a network."""
+
+import subprocess
+import sys
+
+from lrp.dashboard import STAGES, workspace
+from lrp.results import COLUMNS
+
+
+def test_workspace_shows_what_is_logged():
+    built = workspace("someone", "lrp")
+    assert (built.entity, built.project) == ("someone", "lrp")
+    panels = {section.name: section.panels for section in built.sections}
+    assert [(str(p.x), p.y) for p in panels["Accuracy"][:2]] and len(panels["Accuracy"]) == 3
+    shown = str(built._to_model())
+    for column in ("accuracy", "sparsity_params", "sparsity_macs", "accuracy_before_recovery", *STAGES):
+        assert column in COLUMNS and column in shown
+    assert "rank/.*" in shown and "blocking" in shown and "scorer" in shown
+
+
+def test_command_wants_entity_and_project():
+    done = subprocess.run([sys.executable, "-m", "lrp.dashboard", "nothing"], capture_output=True, text=True)
+    assert done.returncode == 1 and "ENTITY/PROJECT" in done.stderr and "Traceback" not in done.stderr

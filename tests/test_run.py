@@ -1,0 +1,175 @@
+"""What a user types, from outside: sentences for bad input, a sweep with a failing job, a kill and its resumption, W&B."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import yaml
+
+from lrp.command_line import CONF, check_command_line
+from lrp.config import register
+
+QUICK = ["model.training.epochs=1", "model.width=0.03125", "calibration.images=64", "calibration.scoring_images=4", "threads=1"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def command(cache, *words):
+    return [sys.executable, "-m", "lrp.run", *QUICK, f"cache_dir={cache}", *words]
+
+
+def lrp(cache, *words, cwd, code=0):
+    done = subprocess.run(command(cache, *words), cwd=cwd, capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["sed=1"], "sed=1: there is no option sed, did you mean seed?"),
+        (["seed=abc"], "seed=abc: value 'abc' of type 'str' could not be converted to Integer"),
+        (["calibration.scoring_imges=3"], "did you mean calibration.scoring_images?"),
+        (["xyzzy=1"], "there is no option xyzzy; allowed are model, dataset"),
+        (["blocking=foo"], "blocking=foo: there is no such option, allowed are alds, none, square"),
+        (["-m", "scorer=variance,foo"], "scorer=foo: there is no such option, allowed are magnitude"),
+        (["sparsity.grid=[0,1.0]"], "sparsity.grid=1.0: a sparsity is a number in [0, 1)"),
+        (["sparsity.grid=[-0.1]"], "sparsity.grid=-0.1: a sparsity is a number in [0, 1)"),
+        (["sparsity.grid=[0.5,0.5]"], "every sparsity may be there once"),
+        (["sparsity.grid=[x]"], "sparsity.grid=[x]: value 'x' of type 'str' could not be converted to Float"),
+        (["-m", "blocking=alds", "blocking.k=4,0"], "blocking.k=0: an integer of at least 1 is needed"),
+        (["calibration.scoring_images=9999"], "calibration.scoring_images=9999: at most calibration.images=512"),
+        (["model.wdth=3"], "did you mean model.width?"),
+        (["model.width=-1"], "model.width=-1: a number greater than 0"),
+        (["device=gpu"], "device=gpu: auto, cpu, or a device that torch finds here"),
+        (["estimator.memory_limit=0"], "estimator.memory_limit=0: a number greater than 0"),
+        (["tracker.mode=on"], "tracker.mode=on: offline, online or disabled"),
+        (["threads=0"], "threads=0: an integer of at least 1"),
+        (["experiment=figure9"], "experiment=figure9: there is no such option, allowed are figure3"),
+    ],
+)
+def test_one_sentence_for_bad_input(words, sentence, capsys):
+    register()
+    with pytest.raises(SystemExit) as stop:
+        check_command_line(words)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("lrp: ") and sentence in error and "\n" not in error
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("experiment/*.yaml")), ids=lambda file: file.stem)
+def test_every_experiment_composes(file):
+    check_command_line(["-m", f"experiment={file.stem}"])
+
+
+def test_every_key_exists_whatever_is_chosen():
+    register()
+    for group in ("scorer=magnitude,perturbation", "blocking=none,alds,square", "recovery=none,batchnorm", "tracker=none,wandb", "dataset=cifar10,mnist,mnist_small"):
+        check_command_line(["-m", group, "calibration.scoring_images=8", "blocking.k=2", "estimator.memory_limit=0.5", "dataset.path=null", "tracker.project=x"])
+
+
+def test_help_lists_groups_and_options(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "lrp.run", "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0
+    for word in ("blocking: alds, none, square", "scorer: magnitude, perturbation", "experiment: figure3", "scoring_images: 32", "seed: 0"):
+        assert word in done.stdout
+
+
+def test_sweep_with_a_failing_job(tmp_path, cache):
+    """The third job's checkpoint is no checkpoint: the others' tables are whole and collected, the reason is printed, the exit
+    code is 1. The same by joblib."""
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"no tensors")
+    words = ["-m", f"model.checkpoint=null,{bad}", "scorer=magnitude,perturbation", "sparsity.grid=[0,0.5]", "recovery=batchnorm"]
+    out, err = lrp(cache, *words, f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path, code=1)
+    assert f"model.checkpoint={bad}: it cannot be read as a safetensors file" in err
+    table = pd.read_csv(tmp_path / "sweep" / "results.csv")
+    assert sorted(zip(table["scorer"], table["sparsity"])) == [("magnitude", 0), ("magnitude", 0.5), ("perturbation", 0), ("perturbation", 0.5)]
+    assert out.strip().splitlines()[-3:] == [f"{tmp_path}/sweep/{name}" for name in ("results.csv", "figure3.png", "figure3.pdf")]
+    half = table[table["sparsity"] == 0.5]
+    assert (half["params"] <= half["params_dense"] / 2).all() and (half["sparsity_params"] >= 0.5).all()
+    dense = table[table["sparsity"] == 0]
+    assert (dense["accuracy_before_recovery"] == dense["accuracy_dense"]).all() and (dense["macs"] == dense["macs_dense"]).all()
+
+    lrp(cache, *words, f"hydra.sweep.dir={tmp_path}/joblib", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path, code=1)
+    other = pd.read_csv(tmp_path / "joblib" / "results.csv")
+    columns = [name for name in table if not name.startswith("seconds")]
+    pd.testing.assert_frame_equal(table[columns], other[columns])
+
+
+def test_run_folder_is_complete(tmp_path, cache):
+    lrp(cache, "blocking=alds", "blocking.k=2", "scorer=variance", "sparsity.grid=[0.6]", f"hydra.run.dir={tmp_path}/run", cwd=tmp_path)
+    run = tmp_path / "run"
+    scores = pd.read_parquet(run / "scores.parquet")
+    assert list(scores.columns) == ["layer", "block", "row_start", "row_stop", "col_start", "col_stop", "component", "singular_value", "score"]
+    layers, calibration = pd.read_csv(run / "layers.csv"), pd.read_csv(run / "calibration.csv")
+    row = pd.read_csv(run / "results.csv").iloc[0]
+    assert (len(scores), layers["kept"].sum(), len(layers)) == (row["components"], row["components_kept"], row["blocks"])
+    assert list(calibration.columns) == ["index"] and len(calibration) == row["scoring_images"] == 4
+    assert set(json.loads((run / "versions.json").read_text())) >= {"python", "torch", "git_commit"}
+    assert yaml.safe_load((run / "config.yaml").read_text())["blocking"]["k"] == 2
+    stored = 0
+    for layer in layers.itertuples():  # the parameters counted again from the table
+        p, q = map(int, layer.shape.split("x"))
+        stored += p * q if layer.dense else layer.kept * (p + q)
+    assert stored == row["params"]
+
+
+def test_kill_and_resume(tmp_path, cache):
+    """Killed after its first row, a run goes on to what an undisturbed one gives; a folder with rows is refused without
+    resume, and one with other settings at all."""
+    grid = "sparsity.grid=[0,0.3,0.5,0.7,0.8,0.9]"
+    run = tmp_path / "run"
+    words = ["scorer=magnitude", grid, f"hydra.run.dir={run}"]
+    process = subprocess.Popen(command(cache, *words), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while not (run / "results.csv").exists() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = pd.read_csv(run / "results.csv")
+    assert 1 <= len(kept) < 6
+
+    _, err = lrp(cache, *words, cwd=tmp_path, code=1)
+    assert "resume=false" in err and "Traceback" not in err
+    _, err = lrp(cache, *words, "resume=true", "seed=3", cwd=tmp_path, code=1)
+    assert "seed was 0, now 3" in err
+    lrp(cache, *words, "resume=true", cwd=tmp_path)
+    whole = pd.read_csv(run / "results.csv")
+    pd.testing.assert_frame_equal(whole.iloc[: len(kept)], kept)
+    lrp(cache, *words[:2], f"hydra.run.dir={tmp_path}/other", cwd=tmp_path)
+    columns = [name for name in whole if not name.startswith("seconds")]
+    pd.testing.assert_frame_equal(whole[columns], pd.read_csv(tmp_path / "other" / "results.csv")[columns])
+
+
+def test_wandb_offline_run_reads_back(tmp_path, cache):
+    """Without key, network or terminal: nothing prompts, and the run on disk holds settings, rows, ranks and the table."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")} | {"HOME": str(tmp_path)}
+    words = ["-m", "scorer=magnitude,relative_error", "tracker=wandb", "tracker.mode=online", "sparsity.grid=[0,0.5]", "hydra.sweep.dir=sweep"]
+    done = subprocess.run(command(cache, *words), cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    assert "there is no W&B key" in done.stderr
+    for number, scorer in enumerate(("magnitude", "relative_error")):
+        runs = list((tmp_path / "sweep" / str(number) / "wandb").glob("offline-run-*"))
+        assert len(runs) == 1
+        read = subprocess.run([sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(runs[0])], capture_output=True, text=True, timeout=60)
+        records = [json.loads(line) for line in read.stdout.splitlines()]
+        text = json.dumps(records)
+        run = next(record["run"] for record in records if "run" in record)
+        config = run["config"]["update"]
+        assert (config["scorer"], config["blocking"], config["calibration_scoring_images"]) == (scorer, "none", 4)
+        assert '"group": "sweep"' in text or run.get("run_group") == "sweep"
+        history = [record["history"] for record in records if "history" in record]
+        accuracies = pd.read_csv(tmp_path / "sweep" / str(number) / "results.csv")["accuracy"]
+        assert len(history) == 2
+        for step, accuracy in zip(history, accuracies):
+            assert f'"accuracy": {json.dumps(accuracy)}' in json.dumps(step) and "rank/classifier" in json.dumps(step)
+        assert "results.csv" in text and "ranks" in text
