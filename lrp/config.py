@@ -53,6 +53,20 @@ def register() -> None:
     ConfigStore.instance().store(name="base", node=Config)
 
 
+def compose_job(*overrides: str) -> Any:
+    """The job that these words on the command line describe, for notebooks and scripts: ``compose_job("scorer=variance")``.
+
+    Raises InputError for a value that no part accepts, and Hydra's own errors for words that it does not understand.
+    """
+    from hydra import compose, initialize_config_dir
+
+    from lrp.command_line import CONF
+
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return make_job(compose("config", overrides=list(overrides)))
+
+
 def make_job(config: DictConfig) -> Any:
     """The job that a configuration describes. Raises InputError for a value that no part accepts."""
     from hydra.errors import InstantiationException
