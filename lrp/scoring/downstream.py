@@ -31,7 +31,8 @@ class Downstream:
         self._out_of_place()
         self.nodes = list(self.module.graph.nodes)
         self.modules = dict(self.module.named_modules())
-        self.layer_nodes: dict[str, fx.Node] = {}
+        self._after: dict[fx.Node, list[fx.Node]] = {}
+        self.layer_nodes: dict[str, fx.Node | None] = {}
         for node in self.nodes:
             if node.op == "call_module":
                 if node.target in self.layer_nodes:
@@ -83,11 +84,14 @@ class Downstream:
 
     def after(self, layer: fx.Node) -> list[fx.Node]:
         """The nodes that depend on a layer, in order."""
+        if layer in self._after:
+            return self._after[layer]
         reached = {layer}
         for node in self.nodes:
             if any(source in reached for source in node.all_input_nodes):
                 reached.add(node)
-        return [node for node in self.nodes if node in reached and node is not layer]
+        self._after[layer] = [node for node in self.nodes if node in reached and node is not layer]
+        return self._after[layer]
 
     def run_from(self, layer: fx.Node, value: Tensor, known: dict[fx.Node, Any], copies: int) -> Tensor:
         """The network's output (copies*B, K) when ``layer`` gives ``value`` (copies*B, ...) and all that does not depend
@@ -95,6 +99,7 @@ class Downstream:
         batch = len(value) // copies
         fresh: dict[fx.Node, Any] = {layer: value}
         path = self.after(layer)
+        last_use = {source: node for node in path for source in node.all_input_nodes}
         for node in path:
             for source in node.all_input_nodes:
                 if source not in fresh:
@@ -102,8 +107,8 @@ class Downstream:
                     across = isinstance(held, Tensor) and held.dim() > 0 and len(held) == batch and source.op != "get_attr"
                     fresh[source] = held.repeat(copies, *[1] * (held.dim() - 1)) if across else held
             fresh[node] = self._run(node, fresh)
-            for source in node.all_input_nodes:  # free what no later node reads
-                if not any(source in later.all_input_nodes for later in path[path.index(node) + 1 :]):
+            for source in node.all_input_nodes:
+                if last_use[source] is node:
                     fresh.pop(source, None)
         return fresh[path[-1]] if path else value
 

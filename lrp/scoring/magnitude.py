@@ -17,8 +17,6 @@ class Magnitude:
     """s: blind to the scale of a layer, it empties whole layers early (the paper's layer collapse)."""
 
     name: ClassVar[str] = "magnitude"
-    label: ClassVar[str] = "magnitude"
-    looks_at_outputs: ClassVar[bool] = False
 
     def __call__(
         self, matrices: Mapping[str, LayerMatrix], factors: Sequence[Factors], moments: Callable[[], list[Moments]]

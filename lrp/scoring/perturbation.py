@@ -17,8 +17,6 @@ class Perturbation:
     """E ||y - y_b||^2 over the scoring images (section 3.3 of the paper, "alignment output")."""
 
     name: ClassVar[str] = "perturbation"
-    label: ClassVar[str] = "alignment output (perturbation)"
-    looks_at_outputs: ClassVar[bool] = True
 
     def __call__(
         self, matrices: Mapping[str, LayerMatrix], factors: Sequence[Factors], moments: Callable[[], list[Moments]]

@@ -18,8 +18,6 @@ class RelativeError:
     """s over the largest singular value of the whole, unblocked layer matrix (the relative error of ALDS)."""
 
     name: ClassVar[str] = "relative_error"
-    label: ClassVar[str] = "relative error"
-    looks_at_outputs: ClassVar[bool] = False
 
     def __call__(
         self, matrices: Mapping[str, LayerMatrix], factors: Sequence[Factors], moments: Callable[[], list[Moments]]

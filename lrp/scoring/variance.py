@@ -17,8 +17,6 @@ class Variance:
     """The sum over outputs of the population variance of y - y_b (section 3.3 of the paper, "alignment variance")."""
 
     name: ClassVar[str] = "variance"
-    label: ClassVar[str] = "alignment variance (variance)"
-    looks_at_outputs: ClassVar[bool] = True
 
     def __call__(
         self, matrices: Mapping[str, LayerMatrix], factors: Sequence[Factors], moments: Callable[[], list[Moments]]
