@@ -44,6 +44,7 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
     for override in overrides:
         _check_group(override)
     with initialize_config_dir(str(CONF), version_base="1.3"):
+        multirun = multirun or _is_multirun(overrides)
         for combination in _combinations(overrides, multirun):
             config = _compose(combination)
             _make(config)
@@ -61,6 +62,15 @@ def _check_group(override: Override) -> None:
         unset = value in (None, "null") and name == "experiment"
         if not unset and value not in options and not override.is_delete():
             _stop(f"{name}={'null' if value is None else value}: there is no such option, allowed are {', '.join(options)}")
+
+
+def _is_multirun(overrides: Sequence[Override]) -> bool:
+    """Whether the configuration itself asks for a multirun, as an experiment may."""
+    single = [override.input_line for override in overrides if not override.is_sweep_override()]
+    try:
+        return str(compose("config", overrides=single, return_hydra_config=True).hydra.mode) == "RunMode.MULTIRUN"
+    except (HydraException, OmegaConfBaseException):
+        return False  # what is wrong is found and said below
 
 
 def _combinations(overrides: Sequence[Override], multirun: bool) -> Iterator[list[str]]:

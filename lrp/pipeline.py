@@ -107,6 +107,7 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
     device, cache = find_device(job.device), Path(job.cache_dir).expanduser()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
+    job.model.check()
     data = job.dataset.load()
     model, checkpoint = job.model.obtain(data, job.seed, cache, device)
     calibration = data.calibration(job.calibration.images, job.calibration.seed)

@@ -44,7 +44,7 @@ class RunFolder:
         if self.rows is not None and len(self.rows) and not resume:
             raise reject("resume", "false", f"{folder} holds finished rows; resume=true keeps them and computes the rest")
         if resume and config.exists():
-            before = _flat(yaml.safe_load(config.read_text(encoding="utf-8")) or {})
+            before = _flat(_read_settings(config))
             differing = _differences(before, _flat(settings))
             if differing:
                 raise reject("resume", "true", f"{folder} was made with other settings: {'; '.join(differing)}")
@@ -78,6 +78,16 @@ def _read(file: Path, columns: list[str] | None) -> pd.DataFrame | None:
     if columns is not None and list(table.columns) != list(columns):
         raise InputError(f"{file} has other columns than this version of lrp writes; choose another folder")
     return table
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} cannot be read ({str(error).splitlines()[0]}); choose another folder") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{file} holds no settings; choose another folder")
+    return settings
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -43,6 +43,9 @@ def job(config: DictConfig) -> None:
             print(folder / "results.csv", *figure, sep="\n")
     except InputError as error:
         reason = str(error)
+    except OSError as error:  # a full disk, a folder that cannot be written
+        reason = f"{error.filename or folder}: {error.strerror or error}"
+        log.debug("", exc_info=True)
     except Exception:
         reason = traceback.format_exc()
     else:

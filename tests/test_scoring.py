@@ -61,7 +61,7 @@ def test_memory_limit_changes_nothing(residual):
     x = torch.randn(4, 3, 16, 16).double()
     _, factors = factors_of(residual, SquareBlocking())
     many, _ = ExactEstimator(1.0)(residual, factors, x)
-    single, _ = ExactEstimator(1e-9)(residual, factors, x)
+    single, _ = ExactEstimator(1e-9)(residual, factors, x)  # one component and one image at a time
     for a, b in zip(many, single):
         assert torch.allclose(a.second, b.second, rtol=1e-10, atol=1e-14) and torch.allclose(a.first, b.first, rtol=1e-10, atol=1e-14)
 
@@ -128,29 +128,31 @@ def test_cache(tmp_path, residual):
     assert len(keys) == 5
 
 
-def test_a_killed_run_goes_on_after_the_last_finished_layer(tmp_path, residual, monkeypatch):
+@pytest.mark.parametrize("memory_limit", [1.0, 1e-9])
+def test_a_killed_run_goes_on_after_the_last_finished_layer(tmp_path, residual, monkeypatch, memory_limit):
     x = torch.randn(2, 3, 8, 8).double()
     _, factors = factors_of(residual, Unblocked())
-    undisturbed, _ = ExactEstimator()(residual, factors, x)
-    real, seen = ExactEstimator._block, []
+    estimator = ExactEstimator(memory_limit)
+    undisturbed, _ = estimator(residual, factors, x)
+    real, seen = ExactEstimator._layer, []
 
-    def dies_at_third(self, network, known, name, factor, bar):
+    def dies_at_third(self, network, known, name, factors, bar):
         seen.append(name)
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return real(self, network, known, name, factor, bar)
+        return real(self, network, known, name, factors, bar)
 
-    monkeypatch.setattr(ExactEstimator, "_block", dies_at_third)
+    monkeypatch.setattr(ExactEstimator, "_layer", dies_at_third)
     with pytest.raises(KeyboardInterrupt):
-        ExactEstimator()(residual, factors, x, tmp_path)
-    assert len(list(tmp_path.glob("*.safetensors"))) == 2
-    file = tmp_path / "1.safetensors"
-    marked = load_file(file)
-    marked["first"] += 1000  # proof that the stored layer is read, not computed again
-    save_file(marked, file)
-    resumed, _ = ExactEstimator()(residual, factors, x, tmp_path)
+        estimator(residual, factors, x, tmp_path)
+    files = sorted(tmp_path.glob("*.safetensors"))
+    assert len(files) == 2
+    marked = load_file(files[1])
+    marked["moments"] += 1000  # proof that the stored layer is read, not computed again
+    save_file(marked, files[1])
+    resumed, _ = estimator(residual, factors, x, tmp_path)
     assert torch.equal(resumed[0].second, undisturbed[0].second) and torch.equal(resumed[4].second, undisturbed[4].second)
-    assert float(resumed[1].first.min()) > 500
+    assert float(resumed[1].first.min()) > 400
 
 
 def test_networks_that_cannot_be_scored_are_refused_by_name():

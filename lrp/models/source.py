@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lrp.data import Data
-from lrp.errors import InputError
+from lrp.errors import InputError, reject
 from lrp.files import sha256, sha256_file, write_whole
 from lrp.models.loading import load_weights
 from lrp.training import Training
@@ -31,6 +31,11 @@ class ModelSource:
     options: dict[str, Any]
     checkpoint: str | None
     training: Training
+
+    def check(self) -> None:
+        """Raises InputError for a checkpoint that does not exist, before anything slow."""
+        if self.checkpoint is not None and not Path(self.checkpoint).expanduser().is_file():
+            raise reject("model.checkpoint", self.checkpoint, "there is no such file")
 
     def obtain(self, data: Data, seed: int, cache: Path, device: torch.device) -> tuple[nn.Module, str]:
         """The trained network in eval mode on ``device`` and the SHA-256 of the file that holds its weights.

@@ -53,52 +53,62 @@ class ExactEstimator:
         """The moments of every block's components on ``images`` (B, ...), normalised, and the seconds that this took, those
         of a killed run included; ``partial``: a folder for finished layers. Raises InputError for a network that torch.fx cannot trace or a layer that runs more than once."""
         network = Downstream(model)
-        known = network.record(images)
         layers: dict[str, list[int]] = {}
         for i, factor in enumerate(factors):
             layers.setdefault(factor.block.layer, []).append(i)
-        expected = self._expected(network, known, factors, layers, images)
+        size = self._images_at_once(network, images)
+        expected = self._expected(network, network.record(images[:16]), factors, layers) * len(images)
         components = sum(len(factor.S) for factor in factors)
-        log.info(
-            "exact scoring: %s components x %d images, about %s",
-            f"{components:,}", len(images), _duration(expected),
-        )  # fmt: skip
-        result: list[Moments | None] = [None] * len(factors)
+        log.info("exact scoring: %s components x %d images, about %s", f"{components:,}", len(images), _duration(expected))
+        sums = [torch.zeros(2, len(factor.S), 1, dtype=torch.float64) for factor in factors]  # K is known after the first
         seconds = 0.0
-        with tqdm(total=components, desc="exact scoring", unit="component", smoothing=0.05, disable=None) as bar:
-            for number, (name, places) in enumerate(layers.items()):
-                file = partial / f"{number}.safetensors" if partial else None
-                ranks = [len(factors[i].S) for i in places]
-                stored = read_tensors(file) if file else None
-                if stored is None:
-                    start = time.perf_counter()
-                    blocks = [self._block(network, known, name, factors[i], bar) for i in places]
-                    stored = {key: torch.cat([getattr(b, key) for b in blocks]) for key in ("first", "second")}
-                    stored["seconds"] = torch.tensor(time.perf_counter() - start, dtype=torch.float64)
-                    if file:
-                        write_whole(file, lambda path, tensors=stored: save_file(tensors, path))
-                else:
-                    bar.update(sum(ranks))
-                seconds += float(stored["seconds"])
-                for i, first, second in zip(places, stored["first"].split(ranks), stored["second"].split(ranks)):
-                    result[i] = Moments(first, second)
-        return result, seconds
+        total = components * -(-len(images) // size)
+        with tqdm(total=total, desc="exact scoring", unit="component", smoothing=0.05, disable=None) as bar:
+            for start in range(0, len(images), size):
+                batch, known = images[start : start + size], None
+                for number, (name, places) in enumerate(layers.items()):
+                    file = partial / f"{start}-{size}-{number}.safetensors" if partial else None
+                    stored = read_tensors(file) if file else None
+                    if stored is None:
+                        known = network.record(batch) if known is None else known
+                        stored = self._layer(network, known, name, [factors[i] for i in places], bar)
+                        if file:
+                            write_whole(file, lambda path, tensors=stored: save_file(tensors, path))
+                    else:
+                        bar.update(len(stored["moments"][0]))
+                    seconds += float(stored["seconds"])
+                    for i, part in zip(places, stored["moments"].split([len(factors[i].S) for i in places], dim=1)):
+                        sums[i] = sums[i] + len(batch) / len(images) * part
+        return [Moments(first, second) for first, second in sums], seconds
 
-    def _block(self, network: Downstream, known: dict[fx.Node, Any], name: str, factor: Factors, bar: tqdm) -> Moments:
+    def _layer(
+        self, network: Downstream, known: dict[fx.Node, Any], name: str, factors: Sequence[Factors], bar: tqdm
+    ) -> dict[str, Tensor]:
+        """Of all components of a layer, "moments" (2, R, K) on one batch of images and the "seconds" they took."""
+        start = time.perf_counter()
+        moments = torch.cat([self._block(network, known, name, factor, bar) for factor in factors], dim=1)
+        return {"moments": moments, "seconds": torch.tensor(time.perf_counter() - start, dtype=torch.float64)}
+
+    def _block(self, network: Downstream, known: dict[fx.Node, Any], name: str, factor: Factors, bar: tqdm) -> Tensor:
+        """First and second moments (2, R, K) of one block's components."""
         node = network.layer_node(name)
         x, y, output = known[node.args[0]], known[node], known[network.nodes[-1]].double()
         chunk = self._chunk(network, node, known)
-        first, second = [], []
+        moments = []
         for start in range(0, len(factor.S), chunk):
             change = _rank_one(network, name, factor, slice(start, start + chunk), x)
             value = torch.sub(y[None], change, out=change).flatten(0, 1)
             copies = len(change)
             y_b = network.run_from(node, value, known, copies).double()
             difference = output - y_b.unflatten(0, (copies, len(x))).flatten(2)
-            first.append(difference.mean(1).cpu())
-            second.append(difference.square().mean(1).cpu())
+            moments.append(torch.stack([difference.mean(1), difference.square().mean(1)]).cpu())
             bar.update(copies)
-        return Moments(torch.cat(first), torch.cat(second))
+        return torch.cat(moments, dim=1)
+
+    def _images_at_once(self, network: Downstream, images: Tensor) -> int:
+        """How many images' dense activations stay within the memory limit."""
+        held = sum(_bytes(value) for node, value in network.record(images[:1]).items() if node.op != "get_attr")
+        return min(len(images), max(1, int(self.memory_limit * 2**30 // held)))
 
     def _chunk(self, network: Downstream, node: fx.Node, known: dict[fx.Node, Any]) -> int:
         """How many components fit: what a node reads and writes, at the largest one, bounds the memory."""
@@ -111,21 +121,17 @@ class ExactEstimator:
         return max(1, int(limit // largest))
 
     def _expected(
-        self, network: Downstream, known: dict[fx.Node, Any], factors: Sequence[Factors], layers: dict[str, list[int]], images: Tensor
+        self, network: Downstream, known: dict[fx.Node, Any], factors: Sequence[Factors], layers: dict[str, list[int]]
     ) -> float:
-        """Seconds that the whole will take, from one chunk of components of each layer, timed."""
+        """Seconds an image that the whole will take, from one batch of components of each layer, timed on a few images."""
         seconds = 0.0
         for name, places in layers.items():
             node = network.layer_node(name)
-            few = min(len(images), 16)
-            some = {key: value[:few] if isinstance(value, Tensor) and value.dim() and len(value) == len(images) else value
-                    for key, value in known.items()}  # fmt: skip
-            copies = max(1, min(8, self._chunk(network, node, known) * len(images) // few))
-            value = some[node].repeat(copies, *[1] * (some[node].dim() - 1))
+            copies = min(8, self._chunk(network, node, known))
+            value = known[node].repeat(copies, *[1] * (known[node].dim() - 1))
             start = time.perf_counter()
-            network.run_from(node, value, some, copies)
-            once = (time.perf_counter() - start) * len(images) / few / copies
-            seconds += once * sum(len(factors[i].S) for i in places)
+            network.run_from(node, value, known, copies)
+            seconds += (time.perf_counter() - start) / len(value) * sum(len(factors[i].S) for i in places)
         return seconds
 
 
