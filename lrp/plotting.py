@@ -18,6 +18,7 @@ from lrp.results import COLUMNS, MEASURED
 
 SCORER_LABELS = {"perturbation": "alignment output (perturbation)", "variance": "alignment variance (variance)", "relative_error": "relative error"}
 SEEDS = ["seed", "calibration_seed"]
+_FIRST_COLOURS = ("magnitude", "relative_error", "perturbation", "variance")  # the same in every figure
 _STYLES = {"none": "-", "alds": "--", "square": ":"}
 
 
@@ -81,7 +82,8 @@ def draw_figure3(
     PDF and returns both paths.
     """
     lines = average_over_seeds(table, column)
-    scorers, names = list(dict.fromkeys(lines["scorer"])), list(dict.fromkeys(lines["line"]))
+    names = list(dict.fromkeys(lines["line"]))
+    scorers = list(dict.fromkeys([*_FIRST_COLOURS, *lines["scorer"]]))
     figure, axes = plt.subplots(1, 2, figsize=(13, 5.2))
     for ax, start in zip(axes, (0.0, 0.9)):
         for name in names:
