@@ -21,9 +21,9 @@ from lrp.errors import InputError, check_int, check_sparsity, reject
 from lrp.evaluation import Metrics, count_macs, count_params, evaluate
 from lrp.files import sha256, write_text, write_whole
 from lrp.layers import build, stored_params
-from lrp.matrices import Block, Factors, check_partition, layer_matrices
+from lrp.matrices import Block, check_partition, layer_matrices
 from lrp.models.source import ModelSource
-from lrp.results import RunFolder
+from lrp.results import RunFolder, layer_table, score_table
 from lrp.scoring.moments import Moments, cached_moments, moments_key
 
 log = logging.getLogger(__name__)
@@ -125,21 +125,38 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
     seconds_decompose = time.perf_counter() - start
     log.info("%s: %d layers, %d blocks, %s components", job.blocking.name, len(matrices), len(blocks), f"{_components(blocks):,}")
 
-    seconds_score = 0.0  # of the estimator when it ran, if this job found its moments in the cache
+    images = data.normalise(scoring.images.to(device))
+    found: list[Moments] = []
+    seconds_estimator = 0.0  # when it ran, if this job found its moments in the cache
 
     def moments() -> list[Moments]:
-        nonlocal seconds_score
-        images = data.normalise(scoring.images.to(device))
-        key = moments_key(model, factors, images, job.estimator.identity)
-        found, seconds_score = cached_moments(
-            cache / "moments", key, factors, lambda partial: job.estimator(model, factors, images, partial)
-        )
+        nonlocal seconds_estimator
+        if not found:
+            key = moments_key(model, factors, images, job.estimator.identity)
+            compute = lambda partial: job.estimator(model, factors, images, partial)  # noqa: E731
+            read, seconds_estimator = cached_moments(cache / "moments", key, factors, compute)
+            found.extend(read)
         return found
 
     start = time.perf_counter()
     scores = job.scorer(matrices, factors, moments)
-    seconds_score = seconds_score or time.perf_counter() - start
-    write_whole(folder / "scores.parquet", lambda path: _score_table(factors, scores).to_parquet(path, index=False))
+    seconds_score = seconds_estimator or time.perf_counter() - start
+    errors = [block.standard_error() for block in found] if any(block.projected for block in found) else None
+    write_whole(folder / "scores.parquet", lambda path: score_table(factors, scores, errors).to_parquet(path, index=False))
+    masks, seconds_select = [], []
+    for sparsity in todo:
+        start = time.perf_counter()
+        masks.append(job.selection(blocks, scores, sparsity))
+        seconds_select.append(time.perf_counter() - start)
+    joint = None
+    try:
+        joint = job.estimator.joint(model, factors, images, [[~mask for mask in keep] for keep in masks])
+        if joint is not None:
+            moments()
+    except InputError as error:  # a scorer that does not look at outputs works on networks that an estimator refuses
+        log.warning("perturbation_additive and perturbation_joint stay empty: %s", error)
+    y = job.estimator.outputs(model, images)
+    energy = float(y.square().sum(1).mean())
 
     example = data.normalise(data.train.images[:1])
     macs_dense, params_total_dense = count_macs(model, example), count_params(model)
@@ -151,11 +168,10 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
     chosen = {"dataset": data.name, **{name: getattr(job, name).name for name in groups}}
     with job.tracker.start(job.settings, chosen, folder, group) as tracked:
         tracked.rows(results.rows)
-        for sparsity in todo:
-            start = time.perf_counter()
-            keep = job.selection(blocks, scores, sparsity)
-            seconds_select = time.perf_counter() - start
+        for number, (sparsity, keep) in enumerate(zip(todo, masks)):
             pruned = build(model, factors, keep)
+            change = y - job.estimator.outputs(pruned, images)
+            additive = sum(float(block.second[~mask].sum()) for block, mask in zip(found, keep)) if found else None
             untouched = all(block.is_dense(int(mask.sum())) and bool(mask.any()) for block, mask in zip(blocks, keep))
             before = dense if untouched else evaluate(pruned, data, data.test, job.batch_size, f"sparsity {sparsity:g}")
             start = time.perf_counter()
@@ -174,12 +190,14 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
                 "params": params, "params_dense": params_dense, "params_total": params_total_dense - params_dense + params,
                 "params_total_dense": params_total_dense, "macs": macs, "macs_dense": macs_dense, "accuracy": after.accuracy,
                 "accuracy_before_recovery": before.accuracy, "accuracy_dense": dense.accuracy, "loss": after.loss,
+                "perturbation_additive": _share(additive, energy), "perturbation_joint": _share(None if joint is None else joint[number], energy),
+                "perturbation_true": _share(change.square().sum(1).mean(), energy),
                 "blocks": len(blocks), "components": _components(blocks), "components_kept": sum(int(mask.sum()) for mask in keep),
-                "seconds_decompose": seconds_decompose, "seconds_score": seconds_score, "seconds_select": seconds_select,
+                "seconds_decompose": seconds_decompose, "seconds_score": seconds_score, "seconds_select": seconds_select[number],
                 "seconds_recover": seconds_recover, "blocking_k": job.blocking.k if job.blocking.name == "alds" else None,
                 "calibration_images": len(calibration), "calibration_seed": job.calibration.seed,
             }  # fmt: skip
-            layers = _layer_table(sparsity, blocks, keep)
+            layers = layer_table(sparsity, blocks, keep)
             results.add(row, layers)
             tracked.row(row, layers)
             log.info(
@@ -189,6 +207,10 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
             )  # fmt: skip
         tracked.file(folder / "results.csv")
     return results.rows
+
+
+def _share(value: Tensor | float | None, energy: float) -> float | None:
+    return None if value is None else float(value) / max(energy, torch.finfo(torch.float64).tiny)
 
 
 def _components(blocks: Sequence[Block]) -> int:
@@ -212,25 +234,3 @@ def _dense_metrics(model: nn.Module, data: Data, job: Job, cache: Path, device: 
             metrics = evaluate(model, data, data.test, job.batch_size, "dense")
             write_text(file, json.dumps(asdict(metrics)))
             return metrics
-
-
-def _score_table(factors: Sequence[Factors], scores: Sequence[Tensor]) -> pd.DataFrame:
-    parts = []
-    for factor, score in zip(factors, scores):
-        b = factor.block
-        part = pd.DataFrame({"component": range(b.rank), "singular_value": factor.S.numpy(), "score": score.double().cpu().numpy()})
-        place = {"layer": b.layer, "block": b.index, "row_start": b.row_start, "row_stop": b.row_stop}
-        place |= {"col_start": b.col_start, "col_stop": b.col_stop}
-        for i, (name, value) in enumerate(place.items()):
-            part.insert(i, name, value)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
-
-
-def _layer_table(sparsity: float, blocks: Sequence[Block], keep: Sequence[Tensor]) -> pd.DataFrame:
-    rows = []
-    for block, mask in zip(blocks, keep):
-        kept = int(mask.sum())
-        shape = f"{block.shape[0]}x{block.shape[1]}"
-        rows.append([sparsity, block.layer, block.index, shape, kept, block.rank, bool(kept) and block.is_dense(kept)])
-    return pd.DataFrame(rows, columns=["sparsity", "layer", "block", "shape", "kept", "full", "dense"])

@@ -5,26 +5,32 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
+from torch import Tensor
 
 from lrp.errors import InputError, reject
 from lrp.files import write_text, write_whole
+from lrp.matrices import Block, Factors
 
 COLUMNS = (
     "model checkpoint_sha256 dataset method blocking decomposition scorer estimator scoring_images selection per_parameter "
     "budget compensation rounds recovery seed sparsity sparsity_params sparsity_macs params params_dense params_total "
-    "params_total_dense macs macs_dense accuracy accuracy_before_recovery accuracy_dense loss blocks components "
+    "params_total_dense macs macs_dense accuracy accuracy_before_recovery accuracy_dense loss perturbation_additive "
+    "perturbation_joint perturbation_true blocks components "
     "components_kept seconds_decompose seconds_score seconds_select seconds_recover blocking_k calibration_images calibration_seed"
 ).split()
 
 # What a row was measured to be; all other columns say what was asked for.
 MEASURED = COLUMNS[COLUMNS.index("sparsity_params") : COLUMNS.index("seconds_recover") + 1]
+
+# Columns that tables of earlier versions lack: empty when they are read.
+ADDED = ("perturbation_additive", "perturbation_joint", "perturbation_true")
 
 # Settings that change where and how a job runs, not what it computes.
 _INCIDENTAL = ("resume", "threads", "cache_dir", "tracker")
@@ -136,10 +142,37 @@ def collect(folders: list[Path]) -> pd.DataFrame:
         files = [folder] if folder.is_file() else sorted(folder.rglob("results.csv"))
         for file in files:
             table = _read(file, None)
-            missing = [name for name in COLUMNS if name not in table]
+            missing = [name for name in COLUMNS if name not in table and name not in ADDED]
             if missing:
                 raise InputError(f"{file} lacks the columns {', '.join(missing)}")
+            table = table.reindex(columns=[*COLUMNS, *(name for name in table if name not in COLUMNS)])
             tables.append(table.assign(folder=str(file.parent)))
     if not tables:
         raise InputError(f"no results.csv lies below {', '.join(str(folder) for folder in folders)}")
     return pd.concat(tables, ignore_index=True)
+
+
+def score_table(factors: Sequence[Factors], scores: Sequence[Tensor], errors: Sequence[Tensor] | None = None) -> pd.DataFrame:
+    """A row a component: its place, singular value and score, and where ``errors`` are given the perturbation's standard error."""
+    parts = []
+    for i, (factor, score) in enumerate(zip(factors, scores)):
+        b = factor.block
+        part = pd.DataFrame({"component": range(b.rank), "singular_value": factor.S.numpy(), "score": score.double().cpu().numpy()})
+        place = {"layer": b.layer, "block": b.index, "row_start": b.row_start, "row_stop": b.row_stop}
+        place |= {"col_start": b.col_start, "col_stop": b.col_stop}
+        for at, (name, value) in enumerate(place.items()):
+            part.insert(at, name, value)
+        if errors is not None:
+            part["perturbation_standard_error"] = errors[i].numpy()
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def layer_table(sparsity: float, blocks: Sequence[Block], keep: Sequence[Tensor]) -> pd.DataFrame:
+    """A row a block: the components kept of all, and whether it is stored whole."""
+    rows = []
+    for block, mask in zip(blocks, keep):
+        kept = int(mask.sum())
+        shape = f"{block.shape[0]}x{block.shape[1]}"
+        rows.append([sparsity, block.layer, block.index, shape, kept, block.rank, bool(kept) and block.is_dense(kept)])
+    return pd.DataFrame(rows, columns=["sparsity", "layer", "block", "shape", "kept", "full", "dense"])

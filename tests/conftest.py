@@ -47,6 +47,44 @@ class Residual(nn.Module):
         return self.fc(self.relu(out).mean((2, 3)))
 
 
+class Depthwise(nn.Module):
+    """A grouped and a depthwise convolution between dense ones, a dilated one, and a padding mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1, padding_mode="reflect", bias=False)
+        self.bn = nn.BatchNorm2d(8)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.bn2 = nn.BatchNorm2d(8)
+        self.pointwise = nn.Conv2d(8, 10, 1)
+        self.grouped = nn.Conv2d(10, 6, 3, padding=2, dilation=2, groups=2)
+        self.last = nn.Conv2d(6, 7, (3, 2), padding="same", dilation=2)
+        self.fc = nn.Linear(7, 3)
+
+    def forward(self, x):
+        x = F.hardswish(self.bn(self.stem(x)))
+        x = torch.relu(self.bn2(self.depthwise(x)))
+        x = F.silu(self.last(F.gelu(self.grouped(self.pointwise(x)))))
+        return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+
+
+class Tokens(nn.Module):
+    """Linear layers over (B, T, C), mixed over T by a product: attention with one head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(12, 6)
+        self.norm = nn.LayerNorm(6)
+        self.query, self.key, self.value = (nn.Linear(6, 6, bias=False) for _ in range(3))
+        self.out = nn.Linear(6, 4)
+
+    def forward(self, x):  # (B, 3, H, 4): tokens are the rows
+        x = self.embed(x.permute(0, 2, 1, 3).flatten(2))
+        h = self.norm(x)
+        x = x + torch.softmax(self.query(h) @ self.key(h).transpose(1, 2), dim=-1) @ self.value(h)
+        return self.out(x).mean(1)
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
@@ -62,3 +100,13 @@ def small_vgg():
 @pytest.fixture
 def residual():
     return randomise(Residual())
+
+
+@pytest.fixture
+def depthwise():
+    return randomise(Depthwise())
+
+
+@pytest.fixture
+def tokens():
+    return randomise(Tokens())

@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
-from lrp.errors import check_float
 from lrp.files import write_whole
 from lrp.matrices import Factors
-from lrp.scoring.downstream import Downstream
+from lrp.scoring.components import changes
+from lrp.scoring.estimator import Estimator, check_finite, layer_input, plain_arithmetic
 from lrp.scoring.moments import Moments, read_tensors
+from lrp.scoring.network import FrozenNetwork
 
 log = logging.getLogger(__name__)
 
@@ -27,39 +27,42 @@ CPU_BATCH_BYTES = 96 * 2**20  # on a CPU larger batches only leave the caches (t
 
 
 @dataclass(frozen=True)
-class ExactEstimator:
-    """Moments of y - y_b, y_b the network's output without one component (section 3.3 of the paper), y in eval mode.
+class ExactEstimator(Estimator):
+    """Moments of y - y_b, y_b the network's output without one component (section 3.3 of the paper).
 
     Without component i a layer gives its dense output less s_i u_i (v_i . x): the dense activations are computed once,
     this rank-one change is applied, and only what follows the layer runs, for several components in one batch whose
-    activations stay within ``memory_limit`` (GiB). A killed run goes on after the last finished layer.
+    activations stay within ``memory_limit``. A layer that torch.fx does not show as one call in the network's graph is
+    watched by a hook instead, and the whole network runs for each of its components. ``projections`` is not used. A killed
+    run goes on after the last finished layer.
     """
 
     name: ClassVar[str] = "exact"
-    memory_limit: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_float("estimator.memory_limit", self.memory_limit, above=0)
-
-    @property
-    def identity(self) -> str:
-        """What of the estimator its result depends on; the memory limit changes rounding alone."""
-        return self.name
 
     @torch.inference_mode()
     def __call__(
         self, model: nn.Module, factors: Sequence[Factors], images: Tensor, partial: Path | None = None
     ) -> tuple[list[Moments], float]:
-        """The moments of every block's components on ``images`` (B, ...), normalised, and the seconds that this took, those
-        of a killed run included; ``partial``: a folder for finished layers. Raises InputError for a network that torch.fx cannot trace or a layer that runs more than once."""
-        network = Downstream(model)
+        network = FrozenNetwork(model)
         layers: dict[str, list[int]] = {}
         for i, factor in enumerate(factors):
             layers.setdefault(factor.block.layer, []).append(i)
+        images = images.to(network.dtype)
+        with plain_arithmetic(images.device):
+            return self._score(network, factors, images, layers, partial)
+
+    def _score(
+        self, network: FrozenNetwork, factors: Sequence[Factors], images: Tensor, layers: dict[str, list[int]], partial: Path | None
+    ) -> tuple[list[Moments], float]:
         size = self._images_at_once(network, images)
-        expected = self._expected(network, network.record(images[:16]), factors, layers) * len(images)
         components = sum(len(factor.S) for factor in factors)
-        log.info("exact scoring: %s components x %d images, about %s", f"{components:,}", len(images), _duration(expected))
+        alone, expected = self._try(network, images[:16], factors, layers)
+        log.info("exact scoring: %s components x %d images, about %s", f"{components:,}", len(images), _duration(expected * len(images)))
+        whole = [name for name in layers if network.layer_node(name) is None]
+        if whole:
+            which = f"{len(whole)} of {len(layers)} layers, {whole[0]} the first" if len(whole) < len(layers) else "every layer"
+            why = f"torch.fx cannot trace it: {network.untraced}" if network.untraced else "in its graph they are not one call each"
+            log.warning("exact scoring: the whole network runs for each component of %s (%s)", which, why)
         sums = [torch.zeros(2, len(factor.S), 1, dtype=torch.float64) for factor in factors]  # K is known after the first
         seconds = 0.0
         total = components * -(-len(images) // size)
@@ -70,8 +73,14 @@ class ExactEstimator:
                     file = partial / f"{start}-{size}-{number}.safetensors" if partial else None
                     stored = read_tensors(file) if file else None
                     if stored is None:
-                        known = network.record(batch) if known is None else known
-                        stored = self._layer(network, known, name, [factors[i] for i in places], bar)
+                        if known is None:
+                            known = network.record(batch)
+                            y = self.read(known[network.nodes[-1]] if known else network.module(batch)).double()
+                            check_finite(y, network.module, list(layers), batch)
+                        began = time.perf_counter()
+                        parts = [self._block(network, known, factors[i], batch, y, name in alone, bar) for i in places]
+                        took = torch.tensor(time.perf_counter() - began, dtype=torch.float64)
+                        stored = {"moments": torch.cat(parts, dim=1), "seconds": took}
                         if file:
                             write_whole(file, lambda path, tensors=stored: save_file(tensors, path))
                     else:
@@ -81,36 +90,48 @@ class ExactEstimator:
                         sums[i] = sums[i] + len(batch) / len(images) * part
         return [Moments(first, second) for first, second in sums], seconds
 
-    def _layer(
-        self, network: Downstream, known: dict[fx.Node, Any], name: str, factors: Sequence[Factors], bar: tqdm
-    ) -> dict[str, Tensor]:
-        """Of all components of a layer, "moments" (2, R, K) on one batch of images and the "seconds" they took."""
-        start = time.perf_counter()
-        moments = torch.cat([self._block(network, known, name, factor, bar) for factor in factors], dim=1)
-        return {"moments": moments, "seconds": torch.tensor(time.perf_counter() - start, dtype=torch.float64)}
-
-    def _block(self, network: Downstream, known: dict[fx.Node, Any], name: str, factor: Factors, bar: tqdm) -> Tensor:
-        """First and second moments (2, R, K) of one block's components."""
-        node = network.layer_node(name)
-        x, y, output = known[node.args[0]], known[node], known[network.nodes[-1]].double()
-        chunk = self._chunk(network, node, known)
+    def _block(
+        self, network: FrozenNetwork, known: dict[fx.Node, Any], factor: Factors, batch: Tensor, y: Tensor, alone: bool, bar: tqdm
+    ) -> Tensor:
+        """First and second moments (2, R, K) of one block's components on one batch of images, whose outputs are y."""
+        node = network.layer_node(factor.block.layer)
+        chunk = 1 if node is None or alone else self._chunk(network, node, known)
         moments = []
         for start in range(0, len(factor.S), chunk):
-            change = _rank_one(network, name, factor, slice(start, start + chunk), x)
-            value = torch.sub(y[None], change, out=change).flatten(0, 1)
-            copies = len(change)
-            y_b = network.run_from(node, value, known, copies).double()
-            difference = output - y_b.unflatten(0, (copies, len(x))).flatten(2)
+            which = slice(start, start + chunk)
+            if node is None:
+                result, copies = self._with_hook(network, factor, which, batch), 1
+            else:
+                change = changes(network, factor, which, known[layer_input(node.args, node.kwargs)])
+                value = torch.sub(known[node][None], change, out=change).flatten(0, 1)
+                copies = len(change)
+                result = network.run_from(node, value, known, copies)
+            y_b = self.read(result).double()
+            difference = y - y_b.unflatten(0, (copies, len(y)))
             moments.append(torch.stack([difference.mean(1), difference.square().mean(1)]).cpu())
             bar.update(copies)
         return torch.cat(moments, dim=1)
 
-    def _images_at_once(self, network: Downstream, images: Tensor) -> int:
+    def _with_hook(self, network: FrozenNetwork, factor: Factors, which: slice, batch: Tensor) -> Any:
+        """What the whole network returns without one component, wherever and however often its layer runs."""
+        module = network.modules.get(factor.block.layer)
+        if module is None:  # the graph shows that it never runs
+            return network.module(batch)
+        handle = module.register_forward_hook(
+            lambda _, args, kwargs, output: output - changes(network, factor, which, layer_input(args, kwargs))[0], with_kwargs=True
+        )
+        try:
+            return network.module(batch)
+        finally:
+            handle.remove()
+
+    def _images_at_once(self, network: FrozenNetwork, images: Tensor) -> int:
         """How many images' dense activations stay within the memory limit."""
-        held = sum(_bytes(value) for node, value in network.record(images[:1]).items() if node.op != "get_attr")
+        known = network.record(images[:1])
+        held = sum(_bytes(value) for node, value in known.items() if node.op != "get_attr") or 64 * _bytes(images[:1])
         return min(len(images), max(1, int(self.memory_limit * 2**30 // held)))
 
-    def _chunk(self, network: Downstream, node: fx.Node, known: dict[fx.Node, Any]) -> int:
+    def _chunk(self, network: FrozenNetwork, node: fx.Node, known: dict[fx.Node, Any]) -> int:
         """How many components fit: what a node reads and writes, at the largest one, bounds the memory."""
         limit = self.memory_limit * 2**30
         if known[node].device.type == "cpu":
@@ -120,38 +141,32 @@ class ExactEstimator:
             largest = max(largest, _bytes(known[step]) + sum(_bytes(known[source]) for source in step.all_input_nodes))
         return max(1, int(limit // largest))
 
-    def _expected(
-        self, network: Downstream, known: dict[fx.Node, Any], factors: Sequence[Factors], layers: dict[str, list[int]]
-    ) -> float:
-        """Seconds an image that the whole will take, from one batch of components of each layer, timed on a few images."""
-        seconds = 0.0
+    def _try(
+        self, network: FrozenNetwork, images: Tensor, factors: Sequence[Factors], layers: dict[str, list[int]]
+    ) -> tuple[set[str], float]:
+        """The layers after which copies of a batch cannot run as one larger batch (a network may reshape by a fixed batch
+        size, or have its batch in another dimension), and the seconds an image that the whole will take."""
+        alone, seconds = set(), 0.0
+        known = network.record(images)
         for name, places in layers.items():
             node = network.layer_node(name)
-            copies = min(8, self._chunk(network, node, known))
-            value = known[node].repeat(copies, *[1] * (known[node].dim() - 1))
+            components = sum(len(factors[i].S) for i in places)
             start = time.perf_counter()
-            network.run_from(node, value, known, copies)
-            seconds += (time.perf_counter() - start) / len(value) * sum(len(factors[i].S) for i in places)
-        return seconds
-
-
-def _rank_one(network: Downstream, name: str, factor: Factors, which: slice, x: Tensor) -> Tensor:
-    """s_i u_i (v_i . x) for some components of a block, as (components, B, M, ...): what the layer's output loses."""
-    module, block = network.modules[name], factor.block
-    U = (factor.U[:, which] * factor.S[which]).T
-    if name in network.scale:
-        U = U * network.scale[name][block.row_start : block.row_stop].double().cpu()
-    full = torch.zeros(len(U), module.weight[0].numel(), dtype=x.dtype, device=x.device)
-    full[:, block.col_start : block.col_stop] = factor.Vh[which].to(x)
-    rows = torch.zeros(len(U), len(module.weight), dtype=x.dtype, device=x.device)
-    rows[:, block.row_start : block.row_stop] = U.to(x)
-    if isinstance(module, nn.Linear):
-        return torch.einsum("b...r,rm->rb...m", F.linear(x, full), rows)
-    if module.padding_mode != "zeros":
-        x = F.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode)
-    padding = module.padding if module.padding_mode == "zeros" else 0
-    z = F.conv2d(x, full.view(len(U), *module.weight.shape[1:]), None, module.stride, padding, module.dilation)
-    return rows[:, None, :, None, None] * z.transpose(0, 1)[:, :, None]
+            if node is None:
+                network.module(images)
+                seconds += (time.perf_counter() - start) / len(images) * components
+                continue
+            y, copies = self.read(known[network.nodes[-1]]), min(8, self._chunk(network, node, known))
+            try:
+                y_copies = self.read(network.run_from(node, known[node].repeat(copies, *[1] * (known[node].dim() - 1)), known, copies))
+                same = torch.allclose(y_copies, y.repeat(copies, 1), rtol=1e-2, atol=1e-3 * float(y.abs().max()))
+            except (RuntimeError, ValueError, IndexError, TypeError):
+                same = False
+            if not same and bool(torch.isfinite(y).all()):
+                alone.add(name)
+                copies = 1
+            seconds += (time.perf_counter() - start) / (copies * len(images)) * components
+        return alone, seconds
 
 
 def _bytes(value: Any) -> int:

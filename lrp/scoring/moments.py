@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from lrp.errors import InputError
 from lrp.files import sha256, write_whole
 from lrp.matrices import Factors
+from lrp.scoring.network import FrozenNetwork
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +25,47 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Moments:
     """Of the change y - y_b that removing a component makes, over the scoring images, for each component of one block
-    and each network output: ``first`` E[y - y_b] and ``second`` E[(y - y_b)^2], both (R, K) float64."""
+    and each network output: ``first`` E[y - y_b] and ``second`` E[(y - y_b)^2], both (R, K) float64.
+
+    With ``projected`` K counts random projections of the outputs instead, each divided by sqrt(K): sums over K of either
+    moment are then unbiased estimates of the sums over the outputs.
+    """
 
     first: Tensor
     second: Tensor
+    projected: bool = False
+
+    def standard_error(self) -> Tensor:
+        """Of the perturbation (the sum of ``second``), by the spread over the projections (R,); 0 where there are none."""
+        count = self.second.shape[1]
+        return self.second.std(1) * count**0.5 if self.projected and count > 1 else torch.zeros(len(self.second), dtype=torch.float64)
 
 
 def moments_key(model: nn.Module, factors: Sequence[Factors], images: Tensor, estimator: str) -> str:
     """Hash of all that determines the moments: the network and its weights, the blocks and their factors (by the weights
-    and the cut), the images as the network sees them, and the estimator with those of its options that matter."""
-    parts: list[Tensor | str] = [f"moments-1|{estimator}|svd|{model}"]
+    and the cut), the images as the network sees them, and the estimator with those of its options that matter.
+
+    Of a network's code the hash takes the graph, or, where torch.fx cannot trace it, the source of its own modules' classes.
+    """
+    network = FrozenNetwork(model)
+    parts: list[Tensor | str] = [f"moments-2|{estimator}|svd|{model}"]
+    parts.append(_sources(model) if network.untraced else network.module.code)
     for name, value in sorted(model.state_dict().items()):
         parts += [name, value]
     parts.append(repr([factor.block for factor in factors]))
     parts.append(images)
     return sha256(parts)
+
+
+def _sources(model: nn.Module) -> str:
+    classes = {type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")}
+    texts = []
+    for kind in sorted(classes, key=lambda kind: kind.__qualname__):
+        try:
+            texts.append(inspect.getsource(kind))
+        except (OSError, TypeError):  # made in an interpreter: its name has to do
+            texts.append(kind.__qualname__)
+    return "\n".join(texts)
 
 
 def read_tensors(file: Path) -> dict[str, Tensor] | None:
@@ -63,21 +91,28 @@ def cached_moments(
     with FileLock(folder / f"{key}.lock"):
         stored = read_tensors(file)
         ranks = [factor.block.rank for factor in factors]
-        if stored is not None and {"first", "second", "seconds"} <= stored.keys() and len(stored["first"]) == sum(ranks):
+        names = {"first", "second", "seconds", "projected"}
+        if stored is not None and names <= stored.keys() and len(stored["first"]) == sum(ranks):
             parts = zip(stored["first"].split(ranks), stored["second"].split(ranks))
-            return [Moments(first, second) for first, second in parts], float(stored["seconds"])
+            return [Moments(first, second, bool(stored["projected"])) for first, second in parts], float(stored["seconds"])
         partial = folder / f"{key}.partial"
         moments, seconds = compute(partial)
         tensors = {
             "first": torch.cat([m.first for m in moments]),
             "second": torch.cat([m.second for m in moments]),
             "seconds": torch.tensor(seconds, dtype=torch.float64),
+            "projected": torch.tensor(any(m.projected for m in moments)),
         }
         if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
-            raise InputError("the network's outputs are not finite on the calibration images, so nothing can be scored by them")
+            raise InputError(_not_finite(factors, moments))
         write_whole(file, lambda path: save_file(tensors, path))
         for leftover in partial.glob("*"):
             leftover.unlink()
         if partial.exists():
             partial.rmdir()
         return moments, seconds
+
+
+def _not_finite(factors: Sequence[Factors], moments: Sequence[Moments]) -> str:
+    bad = (f.block.layer for f, m in zip(factors, moments) if not bool(torch.isfinite(m.first + m.second).all()))
+    return f"layer {next(bad, 'unknown')}: without one of its components the network's outputs are not finite, so it cannot be scored"

@@ -1,4 +1,4 @@
-"""Run only what follows a layer: the network as a graph, started from values that are already known."""
+"""A network made ready for scoring: a frozen copy and, where torch.fx can trace it, a graph of which any part can be run."""
 
 from __future__ import annotations
 
@@ -10,35 +10,51 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from lrp.errors import InputError
+OUT_OF_PLACE = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
 
 
-class Downstream:
-    """A frozen copy of a network in eval mode that can be run from the output of any of its layers.
+class FrozenNetwork:
+    """A copy of a network in eval mode, in fp32 or better, whose parameters need no gradient.
 
-    Batch norms that follow a convolution directly are folded into it: the function stays the same up to rounding and less
-    memory is moved. ``scale[name]`` is what the fold multiplied each row of that layer's matrix by (M,), where it did.
-    Raises InputError for a network that torch.fx cannot trace.
+    Where torch.fx can trace the network, ``layer_node`` and ``run_from`` run it from the output of any of its layers, and batch
+    norms that follow a convolution directly are folded into it: the function stays the same up to rounding and less memory is
+    moved. ``scale[name]`` is what the fold multiplied each row of that layer's matrix by (M,), where it did. A network that
+    cannot be traced stays as it is; ``untraced`` then says why.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        try:
-            self.module = fx.symbolic_trace(copy.deepcopy(model).eval().requires_grad_(False))
-        except Exception as error:  # whatever the forward raised when it met a proxy
-            raise InputError(f"estimator=exact: torch.fx cannot trace this network ({str(error).splitlines()[0]})") from error
+        self.module = copy.deepcopy(model).eval().requires_grad_(False)
+        if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in self.module.parameters()):
+            self.module.float()
         self.scale: dict[str, Tensor] = {}
-        self._fold()
-        self._out_of_place()
-        self.nodes = list(self.module.graph.nodes)
-        self.modules = dict(self.module.named_modules())
+        self.untraced: str | None = None
+        self.nodes: list[fx.Node] = []
         self._after: dict[fx.Node, list[fx.Node]] = {}
-        self.layer_nodes: dict[str, fx.Node | None] = {}
+        self._layer_nodes: dict[str, fx.Node | None] = {}
+        try:
+            self.module = fx.symbolic_trace(self.module)
+        except Exception as error:  # whatever the forward raised when it met a proxy
+            self.untraced = (str(error).splitlines() or [type(error).__name__])[0]
+        else:
+            self._fold()
+            self._graph_out_of_place()
+            self.nodes = list(self.module.graph.nodes)
+        for module in self.module.modules():  # known values are used again and again: nothing may write into them
+            if getattr(module, "inplace", False):
+                module.inplace = False
+        self.modules = dict(self.module.named_modules())
         for node in self.nodes:
-            if node.op == "call_module":
-                if node.target in self.layer_nodes:
-                    self.layer_nodes[node.target] = None  # called more than once
-                else:
-                    self.layer_nodes[node.target] = node
+            if node.op == "call_module":  # None: called more than once
+                self._layer_nodes[node.target] = None if node.target in self._layer_nodes else node
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
 
     def _fold(self) -> None:
         graph, modules = self.module.graph, dict(self.module.named_modules())
@@ -56,30 +72,28 @@ class Downstream:
                 graph.erase_node(node)
         self.module.recompile()
 
-    def _out_of_place(self) -> None:
-        """The known values are used again and again: nothing may write into them."""
-        for module in self.module.modules():
-            if getattr(module, "inplace", False):
-                module.inplace = False
+    def _graph_out_of_place(self) -> None:
         for node in self.module.graph.nodes:
             if node.kwargs.get("inplace"):
                 node.kwargs = {**node.kwargs, "inplace": False}
-            if node.op == "call_function" and node.target in (operator.iadd, operator.imul):
-                node.target = operator.add if node.target is operator.iadd else operator.mul
+            if node.op == "call_function" and node.target in OUT_OF_PLACE:
+                node.target = OUT_OF_PLACE[node.target]
             elif node.op == "call_method" and node.target.endswith("_") and not node.target.endswith("__"):
                 node.target = node.target.rstrip("_")
+        self.module.recompile()
 
-    def layer_node(self, name: str) -> fx.Node:
-        node = self.layer_nodes.get(name)
-        if node is None:
-            raise InputError(f"layer {name}: it runs more than once or not at all in a forward pass, so estimator=exact cannot score it")
-        return node
+    def layer_node(self, name: str) -> fx.Node | None:
+        """The one call of a layer in the graph; None where there is no graph, or not just one call in it."""
+        return self._layer_nodes.get(name)
 
     def record(self, x: Tensor) -> dict[fx.Node, Any]:
-        """The value of every node for one batch."""
+        """The value of every node for one batch; arguments of the network after the first have their defaults."""
         known: dict[fx.Node, Any] = {}
         for node in self.nodes:
-            known[node] = x if node.op == "placeholder" else self._run(node, known)
+            if node.op == "placeholder":
+                known[node] = x if not known else node.args[0]
+            else:
+                known[node] = self._run(node, known)
         return known
 
     def after(self, layer: fx.Node) -> list[fx.Node]:
@@ -94,8 +108,8 @@ class Downstream:
         return self._after[layer]
 
     def run_from(self, layer: fx.Node, value: Tensor, known: dict[fx.Node, Any], copies: int) -> Tensor:
-        """The network's output (copies*B, K) when ``layer`` gives ``value`` (copies*B, ...) and all that does not depend
-        on it is as ``known`` for B images."""
+        """What the network returns when ``layer`` gives ``value`` (copies*B, ...) and all that does not depend on it is as
+        ``known`` for B images."""
         batch = len(value) // copies
         fresh: dict[fx.Node, Any] = {layer: value}
         path = self.after(layer)

@@ -1,0 +1,129 @@
+"""What the estimators share: their options, how outputs are read, and the arithmetic that they insist on."""
+
+from __future__ import annotations
+
+import contextlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lrp.errors import InputError, check_float, check_int, reject
+from lrp.matrices import Factors
+from lrp.scoring.moments import Moments
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How the change y - y_b that removing a component makes is found; y (B, K) is the network's output in eval mode.
+
+    ``memory_limit``: GiB of activations held at once. ``output``: y are the network's outputs ("logits") or their softmax
+    ("probabilities"). ``output_fn`` picks the output tensor of a network that returns a tuple or a dict: a callable, or its
+    dotted path. Raises InputError for options out of range and for an ``output_fn`` that cannot be imported.
+    """
+
+    name: ClassVar[str]
+    memory_limit: float = 1.0
+    output: str = "logits"
+    output_fn: Callable[[Any], Tensor] | str | None = None
+    projections: int = 32  # here so that a sweep over estimators may set it
+
+    def __post_init__(self) -> None:
+        check_float("estimator.memory_limit", self.memory_limit, above=0)
+        check_int("estimator.projections", self.projections, 1)
+        if self.output not in ("logits", "probabilities"):
+            raise reject("estimator.output", self.output, "logits or probabilities is needed")
+        if isinstance(self.output_fn, str):
+            try:
+                object.__setattr__(self, "output_fn", pkgutil.resolve_name(self.output_fn))
+            except (ImportError, AttributeError, ValueError) as error:
+                raise reject("estimator.output_fn", self.output_fn, f"the dotted path of a function is needed ({error})") from error
+        if self.output_fn is not None and not callable(self.output_fn):
+            raise reject("estimator.output_fn", self.output_fn, "a function from the network's output to a tensor is needed")
+
+    @property
+    def identity(self) -> str:
+        """What of the estimator its result depends on; the memory limit changes rounding alone."""
+        function = self.output_fn and f"{self.output_fn.__module__}.{self.output_fn.__qualname__}"
+        options = {"output": (self.output, "logits"), "output_fn": (function, None)}
+        return self.name + "".join(f";{key}={value}" for key, (value, default) in options.items() if value != default)
+
+    def __call__(
+        self, model: nn.Module, factors: Sequence[Factors], images: Tensor, partial: Path | None = None
+    ) -> tuple[list[Moments], float]:
+        """The moments of every block's components on ``images`` (B, ...), normalised, and the seconds that this took, those
+        of a killed run included; ``partial``: a folder for unfinished work. Raises InputError where outputs are not finite."""
+        raise NotImplementedError
+
+    def joint(
+        self, model: nn.Module, factors: Sequence[Factors], images: Tensor, removed: Sequence[Sequence[Tensor]]
+    ) -> Tensor | None:
+        """E ||sum of the changes of a whole set||^2 for each set in ``removed`` (masks (R,), a block each), as (sets,)
+        float64; None where the estimator does not know the changes apart."""
+        return None
+
+    def read(self, result: Any) -> Tensor:
+        """The network's output as (B, K)."""
+        if self.output_fn is not None:
+            result = self.output_fn(result)
+        if not isinstance(result, Tensor):
+            kind = "dict" if isinstance(result, Mapping) else type(result).__name__
+            raise reject("estimator.output_fn", self.output_fn, f"the network gives a {kind}; a function that picks a tensor of it is needed")
+        flat = result.flatten(1)
+        return flat.softmax(1) if self.output == "probabilities" else flat
+
+    @torch.no_grad()
+    def outputs(self, model: nn.Module, images: Tensor) -> Tensor:
+        """y of a network as it stands, (B, K) float64."""
+        with plain_arithmetic(images.device):
+            return torch.cat([self.read(model(batch)).double() for batch in images.split(64)])
+
+
+@contextlib.contextmanager
+def plain_arithmetic(device: torch.device) -> Iterator[None]:
+    """No autocast and no TF32: a perturbation is small against their rounding."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for backend, value in zip(backends, before):
+            backend.allow_tf32 = value
+
+
+def layer_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What a layer is called with."""
+    return args[0] if args else kwargs["input"]
+
+
+@torch.no_grad()
+def check_finite(y: Tensor, module: nn.Module, layers: Sequence[str], images: Tensor) -> None:
+    """Raises InputError, naming the first layer that reads or gives a value that is not finite, if ``y`` holds one."""
+    if bool(torch.isfinite(y).all()):
+        return
+    found: list[str] = []
+
+    def look(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        for what, value in (("reads", layer_input(args, kwargs)), ("gives", output)):
+            if not found and not bool(torch.isfinite(value).all()):
+                found.append(f"layer {name}: it {what} values that are not finite on the calibration images, so nothing can be scored")
+
+    modules = dict(module.named_modules())
+    handles = [
+        modules[name].register_forward_hook(lambda _, args, kwargs, output, name=name: look(name, args, kwargs, output), with_kwargs=True)
+        for name in layers
+        if name in modules
+    ]
+    try:
+        module(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    raise InputError(found[0] if found else "the network's outputs are not finite on the calibration images, so nothing can be scored")
