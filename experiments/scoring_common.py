@@ -1,0 +1,111 @@
+"""What the scoring scripts share: the networks, their images, and how a set of kept components is judged."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from lrp.blocking.alds import AldsBlocking
+from lrp.blocking.none import Unblocked
+from lrp.blocking.square import SquareBlocking
+from lrp.data import Cifar10, Data, batches
+from lrp.decomposition import decompose
+from lrp.evaluation import evaluate
+from lrp.files import write_whole
+from lrp.layers import build
+from lrp.matrices import Factors, layer_matrices
+from lrp.models.loading import load_weights
+from lrp.models.resnet import ResNet20
+from lrp.models.vgg import VGG16
+from lrp.recovery.batchnorm import BatchNormRecovery
+from lrp.scoring.moments import Moments, cached_moments, moments_key
+from lrp.selection import GlobalSelection
+
+BLOCKINGS = {"none": Unblocked(), "alds": AldsBlocking(), "square": SquareBlocking()}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A trained network, cut into blocks and decomposed, and the images that it is scored and judged on."""
+
+    network: str
+    blocking: str
+    model: nn.Module
+    data: Data
+    factors: list[Factors]
+    cache: Path
+
+    def images(self, count: int) -> Tensor:
+        """The first ``count`` calibration images that figure 3 draws, normalised."""
+        return self.data.normalise(self.data.calibration(max(count, 2000), 0).take(torch.arange(count)).images)
+
+    def moments(self, estimator, images: Tensor) -> list[Moments]:
+        key = moments_key(self.model, self.factors, images, estimator.identity)
+        compute = lambda partial: estimator(self.model, self.factors, images, partial)  # noqa: E731
+        return cached_moments(self.cache / "moments", key, self.factors, compute)[0]
+
+    def keep(self, scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
+        return GlobalSelection()([factor.block for factor in self.factors], scores, sparsity)
+
+    def accuracy(self, keep: Sequence[Tensor]) -> float:
+        """Validation accuracy (%), batch norm re-estimated on 512 calibration images."""
+        pruned = build(self.model, self.factors, keep)
+        device = next(pruned.parameters()).device
+        part = self.data.calibration(512, 0)
+        BatchNormRecovery()(pruned, lambda: (self.data.network_input(images, device) for images, _ in batches(part, 128)))
+        return 100 * evaluate(pruned, self.data, self.data.validation, 100, f"{self.network} {self.blocking}").accuracy
+
+
+def perturbation(moments: Sequence[Moments]) -> list[Tensor]:
+    return [block.second.sum(1) for block in moments]
+
+
+def variance(moments: Sequence[Moments]) -> list[Tensor]:
+    return [(block.second - block.first.square()).clamp(min=0).sum(1) for block in moments]
+
+
+def spearman(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
+    return pd.Series(torch.cat(list(a)).numpy()).corr(pd.Series(torch.cat(list(b)).numpy()), "spearman")
+
+
+def overlap(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
+    """The share of the components kept in ``a`` that ``b`` keeps as well."""
+    a, b = torch.cat(list(a)), torch.cat(list(b))
+    return float((a & b).sum() / a.sum().clamp(min=1))
+
+
+def parser(text: str) -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("--vgg16", type=Path, required=True, metavar="CHECKPOINT", help="weights of a VGG16 trained on CIFAR-10")
+    result.add_argument("--data", required=True, help="CIFAR-10, as dataset.path takes it")
+    result.add_argument("--cache-dir", type=Path, default=Path("outputs/cache"))
+    result.add_argument("--out", type=Path, default=Path("experiments/results"))
+    result.add_argument("--threads", type=int, default=2)
+    return result
+
+
+def settings(args: argparse.Namespace, checkpoints: dict[str, Path | None], blockings: Sequence[str] = tuple(BLOCKINGS)):
+    """Each network with each blocking, one after the other."""
+    torch.set_num_threads(args.threads)
+    data = Cifar10(path=args.data).load()
+    for network, checkpoint in checkpoints.items():
+        if checkpoint is None:
+            continue
+        model = {"vgg16": VGG16, "resnet20": ResNet20}[network]()
+        load_weights(model, checkpoint)
+        model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        matrices = layer_matrices(model)
+        for name in blockings:
+            yield Setting(network, name, model, data, decompose(matrices, BLOCKINGS[name](matrices)), args.cache_dir)
+
+
+def write_table(rows: list[dict], file: Path) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    write_whole(file, lambda path: table.to_csv(path, index=False))
+    return table
