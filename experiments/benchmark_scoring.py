@@ -92,13 +92,14 @@ def _status(name: str) -> int:
 
 
 def speed(setting: Setting, images: int, exact_images: int, repetitions: int) -> dict:
-    x, few = setting.images(images).to(next(setting.model.parameters()).device), None
+    x = setting.images(images).to(next(setting.model.parameters()).device)
     few = x[:exact_images]
     components = sum(len(factor.S) for factor in setting.factors)
     generator = torch.Generator().manual_seed(0)
     times: dict[str, list[float]] = {"naive": [], "exact": [], "first_order": []}
     memory: dict[str, float | None] = {}
-    FirstOrderEstimator()(setting.model, setting.factors, x[:16])  # warm up
+    naive_seconds(setting, x, 1, generator)  # warm up
+    FirstOrderEstimator()(setting.model, setting.factors, x[:16])
     for _ in range(repetitions):
         times["naive"].append(naive_seconds(setting, x, 8, generator) * components)
         for estimator, on in ((FirstOrderEstimator(), x), (ExactEstimator(), few)):
@@ -134,7 +135,8 @@ def quality(setting: Setting, images: int) -> list[dict]:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--resnet20", type=Path, metavar="CHECKPOINT", help="weights of a ResNet-20 trained on CIFAR-10")
-    options.add_argument("--images", type=int, default=64, help="images that are scored on")
+    options.add_argument("--speed-images", type=int, default=256, help="images that the first-order estimator and the naive way are timed on")
+    options.add_argument("--images", type=int, default=64, help="images that are scored on to compare the estimators")
     options.add_argument("--square-images", type=int, default=16, help="images for the quality of VGG16 with square blocks (exact is slow)")
     options.add_argument("--exact-images", type=int, default=4, help="images that the exact estimator is timed on")
     options.add_argument("--repetitions", type=int, default=3)
@@ -142,7 +144,7 @@ def main() -> None:
     args = options.parse_args()
     checkpoints = {"vgg16": args.vgg16, "resnet20": args.resnet20}
     for name, measure in (
-        ("speed", lambda s: [speed(s, args.images, args.exact_images, args.repetitions)]),
+        ("speed", lambda s: [speed(s, args.speed_images, args.exact_images, args.repetitions)]),
         ("quality", lambda s: quality(s, args.square_images if (s.network, s.blocking) == ("vgg16", "square") else args.images)),
     ):
         file = args.out / f"scoring_{name}.csv"

@@ -25,6 +25,8 @@ from lrp.models.resnet import ResNet20
 from lrp.models.vgg import VGG16
 from lrp.recovery.batchnorm import BatchNormRecovery
 from lrp.scoring.moments import Moments, cached_moments, moments_key
+from lrp.scoring.perturbation import Perturbation
+from lrp.scoring.variance import Variance
 from lrp.selection import GlobalSelection
 
 BLOCKINGS = {"none": Unblocked(), "alds": AldsBlocking(), "square": SquareBlocking()}
@@ -63,11 +65,11 @@ class Setting:
 
 
 def perturbation(moments: Sequence[Moments]) -> list[Tensor]:
-    return [block.second.sum(1) for block in moments]
+    return Perturbation()({}, [], lambda: list(moments))
 
 
 def variance(moments: Sequence[Moments]) -> list[Tensor]:
-    return [(block.second - block.first.square()).clamp(min=0).sum(1) for block in moments]
+    return Variance()({}, [], lambda: list(moments))
 
 
 def spearman(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:

@@ -14,6 +14,7 @@ from lrp.data import Cifar10, MnistSmall
 from lrp.errors import InputError
 from lrp.evaluation import count_macs, count_params, evaluate
 from lrp.models.loading import load_weights
+from lrp.models.resnet import ResNet20
 from lrp.models.source import ModelSource
 from lrp.models.vgg import VGG16
 from lrp.recovery.batchnorm import BatchNormRecovery
@@ -37,6 +38,17 @@ def test_vgg16_is_the_network_of_the_paper():
         model = VGG16()
     assert count_params(model) == 14_728_266
     assert count_macs(model, torch.empty(1, 3, 32, 32, device="meta")) == 313_201_664
+
+
+def test_resnet20_is_that_of_he_et_al():
+    with torch.device("meta"):
+        model = ResNet20()
+    assert count_params(model) == 272_474
+    keys = {name.rsplit(".", 1)[0] for name in model.state_dict()}
+    blocks = {f"layer{i}.{j}.{part}" for i in (1, 2, 3) for j in (0, 1, 2) for part in ("conv1", "bn1", "conv2", "bn2")}
+    assert keys == {"conv1", "bn1", "fc", *blocks, *(f"layer{i}.0.downsample.{j}" for i in (2, 3) for j in (0, 1))}
+    y = ResNet20(1, 7, width=0.25)(torch.randn(2, 1, 32, 32))
+    assert y.shape == (2, 7)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
@@ -175,3 +187,11 @@ def test_given_checkpoint():
     model = VGG16()
     load_weights(model, Path(os.environ["CHECKPOINT"]))
     assert evaluate(model.eval(), data, data.test, 250).accuracy == pytest.approx(0.9119, abs=2e-4)
+
+
+@pytest.mark.skipif("RESNET" not in os.environ or "DATA" not in os.environ, reason="set RESNET and DATA to try a trained ResNet-20")
+def test_given_residual_checkpoint():
+    data = Cifar10(path=os.environ["DATA"]).load()
+    model = ResNet20()
+    load_weights(model, Path(os.environ["RESNET"]))
+    assert evaluate(model.eval(), data, data.test, 250).accuracy == pytest.approx(0.8564, abs=2e-4)

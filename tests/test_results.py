@@ -35,6 +35,16 @@ def test_rows_are_kept_and_continued(tmp_path):
     assert pd.read_csv(tmp_path / "layers.csv")["sparsity"].tolist() == [0.5, 0.6]
 
 
+def test_tables_of_earlier_versions_are_read(tmp_path):
+    old = [name for name in COLUMNS if not name.startswith("perturbation_")]
+    table(row(0.5))[old].to_csv(tmp_path / "results.csv", index=False)
+    read = collect([tmp_path])
+    assert list(read.columns) == [*COLUMNS, "folder"] and read["perturbation_joint"].isna().all() and read["accuracy"].tolist() == [0.5]
+    table(row(0.5))[old[1:]].to_csv(tmp_path / "results.csv", index=False)
+    with pytest.raises(InputError, match="lacks the columns model"):
+        collect([tmp_path])
+
+
 def test_a_kill_between_the_two_tables_doubles_nothing(tmp_path):
     run = RunFolder(tmp_path, {}, resume=False)
     run.add(row(0.5), LAYERS)

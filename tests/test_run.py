@@ -1,6 +1,7 @@
 """What a user types, from outside: sentences for bad input, a sweep with a failing job, a kill and its resumption, W&B."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -51,6 +52,10 @@ def lrp(cache, *words, cwd, code=0):
         (["model.width=-1"], "model.width=-1: a number greater than 0"),
         (["device=gpu"], "device=gpu: auto, cpu, or a device that torch finds here"),
         (["estimator.memory_limit=0"], "estimator.memory_limit=0: a number greater than 0"),
+        (["estimator.output=odds"], "estimator.output=odds: logits or probabilities is needed"),
+        (["estimator.projections=0"], "estimator.projections=0: an integer of at least 1"),
+        (["estimator.output_fn=nowhere.pick"], "estimator.output_fn=nowhere.pick: the dotted path of a function is needed"),
+        (["estimator=second_order"], "estimator=second_order: there is no such option, allowed are exact, first_order"),
         (["tracker.mode=on"], "tracker.mode=on: offline, online or disabled"),
         (["threads=0"], "threads=0: an integer of at least 1"),
         (["experiment=figure9"], "experiment=figure9: there is no such option, allowed are figure3"),
@@ -72,8 +77,8 @@ def test_every_experiment_composes(file):
 
 def test_every_key_exists_whatever_is_chosen():
     register()
-    for group in ("scorer=magnitude,perturbation", "blocking=none,alds,square", "recovery=none,batchnorm", "tracker=none,wandb", "dataset=cifar10,mnist,mnist_small"):
-        check_command_line(["-m", group, "calibration.scoring_images=8", "blocking.k=2", "estimator.memory_limit=0.5", "dataset.path=null", "tracker.project=x"])
+    for group in ("scorer=magnitude,perturbation,random", "blocking=none,alds,square", "recovery=none,batchnorm", "tracker=none,wandb", "dataset=cifar10,mnist,mnist_small", "estimator=exact,first_order", "model=vgg16,resnet20"):
+        check_command_line(["-m", group, "calibration.scoring_images=8", "blocking.k=2", "estimator.memory_limit=0.5", "estimator.projections=8", "estimator.output=probabilities", "dataset.path=null", "tracker.project=x"])
 
 
 def test_help_lists_groups_and_options(tmp_path):
@@ -121,6 +126,37 @@ def test_run_folder_is_complete(tmp_path, cache):
         p, q = map(int, layer.shape.split("x"))
         stored += p * q if layer.dense else layer.kept * (p + q)
     assert stored == row["params"]
+
+
+def test_rows_compare_single_scores_with_what_pruning_does(tmp_path, cache):
+    """On the dense network all three are 0; the joint change is nearer to the true one than the sum of single scores. Exact
+    scores know no joint change; a scorer that looks at no output has all three."""
+    shared = ["sparsity.grid=[0,0.3,0.5]", "calibration.scoring_images=16"]
+    lrp(cache, "-m", "scorer=perturbation,magnitude,random", "estimator=first_order,exact", *shared, f"hydra.sweep.dir={tmp_path}/s", cwd=tmp_path)
+    table = pd.read_csv(tmp_path / "s" / "results.csv").set_index(["scorer", "estimator"])
+    kinds = ["perturbation_additive", "perturbation_joint", "perturbation_true"]
+    for scorer in ("perturbation", "magnitude", "random"):
+        rows = table.loc[(scorer, "first_order")]
+        assert (rows[rows["sparsity"] == 0][kinds].abs() < 1e-9).all().all() and (rows[rows["sparsity"] > 0][kinds] > 0).all().all()
+        exact = table.loc[(scorer, "exact")]
+        assert exact["perturbation_joint"].isna().all() and exact["perturbation_additive"].notna().all() == (scorer == "perturbation")
+    rows = table.loc[("perturbation", "first_order")]
+    pruned = rows[rows["sparsity"] > 0]
+    nearer = (pruned["perturbation_joint"] / pruned["perturbation_true"]).map(math.log).abs()
+    assert (nearer < (pruned["perturbation_additive"] / pruned["perturbation_true"]).map(math.log).abs()).all()
+    scores = pd.read_parquet(tmp_path / "s" / "0" / "scores.parquet")
+    assert "perturbation_standard_error" not in scores
+    lrp(cache, "estimator.projections=4", *shared, f"hydra.run.dir={tmp_path}/p", cwd=tmp_path)
+    scores = pd.read_parquet(tmp_path / "p" / "scores.parquet")
+    assert (scores["perturbation_standard_error"] > 0).mean() > 0.9
+    assert (scores["perturbation_standard_error"] <= scores["score"] * 2).all()
+
+
+def test_residual_network_of_the_command_line(tmp_path, cache):
+    words = ["model=resnet20", "model.width=0.25", "blocking=square", "sparsity.grid=[0,0.5]", f"hydra.run.dir={tmp_path}/run"]
+    lrp(cache, *words, cwd=tmp_path)
+    row = pd.read_csv(tmp_path / "run" / "results.csv").iloc[1]
+    assert row["model"] == "resnet20" and row["sparsity_params"] >= 0.5 and row["estimator"] == "first_order"
 
 
 def test_kill_and_resume(tmp_path, cache):
