@@ -24,6 +24,7 @@ from lrp.scoring.exact import ExactEstimator
 from lrp.scoring.first_order import FirstOrderEstimator
 from lrp.scoring.network import FrozenNetwork
 
+NAIVE_BATCH = 64  # in which a whole forward is fastest
 SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)
 
 
@@ -98,10 +99,11 @@ def speed(setting: Setting, images: int, exact_images: int, repetitions: int) ->
     generator = torch.Generator().manual_seed(0)
     times: dict[str, list[float]] = {"naive": [], "exact": [], "first_order": []}
     memory: dict[str, float | None] = {}
-    naive_seconds(setting, x, 1, generator)  # warm up
+    naive_seconds(setting, x[:NAIVE_BATCH], 1, generator)  # warm up
     FirstOrderEstimator()(setting.model, setting.factors, x[:16])
     for _ in range(repetitions):
-        times["naive"].append(naive_seconds(setting, x, 8, generator) * components)
+        whole = naive_seconds(setting, x[:NAIVE_BATCH], 12, generator) * len(x) / min(len(x), NAIVE_BATCH)
+        times["naive"].append(whole * components)
         for estimator, on in ((FirstOrderEstimator(), x), (ExactEstimator(), few)):
             start = time.perf_counter()
             _, memory[estimator.name] = peak(lambda estimator=estimator, on=on: estimator(setting.model, setting.factors, on))
@@ -135,7 +137,7 @@ def quality(setting: Setting, images: int) -> list[dict]:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--resnet20", type=Path, metavar="CHECKPOINT", help="weights of a ResNet-20 trained on CIFAR-10")
-    options.add_argument("--speed-images", type=int, default=256, help="images that the first-order estimator and the naive way are timed on")
+    options.add_argument("--speed-images", type=int, default=128, help="images that the first-order estimator and the naive way are timed on")
     options.add_argument("--images", type=int, default=64, help="images that are scored on to compare the estimators")
     options.add_argument("--square-images", type=int, default=16, help="images for the quality of VGG16 with square blocks (exact is slow)")
     options.add_argument("--exact-images", type=int, default=4, help="images that the exact estimator is timed on")

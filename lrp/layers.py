@@ -135,8 +135,11 @@ class LowRankConv2d(_LowRank):
         return self._apply_rows(x, 1)
 
     def _columns(self, x, weight, start, stop, bias=None):
+        channels, filters = column_filters(weight, start, stop, self.kernel_size)
+        if filters.shape[1] != x.shape[1]:
+            x = x[:, channels]
         padding = self.padding if self.padding_mode == "zeros" else 0
-        return convolve_columns(x, weight, start, stop, bias, self.kernel_size, self.stride, padding, self.dilation)
+        return F.conv2d(x, filters, bias, self.stride, padding, self.dilation)
 
     def _outer(self, inner, U, bias):
         return F.conv2d(inner, U[:, :, None, None], bias)
@@ -151,30 +154,15 @@ class LowRankConv2d(_LowRank):
         return out if bias is None else out + bias[:, None, None]
 
 
-def convolve_columns(
-    x: Tensor,
-    weight: Tensor,
-    start: int,
-    stop: int,
-    bias: Tensor | None,
-    kernel_size: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: str | int | tuple[int, ...],
-    dilation: tuple[int, ...],
-) -> Tensor:
-    """The columns [start, stop) of a convolution's matrix, ``weight`` (r, stop - start), applied to x (B, C_in, H, W): (B, r, H', W').
-
-    Only the input channels that they touch are read; where they begin or end inside a channel's kernel, zeros fill it.
-    """
+def column_filters(weight: Tensor, start: int, stop: int, kernel_size: tuple[int, ...]) -> tuple[slice, Tensor]:
+    """The columns [start, stop) of a convolution's matrix, ``weight`` (r, stop - start), as filters (r, channels, kh, kw) on the
+    input channels that they touch. Where they begin or end inside a channel's kernel, zeros fill it."""
     size = math.prod(kernel_size)
     first, last = start // size, -(-stop // size)
     before, after = start - first * size, last * size - stop
     if before or after:
         weight = F.pad(weight, (before, after))
-    weight = weight.view(len(weight), last - first, *kernel_size)
-    if (first, last) != (0, x.shape[1]):
-        x = x[:, first:last]
-    return F.conv2d(x, weight, bias, stride, padding, dilation)
+    return slice(first, last), weight.view(len(weight), last - first, *kernel_size)
 
 
 def low_rank_layer(dense: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) -> nn.Module:

@@ -8,22 +8,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrp.layers import convolve_columns
+from lrp.layers import column_filters
 from lrp.matrices import Block, Factors
 
 if TYPE_CHECKING:
     from lrp.scoring.network import FrozenNetwork
 
 
-def inner_values(module: nn.Module, block: Block, Vh: Tensor, x: Tensor) -> Tensor:
-    """v_i . x at every position, for the rows of ``Vh`` (R, N of the block): (..., R) of a Linear, (B, R, H', W') of a convolution."""
-    Vh = Vh.to(x)
+def inner_filters(module: nn.Module, block: Block, Vh: Tensor) -> tuple[slice, Tensor]:
+    """The rows of ``Vh`` (R, N of the block) in the shape of the layer's own weight, and the input channels that they read."""
     if isinstance(module, nn.Linear):
-        return F.linear(x[..., block.col_start : block.col_stop], Vh)
+        return slice(block.col_start, block.col_stop), Vh
+    return column_filters(Vh, block.col_start, block.col_stop, module.kernel_size)
+
+
+def inner_values(module: nn.Module, channels: slice, filters: Tensor, x: Tensor) -> Tensor:
+    """v_i . x at every position: (..., R) of a Linear, (B, R, H', W') of a convolution."""
+    if isinstance(module, nn.Linear):
+        return F.linear(x[..., channels], filters)
     padding = module.padding
+    if filters.shape[1] != x.shape[1]:
+        x = x[:, channels]
     if module.padding_mode != "zeros":
         x, padding = F.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode), 0
-    return convolve_columns(x, Vh, block.col_start, block.col_stop, None, module.kernel_size, module.stride, padding, module.dilation)
+    return F.conv2d(x, filters, None, module.stride, padding, module.dilation)
 
 
 def outer_vectors(network: FrozenNetwork, factor: Factors) -> Tensor:
@@ -39,7 +47,7 @@ def changes(network: FrozenNetwork, factor: Factors, which: slice, x: Tensor) ->
     """s_i u_i (v_i . x), what the layer's output loses without component i, for some components: (components, B, ..., M) of a
     Linear, (components, B, M, H', W') of a convolution."""
     module, block = network.modules[factor.block.layer], factor.block
-    z = inner_values(module, block, factor.Vh[which], x)
+    z = inner_values(module, *inner_filters(module, block, factor.Vh[which].to(x)), x)
     u = outer_vectors(network, factor)[which].to(x)
     rows = torch.zeros(len(u), len(module.weight), dtype=x.dtype, device=x.device)
     rows[:, block.row_start : block.row_stop] = u

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from lrp.errors import InputError
 from lrp.matrices import Factors
-from lrp.scoring.components import inner_values, outer_vectors
+from lrp.scoring.components import inner_filters, inner_values, outer_vectors
 from lrp.scoring.estimator import Estimator, check_finite, layer_input, plain_arithmetic
 from lrp.scoring.moments import Moments
 from lrp.scoring.network import FrozenNetwork
@@ -91,18 +90,18 @@ class FirstOrderEstimator(Estimator):
             if images.dim() == 4:  # in which the inner products below are views
                 network.module.to(memory_format=torch.channels_last)
                 images = images.to(memory_format=torch.channels_last)
-            groups = _group(network, factors)
-            size = self._images_at_once(network, groups, images)
+            parts = _prepare(network, factors)
+            size = self._images_at_once(network, parts, images)
         for batch in tqdm(images.split(size), desc="first-order scoring", unit="batch", leave=False, disable=None):
             with torch.inference_mode(False), plain_arithmetic(images.device):
-                D, projected = self._batch(network, factors, groups, batch)
+                D, projected = self._batch(network, factors, parts, batch)
             yield batch, D, projected
 
     def _batch(
-        self, network: FrozenNetwork, factors: Sequence[Factors], groups: dict[str, list[_Group]], batch: Tensor
+        self, network: FrozenNetwork, factors: Sequence[Factors], parts: dict[str, list[_Part]], batch: Tensor
     ) -> tuple[list[Tensor], bool]:
-        y, calls = self._forward(network, groups, batch)
-        check_finite(y, network.module, list(groups), batch)
+        y, calls = self._forward(network, parts, batch)
+        check_finite(y, network.module, list(parts), batch)
         directions, projected = self._directions(y)
         buffer = torch.empty(BUFFER_BYTES // y.element_size(), dtype=y.dtype, device=y.device)
         D = [y.new_zeros(len(batch), len(directions), len(factor.S)) for factor in factors]
@@ -112,10 +111,8 @@ class FirstOrderEstimator(Estimator):
             if grad is None:  # the output does not depend on this call
                 return
             g = _positions(grad, call.linear, len(batch))
-            for group, z in zip(groups[call.layer], call.inner):
-                change = _contract(g[..., group.rows], z, group.U, buffer)
-                for i, part in zip(group.places, change.split(group.ranks, dim=1)):
-                    D[i][:, current] += part
+            for part, z in zip(parts[call.layer], call.inner):
+                D[part.place][:, current] += _contract(g[..., part.rows], z, part.U, buffer)
 
         leaves = [call for call in calls if call.output.is_leaf]
         for call in calls:  # a gradient is used, and freed, as soon as it is there: all of them at once would not fit the caches
@@ -130,17 +127,16 @@ class FirstOrderEstimator(Estimator):
                     contract(call, grad)
         return D, projected
 
-    def _forward(self, network: FrozenNetwork, groups: dict[str, list[_Group]], batch: Tensor) -> tuple[Tensor, list[_Call]]:
+    def _forward(self, network: FrozenNetwork, parts: dict[str, list[_Part]], batch: Tensor) -> tuple[Tensor, list[_Call]]:
         """y (B, K) with its graph, and of each call of a layer its output and the values of its components."""
         calls: list[_Call] = []
 
         def watch(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
             linear = isinstance(module, nn.Linear)
             with torch.no_grad():
-                x, inner = layer_input(args, kwargs).detach(), []
-                for group in groups[name]:
-                    parts = [_positions(inner_values(module, b, V, x), linear, len(batch), name) for b, V in zip(group.blocks, group.V)]
-                    inner.append(parts[0] if len(parts) == 1 else torch.cat(parts, dim=2))
+                x = layer_input(args, kwargs).detach()
+                values = (inner_values(module, part.channels, part.filters, x) for part in parts[name])
+                inner = [_positions(value, linear, len(batch), name) for value in values]
             if not output.requires_grad:
                 output.requires_grad_()
             calls.append(_Call(name, linear, output, inner))
@@ -150,7 +146,7 @@ class FirstOrderEstimator(Estimator):
             network.modules[name].register_forward_hook(
                 lambda module, args, kwargs, output, name=name: watch(name, module, args, kwargs, output), with_kwargs=True
             )
-            for name in groups
+            for name in parts
             if name in network.modules
         ]
         try:
@@ -167,7 +163,7 @@ class FirstOrderEstimator(Estimator):
         signs = torch.randint(0, 2, (self.projections, y.shape[1]), generator=torch.Generator().manual_seed(0))
         return (2 * signs - 1).to(y) / self.projections**0.5, True
 
-    def _images_at_once(self, network: FrozenNetwork, groups: dict[str, list[_Group]], images: Tensor) -> int:
+    def _images_at_once(self, network: FrozenNetwork, parts: dict[str, list[_Part]], images: Tensor) -> int:
         """How many images' activations and gradients stay within the memory limit; one batch of two images also shows that
         no image's output depends on another's activations, without which nothing here is right."""
         held: dict[int, int] = {}
@@ -178,7 +174,7 @@ class FirstOrderEstimator(Estimator):
 
         few = images[:2]
         with torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
-            y, calls = self._forward(network, groups, few)
+            y, calls = self._forward(network, parts, few)
         if len(few) > 1 and y.requires_grad:
             grads = torch.autograd.grad(y[0].sum(), [call.output for call in calls], allow_unused=True)
             for call, grad in zip(calls, grads):
@@ -188,27 +184,26 @@ class FirstOrderEstimator(Estimator):
         activations = sum(size for place, size in held.items() if place not in known)
         inner = sum(z.numel() for call in calls for z in call.inner) * y.element_size()
         gradients = 3 * max((call.output.numel() for call in calls), default=0) * y.element_size()
-        changes = len(self._directions(y)[0]) * sum(sum(group.ranks) for layer in groups.values() for group in layer) * y.element_size()
+        changes = len(self._directions(y)[0]) * sum(part.U.shape[1] for layer in parts.values() for part in layer) * y.element_size()
         each = (activations + inner + gradients) / len(few) + changes
         return max(1, min(IMAGES_AT_ONCE, int(self.memory_limit * 2**30 // each)))
 
 
 @dataclass(frozen=True)
-class _Group:
-    """The blocks of one row range of one layer: their components side by side. V (R, N of the block) of each, U (M, R of all)
-    holds s_i u_i."""
+class _Part:
+    """One block, ready to be contracted: ``filters`` hold v_i in the shape of the layer's weight and read the input ``channels``,
+    U (M, R) holds s_i u_i of the ``rows``; ``place`` is its place among the factors."""
 
+    place: int
     rows: slice
-    blocks: list[Any]
-    places: list[int]
-    ranks: list[int]
-    V: list[Tensor]
+    channels: slice
+    filters: Tensor
     U: Tensor
 
 
 @dataclass(frozen=True)
 class _Call:
-    """One call of a layer: its output, and v_i . x of the components of each of its groups, (B, positions, R)."""
+    """One call of a layer: its output, and v_i . x of the components of each of its blocks, (B, positions, R)."""
 
     layer: str
     linear: bool
@@ -216,22 +211,19 @@ class _Call:
     inner: list[Tensor]
 
 
-def _group(network: FrozenNetwork, factors: Sequence[Factors]) -> dict[str, list[_Group]]:
-    found: dict[str, dict[tuple[int, int], list[int]]] = defaultdict(lambda: defaultdict(list))
-    for i, factor in enumerate(factors):
-        found[factor.block.layer][factor.block.row_start, factor.block.row_stop].append(i)
-    groups: dict[str, list[_Group]] = defaultdict(list)
-    for name, ranges in found.items():
-        if name not in network.modules:  # the graph shows that it never runs: its components change nothing
+def _prepare(network: FrozenNetwork, factors: Sequence[Factors]) -> dict[str, list[_Part]]:
+    parts: dict[str, list[_Part]] = {}
+    for place, factor in enumerate(factors):
+        block = factor.block
+        module = network.modules.get(block.layer)
+        if module is None:  # the graph shows that it never runs: its components change nothing
             continue
-        weight = network.modules[name].weight
-        for (start, stop), places in ranges.items():
-            parts = [factors[i] for i in places]
-            U = torch.cat([outer_vectors(network, factor) for factor in parts]).T.contiguous().to(weight)
-            V = [factor.Vh.to(weight) for factor in parts]
-            group = _Group(slice(start, stop), [f.block for f in parts], places, [len(f.S) for f in parts], V, U)
-            groups[name].append(group)
-    return dict(groups)
+        channels, filters = inner_filters(module, block, factor.Vh.to(module.weight))
+        if filters.dim() == 4:
+            filters = filters.contiguous(memory_format=torch.channels_last)
+        U = outer_vectors(network, factor).T.contiguous().to(module.weight)
+        parts.setdefault(block.layer, []).append(_Part(place, slice(block.row_start, block.row_stop), channels, filters, U))
+    return parts
 
 
 def _positions(value: Tensor, linear: bool, images: int, layer: str = "") -> Tensor:
