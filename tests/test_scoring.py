@@ -300,6 +300,18 @@ def test_a_batch_in_another_dimension_is_refused_or_scored_right():
         FirstOrderEstimator()(model, factors, x)
 
 
+def test_an_output_without_gradient_is_refused():
+    class Frozen(Twice):
+        @torch.no_grad()
+        def forward(self, x):
+            return super().forward(x)
+
+    model = Frozen().double().eval()
+    _, factors = factors_of(model, Unblocked())
+    with pytest.raises(InputError, match="carries no gradient, so estimator=first_order cannot score it"):
+        FirstOrderEstimator()(model, factors, torch.randn(3, 6).double())
+
+
 def test_half_precision_is_scored_in_fp32(residual):
     x = torch.randn(3, 3, 8, 8)
     model = residual.to(torch.bfloat16)
