@@ -301,7 +301,7 @@ def test_a_batch_in_another_dimension_is_refused_or_scored_right():
 
 
 def test_an_output_without_gradient_is_refused():
-    class Frozen(Twice):
+    class Frozen(Branching):  # of a network that can be traced the graph alone runs, and that has gradients
         @torch.no_grad()
         def forward(self, x):
             return super().forward(x)
