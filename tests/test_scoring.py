@@ -172,6 +172,8 @@ def test_probabilities_and_output_functions(estimator, residual):
     assert close(score("dict", output_fn=lambda out: out["logits"]), score("plain"))
     with pytest.raises(InputError, match="the network gives a dict"):
         score("dict")
+    with pytest.raises(InputError, match="estimator.output_fn=.*it cannot read what the network returns .IndexError"):
+        score("plain", output_fn=lambda out: out[:, :, 0])
     with pytest.raises(InputError, match="estimator.output=odds: logits or probabilities"):
         score("plain", output="odds")
     with pytest.raises(InputError, match="estimator.output_fn=no.such.thing"):

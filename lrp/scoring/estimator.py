@@ -48,7 +48,7 @@ class Estimator:
     @property
     def identity(self) -> str:
         """What of the estimator its result depends on; the memory limit changes rounding alone."""
-        function = self.output_fn and f"{self.output_fn.__module__}.{self.output_fn.__qualname__}"
+        function = self.output_fn and f"{self.output_fn.__module__}.{getattr(self.output_fn, '__qualname__', self.output_fn)}"
         options = {"output": (self.output, "logits"), "output_fn": (function, None)}
         return self.name + "".join(f";{key}={value}" for key, (value, default) in options.items() if value != default)
 
@@ -69,7 +69,11 @@ class Estimator:
     def read(self, result: Any) -> Tensor:
         """The network's output as (B, K)."""
         if self.output_fn is not None:
-            result = self.output_fn(result)
+            try:
+                result = self.output_fn(result)
+            except Exception as error:  # whatever the user's function raises
+                name = getattr(self.output_fn, "__qualname__", self.output_fn)
+                raise reject("estimator.output_fn", name, f"it cannot read what the network returns ({type(error).__name__}: {error})") from error
         if not isinstance(result, Tensor):
             kind = "dict" if isinstance(result, Mapping) else type(result).__name__
             raise reject("estimator.output_fn", self.output_fn, f"the network gives a {kind}; a function that picks a tensor of it is needed")
