@@ -314,6 +314,16 @@ def test_an_output_without_gradient_is_refused():
         FirstOrderEstimator()(model, factors, torch.randn(3, 6).double())
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: e.name)
+def test_inputs_may_be_indices(estimator):
+    model = nn.Sequential(nn.Embedding(7, 6), nn.Linear(6, 5), nn.Flatten(), nn.Linear(20, 3)).double()
+    x = torch.randint(0, 7, (6, 4))
+    _, factors = factors_of(model, Unblocked())
+    moments, _ = estimator(model, factors, x)
+    for f, m in zip(factors, moments):
+        assert close(m.second, slow_differences(model, f, x).square().mean(1))
+
+
 def test_half_precision_is_scored_in_fp32(residual):
     x = torch.randn(3, 3, 8, 8)
     model = residual.to(torch.bfloat16)

@@ -47,7 +47,7 @@ class ExactEstimator(Estimator):
         layers: dict[str, list[int]] = {}
         for i, factor in enumerate(factors):
             layers.setdefault(factor.block.layer, []).append(i)
-        images = images.to(network.dtype)
+        images = network.as_input(images)
         with plain_arithmetic(images.device):
             return self._score(network, factors, images, layers, partial)
 

@@ -86,7 +86,7 @@ class FirstOrderEstimator(Estimator):
         by the square root of their number). Raises InputError for a layer whose first dimension does not run over the images."""
         with torch.inference_mode(False), plain_arithmetic(images.device):
             network = FrozenNetwork(model)
-            images = images.clone().to(network.dtype)
+            images = network.as_input(images.clone())
             if images.dim() == 4:  # in which the inner products below are views
                 network.module.to(memory_format=torch.channels_last)
                 images = images.to(memory_format=torch.channels_last)

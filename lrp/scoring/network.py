@@ -52,9 +52,10 @@ class FrozenNetwork:
             if node.op == "call_module":  # None: called more than once
                 self._layer_nodes[node.target] = None if node.target in self._layer_nodes else node
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
+    def as_input(self, images: Tensor) -> Tensor:
+        """Images in the precision of the parameters; indices stay as they are."""
+        dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
+        return images.to(dtype) if images.is_floating_point() else images
 
     def _fold(self) -> None:
         graph, modules = self.module.graph, dict(self.module.named_modules())
