@@ -17,7 +17,7 @@ class SparsityNode:
 @dataclass
 class CalibrationNode:
     images: int = 512
-    scoring_images: int = 32
+    scoring_images: int = 64
     seed: int = 0
     batch_size: int = 128
 

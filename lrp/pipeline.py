@@ -34,7 +34,7 @@ class Calibration:
     """``images`` unlabelled training images, drawn by ``seed``; scores look at the first ``scoring_images`` of them."""
 
     images: int = 512
-    scoring_images: int = 32
+    scoring_images: int = 64
     seed: int = 0
     batch_size: int = 128
 

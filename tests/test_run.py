@@ -84,7 +84,7 @@ def test_every_key_exists_whatever_is_chosen():
 def test_help_lists_groups_and_options(tmp_path):
     done = subprocess.run([sys.executable, "-m", "lrp.run", "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
-    for word in ("blocking: alds, none, square", "scorer: magnitude, perturbation", "experiment: figure3", "scoring_images: 32", "seed: 0"):
+    for word in ("blocking: alds, none, square", "scorer: magnitude, perturbation", "experiment: figure3", "scoring_images: 64", "seed: 0"):
         assert word in done.stdout
 
 
