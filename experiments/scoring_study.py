@@ -24,12 +24,12 @@ import torch
 from scoring_common import Setting, overlap, parser, perturbation, settings, spearman, variance, write_table
 from torch import Tensor
 
+from lrp.matrices import layer_matrices
 from lrp.scoring.exact import ExactEstimator
 from lrp.scoring.first_order import FirstOrderEstimator
 from lrp.scoring.magnitude import Magnitude
 from lrp.scoring.moments import Moments
 from lrp.scoring.relative_error import RelativeError
-from lrp.matrices import layer_matrices
 
 SCORES = {"perturbation": perturbation, "variance": variance}
 SPARSITIES = (0.8, 0.9, 0.95)
@@ -64,6 +64,16 @@ def images(setting: Setting, args) -> list[dict]:
     return rows
 
 
+def judged(setting: Setting, base: Sequence[Tensor], scores: Sequence[Tensor]) -> dict[str, float]:
+    """At each sparsity the share of what ``base`` keeps that ``scores`` keep as well, and the accuracy with what they keep."""
+    row = {}
+    for sparsity in SPARSITIES:
+        keep = setting.keep(scores, sparsity)
+        row[f"overlap_{sparsity:g}"] = overlap(setting.keep(base, sparsity), keep)
+        row[f"accuracy_{sparsity:g}"] = setting.accuracy(keep)
+    return row
+
+
 def outputs(setting: Setting, args) -> list[dict]:
     x = setting.images(args.images).to(next(setting.model.parameters()).device)
     scores = {}
@@ -73,11 +83,7 @@ def outputs(setting: Setting, args) -> list[dict]:
     base, rows = scores["logits", "perturbation"], []
     for (output, name), score in scores.items():
         row = {"blocking": setting.blocking, "output": output, "scorer": name, "images": args.images, "spearman_with_first": spearman(base, score)}
-        for sparsity in SPARSITIES:
-            keep = setting.keep(score, sparsity)
-            row[f"overlap_{sparsity:g}"] = overlap(setting.keep(base, sparsity), keep)
-            row[f"accuracy_{sparsity:g}"] = setting.accuracy(keep)
-        rows.append(row)
+        rows.append(row | judged(setting, base, score))
     return rows
 
 
@@ -167,11 +173,7 @@ def fewer(setting: Setting, args) -> list[dict]:
     rows = []
     for name, share, scores in tried:
         row = {"blocking": setting.blocking, "scored": name, "share_of_evaluations": share, "images": count, "spearman": spearman(exact, scores)}
-        for sparsity in SPARSITIES:
-            keep = setting.keep(scores, sparsity)
-            row[f"overlap_{sparsity:g}"] = overlap(setting.keep(exact, sparsity), keep)
-            row[f"accuracy_{sparsity:g}"] = setting.accuracy(keep)
-        rows.append(row)
+        rows.append(row | judged(setting, exact, scores))
     return rows
 
 
