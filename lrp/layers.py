@@ -6,6 +6,7 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,48 +15,73 @@ from torch.nn import functional as F
 from lrp.matrices import Block, Factors
 
 
-class _LowRank(nn.Module):
+class LowRank(nn.Module):
     """What low-rank convolutions and linear layers share: the blocks of one layer matrix (M x N) and how they add up.
 
     Stored are, for a block of p x q that keeps r components, ``V`` = sqrt(S) Vh (r, q) and r columns of ``U`` = U sqrt(S),
-    which the blocks of one row range share as one (p, sum of their r); for a block that is not smaller as factors its
-    weight (p, q); and the bias. Nothing is stored for a block that keeps no component.
+    which the blocks of one row range share as one (p, sum of their r); for a block that is stored whole its weight (p, q);
+    and the bias. Nothing is stored for a block that keeps no component. ``blocks`` gives each block's rank, None for one
+    that is stored whole; the parameters are made without values, ``fill`` sets them.
     """
 
-    def __init__(self, dense: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) -> None:
+    attributes: ClassVar[tuple[str, ...]]  # of the dense layer, which code around it may read
+
+    def __init__(self, dense: nn.Module, blocks: Sequence[tuple[Block, int | None]]) -> None:
         super().__init__()
-        weight = dense.weight.detach().flatten(1)
-        self.rows, self.columns = weight.shape
+        for name in self.attributes:
+            setattr(self, name, getattr(dense, name))
+        self.rows, self.columns = dense.weight.shape[0], dense.weight[0].numel()
+        self.blocks = [(block, rank) for block, rank in sorted(blocks, key=lambda b: (b[0].row_start, b[0].col_start))]
         self.ranges: list[tuple[int, int]] = []
         self.factored: list[list[tuple[int, int]]] = []  # of each row range, the column ranges of its factored blocks
         self.whole: list[list[tuple[int, int]]] = []
         self.U, self.V, self.W = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
-        by_rows: dict[tuple[int, int], list[tuple[Factors, Tensor]]] = defaultdict(list)
-        for factor, mask in zip(factors, keep):
-            by_rows[factor.block.row_start, factor.block.row_stop].append((factor, mask))
-        for g, (span, parts) in enumerate(sorted(by_rows.items())):
-            self.ranges.append(span)
-            factored, whole, left = [], [], []
-            for factor, mask in sorted(parts, key=lambda part: part[0].block.col_start):
-                block, rank = factor.block, int(mask.sum())
+
+        def empty(*shape: int) -> nn.Parameter:
+            return nn.Parameter(dense.weight.new_empty(shape), requires_grad=dense.weight.requires_grad)
+
+        by_rows: dict[tuple[int, int], list[tuple[Block, int | None]]] = defaultdict(list)
+        for block, rank in self.blocks:
+            by_rows[block.row_start, block.row_stop].append((block, rank))
+        for g, (span, parts) in enumerate(by_rows.items()):
+            factored, whole, total = [], [], 0
+            for block, rank in parts:
                 columns = (block.col_start, block.col_stop)
-                if rank and block.is_dense(rank):
-                    self.W[f"{g}_{len(whole)}"] = nn.Parameter(block.of(weight).clone())
+                if rank is None:
+                    self.W[f"{g}_{len(whole)}"] = empty(*block.shape)
                     whole.append(columns)
                 elif rank:
-                    root = factor.S[mask].sqrt()
-                    self.V[f"{g}_{len(factored)}"] = nn.Parameter((root[:, None] * factor.Vh[mask]).to(weight))
-                    left.append((factor.U[:, mask] * root).to(weight))
+                    self.V[f"{g}_{len(factored)}"] = empty(rank, block.shape[1])
                     factored.append(columns)
-            if left:
-                self.U[str(g)] = nn.Parameter(torch.cat(left, dim=1))
+                    total += rank
+            if total:
+                self.U[str(g)] = empty(span[1] - span[0], total)
+            self.ranges.append(span)
             self.factored.append(factored)
             self.whole.append(whole)
-        self.bias = None if dense.bias is None else nn.Parameter(dense.bias.detach().clone())
+        self.bias = None
+        if dense.bias is not None:
+            self.bias = nn.Parameter(dense.bias.detach().clone(), requires_grad=dense.bias.requires_grad)
+
+    @torch.no_grad()
+    def fill(self, dense: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) -> None:
+        """Set the factors from the kept components and the whole blocks from the dense layer's weight."""
+        weight = dense.weight.detach().flatten(1)
+        of = {(f.block.row_start, f.block.col_start): (f, mask) for f, mask in zip(factors, keep)}
+        for g, (start, _) in enumerate(self.ranges):
+            at = 0
+            for b, (left, _) in enumerate(self.factored[g]):
+                factor, mask = of[start, left]
+                root, rank = factor.S[mask].sqrt(), int(mask.sum())
+                self.V[f"{g}_{b}"].copy_(root[:, None] * factor.Vh[mask])
+                self.U[str(g)][:, at : at + rank].copy_(factor.U[:, mask] * root)
+                at += rank
+            for b, (left, _) in enumerate(self.whole[g]):
+                self.W[f"{g}_{b}"].copy_(of[start, left][0].block.of(weight))
 
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N) that the stored blocks amount to."""
-        example = next(iter([*self.U.values(), *self.W.values()]), torch.empty(0))
+        example = next(self.parameters(), torch.empty(0))
         matrix = torch.zeros(self.rows, self.columns, dtype=example.dtype, device=example.device)
         for g, (start, stop) in enumerate(self.ranges):
             at = 0
@@ -67,6 +93,22 @@ class _LowRank(nn.Module):
                 matrix[start:stop, left:right] = self.W[f"{g}_{b}"]
         return matrix
 
+    @property
+    def weight(self) -> Tensor:
+        """The dense weight that the stored blocks amount to, made anew at each call: for code that looks at a layer's weight."""
+        return self.weight_matrix()
+
+    @torch.no_grad()
+    def scale_rows(self, scale: Tensor, shift: Tensor) -> None:
+        """Make the output (..., M, ...) scale * output + shift, both (M,)."""
+        for g, (start, stop) in enumerate(self.ranges):
+            held = [self.U[str(g)]] if self.factored[g] else []
+            for tensor in [*held, *(self.W[f"{g}_{b}"] for b in range(len(self.whole[g])))]:
+                tensor.mul_(scale[start:stop, None].to(tensor))
+        bias = shift if self.bias is None else self.bias * scale + shift
+        example = next(self.parameters(), bias)
+        self.bias = nn.Parameter(bias.detach().to(example), requires_grad=example.requires_grad)
+
     def _apply_rows(self, x: Tensor, dim: int) -> Tensor:
         """All row ranges, one after the other along the output dimension ``dim``; the bias is part of each."""
         parts = []
@@ -74,16 +116,16 @@ class _LowRank(nn.Module):
             bias = None if self.bias is None else self.bias[start:stop]
             out = None
             if self.factored[g]:
-                inner = [self._columns(x, self.V[f"{g}_{b}"], *span) for b, span in enumerate(self.factored[g])]
+                inner = [self._columns(x, self.V[f"{g}_{b}"], start, *span) for b, span in enumerate(self.factored[g])]
                 out = self._outer(inner[0] if len(inner) == 1 else torch.cat(inner, dim), self.U[str(g)], bias)
             for b, span in enumerate(self.whole[g]):
-                part = self._columns(x, self.W[f"{g}_{b}"], *span, bias if out is None else None)
+                part = self._columns(x, self.W[f"{g}_{b}"], start, *span, bias if out is None else None)
                 out = part if out is None else out + part
             parts.append(self._nothing(x, stop - start, bias) if out is None else out)
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
-    def _columns(self, x: Tensor, weight: Tensor, start: int, stop: int, bias: Tensor | None = None) -> Tensor:
-        """``weight`` (r, stop - start) applied to the part of the input that these columns of the matrix multiply."""
+    def _columns(self, x: Tensor, weight: Tensor, row: int, start: int, stop: int, bias: Tensor | None = None) -> Tensor:
+        """``weight`` (r, stop - start) applied to the part of the input that these columns of row ``row`` multiply."""
         raise NotImplementedError
 
     def _outer(self, inner: Tensor, U: Tensor, bias: Tensor | None) -> Tensor:
@@ -99,14 +141,16 @@ class _LowRank(nn.Module):
         return f"{self.columns}, {self.rows}, ranks={ranks}, whole={len(self.W)}, bias={self.bias is not None}"
 
 
-class LowRankLinear(_LowRank):
+class LowRankLinear(LowRank):
     """A Linear (input (..., N), output (..., M)) from the kept components of its blocks."""
+
+    attributes = ("in_features", "out_features")
 
     def forward(self, x: Tensor) -> Tensor:
         return self._apply_rows(x, -1)
 
-    def _columns(self, x, weight, start, stop, bias=None):
-        return F.linear(x[..., start:stop], weight, bias)
+    def _columns(self, x, weight, row, start, stop, bias=None):
+        return F.linear(x if stop - start == self.columns else x[..., start:stop], weight, bias)
 
     def _outer(self, inner, U, bias):
         return F.linear(inner, U, bias)
@@ -116,42 +160,66 @@ class LowRankLinear(_LowRank):
         return out if bias is None else out + bias
 
 
-class LowRankConv2d(_LowRank):
-    """A Conv2d (input (B, C_in, H, W), output (B, M, H', W')) from the kept components of its blocks.
+class _LowRankConv(LowRank):
+    """A convolution (input (B, C_in, ...) or (C_in, ...)) from the kept components of its blocks.
 
     A block runs as a convolution on the input channels that its columns touch; where it begins or ends inside a channel's
     kernel the missing entries are filled with zeros as it runs. The components then meet in one 1 x 1 convolution.
     """
 
-    def __init__(self, dense: nn.Conv2d, factors: Sequence[Factors], keep: Sequence[Tensor]) -> None:
-        super().__init__(dense, factors, keep)
-        self.kernel_size, self.stride, self.dilation = dense.kernel_size, dense.stride, dense.dilation
-        self.padding, self.padding_mode = dense.padding, dense.padding_mode
-        self._around = list(dense._reversed_padding_repeated_twice)  # left, right, top, bottom; "same" resolved
+    attributes = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+    convolve: ClassVar[Any]
+
+    def __init__(self, dense: nn.Conv1d | nn.Conv2d, blocks: Sequence[tuple[Block, int | None]]) -> None:
+        super().__init__(dense, blocks)
+        self.dims = len(dense.kernel_size)
+        self._around = list(dense._reversed_padding_repeated_twice)  # last dimension first, "same" resolved
+
+    @property
+    def weight(self) -> Tensor:
+        return self.weight_matrix().view(self.rows, -1, *self.kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.padding_mode != "zeros":
             x = F.pad(x, self._around, mode=self.padding_mode)
-        return self._apply_rows(x, 1)
+        return self._apply_rows(x, -1 - self.dims)
 
-    def _columns(self, x, weight, start, stop, bias=None):
+    def _columns(self, x, weight, row, start, stop, bias=None):
         channels, filters = column_filters(weight, start, stop, self.kernel_size)
-        if filters.shape[1] != x.shape[1]:
-            x = x[:, channels]
+        dim, count = -1 - self.dims, filters.shape[1]
+        if count != self.in_channels:
+            group = row * self.groups // self.rows
+            x = x.narrow(dim, group * (self.in_channels // self.groups) + channels.start, count)
         padding = self.padding if self.padding_mode == "zeros" else 0
-        return F.conv2d(x, filters, bias, self.stride, padding, self.dilation)
+        return self.convolve(x, filters, bias, self.stride, padding, self.dilation)
 
     def _outer(self, inner, U, bias):
-        return F.conv2d(inner, U[:, :, None, None], bias)
+        return self.convolve(inner, U.view(*U.shape, *[1] * self.dims), bias)
 
     def _nothing(self, x, rows, bias):
-        around = self._around if self.padding_mode == "zeros" else [0, 0, 0, 0]
         size = []
-        for d in (0, 1):  # height, width
-            length = x.shape[2 + d] + around[2 - 2 * d] + around[3 - 2 * d] - self.dilation[d] * (self.kernel_size[d] - 1) - 1
+        for d in range(self.dims):
+            at = 2 * (self.dims - 1 - d)
+            around = self._around[at] + self._around[at + 1] if self.padding_mode == "zeros" else 0
+            length = x.shape[d - self.dims] + around - self.dilation[d] * (self.kernel_size[d] - 1) - 1
             size.append(length // self.stride[d] + 1)
-        out = x.new_zeros(len(x), rows, *size)
-        return out if bias is None else out + bias[:, None, None]
+        out = x.new_zeros(*x.shape[: -1 - self.dims], rows, *size)
+        return out if bias is None else out + bias.view(-1, *[1] * self.dims)
+
+
+class LowRankConv1d(_LowRankConv):
+    """A Conv1d (input (B, C_in, L), output (B, M, L')) from the kept components of its blocks."""
+
+    convolve = staticmethod(F.conv1d)
+
+
+class LowRankConv2d(_LowRankConv):
+    """A Conv2d (input (B, C_in, H, W), output (B, M, H', W')) from the kept components of its blocks."""
+
+    convolve = staticmethod(F.conv2d)
+
+
+KINDS: Mapping[type[nn.Module], type[LowRank]] = {nn.Linear: LowRankLinear, nn.Conv1d: LowRankConv1d, nn.Conv2d: LowRankConv2d}
 
 
 def column_filters(weight: Tensor, start: int, stop: int, kernel_size: tuple[int, ...]) -> tuple[slice, Tensor]:
@@ -167,29 +235,47 @@ def column_filters(weight: Tensor, start: int, stop: int, kernel_size: tuple[int
 
 def low_rank_layer(dense: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) -> nn.Module:
     """The layer with only the kept components: ``dense`` itself where every block is stored whole."""
-    if all(int(mask.sum()) and factor.block.is_dense(int(mask.sum())) for factor, mask in zip(factors, keep)):
+    if all(bool(mask.all()) for mask in keep):
         return dense
-    kind = LowRankConv2d if isinstance(dense, nn.Conv2d) else LowRankLinear
-    return kind(dense, factors, keep).train(dense.training)
+    blocks = [(factor.block, None if bool(mask.all()) else int(mask.sum())) for factor, mask in zip(factors, keep)]
+    layer = KINDS[type(dense)](dense, blocks)
+    layer.fill(dense, factors, keep)
+    return layer.train(dense.training)
 
 
 def build(model: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) -> nn.Module:
     """A copy of a network in which every layer holds only its kept components (masks (R,), a block each).
 
-    A block whose factors would not be smaller keeps its original weight; with all blocks whole the copy is the network
-    bit for bit. Raises ValueError where such a block lacks a component.
+    A block that keeps all its components is stored whole, with its original weight; with all blocks whole the copy is the
+    network bit for bit. Raises ValueError for a block whose factors would not be smaller but which lacks a component.
     """
     layers: Mapping[str, list[tuple[Factors, Tensor]]] = defaultdict(list)
     for factor, mask in zip(factors, keep, strict=True):
-        rank = int(mask.sum())
-        if rank and factor.block.is_dense(rank) and rank < factor.block.rank:
+        if not bool(mask.all()) and factor.block.is_dense(int(mask.sum())):
             raise ValueError(f"layer {factor.block.layer}: block {factor.block.index} is stored whole but lacks components")
         layers[factor.block.layer].append((factor, mask))
     result = copy.deepcopy(model)
     for name, parts in layers.items():
         layer = low_rank_layer(result.get_submodule(name), [part[0] for part in parts], [part[1] for part in parts])
-        result.set_submodule(name, layer)
+        replace_layer(result, name, layer)
     return result
+
+
+def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put ``layer`` in a network's place ``name``.
+
+    torch's transformer encoders read the weights of their Linear layers themselves when nothing is trained; one that
+    holds a low-rank layer has to call it, so that short cut is closed.
+    """
+    model.set_submodule(name, layer)
+    if not isinstance(layer, LowRank):
+        return
+    for path, parent in model.named_modules():
+        if path == "" or name.startswith(path + "."):
+            if isinstance(parent, nn.TransformerEncoderLayer):
+                parent.activation_relu_or_gelu = 0
+            if isinstance(parent, nn.TransformerEncoder):
+                parent.use_nested_tensor = False
 
 
 def stored_params(blocks: Sequence[Block], keep: Sequence[Tensor]) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,15 @@ from torch import Tensor, nn
 class LayerMatrix:
     """A layer's weight as a matrix.
 
-    ``weight`` is (M, N): a Linear's weight, or a Conv2d's folded to C_out x (C_in*kh*kw), channel-major columns
-    (section 3.1 of the paper). ``kernel`` counts the columns an input channel has: kh*kw, 1 for a Linear.
+    ``weight`` is (M, N): a Linear's weight, or a convolution's folded to C_out x (C_in*kh*kw), channel-major columns
+    (section 3.1 of the paper). ``kernel`` counts the columns an input channel has: kh*kw, 1 for a Linear. With ``groups``
+    (of a grouped convolution) the g-th M / groups rows read the g-th group of input channels, and N counts those of one group.
     """
 
     name: str
     weight: Tensor
     kernel: int
+    groups: int = 1
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -27,7 +29,7 @@ class LayerMatrix:
 
     @property
     def channels(self) -> int:
-        """Input channels (of a Linear: input features)."""
+        """Input channels that a row reads (of a Linear: input features)."""
         return self.weight.shape[1] // self.kernel
 
 
@@ -79,17 +81,49 @@ class Factors:
 
 
 def layer_matrices(model: nn.Module) -> dict[str, LayerMatrix]:
-    """The matrices of all layers that lrp compresses, by their name in ``named_modules``, in that order.
+    """The matrices of all layers that lrp can compress, by their name in ``named_modules``, in that order.
 
-    These are Linear and ungrouped Conv2d layers; every other layer is left as it is.
+    These are Linear, Conv1d and Conv2d layers, grouped ones included; ``unsupported`` says why any other is left as it is.
     """
     found = {}
     for name, module in model.named_modules():
-        if type(module) is nn.Linear:
-            found[name] = LayerMatrix(name, module.weight.detach(), 1)
-        elif type(module) is nn.Conv2d and module.groups == 1:
-            found[name] = LayerMatrix(name, module.weight.detach().flatten(1), module.kernel_size[0] * module.kernel_size[1])
+        if type(module) in (nn.Linear, nn.Conv1d, nn.Conv2d) and unsupported(module) is None:
+            groups = getattr(module, "groups", 1)
+            found[name] = LayerMatrix(name, module.weight.detach().flatten(1), module.weight[0, 0].numel(), groups)
     return found
+
+
+def unsupported(module: nn.Module) -> str | None:
+    """Why a module that holds weights of its own cannot be compressed; None where it can."""
+    if type(module) not in (nn.Linear, nn.Conv1d, nn.Conv2d):
+        return f"type not supported ({type(module).__name__})"
+    if not isinstance(module._parameters.get("weight"), nn.Parameter):
+        return "its weight is computed from other parameters"
+    if getattr(module, "groups", 1) > 1 and module.groups == module.in_channels:
+        return "depthwise"
+    return None
+
+
+def cut(blocking: Callable[[Mapping[str, LayerMatrix]], list[Block]], matrices: Mapping[str, LayerMatrix]) -> list[Block]:
+    """The blocks into which ``blocking`` cuts the matrices, checked to partition them exactly.
+
+    The groups of a grouped convolution are cut one by one, as matrices of their own: no block crosses from one to the next.
+    """
+    views, place = {}, {}
+    for name, matrix in matrices.items():
+        rows = matrix.shape[0] // matrix.groups
+        for g in range(matrix.groups):
+            view = f"{name}, group {g}" if matrix.groups > 1 else name
+            views[view] = LayerMatrix(view, matrix.weight[g * rows : (g + 1) * rows], matrix.kernel)
+            place[view] = (name, g * rows)
+    blocks, count = [], dict.fromkeys(matrices, 0)
+    for block in blocking(views):
+        name, shift = place[block.layer]
+        rows = (block.row_start + shift, block.row_stop + shift)
+        blocks.append(replace(block, layer=name, index=count[name], row_start=rows[0], row_stop=rows[1]))
+        count[name] += 1
+    check_partition(matrices, blocks)
+    return blocks
 
 
 def check_partition(matrices: Mapping[str, LayerMatrix], blocks: Iterable[Block]) -> None:

@@ -19,7 +19,7 @@ from lrp.blocking.square import SquareBlocking
 from lrp.command_line import CONF
 from lrp.decomposition import decompose
 from lrp.errors import InputError
-from lrp.matrices import layer_matrices
+from lrp.matrices import cut, layer_matrices
 from lrp.scoring import first_order
 from lrp.scoring.exact import ExactEstimator
 from lrp.scoring.first_order import FirstOrderEstimator
@@ -33,7 +33,7 @@ SHAPES = {"small_vgg": (5, 3, 32, 32), "residual": (5, 3, 16, 16), "depthwise": 
 
 def factors_of(model, blocking):
     matrices = layer_matrices(model)
-    return matrices, decompose(matrices, blocking(matrices))
+    return matrices, decompose(matrices, cut(blocking, matrices))
 
 
 @torch.no_grad()

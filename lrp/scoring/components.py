@@ -19,7 +19,10 @@ def inner_filters(module: nn.Module, block: Block, Vh: Tensor) -> tuple[slice, T
     """The rows of ``Vh`` (R, N of the block) in the shape of the layer's own weight, and the input channels that they read."""
     if isinstance(module, nn.Linear):
         return slice(block.col_start, block.col_stop), Vh
-    return column_filters(Vh, block.col_start, block.col_stop, module.kernel_size)
+    channels, filters = column_filters(Vh, block.col_start, block.col_stop, module.kernel_size)
+    group = block.row_start * module.groups // module.out_channels
+    first = group * (module.in_channels // module.groups) + channels.start
+    return slice(first, first + filters.shape[1]), filters
 
 
 def inner_values(module: nn.Module, channels: slice, filters: Tensor, x: Tensor) -> Tensor:
@@ -31,7 +34,8 @@ def inner_values(module: nn.Module, channels: slice, filters: Tensor, x: Tensor)
         x = x[:, channels]
     if module.padding_mode != "zeros":
         x, padding = F.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode), 0
-    return F.conv2d(x, filters, None, module.stride, padding, module.dilation)
+    convolve = F.conv1d if isinstance(module, nn.Conv1d) else F.conv2d
+    return convolve(x, filters, None, module.stride, padding, module.dilation)
 
 
 def outer_vectors(network: FrozenNetwork, factor: Factors) -> Tensor:
@@ -53,4 +57,4 @@ def changes(network: FrozenNetwork, factor: Factors, which: slice, x: Tensor) ->
     rows[:, block.row_start : block.row_stop] = u
     if isinstance(module, nn.Linear):
         return torch.einsum("b...r,rm->rb...m", z, rows)
-    return rows[:, None, :, None, None] * z.transpose(0, 1)[:, :, None]
+    return rows.view(len(rows), 1, -1, *[1] * (z.dim() - 2)) * z.transpose(0, 1)[:, :, None]
