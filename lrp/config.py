@@ -9,6 +9,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 
+METHOD_PARTS = ("blocking", "scorer", "estimator", "selection")
+
+
 @dataclass
 class SparsityNode:
     grid: list[float] = MISSING
@@ -25,6 +28,7 @@ class CalibrationNode:
 @dataclass
 class EvaluationNode:
     batch_size: int = 100
+    latency: bool = False
 
 
 @dataclass
@@ -42,6 +46,9 @@ class Config:
     sparsity: SparsityNode = field(default_factory=SparsityNode)
     calibration: CalibrationNode = field(default_factory=CalibrationNode)
     evaluation: EvaluationNode = field(default_factory=EvaluationNode)
+    budget: str = "params"
+    exclude: list[str] = field(default_factory=list)
+    save: bool = False
     seed: int = 0
     device: str = "auto"
     threads: Optional[int] = None  # omegaconf reads this annotation
@@ -70,31 +77,26 @@ def compose_job(*overrides: str) -> Any:
 def make_job(config: DictConfig) -> Any:
     """The job that a configuration describes. Raises InputError for a value that no part accepts."""
     from hydra.errors import InstantiationException
-    from hydra.utils import get_object, instantiate
+    from hydra.utils import instantiate
 
-    from lrp.errors import InputError
-    from lrp.models.source import ModelSource
     from lrp.pipeline import Calibration, Job
-    from lrp.training import Training
+    from lrp.singular_vectors import SingularVectors
 
     settings = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
     try:
-        options = dict(settings["model"])
-        make = get_object(options.pop("_target_"))
-        name, checkpoint, training = options.pop("name"), options.pop("checkpoint"), options.pop("training")
-        source = ModelSource(name, make, options, checkpoint, Training(**training))
-        _check_model(source)
-        parts = {key: instantiate(config[key]) for key in ("dataset", "blocking", "scorer", "estimator", "selection", "recovery", "tracker")}
+        source = _model_source(dict(settings["model"]))
+        parts = {name: instantiate(config[name]) for name in ("dataset", "recovery", "tracker")}
+        method = {name: instantiate(config[name]) for name in METHOD_PARTS}
     except InstantiationException as error:
-        cause = error.__cause__
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__
-        raise cause or InputError(_sentence(error)) from error
+        raise _reason(error) from error
     return Job(
         model=source,
+        method=SingularVectors(**method, budget=settings["budget"], exclude=tuple(settings["exclude"])),
         sparsities=tuple(float(s) for s in settings["sparsity"]["grid"]),
         calibration=Calibration(**settings["calibration"]),
         batch_size=settings["evaluation"]["batch_size"],
+        latency=settings["evaluation"]["latency"],
+        save=settings["save"],
         seed=settings["seed"],
         device=settings["device"],
         threads=settings["threads"],
@@ -105,21 +107,74 @@ def make_job(config: DictConfig) -> Any:
     )
 
 
-def _check_model(source: Any) -> None:
-    """A wrong option of the network is found before any data is read: build it once without memory."""
-    import torch
+def make_part(group: str, chosen: Any) -> Any:
+    """The part that a name of a configuration group stands for (``make_part("blocking", "square")``), with its defaults; anything
+    else is returned as it is. Raises InputError for a name that there is not."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    from lrp.command_line import CONF
+    from lrp.errors import reject
+
+    if not isinstance(chosen, str):
+        if callable(chosen):
+            return chosen
+        raise reject(group, chosen, "a name or a configured object is needed")
+    options = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    if chosen not in options:
+        raise reject(group, chosen, f"there is no such option, allowed are {', '.join(options)}")
+    try:
+        return instantiate(OmegaConf.create({"seed": 0, group: OmegaConf.load(CONF / group / f"{chosen}.yaml")})[group])
+    except InstantiationException as error:
+        raise _reason(error) from error
+
+
+def _model_source(options: dict[str, Any]) -> Any:
+    """Where the network comes from. One's own callable is named in the tables by its path; of the options that lrp's networks
+    have it gets those that it accepts."""
+    import inspect
+
+    from hydra.utils import get_object
 
     from lrp.errors import InputError, reject
+    from lrp.models.source import ModelSource
+    from lrp.training import Training
 
-    if source.checkpoint is not None and not isinstance(source.checkpoint, str):
-        raise reject("model.checkpoint", source.checkpoint, "the path of a file is needed")
+    target = options.pop("_target_")
+    name, checkpoint, training = options.pop("name"), options.pop("checkpoint"), options.pop("training")
+    if checkpoint is not None and not isinstance(checkpoint, str):
+        raise reject("model.checkpoint", checkpoint, "the path of a file is needed")
     try:
-        with torch.device("meta"):
-            source.make(in_channels=1, num_classes=10, **source.options)
-    except InputError:
-        raise
+        make = get_object(target)
+        signature = inspect.signature(make)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise reject("model._target_", target, f"the dotted path of something that makes a network is needed ({error})") from error
+    if not target.startswith("lrp."):
+        name = target
+        if "width" in options and "width" not in signature.parameters:
+            del options["width"]
+    source = ModelSource(name, make, options, checkpoint, Training(**training))
+    accepted = source.arguments(in_channels=1, num_classes=10)
+    try:
+        signature.bind(**accepted)
     except TypeError as error:
-        raise InputError(f"model={source.name}: its options do not fit ({error})") from error
+        raise InputError(f"model={name}: its options do not fit ({error})") from error
+    if target.startswith("lrp."):  # a wrong value is found before any data is read: build it once without memory
+        import torch
+
+        with torch.device("meta"):
+            make(**accepted)
+    return source
+
+
+def _reason(error: Exception) -> Exception:
+    """The sentence of an InputError that Hydra has wrapped, or the first line of what went wrong."""
+    from lrp.errors import InputError
+
+    cause = error.__cause__
+    while cause is not None and not isinstance(cause, InputError):
+        cause = cause.__cause__
+    return cause or InputError(_sentence(error))
 
 
 def _sentence(error: Exception) -> str:
@@ -127,5 +182,3 @@ def _sentence(error: Exception) -> str:
     while root.__cause__ is not None:
         root = root.__cause__
     return str(root).splitlines()[0] if str(root) else type(root).__name__
-
-

@@ -16,15 +16,14 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from lrp.data import Data, Dataset, Part, batches
-from lrp.decomposition import decompose
-from lrp.errors import InputError, check_int, check_sparsity, reject
-from lrp.evaluation import Metrics, count_macs, count_params, evaluate
+from lrp.errors import InputError, check_bool, check_int, check_sparsity, reject
+from lrp.evaluation import Metrics, count_params, evaluate
 from lrp.files import sha256, write_text, write_whole
-from lrp.layers import build, stored_params
-from lrp.matrices import Block, check_partition, layer_matrices
+from lrp.latency import LATENCY_COLUMNS, measure_latency, running
 from lrp.models.source import ModelSource
-from lrp.results import RunFolder, layer_table, score_table
-from lrp.scoring.moments import Moments, cached_moments, moments_key
+from lrp.results import COLUMNS, RunFolder, layer_table, score_table
+from lrp.saving import save
+from lrp.singular_vectors import SingularVectors
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +52,7 @@ class Job:
 
     dataset: Dataset
     model: ModelSource
-    blocking: Any
-    scorer: Any
-    estimator: Any
-    selection: Any
+    method: SingularVectors
     recovery: Any
     tracker: Any
     sparsities: Sequence[float]
@@ -67,11 +63,15 @@ class Job:
     threads: int | None
     cache_dir: str
     resume: bool
+    save: bool
+    latency: bool
     settings: Mapping[str, Any]
 
     def __post_init__(self) -> None:
         check_int("seed", self.seed, 0)
         check_int("evaluation.batch_size", self.batch_size, 1)
+        check_bool("save", self.save)
+        check_bool("evaluation.latency", self.latency)
         if self.threads is not None:
             check_int("threads", self.threads, 1)
         if not self.sparsities:
@@ -107,6 +107,13 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
     device, cache = find_device(job.device), Path(job.cache_dir).expanduser()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
+    with running(cache, alone=job.latency):
+        return _run(job, folder, group, results, todo, device, cache)
+
+
+def _run(
+    job: Job, folder: Path, group: str | None, results: RunFolder, todo: list[float], device: torch.device, cache: Path
+) -> pd.DataFrame:
     job.model.check()
     data = job.dataset.load()
     model, checkpoint = job.model.obtain(data, job.seed, cache, device)
@@ -115,94 +122,72 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
     table = pd.DataFrame({"index": scoring.index.tolist()})
     write_whole(folder / "calibration.csv", lambda path: table.to_csv(path, index=False))
 
-    matrices = layer_matrices(model)
-    if not matrices:
-        raise InputError(f"model={job.model.name}: it has no Linear or Conv2d layer to compress")
-    blocks = job.blocking(matrices)
-    check_partition(matrices, blocks)
-    start = time.perf_counter()
-    factors = decompose(matrices, blocks)
-    seconds_decompose = time.perf_counter() - start
-    log.info("%s: %d layers, %d blocks, %s components", job.blocking.name, len(matrices), len(blocks), f"{_components(blocks):,}")
-
     images = data.normalise(scoring.images.to(device))
-    found: list[Moments] = []
-    seconds_estimator = 0.0  # when it ran, if this job found its moments in the cache
-
-    def moments() -> list[Moments]:
-        nonlocal seconds_estimator
-        if not found:
-            key = moments_key(model, factors, images, job.estimator.identity)
-            compute = lambda partial: job.estimator(model, factors, images, partial)  # noqa: E731
-            read, seconds_estimator = cached_moments(cache / "moments", key, factors, compute)
-            found.extend(read)
-        return found
-
-    start = time.perf_counter()
-    scores = job.scorer(matrices, factors, moments)
-    seconds_score = seconds_estimator or time.perf_counter() - start
-    errors = [block.standard_error() for block in found] if any(block.projected for block in found) else None
-    write_whole(folder / "scores.parquet", lambda path: score_table(factors, scores, errors).to_parquet(path, index=False))
+    fitted = job.method.fit(model, images, cache)
+    blocks, factors, estimator = fitted.blocks, fitted.factors, job.method.estimator
+    errors = [block.standard_error() for block in fitted.found] if any(block.projected for block in fitted.found) else None
+    write_whole(folder / "scores.parquet", lambda path: score_table(factors, fitted.scores, errors).to_parquet(path, index=False))
     masks, seconds_select = [], []
     for sparsity in todo:
         start = time.perf_counter()
-        masks.append(job.selection(blocks, scores, sparsity))
+        masks.append(fitted.select(sparsity))
         seconds_select.append(time.perf_counter() - start)
     joint = None
     try:
-        joint = job.estimator.joint(model, factors, images, [[~mask for mask in keep] for keep in masks])
+        joint = estimator.joint(model, factors, images, [[~mask for mask in keep] for keep in masks])
         if joint is not None:
-            moments()
+            fitted.moments()
     except InputError as error:  # a scorer that does not look at outputs works on networks that an estimator refuses
         log.warning("perturbation_additive and perturbation_joint stay empty: %s", error)
-    y = job.estimator.outputs(model, images)
+    y = estimator.outputs(model, images)
     energy = float(y.square().sum(1).mean())
-
-    example = data.normalise(data.train.images[:1])
-    macs_dense, params_total_dense = count_macs(model, example), count_params(model)
     dense = _dense_metrics(model, data, job, cache, device)
-    log.info("dense: test accuracy %.2f %%, %s parameters, %s MACs", 100 * dense.accuracy, f"{params_total_dense:,}", f"{macs_dense:,}")
-    params_dense = sum(block.size for block in blocks)
+    log.info("dense: test accuracy %.2f %%, %s parameters", 100 * dense.accuracy, f"{count_params(model):,}")
 
-    groups = ("model", "blocking", "scorer", "estimator", "selection", "recovery")
-    chosen = {"dataset": data.name, **{name: getattr(job, name).name for name in groups}}
+    method = job.method
+    chosen = {"dataset": data.name, "model": job.model.name, "recovery": job.recovery.name}
+    chosen |= {name: getattr(method, name).name for name in ("blocking", "scorer", "estimator", "selection")}
     with job.tracker.start(job.settings, chosen, folder, group) as tracked:
         tracked.rows(results.rows)
         for number, (sparsity, keep) in enumerate(zip(todo, masks)):
-            pruned = build(model, factors, keep)
-            change = y - job.estimator.outputs(pruned, images)
+            pruned = fitted.build(keep)
+            change = y - estimator.outputs(pruned, images)
+            found = fitted.found
             additive = sum(float(block.second[~mask].sum()) for block, mask in zip(found, keep)) if found else None
-            untouched = all(block.is_dense(int(mask.sum())) and bool(mask.any()) for block, mask in zip(blocks, keep))
-            before = dense if untouched else evaluate(pruned, data, data.test, job.batch_size, f"sparsity {sparsity:g}")
+            untouched = all(bool(mask.all()) for mask in keep)
+            before = dense if untouched else evaluate(pruned, data, data.test, job.batch_size, f"sparsity {sparsity:g}", estimator.pick)
             start = time.perf_counter()
             job.recovery(pruned, lambda: _normalised(data, calibration, job.calibration.batch_size, device))
             seconds_recover = time.perf_counter() - start
             after = before
             if job.recovery.changes:
-                after = evaluate(pruned, data, data.test, job.batch_size, f"sparsity {sparsity:g}, recovered")
-            params, macs = stored_params(blocks, keep), count_macs(pruned, example)
+                after = evaluate(pruned, data, data.test, job.batch_size, f"sparsity {sparsity:g}, recovered", estimator.pick)
+            sizes = fitted.sizes(pruned, keep, sparsity)
+            latency = measure_latency(model, pruned, images) if job.latency else dict.fromkeys(LATENCY_COLUMNS)
             row = {
-                "model": job.model.name, "checkpoint_sha256": checkpoint, "dataset": data.name, "method": "singular_vectors",
-                "blocking": job.blocking.name, "decomposition": "svd", "scorer": job.scorer.name, "estimator": job.estimator.name,
-                "scoring_images": len(scoring), "selection": job.selection.name, "per_parameter": job.selection.per_parameter,
-                "budget": "params", "compensation": "none", "rounds": 1, "recovery": job.recovery.name, "seed": job.seed,
-                "sparsity": sparsity, "sparsity_params": 1 - params / params_dense, "sparsity_macs": 1 - macs / macs_dense,
-                "params": params, "params_dense": params_dense, "params_total": params_total_dense - params_dense + params,
-                "params_total_dense": params_total_dense, "macs": macs, "macs_dense": macs_dense, "accuracy": after.accuracy,
+                "model": job.model.name, "checkpoint_sha256": checkpoint, "dataset": data.name, "method": method.name,
+                "blocking": method.blocking.name, "decomposition": "svd", "scorer": method.scorer.name, "estimator": estimator.name,
+                "scoring_images": len(scoring), "selection": method.selection.name, "per_parameter": method.selection.per_parameter,
+                "round_to": method.selection.round_to, "break_even": method.selection.break_even, "exclude": " ".join(method.exclude) or None,
+                "compensation": "none", "rounds": 1, "recovery": job.recovery.name, "seed": job.seed,
+                **{name: value for name, value in sizes.items() if name in COLUMNS}, "accuracy": after.accuracy,
                 "accuracy_before_recovery": before.accuracy, "accuracy_dense": dense.accuracy, "loss": after.loss,
                 "perturbation_additive": _share(additive, energy), "perturbation_joint": _share(None if joint is None else joint[number], energy),
                 "perturbation_true": _share(change.square().sum(1).mean(), energy),
-                "blocks": len(blocks), "components": _components(blocks), "components_kept": sum(int(mask.sum()) for mask in keep),
-                "seconds_decompose": seconds_decompose, "seconds_score": seconds_score, "seconds_select": seconds_select[number],
-                "seconds_recover": seconds_recover, "blocking_k": job.blocking.k if job.blocking.name == "alds" else None,
+                "blocks": len(blocks), "components": fitted.components, "components_kept": sum(int(mask.sum()) for mask in keep),
+                **latency, "seconds_decompose": fitted.seconds_decompose, "seconds_score": fitted.seconds_score,
+                "seconds_select": seconds_select[number],
+                "seconds_recover": seconds_recover, "blocking_k": method.blocking.k if method.blocking.name == "alds" else None,
                 "calibration_images": len(calibration), "calibration_seed": job.calibration.seed,
             }  # fmt: skip
+            if job.save:
+                save(pruned, folder / f"model-{sparsity:g}.safetensors", fitted.report(keep, sizes))
             layers = layer_table(sparsity, blocks, keep)
             results.add(row, layers)
             tracked.row(row, layers)
             log.info(
                 "%s %s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)",
-                job.blocking.name, job.scorer.name, row["sparsity_params"], row["sparsity_macs"],
+                method.blocking.name, method.scorer.name, row["sparsity_params"], row["sparsity_macs"],
                 100 * after.accuracy, 100 * before.accuracy,
             )  # fmt: skip
         tracked.file(folder / "results.csv")
@@ -211,10 +196,6 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
 
 def _share(value: Tensor | float | None, energy: float) -> float | None:
     return None if value is None else float(value) / max(energy, torch.finfo(torch.float64).tiny)
-
-
-def _components(blocks: Sequence[Block]) -> int:
-    return sum(block.rank for block in blocks)
 
 
 def _normalised(data: Data, part: Part, size: int, device: torch.device):
@@ -231,6 +212,6 @@ def _dense_metrics(model: nn.Module, data: Data, job: Job, cache: Path, device: 
         try:
             return Metrics(**json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
-            metrics = evaluate(model, data, data.test, job.batch_size, "dense")
+            metrics = evaluate(model, data, data.test, job.batch_size, "dense", job.method.estimator.pick)
             write_text(file, json.dumps(asdict(metrics)))
             return metrics

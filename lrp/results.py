@@ -16,21 +16,25 @@ from torch import Tensor
 
 from lrp.errors import InputError, reject
 from lrp.files import write_text, write_whole
+from lrp.latency import LATENCY_COLUMNS
 from lrp.matrices import Block, Factors
 
 COLUMNS = (
     "model checkpoint_sha256 dataset method blocking decomposition scorer estimator scoring_images selection per_parameter "
-    "budget compensation rounds recovery seed sparsity sparsity_params sparsity_macs params params_dense params_total "
-    "params_total_dense macs macs_dense accuracy accuracy_before_recovery accuracy_dense loss perturbation_additive "
-    "perturbation_joint perturbation_true blocks components "
-    "components_kept seconds_decompose seconds_score seconds_select seconds_recover blocking_k calibration_images calibration_seed"
+    "round_to break_even exclude budget compensation rounds recovery seed sparsity sparsity_params sparsity_macs params params_dense "
+    "params_total params_total_dense macs macs_dense accuracy accuracy_before_recovery accuracy_dense loss perturbation_additive "
+    "perturbation_joint perturbation_true blocks components components_kept "
+    f"{' '.join(LATENCY_COLUMNS)} seconds_decompose seconds_score seconds_select seconds_recover blocking_k calibration_images calibration_seed"
 ).split()
 
 # What a row was measured to be; all other columns say what was asked for.
 MEASURED = COLUMNS[COLUMNS.index("sparsity_params") : COLUMNS.index("seconds_recover") + 1]
 
-# Columns that tables of earlier versions lack: empty when they are read.
-ADDED = ("perturbation_additive", "perturbation_joint", "perturbation_true")
+# Columns that tables of earlier versions lack, with what they are when those are read.
+ADDED = {
+    **dict.fromkeys(("perturbation_additive", "perturbation_joint", "perturbation_true", "exclude", *LATENCY_COLUMNS)),
+    "round_to": 1, "break_even": "params",
+}  # fmt: skip
 
 # Settings that change where and how a job runs, not what it computes.
 _INCIDENTAL = ("resume", "threads", "cache_dir", "tracker")
@@ -145,6 +149,7 @@ def collect(folders: list[Path]) -> pd.DataFrame:
             missing = [name for name in COLUMNS if name not in table and name not in ADDED]
             if missing:
                 raise InputError(f"{file} lacks the columns {', '.join(missing)}")
+            table = table.assign(**{name: value for name, value in ADDED.items() if name not in table})
             table = table.reindex(columns=[*COLUMNS, *(name for name in table if name not in COLUMNS)])
             tables.append(table.assign(folder=str(file.parent)))
     if not tables:

@@ -30,7 +30,7 @@ class Training:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        check_int("model.training.epochs", self.epochs, 1)
+        check_int("model.training.epochs", self.epochs, 0)
         check_int("model.training.batch_size", self.batch_size, 2)
         check_float("model.training.lr", self.lr, above=0)
         check_float("model.training.momentum", self.momentum, above=0, below=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelSource:
-    """``make(in_channels=, num_classes=, **options)`` builds the network; ``checkpoint`` holds its weights, or None."""
+    """``make`` builds the network from ``options``, ``in_channels`` and ``num_classes``; ``checkpoint`` holds its weights, or None:
+    then it is trained, unless ``training.epochs`` is 0, which leaves it as it was built."""
 
     name: str
     make: Callable[..., nn.Module]
@@ -37,16 +39,32 @@ class ModelSource:
         if self.checkpoint is not None and not Path(self.checkpoint).expanduser().is_file():
             raise reject("model.checkpoint", self.checkpoint, "there is no such file")
 
+    def arguments(self, in_channels: int, num_classes: int) -> dict[str, Any]:
+        """What ``make`` is called with: the options, and of these two what it accepts (a function that passes its keywords on,
+        as torchvision's do, accepts ``num_classes``)."""
+        parameters = inspect.signature(self.make).parameters
+        passes_on = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        given = dict(self.options)
+        if "in_channels" in parameters:
+            given["in_channels"] = in_channels
+        if "num_classes" in parameters or passes_on:
+            given["num_classes"] = num_classes
+        return given
+
     def obtain(self, data: Data, seed: int, cache: Path, device: torch.device) -> tuple[nn.Module, str]:
         """The trained network in eval mode on ``device`` and the SHA-256 of the file that holds its weights.
 
         Two jobs that need the same training do it once. Raises InputError for weights that do not fit.
         """
         torch.manual_seed(seed)
-        model = self.make(in_channels=data.channels, num_classes=data.num_classes, **self.options)
+        model = self.make(**self.arguments(in_channels=data.channels, num_classes=data.num_classes))
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model={self.name}: it makes a {type(model).__name__}, but a torch.nn.Module is needed")
         if self.checkpoint is not None:
             file = Path(self.checkpoint).expanduser()
             load_weights(model, file)
+        elif self.training.epochs == 0:
+            return model.to(device).eval(), sha256(list(model.state_dict().values()))
         else:
             identity = [self.name, str(model), self.training.identity, str(seed), data.fingerprint()]
             file = cache / "models" / f"{self.name}-{sha256(identity)[:24]}.safetensors"

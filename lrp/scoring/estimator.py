@@ -66,8 +66,8 @@ class Estimator:
         float64; None where the estimator does not know the changes apart."""
         return None
 
-    def read(self, result: Any) -> Tensor:
-        """The network's output as (B, K)."""
+    def pick(self, result: Any) -> Tensor:
+        """The output tensor (B, ...) of what the network returns."""
         if self.output_fn is not None:
             try:
                 result = self.output_fn(result)
@@ -77,7 +77,11 @@ class Estimator:
         if not isinstance(result, Tensor):
             kind = "dict" if isinstance(result, Mapping) else type(result).__name__
             raise reject("estimator.output_fn", self.output_fn, f"the network gives a {kind}; a function that picks a tensor of it is needed")
-        flat = result.flatten(1)
+        return result
+
+    def read(self, result: Any) -> Tensor:
+        """The network's output as (B, K)."""
+        flat = self.pick(result).flatten(1)
         return flat.softmax(1) if self.output == "probabilities" else flat
 
     @torch.no_grad()

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
+from lrp.fusion import pairs_to_fold, scale_and_shift
+
 OUT_OF_PLACE = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
@@ -59,15 +61,10 @@ class FrozenNetwork:
 
     def _fold(self) -> None:
         graph, modules = self.module.graph, dict(self.module.named_modules())
-        for node in list(graph.nodes):
-            before = node.args[0] if node.op == "call_module" and node.args else None
-            if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
-                continue
+        for before, node in pairs_to_fold(graph, modules):
             norm, conv = modules[node.target], modules[before.target]
-            calls = [n for n in graph.nodes if n.op == "call_module" and n.target == before.target]
-            if type(norm) is nn.BatchNorm2d and type(conv) is nn.Conv2d and len(calls) == 1 and norm.track_running_stats:
-                weight = norm.weight if norm.affine else torch.ones_like(norm.running_mean)
-                self.scale[before.target] = weight * torch.rsqrt(norm.running_var + norm.eps)
+            if type(norm) is nn.BatchNorm2d and type(conv) is nn.Conv2d:
+                self.scale[before.target] = scale_and_shift(norm)[0]
                 self.module.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
                 node.replace_all_uses_with(before)
                 graph.erase_node(node)

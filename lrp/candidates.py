@@ -1,0 +1,98 @@
+"""Which layers of a network are compressed, and why the others are left alone."""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrp.errors import InputError, reject
+from lrp.matrices import LayerMatrix, layer_matrices, unsupported
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """``matrices`` of the layers to compress; of every Linear and convolution that runs the number of ``positions`` at which it
+    computes its output for one example and the shape (1, ...) of its input; and of each layer ``left`` alone the reason."""
+
+    matrices: dict[str, LayerMatrix]
+    positions: dict[str, int]
+    inputs: dict[str, tuple[int, ...]]
+    left: dict[str, str]
+
+
+def find_candidates(model: nn.Module, example: Tensor, exclude: Sequence[str] = ()) -> Candidates:
+    """Every layer that holds a weight (a parameter of two or more dimensions), as one to compress or one to leave.
+
+    Left alone are types that lrp does not compress, depthwise convolutions, layers named by ``exclude`` (names, names of
+    modules that contain them, or shell patterns), tied weights, layers that run twice and layers that do not run on
+    ``example`` (1, ...), an input of the network. Raises InputError for a name in ``exclude`` that fits nothing and for an
+    example that the network cannot run on.
+    """
+    modules = {
+        name: module for name, module in model.named_modules() if any(p is not None and p.dim() > 1 for p in module._parameters.values())
+    }
+    excluded = set()
+    for pattern in exclude:
+        fits = [name for name in modules if fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")]
+        if not fits:
+            raise reject("exclude", pattern, f"no layer has this name; the layers are {', '.join(modules)}")
+        excluded.update(fits)
+    holders = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
+    places = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
+    matrices = layer_matrices(model)
+    counted = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    calls, positions, inputs = _run(model, example, [name for name, module in modules.items() if isinstance(module, counted)])
+    left = {}
+    for name, module in modules.items():
+        reason = unsupported(module)
+        if reason is None and name in excluded:
+            reason = "excluded"
+        elif reason is None and holders[id(module.weight)] > 1:
+            reason = "tied weight"
+        elif reason is None and (places[id(module)] > 1 or calls[name] > 1):
+            reason = "used twice"
+        elif reason is None and calls[name] == 0:
+            reason = "not called on the calibration inputs"
+        if reason is not None:
+            left[name] = reason
+    chosen = {name: matrix for name, matrix in matrices.items() if name not in left}
+    return Candidates(chosen, positions, inputs, left)
+
+
+@torch.no_grad()
+def _run(model: nn.Module, example: Tensor, names: Sequence[str]) -> tuple[Counter[str], dict[str, int], dict[str, tuple[int, ...]]]:
+    """How often each layer is called when the network runs on one example, at how many positions, on what shape."""
+    twin = copy.deepcopy(model).eval()
+    calls: Counter[str] = Counter()
+    positions: dict[str, int] = {}
+    inputs: dict[str, tuple[int, ...]] = {}
+
+    def watch(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], module: nn.Module, output: Tensor) -> None:
+        calls[name] += 1
+        positions[name] = positions.get(name, 0) + output.numel() // module.weight.shape[0]
+        inputs[name] = tuple((args[0] if args else kwargs["input"]).shape)
+
+    for name in names:
+        twin.get_submodule(name).register_forward_hook(
+            lambda module, args, kwargs, output, name=name: watch(name, args, kwargs, module, output), with_kwargs=True
+        )
+    run_model(twin, example)
+    return calls, positions, inputs
+
+
+def run_model(model: nn.Module, inputs: Tensor) -> Any:
+    """The network's output; raises InputError where it cannot run on these inputs."""
+    try:
+        return model(inputs)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the network raises
+        what = f"the network cannot run on inputs of shape {tuple(inputs.shape)} and type {str(inputs.dtype).removeprefix('torch.')}"
+        raise InputError(f"calibration: {what} ({(str(error).splitlines() or [type(error).__name__])[0]})") from error

@@ -1,0 +1,113 @@
+"""One call: a network in, a smaller one and a report out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrp.candidates import run_model
+from lrp.config import make_part
+from lrp.errors import InputError, check_int, check_sparsity, reject
+from lrp.report import Report
+from lrp.singular_vectors import SingularVectors
+
+
+def compress(
+    model: nn.Module,
+    calibration: Tensor | Iterable[Any],
+    sparsity: float = 0.5,
+    *,
+    blocking: Any = "none",
+    scorer: Any = "perturbation",
+    estimator: Any = "first_order",
+    selection: Any = "global",
+    budget: str = "params",
+    exclude: Sequence[str] = (),
+    recovery: Any = "batchnorm",
+    output: Callable[[Any], Tensor] | None = None,
+    images: int = 512,
+    scoring_images: int = 64,
+    batch_size: int = 128,
+) -> tuple[nn.Module, Report]:
+    """A smaller copy of a network by low-rank pruning, and what was done to each layer. The original is untouched.
+
+    ``calibration``: unlabelled examples on the network's device, as the network takes them: a tensor (B, ...), a DataLoader or
+    any iterable of batches; of a batch that is a tuple or a list the first entry counts, so labels may be there. The first
+    ``images`` examples are used: scores look at the first ``scoring_images``, ``recovery`` at all, ``batch_size`` at a time.
+    ``sparsity``, in [0, 1): the share of the parameters (``budget="params"``) or of the multiply-accumulates (``"macs"``) of the
+    compressed layers to remove. ``blocking``, ``scorer``, ``estimator``, ``selection``, ``recovery``: the names that
+    ``python -m lrp.run`` takes, or configured objects such as ``GlobalSelection(round_to=8)``. ``exclude``: names of layers, of
+    modules that contain them, or shell patterns. ``output`` gets the tensor to preserve out of what the network returns, where
+    that is a tuple or a dict.
+
+    The result has the modes (train, eval) of the original, module by module, and carries the report as ``lrp_report``. Raises
+    InputError, in one sentence, for input that cannot be used.
+    """
+    check_sparsity("sparsity", sparsity)
+    check_int("scoring_images", scoring_images, 1)
+    check_int("images", images, scoring_images)
+    check_int("batch_size", batch_size, 1)
+    if not isinstance(model, nn.Module):
+        raise reject("model", type(model).__name__, "a torch.nn.Module is needed")
+    parts = {"blocking": blocking, "scorer": scorer, "estimator": estimator, "selection": selection}
+    parts = {name: make_part(name, chosen) for name, chosen in parts.items()}
+    recover = make_part("recovery", recovery)
+    if output is not None:
+        parts["estimator"] = replace(parts["estimator"], output_fn=output)
+    method = SingularVectors(**parts, budget=budget, exclude=tuple([exclude] if isinstance(exclude, str) else exclude))
+    inputs = calibration_inputs(calibration, images)
+    check_inputs(model, inputs)
+
+    fitted = method.fit(model, inputs[:scoring_images])
+    keep = fitted.select(sparsity)
+    compressed = fitted.build(keep)
+    recover(compressed, lambda: inputs.split(batch_size))
+    report = fitted.report(keep, fitted.sizes(compressed, keep, sparsity))
+    compressed.lrp_report = report
+    return compressed, report
+
+
+def calibration_inputs(calibration: Tensor | Iterable[Any], count: int) -> Tensor:
+    """The first ``count`` examples (B, ...). Raises InputError where there are none or batches do not fit together."""
+    if isinstance(calibration, Tensor):
+        batches: Iterable[Any] = [calibration]
+    elif isinstance(calibration, Iterable) and not isinstance(calibration, (str, bytes, Mapping)):
+        batches = calibration
+    else:
+        raise reject("calibration", type(calibration).__name__, "a tensor, a DataLoader or an iterable of batches is needed")
+    found: list[Tensor] = []
+    for batch in batches:
+        first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+        if not isinstance(first, Tensor) or first.dim() == 0:
+            what = f"tensor of shape {tuple(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
+            raise InputError(
+                f"calibration: a batch holds a {what}, but a tensor of examples is needed; wrap a network that takes more than one input"
+            )
+        if found and (first.shape[1:] != found[0].shape[1:] or first.dtype != found[0].dtype):
+            raise InputError(f"calibration: batches differ, examples have the shapes {tuple(found[0].shape[1:])} and {tuple(first.shape[1:])}")
+        found.append(first.detach())
+        if sum(len(part) for part in found) >= count:
+            break
+    if not sum(len(part) for part in found):
+        raise InputError("calibration: it is empty, at least one example is needed")
+    return torch.cat(found)[:count]
+
+
+@torch.no_grad()
+def check_inputs(model: nn.Module, inputs: Tensor) -> None:
+    """Raises InputError for inputs on another device than the network, that are not finite, or that it cannot run on."""
+    device = next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), inputs.device)
+    if device != inputs.device:
+        raise InputError(f"calibration: the inputs are on {inputs.device}, the network on {device}; one device is needed")
+    if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
+        raise InputError("calibration: the inputs hold values that are not finite")
+    modes = {module: module.training for module in model.modules()}
+    try:
+        run_model(model.eval(), inputs[:1])
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,177 @@
+"""Compressed networks in files: tensors as safetensors, beside them a description in JSON."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lrp.errors import InputError
+from lrp.files import write_whole
+from lrp.fusion import Folded
+from lrp.layers import KINDS, LowRank, replace_layer
+from lrp.matrices import Block
+from lrp.report import Report
+
+FORMAT = 1  # raised when a file is written that this version's ``load`` would misread
+
+
+def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None) -> None:
+    """Write a network, compressed or fused or neither, to a .safetensors file: its parameters and buffers in their precision,
+    and as metadata a JSON description: format and version of lrp, of each low-rank layer the blocks with their ranks, the
+    batch norms that were folded, and the ``report`` (by default the one that ``compress`` gave the network).
+
+    Tensors that are one (tied weights) are written once. The file is whole or absent.
+    """
+    layers, folded = {}, {}
+    for name, module in model.named_modules():
+        if isinstance(module, LowRank):
+            kind = next(dense.__name__ for dense, low in KINDS.items() if type(module) is low)
+            blocks = [[*_span(block), -1 if rank is None else rank] for block, rank in module.blocks]
+            layers[name] = {"type": kind, "bias": module.bias is not None, "options": _options(module, module.attributes), "blocks": blocks}
+        elif isinstance(module, Folded):
+            folded[name] = module.into
+    tensors, same, known = {}, {}, {}
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor):
+            raise InputError(f"save: the state of the network holds {name}, which is no tensor")
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if tensor.numel() and place in known:
+            same[name] = known[place]
+        else:
+            known[place] = name
+            tensors[name] = tensor.detach().cpu().contiguous().clone()
+    report = getattr(model, "lrp_report", None) if report is None else report
+    description = {
+        "format": FORMAT, "version": metadata.version("lrp"), "layers": layers, "folded": folded, "same": same,
+        "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
+    }  # fmt: skip
+    write_whole(Path(path), lambda file: save_file(tensors, file, {"lrp": json.dumps(description)}))
+
+
+def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+    """The network that ``save`` wrote, in eval mode, on the CPU. ``model``: the dense architecture, as a network (which stays
+    as it is) or as what makes one; only its structure counts. The report is ``lrp_report`` of the result.
+
+    Raises InputError for a file that is missing, damaged or from a newer version, and for another architecture.
+    """
+    path = Path(path)
+    description, tensors = _read(path)
+    result = copy.deepcopy(model) if isinstance(model, nn.Module) else model()
+    result = result.cpu().eval()
+
+    def fail(what: str) -> InputError:
+        return InputError(f"load {path}: the file is for another architecture: {what}")
+
+    try:
+        _restore_layers(result, description, fail)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"load {path}: its description is damaged ({type(error).__name__}: {error})") from error
+    own = result.state_dict()
+    tensors |= {name: tensors[first] for name, first in description["same"].items() if first in tensors}
+    if missing := [name for name in own if name not in tensors]:
+        raise fail(f"this one has {_some(missing)}, which the file lacks")
+    if unexpected := [name for name in tensors if name not in own]:
+        raise fail(f"it has {_some(unexpected)}, which this one lacks")
+    if wrong := [f"{k} {_by(tensors[k].shape)} instead of {_by(own[k].shape)}" for k in own if tensors[k].shape != own[k].shape]:
+        raise fail(f"the file holds {_some(wrong)}")
+    _cast(result, tensors)
+    result.load_state_dict(tensors)
+    if description["report"] is not None:
+        report = Report(pd.DataFrame(description["report"]["rows"]))
+        report.attrs = description["report"]["totals"]
+        result.lrp_report = report
+    return result
+
+
+def _restore_layers(model: nn.Module, description: dict[str, Any], fail: Callable[[str], InputError]) -> None:
+    """Put low-rank layers and folded batch norms where the description has them."""
+    modules = dict(model.named_modules())
+    folded = description["folded"]
+    for name in set(folded.values()):  # a layer has a bias once a batch norm is folded into it
+        layer = modules.get(name)
+        if hasattr(layer, "weight") and layer.bias is None:
+            layer.bias = nn.Parameter(layer.weight.new_zeros(layer.weight.shape[0]))
+    for name, layer in description["layers"].items():
+        dense = modules.get(name)
+        if type(dense).__name__ != layer["type"] or type(dense) not in KINDS:
+            raise fail(f"it has a {layer['type']} {name}, this one {_what(dense)}")
+        own = _options(dense, KINDS[type(dense)].attributes) | {"bias": dense.bias is not None}
+        theirs = layer["options"] | {"bias": layer["bias"]}
+        if differing := [f"{key}={theirs.get(key)} instead of {value}" for key, value in own.items() if theirs.get(key) != value]:
+            raise fail(f"its layer {name} has {_some(differing)}")
+        blocks = [(Block(name, i, *span), None if rank < 0 else rank) for i, (*span, rank) in enumerate(layer["blocks"])]
+        replace_layer(model, name, KINDS[type(dense)](dense, blocks))
+    for name, into in folded.items():
+        if not hasattr(modules.get(name), "running_mean"):
+            raise fail(f"it has a batch norm {name}, this one {_what(modules.get(name))}")
+        if into not in modules:
+            raise fail(f"it has a layer {into}, this one lacks it")
+        model.set_submodule(name, Folded(into))
+
+
+def _options(layer: nn.Module, names: Sequence[str]) -> dict[str, Any]:
+    """The options of a layer as JSON has them: tuples are lists."""
+    values = {name: getattr(layer, name) for name in names}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise InputError(f"load {path}: there is no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("lrp")
+            description = None if text is None else json.loads(text)
+            if description is not None and description["format"] > FORMAT:
+                raise InputError(
+                    f"load {path}: it was written by lrp {description['version']} in format {description['format']}; this is lrp "
+                    f"{metadata.version('lrp')}, which reads up to format {FORMAT}"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"load {path}: it is damaged or no safetensors file ({str(error).splitlines()[0]})") from error
+    if description is None:
+        raise InputError(f"load {path}: it was not written by lrp.save (it lacks the description)")
+    return description, tensors
+
+
+@torch.no_grad()
+def _cast(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give every parameter and buffer the precision in which it was saved."""
+    for module_name, module in model.named_modules():
+        for held in (module._parameters, module._buffers):
+            for name, value in held.items():
+                stored = tensors.get(f"{module_name}.{name}" if module_name else name)
+                if value is not None and stored is not None and value.dtype != stored.dtype:
+                    value.data = value.data.to(stored.dtype)
+
+
+def _span(block: Block) -> list[int]:
+    return [value for name, value in asdict(block).items() if name not in ("layer", "index")]
+
+
+def _what(module: nn.Module | None) -> str:
+    return "lacks it" if module is None else f"a {type(module).__name__}"
+
+
+def _by(shape: Any) -> str:
+    return " x ".join(str(n) for n in shape) or "a single number"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
