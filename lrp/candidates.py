@@ -87,7 +87,7 @@ def _run(model: nn.Module, example: Tensor, names: Sequence[str]) -> tuple[Count
     return calls, positions, inputs
 
 
-def run_model(model: nn.Module, inputs: Tensor) -> Any:
+def run_model(model: nn.Module, inputs: Tensor, said_before: str = "") -> Any:
     """The network's output; raises InputError where it cannot run on these inputs."""
     try:
         return model(inputs)
@@ -95,4 +95,4 @@ def run_model(model: nn.Module, inputs: Tensor) -> Any:
         raise
     except Exception as error:  # whatever the network raises
         what = f"the network cannot run on inputs of shape {tuple(inputs.shape)} and type {str(inputs.dtype).removeprefix('torch.')}"
-        raise InputError(f"calibration: {what} ({(str(error).splitlines() or [type(error).__name__])[0]})") from error
+        raise InputError(f"{said_before}{what} ({(str(error).splitlines() or [type(error).__name__])[0]})") from error

@@ -48,6 +48,8 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         for combination in _combinations(overrides, multirun):
             config = _compose(combination)
             _make(config)
+            if multirun and config.evaluation.latency:
+                _check_alone(combination)
     return [*flags, *texts]
 
 
@@ -71,6 +73,13 @@ def _is_multirun(overrides: Sequence[Override]) -> bool:
         return str(compose("config", overrides=single, return_hydra_config=True).hydra.mode) == "RunMode.MULTIRUN"
     except (HydraException, OmegaConfBaseException):
         return False  # what is wrong is found and said below
+
+
+def _check_alone(texts: list[str]) -> None:
+    """Jobs that measure latency do not run beside each other."""
+    launcher = compose("config", overrides=texts, return_hydra_config=True).hydra.launcher
+    if launcher.get("n_jobs", 1) != 1:
+        _stop(f"evaluation.latency=true: jobs that run beside each other disturb it, so hydra.launcher.n_jobs=1 is needed, not {launcher.n_jobs}")
 
 
 def _combinations(overrides: Sequence[Override], multirun: bool) -> Iterator[list[str]]:

@@ -107,7 +107,7 @@ def check_inputs(model: nn.Module, inputs: Tensor) -> None:
         raise InputError("calibration: the inputs hold values that are not finite")
     modes = {module: module.training for module in model.modules()}
     try:
-        run_model(model.eval(), inputs[:1])
+        run_model(model.eval(), inputs[:1], "calibration: ")
     finally:
         for module, mode in modes.items():
             module.training = mode

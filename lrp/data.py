@@ -108,11 +108,10 @@ def batches(part: Part, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield images, labels
 
 
-def _divide(images: Tensor, labels: Tensor, index: Tensor) -> tuple[Part, Part]:
+def divide(whole: Part) -> tuple[Part, Part]:
     """The training set as (train, validation)."""
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
-    held_out = min(VALIDATION_IMAGES, len(images) // 10)
-    whole = Part(images, labels, index)
+    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    held_out = min(VALIDATION_IMAGES, len(whole) // 10)
     return whole.take(order[held_out:].sort().values), whole.take(order[:held_out].sort().values)
 
 
@@ -144,7 +143,7 @@ class Dataset:
         train, test = self._stored()
         if min(len(train), len(test)) < 10:
             raise reject("dataset.path", self.path, f"only {len(train)} training and {len(test)} test images were found")
-        fit, validation = _divide(train.images, train.labels, train.index)
+        fit, validation = divide(train)
         return Data(self.name, fit, validation, test, self.mean, self.std, self.crop, self.flip, self.num_classes)
 
     def _stored(self) -> tuple[Part, Part]:

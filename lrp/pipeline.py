@@ -116,9 +116,12 @@ def _run(
 ) -> pd.DataFrame:
     job.model.check()
     data = job.dataset.load()
-    model, checkpoint = job.model.obtain(data, job.seed, cache, device)
-    calibration = data.calibration(job.calibration.images, job.calibration.seed)
-    scoring = calibration.take(torch.arange(job.calibration.scoring_images))
+    model, checkpoint = job.model.obtain(data, job.seed, cache, device, job.method.estimator.pick)
+    wanted = min(job.calibration.images, len(data.train))
+    if wanted < job.calibration.images:
+        log.warning("calibration.images=%d: the training part of %s holds %d, which are used", job.calibration.images, data.name, wanted)
+    calibration = data.calibration(wanted, job.calibration.seed)
+    scoring = calibration.take(torch.arange(min(wanted, job.calibration.scoring_images)))
     table = pd.DataFrame({"index": scoring.index.tolist()})
     write_whole(folder / "calibration.csv", lambda path: table.to_csv(path, index=False))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -36,8 +38,11 @@ class Training:
         check_float("model.training.momentum", self.momentum, above=0, below=1)
         check_float("model.training.weight_decay", self.weight_decay, above=-1e-12)
 
-    def __call__(self, model: nn.Module, data: Data, seed: int, unfinished: Path) -> None:
-        """Train ``model`` in place on the training part; ``unfinished`` keeps the state after each epoch, so that a killed
+    def __call__(
+        self, model: nn.Module, data: Data, seed: int, unfinished: Path, pick: Callable[[Any], Tensor] | None = None
+    ) -> None:
+        """Train ``model`` in place on the training part; ``pick`` gets the logits out of what it returns, where that is not a
+        tensor; ``unfinished`` keeps the state after each epoch, so that a killed
         training goes on from there and gives what an undisturbed one gives. Raises InputError if the loss diverges."""
         device = next(model.parameters()).device
         steps = -(-len(data.train) // self.batch_size)
@@ -57,8 +62,8 @@ class Training:
             except Exception as error:  # a damaged file costs time, not the run
                 log.warning("the unfinished training in %s cannot be read (%s); it starts again", unfinished, error)
         for epoch in range(done, self.epochs):
-            loss = self._epoch(model, data, optimizer, schedule, seed, epoch)
-            accuracy = evaluate(model, data, data.validation, 500).accuracy
+            loss = self._epoch(model, pick, data, optimizer, schedule, seed, epoch)
+            accuracy = evaluate(model, data, data.validation, 500, pick=pick).accuracy
             log.info("epoch %d of %d: loss %.3f, validation accuracy %.2f %%", epoch + 1, self.epochs, loss, 100 * accuracy)
             state = {
                 "model": model.state_dict(),
@@ -69,7 +74,7 @@ class Training:
             write_whole(unfinished, lambda path, state=state: torch.save(state, path))
         model.eval()
 
-    def _epoch(self, model, data, optimizer, schedule, seed: int, epoch: int) -> float:
+    def _epoch(self, model, pick, data, optimizer, schedule, seed: int, epoch: int) -> float:
         """One pass over the training part in an order that ``seed`` and ``epoch`` determine; the mean loss."""
         device = next(model.parameters()).device
         generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
@@ -79,7 +84,8 @@ class Training:
         bar = tqdm(order.split(self.batch_size), desc=f"epoch {epoch + 1} of {self.epochs}", leave=False, disable=None)
         for which in bar:
             images = data.normalise(data.augment(data.train.images[which], generator).to(device))
-            loss = F.cross_entropy(model(images), data.train.labels[which].to(device))
+            logits = model(images) if pick is None else pick(model(images))
+            loss = F.cross_entropy(logits, data.train.labels[which].to(device))
             if not bool(torch.isfinite(loss)):
                 raise InputError(f"model.training.lr={self.lr}: the training diverged; a smaller one is needed")
             optimizer.zero_grad(set_to_none=True)

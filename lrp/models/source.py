@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from filelock import FileLock
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
+from lrp.candidates import run_model
 from lrp.data import Data
 from lrp.errors import InputError, reject
 from lrp.files import sha256, sha256_file, write_whole
@@ -51,8 +52,11 @@ class ModelSource:
             given["num_classes"] = num_classes
         return given
 
-    def obtain(self, data: Data, seed: int, cache: Path, device: torch.device) -> tuple[nn.Module, str]:
-        """The trained network in eval mode on ``device`` and the SHA-256 of the file that holds its weights.
+    def obtain(
+        self, data: Data, seed: int, cache: Path, device: torch.device, pick: Callable[[Any], Tensor] | None = None
+    ) -> tuple[nn.Module, str]:
+        """The trained network in eval mode on ``device`` and the SHA-256 of the file that holds its weights. ``pick`` gets the
+        logits out of what it returns, where that is not a tensor.
 
         Two jobs that need the same training do it once. Raises InputError for weights that do not fit.
         """
@@ -60,6 +64,10 @@ class ModelSource:
         model = self.make(**self.arguments(in_channels=data.channels, num_classes=data.num_classes))
         if not isinstance(model, nn.Module):
             raise InputError(f"model={self.name}: it makes a {type(model).__name__}, but a torch.nn.Module is needed")
+        with torch.no_grad():  # before any training
+            result = run_model(model.eval(), data.normalise(data.train.images[:1]), f"model={self.name}: ")
+            if pick is not None:
+                pick(result)
         if self.checkpoint is not None:
             file = Path(self.checkpoint).expanduser()
             load_weights(model, file)
@@ -71,7 +79,7 @@ class ModelSource:
             file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(file.with_suffix(".lock")):
                 if not self._load_cached(model, file):
-                    self._train(model, data, seed, file, device)
+                    self._train(model, data, seed, file, device, pick)
         return model.to(device).eval(), sha256_file(file)
 
     def _load_cached(self, model: nn.Module, file: Path) -> bool:
@@ -85,10 +93,12 @@ class ModelSource:
         log.info("network: trained before, from %s", file)
         return True
 
-    def _train(self, model: nn.Module, data: Data, seed: int, file: Path, device: torch.device) -> None:
+    def _train(
+        self, model: nn.Module, data: Data, seed: int, file: Path, device: torch.device, pick: Callable[[Any], Tensor] | None
+    ) -> None:
         log.info("network: training %s on %s, %d images", self.name, data.name, len(data.train))
         unfinished = file.with_suffix(".unfinished.pt")
-        self.training(model.to(device), data, seed, unfinished)
+        self.training(model.to(device), data, seed, unfinished, pick)
         state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
         write_whole(file, lambda path: save_file(state, path))
         unfinished.unlink(missing_ok=True)
