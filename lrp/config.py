@@ -148,7 +148,7 @@ def _model_source(options: dict[str, Any]) -> Any:
         make = get_object(target)
         signature = inspect.signature(make)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise reject("model._target_", target, f"the dotted path of something that makes a network is needed ({str(error).splitlines()[0]})") from error
+        raise reject("model._target_", target, f"the dotted path of something that makes a network is needed ({' '.join(str(error).split())})") from error
     if not target.startswith("lrp."):
         name = target
         if "width" in options and "width" not in signature.parameters:

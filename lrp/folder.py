@@ -68,6 +68,8 @@ class ImageFolder:
             allowed = f"a folder a class with images in it is needed ({str(error).splitlines()[0]})"
             raise reject("dataset.path", self.path, allowed) from error
         classes = layouts[0].classes
+        if len(classes) < 2:
+            raise reject("dataset.path", self.path, f"two classes are the least, but only {classes[0]} is there")
         if len(layouts) == 2 and layouts[1].classes != classes:
             raise reject("dataset.path", self.path, f"{train[0].name} has the classes {', '.join(classes)}, {test[0].name} others")
         parts = [self._read(layout.samples) for layout in layouts]

@@ -136,9 +136,9 @@ class LowRank(nn.Module):
         """The output of rows that have lost all their components: the bias."""
         raise NotImplementedError
 
-    def extra_repr(self) -> str:
+    def __repr__(self) -> str:
         ranks = [len(V) for V in self.V.values()]
-        return f"{self.columns}, {self.rows}, ranks={ranks}, whole={len(self.W)}, bias={self.bias is not None}"
+        return f"{type(self).__name__}({self.columns}, {self.rows}, ranks={ranks}, whole={len(self.W)}, bias={self.bias is not None})"
 
 
 class LowRankLinear(LowRank):

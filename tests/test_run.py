@@ -58,6 +58,17 @@ def lrp(cache, *words, cwd, code=0):
         (["estimator=second_order"], "estimator=second_order: there is no such option, allowed are exact, first_order"),
         (["tracker.mode=on"], "tracker.mode=on: offline, online or disabled"),
         (["threads=0"], "threads=0: an integer of at least 1"),
+        (["budget=flops"], "budget=flops: params or macs"),
+        (["selection.round_to=0"], "selection.round_to=0: an integer of at least 1"),
+        (["selection.break_even=guess"], "selection.break_even=guess: params or measured"),
+        (["evaluation.latency=maybe"], "evaluation.latency=maybe"),
+        (["save=perhaps"], "save=perhaps"),
+        (["-m", "evaluation.latency=true", "hydra/launcher=joblib"], "evaluation.latency=true: jobs that run beside each other disturb it"),
+        (["model._target_=torch.nn.Nothing"], "model._target_=torch.nn.Nothing: the dotted path of something that makes a network"),
+        (["dataset=folder", "dataset.size=0"], "dataset.size=0: an integer of at least 1"),
+        (["dataset=folder", "dataset.std=[0,1,1]"], "dataset.std=0: a number greater than 0"),
+        (["dataset=folder", "dataset.mean=[0.5]"], "dataset.mean=[0.5]: three numbers"),
+        (["model.training.epochs=-1"], "model.training.epochs=-1: an integer of at least 0"),
         (["experiment=figure9"], "experiment=figure9: there is no such option, allowed are figure3"),
     ],
 )
@@ -77,7 +88,7 @@ def test_every_experiment_composes(file):
 
 def test_every_key_exists_whatever_is_chosen():
     register()
-    for group in ("scorer=magnitude,perturbation,random", "blocking=none,alds,square", "recovery=none,batchnorm", "tracker=none,wandb", "dataset=cifar10,mnist,mnist_small", "estimator=exact,first_order", "model=vgg16,resnet20"):
+    for group in ("scorer=magnitude,perturbation,random", "blocking=none,alds,square", "recovery=none,batchnorm", "tracker=none,wandb", "dataset=cifar10,mnist,mnist_small,folder", "estimator=exact,first_order", "model=vgg16,resnet20"):
         check_command_line(["-m", group, "calibration.scoring_images=8", "blocking.k=2", "estimator.memory_limit=0.5", "estimator.projections=8", "estimator.output=probabilities", "dataset.path=null", "tracker.project=x"])
 
 

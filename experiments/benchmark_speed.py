@@ -1,0 +1,368 @@
+"""How much faster low-rank networks are, beside what their multiply-accumulates promise.
+
+    python experiments/benchmark_speed.py --vgg16 CHECKPOINT --data CIFAR10 [whole layers batch] [--threads 1 2]
+
+whole: VGG16 (CIFAR-10) and ResNet-18 (224 x 224, random weights) at several sparsities, eager, fused, torch.compile and
+onnxruntime, all in alternation; the best dense mode against the best compressed one. layers: each layer shape against its rank,
+and the measured break-even rank. batch: forward, and forward plus backward, against the batch size. Finished settings are kept in
+the tables and not timed again (--fresh does); the figures are drawn from the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import pandas as pd
+import torch
+from matplotlib import pyplot as plt
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lrp.candidates import find_candidates
+from lrp.config import make_part
+from lrp.data import Cifar10
+from lrp.decomposition import decompose
+from lrp.errors import InputError
+from lrp.evaluation import count_macs
+from lrp.export import export_onnx
+from lrp.files import write_whole
+from lrp.fusion import fuse
+from lrp.latency import alternate, device_name, repeat_to
+from lrp.layers import LowRank, low_rank_layer
+from lrp.matrices import LayerMatrix, cut
+from lrp.models.loading import load_weights
+from lrp.models.vgg import VGG16
+from lrp.selection import GlobalSelection
+from lrp.singular_vectors import SingularVectors
+
+MODES = ("eager", "channels_last", "fused", "compile", "onnxruntime")
+SETTINGS = [  # blocking, budget, sparsity, round_to, break_even
+    *(("none", "params", s, 8, "measured") for s in (0.1, 0.3, 0.5, 0.8, 0.9, 0.95)),
+    *(("none", "params", s, 1, "params") for s in (0.8, 0.9, 0.95)),
+    *((blocking, "macs", 0.7, 8, "params") for blocking in ("none", "alds", "square")),
+]
+COLUMNS = "network device threads batch blocking budget sparsity round_to break_even mode sparsity_params macs_ratio ms ms_iqr".split()
+
+
+class Table:
+    """A CSV file that grows by whole settings."""
+
+    def __init__(self, file: Path, fresh: bool) -> None:
+        self.file = file
+        self.rows = pd.DataFrame() if fresh or not file.exists() else pd.read_csv(file, keep_default_na=False, na_values=[""])
+
+    def has(self, **where: Any) -> bool:
+        return not self.find(**where).empty
+
+    def find(self, **where: Any) -> pd.DataFrame:
+        if self.rows.empty:
+            return self.rows
+        return self.rows[(self.rows[list(where)] == pd.Series(where)).all(axis=1)]
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = pd.concat([self.rows, pd.DataFrame(rows)], ignore_index=True)
+        write_whole(self.file, lambda path: self.rows.to_csv(path, index=False, float_format="%.6g"))
+
+
+def networks(args: argparse.Namespace, device: torch.device) -> dict[str, tuple[nn.Module, Tensor, list[int]]]:
+    """Each network in eval mode with images to score it on, and the batch sizes to time it at."""
+    found = {}
+    if args.vgg16:
+        vgg = VGG16()
+        load_weights(vgg, args.vgg16)
+        data = Cifar10(path=args.data).load()
+        found["vgg16"] = (vgg.eval().to(device), data.normalise(data.calibration(512, 0).images[:64]).to(device), [64, 1])
+    if not args.no_resnet:
+        from torchvision.models import resnet18
+
+        torch.manual_seed(0)
+        found["resnet18"] = (resnet18().eval().to(device), torch.randn(16, 3, 224, 224).to(device), [args.resnet_batch])
+    return found
+
+
+def compress(model: nn.Module, inputs: Tensor, setting: tuple, batch: int, cache: Path) -> tuple[nn.Module, float]:
+    """The compressed network and its achieved sparsity in parameters."""
+    blocking, budget, sparsity, round_to, break_even = setting
+    selection = GlobalSelection(round_to=round_to, break_even=break_even, batch_size=batch)
+    parts = {"scorer": make_part("scorer", "perturbation"), "estimator": make_part("estimator", "first_order")}
+    method = SingularVectors(blocking=make_part("blocking", blocking), **parts, selection=selection, budget=budget)
+    fitted = method.fit(model, inputs, cache)
+    keep = fitted.select(sparsity)
+    compressed = fitted.build(keep).eval()
+    return compressed, fitted.sizes(compressed, keep, sparsity)["sparsity_params"]
+
+
+def forwards(model: nn.Module, x: Tensor, folder: Path, compiled: bool = True) -> dict[str, Callable[[], Any]]:
+    """A function for each mode that runs the network on x, a batch in channels_last order."""
+    model = copy.deepcopy(model).requires_grad_(False)
+    plain = x.contiguous()
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    fused = fuse(model).to(memory_format=torch.channels_last)
+    found: dict[str, Callable[[], Any]] = {"eager": lambda: model(plain), "channels_last": lambda: last(x), "fused": lambda: fused(x)}
+    if compiled:
+        faster = torch.compile(copy.deepcopy(fused))
+        faster(x)
+        found["compile"] = lambda: faster(x)
+    if x.device.type == "cpu":
+        import onnxruntime
+
+        file = folder / f"{len(list(folder.iterdir()))}.onnx"
+        export_onnx(fused, plain[:2], file)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        feed = {session.get_inputs()[0].name: plain.numpy()}
+        found["onnxruntime"] = lambda: session.run(None, feed)
+    return found
+
+
+def whole(args: argparse.Namespace, device: torch.device) -> None:
+    table = Table(args.out / "speed_whole.csv", args.fresh)
+    where = device_name(device)
+    for network, (model, inputs, batches) in networks(args, device).items():
+        for threads in args.threads:
+            torch.set_num_threads(threads)
+            for batch in batches:
+                key = {"network": network, "device": where, "threads": threads, "batch": batch}
+                if table.has(**key):
+                    continue
+                torch._dynamo.reset()
+                x = repeat_to(inputs, batch)
+                settings = [s for s in SETTINGS if batch > 1 and network == "vgg16" or (s[0], s[1]) == ("none", "params") and s[2] in (0.8, 0.9, 0.95)]
+                made = {("dense", "", 0.0, 1, ""): (model, 0.0)}
+                for setting in tqdm(settings, desc=f"{network}, {threads} threads, batch {batch}: compressing", disable=None):
+                    made[setting] = compress(model, inputs, setting, batch, args.cache_dir)
+                functions, rows = [], []
+                dense_macs = count_macs(model, inputs[:1])
+                with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+                    for setting, (net, achieved) in tqdm(made.items(), desc="preparing", disable=None):
+                        ratio = dense_macs / count_macs(net, inputs[:1])
+                        for mode, function in forwards(net, x, Path(folder)).items():
+                            functions.append(function)
+                            named = dict(zip(("blocking", "budget", "sparsity", "round_to", "break_even"), setting))
+                            rows.append({**key, **named, "mode": mode, "sparsity_params": achieved, "macs_ratio": ratio})
+                    timings = alternate(functions, device, seconds=args.seconds, least=7, most=60)
+                for row, timing in zip(rows, timings):
+                    row |= {"ms": 1e3 * timing.median, "ms_iqr": 1e3 * timing.spread}
+                other = [_outside_layers(net, x, device) for net in (model, fuse(model))]
+                for row, share in zip(rows, other):
+                    row["outside_share"] = share  # of the dense network in channels_last, with batch norm and with it folded
+                table.add(rows)
+
+
+@torch.no_grad()
+def _outside_layers(model: nn.Module, x: Tensor, device: torch.device) -> float:
+    """The share of the dense network's time that convolutions and linear layers do not take: each is timed on its own input."""
+    model = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    calls: list[Callable[[], Any]] = [lambda: model(x)]
+    handles = []
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            handles.append(module.register_forward_hook(lambda m, args, _: calls.append(lambda: m.forward(args[0]))))
+    model(x)
+    for handle in handles:
+        handle.remove()
+    timings = alternate(calls, device, seconds=5, least=5, most=30)
+    return max(0.0, 1 - sum(t.median for t in timings[1:]) / timings[0].median)
+
+
+def layers(args: argparse.Namespace, device: torch.device) -> None:
+    """Every layer shape at ranks between 1/16 of the break-even in parameters and just below it."""
+    table = Table(args.out / "speed_layers.csv", args.fresh)
+    where = device_name(device)
+    for network, (model, inputs, batches) in networks(args, device).items():
+        candidates = find_candidates(model, inputs[:1])
+        for threads in args.threads:
+            torch.set_num_threads(threads)
+            seen = set()
+            for name, shape in tqdm(candidates.inputs.items(), desc=f"{network}, {threads} threads: layers", disable=None):
+                dense = copy.deepcopy(model.get_submodule(name)).requires_grad_(False)
+                key = {"network": network, "device": where, "threads": threads, "batch": batches[0], "layer": name}
+                if (repr(dense), shape) in seen or table.has(**key):
+                    continue
+                seen.add((repr(dense), shape))
+                matrix = LayerMatrix(name, dense.weight.flatten(1), dense.weight[0, 0].numel())
+                (factor,) = decompose({name: matrix}, cut(make_part("blocking", "none"), {name: matrix}))
+                limit = (factor.block.size - 1) // sum(factor.block.shape)
+                ranks = sorted({max(1, round(limit * share)) for share in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)} | {r for r in range(8, limit + 1, 8) if (r & (r - 1)) == 0 or r + 8 > limit})
+                x = repeat_to(torch.randn(shape).to(device), batches[0])
+                low = [low_rank_layer(dense, [factor], [torch.arange(factor.block.rank) < rank]) for rank in ranks]
+                with torch.inference_mode():
+                    timings = alternate([lambda layer=layer: layer(x) for layer in (dense, *low)], device, seconds=args.seconds / 4, least=7, most=40)
+                M, N = factor.block.shape
+                rows = []
+                for rank, timing in zip(ranks, timings[1:]):
+                    found = {"shape": f"{M}x{N}", "input": "x".join(map(str, shape[1:])), "rank": rank, "macs_ratio": M * N / (rank * (M + N))}
+                    rows.append({**key, **found, "params_break_even": limit, "dense_ms": 1e3 * timings[0].median, "ms": 1e3 * timing.median})
+                    rows[-1]["speedup"] = timings[0].median / timing.median
+                table.add(rows)
+
+
+def batch(args: argparse.Namespace, device: torch.device) -> None:
+    """Forward in eval mode, and forward plus backward in train mode, in channels_last order."""
+    table = Table(args.out / "speed_batch.csv", args.fresh)
+    model, inputs, _ = networks(args, device)["vgg16"]
+    threads = max(args.threads)
+    torch.set_num_threads(threads)
+    key = {"network": "vgg16", "device": device_name(device), "threads": threads}
+    if table.has(**key):
+        return
+    compressed, achieved = compress(model, inputs, ("none", "params", 0.9, 8, "params"), 64, args.cache_dir)
+    ratio = count_macs(model, inputs[:1]) / count_macs(compressed, inputs[:1])
+    pair = [copy.deepcopy(net).to(memory_format=torch.channels_last) for net in (model, compressed)]
+
+    def train(net: nn.Module, x: Tensor) -> None:
+        net.zero_grad(set_to_none=True)
+        net(x).square().mean().backward()
+
+    for size in tqdm((1, 4, 16, 64, 256), desc="batch sizes", disable=None):
+        x = repeat_to(inputs, size)
+        with torch.inference_mode():
+            forward = alternate([lambda net=net: net.eval()(x) for net in pair], device, seconds=args.seconds / 2, least=7)
+        both = alternate([lambda net=net: train(net.train(), x) for net in pair if size > 1], device, seconds=args.seconds / 2, least=5) if size > 1 else []
+        rows = []
+        for what, timings in (("forward", forward), ("forward and backward", both)):
+            if timings:
+                rows.append({**key, "batch": size, "what": what, "sparsity_params": achieved, "macs_ratio": ratio,
+                             "dense_ms": 1e3 * timings[0].median, "ms": 1e3 * timings[1].median, "speedup": timings[0].median / timings[1].median})  # fmt: skip
+        table.add(rows)
+
+
+def summarise(out: Path) -> None:
+    """Print what the tables say, and draw it."""
+    summary = []
+    if (out / "speed_whole.csv").exists():
+        table = pd.read_csv(out / "speed_whole.csv", keep_default_na=False, na_values=["", "nan"])
+        for key, part in table.groupby(["network", "device", "threads", "batch"], sort=False):
+            dense = part[part["blocking"] == "dense"].set_index("mode")
+            best, outside = dense["ms"].idxmin(), dense["outside_share"].min()
+            names = ["blocking", "budget", "sparsity", "round_to", "break_even"]
+            for setting, rows in part[part["blocking"] != "dense"].groupby(names, sort=False, dropna=False):
+                fastest = rows.loc[rows["ms"].idxmin()]
+                ratio, speedup = fastest["macs_ratio"], dense["ms"].min() / fastest["ms"]
+                summary.append({
+                    **dict(zip(("network", "device", "threads", "batch"), key)), **dict(zip(names, setting)),
+                    "sparsity_params": fastest["sparsity_params"], "macs_ratio": ratio, "dense_mode": best, "dense_ms": dense["ms"].min(),
+                    "mode": fastest["mode"], "ms": fastest["ms"], "speedup": speedup, "of_macs_ratio": speedup / ratio,
+                    "amdahl_bound": 1 / (outside + (1 - outside) / ratio),
+                })  # fmt: skip
+        summary = pd.DataFrame(summary)
+        print(summary.round(3).to_string(index=False))
+        write_whole(out / "speed_summary.csv", lambda path: summary.to_csv(path, index=False, float_format="%.4g"))
+        _draw_whole(summary, out / "speed_whole.png")
+    if (out / "speed_layers.csv").exists():
+        table = pd.read_csv(out / "speed_layers.csv")
+        rows = []
+        for key, part in table.groupby(["network", "device", "threads", "layer"], sort=False):
+            faster = part[part["speedup"] > 1]
+            rows.append({**dict(zip(("network", "device", "threads", "layer"), key)), "shape": part["shape"].iloc[0], "input": part["input"].iloc[0],
+                         "params_break_even": part["params_break_even"].iloc[0], "fastest_rank_above_1": faster["rank"].max() if len(faster) else 0,
+                         "median_share_of_macs_ratio": (part["speedup"] / part["macs_ratio"]).median()})  # fmt: skip
+        print(pd.DataFrame(rows).rename(columns={"fastest_rank_above_1": "measured_break_even"}).round(2).to_string(index=False))
+        _draw_layers(table, out / "speed_layers.png")
+    if (out / "speed_batch.csv").exists():
+        table = pd.read_csv(out / "speed_batch.csv")
+        print(table.round(3).to_string(index=False))
+        _draw_batch(table, out / "speed_batch.png")
+
+
+def _save(figure: plt.Figure, file: Path) -> None:
+    figure.tight_layout()
+    write_whole(file, lambda path: figure.savefig(path, dpi=120))
+    plt.close(figure)
+    print(file)
+
+
+def _diagonal(ax: plt.Axes, highest: float) -> None:
+    ax.plot([1, highest], [1, highest], color="grey", linewidth=0.8, label="the MAC ratio")
+    ax.axhline(1, color="grey", linewidth=0.6, linestyle=":")
+    ax.set_xlabel("MAC ratio (dense / compressed)")
+    ax.set_ylabel("measured speed-up")
+    ax.grid(alpha=0.25)
+
+
+def _draw_whole(summary: pd.DataFrame, file: Path) -> None:
+    groups = list(summary.groupby(["network", "batch"], sort=False))
+    figure, axes = plt.subplots(1, len(groups), figsize=(4.6 * len(groups), 4.2), squeeze=False)
+    for ax, ((network, batch_size), part) in zip(axes[0], groups):
+        for i, ((device, threads), rows) in enumerate(part.groupby(["device", "threads"], sort=False)):
+            for marker, (name, line) in zip("osD^v", rows.groupby(["blocking", "break_even", "budget"], sort=False)):
+                line = line.sort_values("macs_ratio")
+                blocking, break_even, budget = name
+                label = f"{device}, {threads} threads: {blocking}, {'8, measured' if break_even == 'measured' else '8, same MACs' if budget == 'macs' else 'as pruned'}"
+                ax.plot(line["macs_ratio"], line["speedup"], marker=marker, color=f"C{i}", linewidth=1 if marker in "os" else 0, markersize=5, label=label)
+        bound = part.sort_values("macs_ratio")
+        ax.plot(bound["macs_ratio"], bound["amdahl_bound"], "k--", linewidth=0.8, label="Amdahl bound (fused)")
+        _diagonal(ax, part["macs_ratio"].max())
+        ax.set_title(f"{network}, batch {batch_size}: best dense / best compressed", fontsize=10)
+        ax.legend(fontsize=6)
+    _save(figure, file)
+
+
+def _draw_layers(table: pd.DataFrame, file: Path) -> None:
+    groups = list(table.groupby(["network", "device", "threads"], sort=False))
+    figure, axes = plt.subplots(1, len(groups), figsize=(4.6 * len(groups), 4.2), squeeze=False)
+    for ax, ((network, device, threads), part) in zip(axes[0], groups):
+        for i, (layer, rows) in enumerate(part.groupby("layer", sort=False)):
+            label = f"{rows['shape'].iloc[0]} on {rows['input'].iloc[0]}"
+            ax.loglog(rows["macs_ratio"], rows["speedup"], marker=".", color=plt.cm.viridis(i / max(1, part["layer"].nunique() - 1)), linewidth=1, label=label)
+        _diagonal(ax, part["macs_ratio"].max())
+        ax.set_title(f"{network} layer by layer, {device}, {threads} threads, batch {part['batch'].iloc[0]}", fontsize=9)
+        ax.legend(fontsize=6)
+    _save(figure, file)
+
+
+def _draw_batch(table: pd.DataFrame, file: Path) -> None:
+    figure, ax = plt.subplots(figsize=(5.5, 4))
+    for (device, threads, what), rows in table.groupby(["device", "threads", "what"], sort=False):
+        ax.semilogx(rows["batch"], rows["speedup"], marker="o", label=f"{what}, {device}, {threads} threads", base=2)
+    ax.axhline(table["macs_ratio"].iloc[0], color="grey", linewidth=0.8, label="the MAC ratio")
+    ax.set_xlabel("batch size")
+    ax.set_ylabel("measured speed-up")
+    ax.set_title("VGG16 at 90 % of parameters removed, eager, channels_last", fontsize=10)
+    ax.grid(alpha=0.25)
+    ax.legend(fontsize=8)
+    _save(figure, file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", metavar="whole layers batch draw", help="which parts to time (all); draw: none, from the tables alone")
+    parser.add_argument("--vgg16", type=Path, metavar="CHECKPOINT", help="weights of a VGG16 trained on CIFAR-10")
+    parser.add_argument("--data", help="CIFAR-10, as dataset.path takes it")
+    parser.add_argument("--no-resnet", action="store_true", help="leave ResNet-18 out")
+    parser.add_argument("--resnet-batch", type=int, default=8, help="images at a time for ResNet-18 (8)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seconds", type=float, default=60, help="that the timing of one setting takes, about (60)")
+    parser.add_argument("--cache-dir", type=Path, default=Path("outputs/cache"))
+    parser.add_argument("--out", type=Path, default=Path("experiments/results"))
+    parser.add_argument("--fresh", action="store_true", help="time again what the tables have")
+    args = parser.parse_args()
+    parts = {"whole": whole, "layers": layers, "batch": batch, "draw": lambda args, device: None}
+    if unknown := [name for name in args.what if name not in parts]:
+        parser.error(f"{unknown[0]}: whole, layers, batch or draw is needed")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    from torch._inductor import config
+
+    config.freezing = True
+    try:
+        for name in args.what or ("whole", "layers", "batch"):
+            parts[name](args, device)
+    except InputError as error:
+        raise SystemExit(f"lrp: {error}") from None
+    summarise(args.out)
+
+
+if __name__ == "__main__":
+    main()
