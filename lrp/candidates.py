@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp.errors import InputError, reject
+from lrp.layers import LowRank
 from lrp.matrices import LayerMatrix, layer_matrices, unsupported
 
 
@@ -35,9 +36,13 @@ def find_candidates(model: nn.Module, example: Tensor, exclude: Sequence[str] = 
     ``example`` (1, ...), an input of the network. Raises InputError for a name in ``exclude`` that fits nothing and for an
     example that the network cannot run on.
     """
+    low_rank = [name for name, module in model.named_modules() if isinstance(module, LowRank)]
     modules = {
-        name: module for name, module in model.named_modules() if any(p is not None and p.dim() > 1 for p in module._parameters.values())
+        name: module
+        for name, module in model.named_modules()
+        if name in low_rank or any(p is not None and p.dim() > 1 for p in module._parameters.values())
     }
+    modules = {name: module for name, module in modules.items() if not any(name.startswith(f"{parent}.") for parent in low_rank)}
     excluded = set()
     for pattern in exclude:
         fits = [name for name in modules if fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")]
@@ -51,7 +56,7 @@ def find_candidates(model: nn.Module, example: Tensor, exclude: Sequence[str] = 
     calls, positions, inputs = _run(model, example, [name for name, module in modules.items() if isinstance(module, counted)])
     left = {}
     for name, module in modules.items():
-        reason = unsupported(module)
+        reason = "low rank already" if name in low_rank else unsupported(module)
         if reason is None and name in excluded:
             reason = "excluded"
         elif reason is None and holders[id(module.weight)] > 1:

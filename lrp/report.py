@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lrp.candidates import Candidates
 from lrp.costs import Costs, block_macs
+from lrp.layers import LowRank
 from lrp.matrices import Block
 
 COLUMNS = "layer type shape what blocks rank full_rank params_before params_after macs_before macs_after".split()
@@ -66,8 +67,9 @@ def make_report(
     for name, module in model.named_modules():
         if name not in candidates.matrices and name not in candidates.left:
             continue
-        params = sum(p.numel() for p in module._parameters.values() if p is not None and p.dim() > 1)
-        macs = candidates.positions[name] * module.weight.numel() if name in candidates.positions else None
+        held = module.parameters() if isinstance(module, LowRank) else module._parameters.values()
+        params = sum(p.numel() for p in held if p is not None and p.dim() > 1)
+        macs = candidates.positions[name] * params if name in candidates.positions else None
         row = {"layer": name, "type": type(module).__name__, "params_before": params, "macs_before": macs}
         if name in candidates.left:
             row |= {"what": f"left alone: {candidates.left[name]}", "params_after": params, "macs_after": macs}
