@@ -26,7 +26,7 @@ def compress(
     estimator: Any = "first_order",
     selection: Any = "global",
     budget: str = "params",
-    exclude: Sequence[str] = (),
+    exclude: Sequence[str] | None = (),
     recovery: Any = "batchnorm",
     output: Callable[[Any], Tensor] | None = None,
     images: int = 512,
@@ -58,7 +58,7 @@ def compress(
     recover = make_part("recovery", recovery)
     if output is not None:
         parts["estimator"] = replace(parts["estimator"], output_fn=output)
-    method = SingularVectors(**parts, budget=budget, exclude=tuple([exclude] if isinstance(exclude, str) else exclude))
+    method = SingularVectors(**parts, budget=budget, exclude=tuple([exclude] if isinstance(exclude, str) else exclude or ()))
     inputs = calibration_inputs(calibration, images)
     check_inputs(model, inputs)
 
@@ -87,8 +87,9 @@ def calibration_inputs(calibration: Tensor | Iterable[Any], count: int) -> Tenso
             raise InputError(
                 f"calibration: a batch holds a {what}, but a tensor of examples is needed; wrap a network that takes more than one input"
             )
-        if found and (first.shape[1:] != found[0].shape[1:] or first.dtype != found[0].dtype):
-            raise InputError(f"calibration: batches differ, examples have the shapes {tuple(found[0].shape[1:])} and {tuple(first.shape[1:])}")
+        kinds = [f"{tuple(part.shape[1:])} {str(part.dtype).removeprefix('torch.')} on {part.device}" for part in (*found[:1], first)]
+        if len(set(kinds)) > 1:
+            raise InputError(f"calibration: batches differ, their examples are {' and '.join(kinds)}")
         found.append(first.detach())
         if sum(len(part) for part in found) >= count:
             break

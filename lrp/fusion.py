@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from typing import Any
 
 import torch
@@ -10,17 +11,26 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lrp.errors import InputError
-from lrp.layers import LowRank
+from lrp.layers import LowRank, LowRankLinear
 
 FOLDABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Folded(nn.Identity):
-    """What is left of a batch norm that was folded into the layer named ``into``."""
+    """What is left of a batch norm that was folded into the layer named ``into``.
 
-    def __init__(self, into: str) -> None:
+    Behind a Linear (``flat``) values have to be (B, features): over (B, tokens, features) a batch norm normalises tokens.
+    """
+
+    def __init__(self, into: str, flat: bool) -> None:
         super().__init__()
-        self.into = into
+        self.into, self.flat = into, flat
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.flat and x.dim() != 2:
+            raise InputError(f"fuse: a batch norm over tokens, not over the features of layer {self.into}, was folded into it; it cannot be")
+        return x
 
 
 class Tracer(fx.Tracer):
@@ -49,8 +59,8 @@ def pairs_to_fold(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[tuple[
 
 
 def _features_second(layer: nn.Module, norm: _BatchNorm) -> bool:
-    """Whether the layer's outputs are what the batch norm normalises: a BatchNorm1d after a Linear over tokens would normalise
-    these, which the numbers of features tell apart; of convolutions both are the channels."""
+    """Whether the numbers of features fit: after a Linear over tokens a BatchNorm1d normalises tokens, which ``Folded`` notices
+    where there are as many."""
     return norm.num_features == (layer.rows if isinstance(layer, LowRank) else layer.weight.shape[0])
 
 
@@ -66,7 +76,7 @@ def fuse(model: nn.Module) -> nn.Module:
     """A copy of a network in eval mode whose batch norms are folded into the layers before them, dense and low-rank.
 
     It computes what the network computes in eval mode, up to rounding, and is for inference: there is nothing left to
-    re-estimate. Batch norms without a layer directly before them stay. Raises InputError for a network whose calls torch.fx
+    re-estimate. Batch norms without a layer directly before them stay, and those behind tied weights. Raises InputError for a network whose calls torch.fx
     cannot trace.
     """
     result = copy.deepcopy(model).eval()
@@ -76,8 +86,11 @@ def fuse(model: nn.Module) -> nn.Module:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"fuse: torch.fx cannot trace the network ({reason}), so which batch norm follows which layer is not known") from error
     modules: dict[str, Any] = dict(result.named_modules())
+    holders = Counter(id(p) for module in modules.values() for p in module._parameters.values())
     for before, node in pairs_to_fold(graph, modules):
         layer, norm = modules[before.target], modules[node.target]
+        if not isinstance(layer, LowRank) and holders[id(layer.weight)] > 1:
+            continue  # scaling a tied weight would scale what else reads it
         scale, shift = scale_and_shift(norm)
         if isinstance(layer, LowRank):
             layer.scale_rows(scale, shift)
@@ -85,5 +98,5 @@ def fuse(model: nn.Module) -> nn.Module:
             layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.dim() - 1)))
             bias = shift if layer.bias is None else layer.bias * scale + shift
             layer.bias = nn.Parameter(bias.to(layer.weight), requires_grad=layer.weight.requires_grad)
-        result.set_submodule(node.target, Folded(before.target))
+        result.set_submodule(node.target, Folded(before.target, isinstance(layer, (nn.Linear, LowRankLinear))))
     return result

@@ -257,25 +257,28 @@ def build(model: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) 
     result = copy.deepcopy(model)
     for name, parts in layers.items():
         layer = low_rank_layer(result.get_submodule(name), [part[0] for part in parts], [part[1] for part in parts])
-        replace_layer(result, name, layer)
+        result = replace_layer(result, name, layer)
     return result
 
 
-def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
-    """Put ``layer`` in a network's place ``name``.
+def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
+    """Put ``layer`` in a network's place ``name``; the network, which is ``layer`` itself where it has no name.
 
     torch's transformer encoders read the weights of their Linear layers themselves when nothing is trained; one that
     holds a low-rank layer has to call it, so that short cut is closed.
     """
+    if name == "":
+        return layer
     model.set_submodule(name, layer)
     if not isinstance(layer, LowRank):
-        return
+        return model
     for path, parent in model.named_modules():
         if path == "" or name.startswith(path + "."):
             if isinstance(parent, nn.TransformerEncoderLayer):
                 parent.activation_relu_or_gelu = 0
             if isinstance(parent, nn.TransformerEncoder):
                 parent.use_nested_tensor = False
+    return model
 
 
 def stored_params(blocks: Sequence[Block], keep: Sequence[Tensor]) -> int:

@@ -20,8 +20,8 @@ from lrp.errors import InputError
 from lrp.files import write_whole
 from lrp.fusion import Folded
 from lrp.layers import KINDS, LowRank, replace_layer
-from lrp.matrices import Block
-from lrp.report import Report
+from lrp.matrices import Block, LayerMatrix, check_partition
+from lrp.report import COLUMNS, Report
 
 FORMAT = 1  # raised when a file is written that this version's ``load`` would misread
 
@@ -45,7 +45,7 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
             raise InputError(f"save: the state of the network holds {name}, which is no tensor")
-        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        place = _place(tensor)
         if tensor.numel() and place in known:
             same[name] = known[place]
         else:
@@ -74,30 +74,42 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Mod
         return InputError(f"load {path}: the file is for another architecture: {what}")
 
     try:
-        _restore_layers(result, description, fail)
+        result = _restore_layers(result, description, fail).eval()
+        tensors |= {name: tensors[first] for name, first in description["same"].items() if first in tensors}
+        report = _report(description["report"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"load {path}: its description is damaged ({type(error).__name__}: {error})") from error
     own = result.state_dict()
-    tensors |= {name: tensors[first] for name, first in description["same"].items() if first in tensors}
     if missing := [name for name in own if name not in tensors]:
         raise fail(f"this one has {_some(missing)}, which the file lacks")
     if unexpected := [name for name in tensors if name not in own]:
         raise fail(f"it has {_some(unexpected)}, which this one lacks")
     if wrong := [f"{k} {_by(tensors[k].shape)} instead of {_by(own[k].shape)}" for k in own if tensors[k].shape != own[k].shape]:
         raise fail(f"the file holds {_some(wrong)}")
+    known: dict[Any, str] = {}
+    for name, tensor in own.items():
+        first = known.setdefault(_place(tensor), name) if tensor.numel() else name
+        if not torch.equal(tensors[first], tensors[name]):
+            raise fail(f"{first} and {name} are one tensor here and two in the file")
     _cast(result, tensors)
     result.load_state_dict(tensors)
-    if description["report"] is not None:
-        report = Report(pd.DataFrame(description["report"]["rows"]))
-        report.attrs = description["report"]["totals"]
+    if report is not None:
         result.lrp_report = report
     return result
 
 
-def _restore_layers(model: nn.Module, description: dict[str, Any], fail: Callable[[str], InputError]) -> None:
-    """Put low-rank layers and folded batch norms where the description has them."""
+def _report(stored: dict[str, Any] | None) -> Report | None:
+    if stored is None:
+        return None
+    report = Report(pd.DataFrame(stored["rows"], columns=COLUMNS))
+    report.attrs = dict(stored["totals"])
+    return report
+
+
+def _restore_layers(model: nn.Module, description: dict[str, Any], fail: Callable[[str], InputError]) -> nn.Module:
+    """The network with low-rank layers and folded batch norms where the description has them."""
     modules = dict(model.named_modules())
     folded = description["folded"]
     for name in set(folded.values()):  # a layer has a bias once a batch norm is folded into it
@@ -112,14 +124,32 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], fail: Callabl
         theirs = layer["options"] | {"bias": layer["bias"]}
         if differing := [f"{key}={theirs.get(key)} instead of {value}" for key, value in own.items() if theirs.get(key) != value]:
             raise fail(f"its layer {name} has {_some(differing)}")
-        blocks = [(Block(name, i, *span), None if rank < 0 else rank) for i, (*span, rank) in enumerate(layer["blocks"])]
-        replace_layer(model, name, KINDS[type(dense)](dense, blocks))
+        model = replace_layer(model, name, KINDS[type(dense)](dense, _blocks(name, dense, layer["blocks"])))
     for name, into in folded.items():
         if not hasattr(modules.get(name), "running_mean"):
             raise fail(f"it has a batch norm {name}, this one {_what(modules.get(name))}")
         if into not in modules:
             raise fail(f"it has a layer {into}, this one lacks it")
-        model.set_submodule(name, Folded(into))
+        model.set_submodule(name, Folded(into, isinstance(modules[into], nn.Linear)))
+    return model
+
+
+def _blocks(name: str, dense: nn.Module, stored: list[list[int]]) -> list[tuple[Block, int | None]]:
+    """The blocks of a layer and their ranks; raises ValueError where they do not partition its matrix or a rank is none."""
+    matrix = LayerMatrix(name, dense.weight.detach().flatten(1), 1)
+    blocks = []
+    for i, numbers in enumerate(stored):
+        if len(numbers) != 5 or not all(type(number) is int for number in numbers):
+            raise ValueError(f"layer {name}: block {i} is not five integers")
+        block, rank = Block(name, i, *numbers[:4]), numbers[4]
+        inside = 0 <= block.row_start < block.row_stop <= matrix.shape[0] and 0 <= block.col_start < block.col_stop <= matrix.shape[1]
+        groups = getattr(dense, "groups", 1)
+        inside &= block.row_start * groups // matrix.shape[0] == (block.row_stop - 1) * groups // matrix.shape[0]
+        if not inside or rank < -1 or rank >= 0 and block.is_dense(rank):
+            raise ValueError(f"layer {name}: block {i} is {numbers}")
+        blocks.append((block, None if rank < 0 else rank))
+    check_partition({name: matrix}, [block for block, _ in blocks])
+    return blocks
 
 
 def _options(layer: nn.Module, names: Sequence[str]) -> dict[str, Any]:
@@ -159,6 +189,11 @@ def _cast(model: nn.Module, tensors: dict[str, Tensor]) -> None:
                 stored = tensors.get(f"{module_name}.{name}" if module_name else name)
                 if value is not None and stored is not None and value.dtype != stored.dtype:
                     value.data = value.data.to(stored.dtype)
+
+
+def _place(tensor: Tensor) -> Any:
+    """Equal for two names of one tensor."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _span(block: Block) -> list[int]:
