@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lrp.candidates import run_model
 from lrp.config import make_part
 from lrp.errors import InputError, check_int, check_sparsity, reject
+from lrp.layers import KINDS
 from lrp.report import Report
 from lrp.singular_vectors import SingularVectors
 
@@ -62,11 +63,15 @@ def compress(
     inputs = calibration_inputs(calibration, images)
     check_inputs(model, inputs)
 
+    alone = type(model) in KINDS
+    if alone:  # a network of one layer has no place in which another could be put
+        model = nn.Sequential(model)
     fitted = method.fit(model, inputs[:scoring_images])
     keep = fitted.select(sparsity)
     compressed = fitted.build(keep)
     recover(compressed, lambda: inputs.split(batch_size))
     report = fitted.report(keep, fitted.sizes(compressed, keep, sparsity))
+    compressed = compressed[0] if alone else compressed
     compressed.lrp_report = report
     return compressed, report
 

@@ -37,7 +37,7 @@ class Tracer(fx.Tracer):
     """Low-rank layers are one call each, as the layers were that they replace."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LowRank) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (LowRank, Folded)) or super().is_leaf_module(m, module_qualified_name)
 
 
 def pairs_to_fold(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[tuple[fx.Node, fx.Node]]:
@@ -76,8 +76,8 @@ def fuse(model: nn.Module) -> nn.Module:
     """A copy of a network in eval mode whose batch norms are folded into the layers before them, dense and low-rank.
 
     It computes what the network computes in eval mode, up to rounding, and is for inference: there is nothing left to
-    re-estimate. Batch norms without a layer directly before them stay, and those behind tied weights. Raises InputError for a network whose calls torch.fx
-    cannot trace.
+    re-estimate. Batch norms without a layer directly before them stay, and those behind tied weights. Raises InputError for
+    a network whose calls torch.fx cannot trace.
     """
     result = copy.deepcopy(model).eval()
     try:

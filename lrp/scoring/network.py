@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from lrp.fusion import pairs_to_fold, scale_and_shift
+from lrp.fusion import Tracer, pairs_to_fold, scale_and_shift
 
 OUT_OF_PLACE = {
     operator.iadd: operator.add,
@@ -39,7 +39,7 @@ class FrozenNetwork:
         self._after: dict[fx.Node, list[fx.Node]] = {}
         self._layer_nodes: dict[str, fx.Node | None] = {}
         try:
-            self.module = fx.symbolic_trace(self.module)
+            self.module = fx.GraphModule(self.module, Tracer().trace(self.module))
         except Exception as error:  # whatever the forward raised when it met a proxy
             self.untraced = (str(error).splitlines() or [type(error).__name__])[0]
         else:
