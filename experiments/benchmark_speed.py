@@ -1,11 +1,11 @@
 """How much faster low-rank networks are, beside what their multiply-accumulates promise.
 
-    python experiments/benchmark_speed.py --vgg16 CHECKPOINT --data CIFAR10 [whole layers batch] [--threads 1 2]
+    python experiments/benchmark_speed.py --vgg16 CHECKPOINT --data CIFAR10 [whole layers batch sizes] [--threads 1 2]
 
 whole: VGG16 (CIFAR-10) and ResNet-18 (224 x 224, random weights) at several sparsities, eager, fused, torch.compile and
 onnxruntime, all in alternation; the best dense mode against the best compressed one. layers: each layer shape against its rank,
 and the measured break-even rank. batch: forward, and forward plus backward, against the batch size. Finished settings are kept in
-the tables and not timed again (--fresh does); the figures are drawn from the tables.
+the tables and not timed again (--fresh does); the figures are drawn from the tables. sizes: the files that lrp.save writes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from lrp.config import make_part
 from lrp.data import Cifar10
 from lrp.decomposition import decompose
 from lrp.errors import InputError
-from lrp.evaluation import count_macs
+from lrp.evaluation import count_macs, count_params
 from lrp.export import export_onnx
 from lrp.files import write_whole
 from lrp.fusion import fuse
@@ -42,6 +42,7 @@ from lrp.layers import LowRank, low_rank_layer
 from lrp.matrices import LayerMatrix, cut
 from lrp.models.loading import load_weights
 from lrp.models.vgg import VGG16
+from lrp.saving import save
 from lrp.selection import GlobalSelection
 from lrp.singular_vectors import SingularVectors
 
@@ -138,7 +139,8 @@ def whole(args: argparse.Namespace, device: torch.device) -> None:
                     continue
                 torch._dynamo.reset()
                 x = repeat_to(inputs, batch)
-                settings = [s for s in SETTINGS if batch > 1 and network == "vgg16" or (s[0], s[1]) == ("none", "params") and s[2] in (0.8, 0.9, 0.95)]
+                few = [s for s in SETTINGS if s[:2] == ("none", "params") and s[2] >= 0.8]
+                settings = SETTINGS if batch > 1 and network == "vgg16" else few
                 made = {("dense", "", 0.0, 1, ""): (model, 0.0)}
                 for setting in tqdm(settings, desc=f"{network}, {threads} threads, batch {batch}: compressing", disable=None):
                     made[setting] = compress(model, inputs, setting, batch, args.cache_dir)
@@ -194,17 +196,21 @@ def layers(args: argparse.Namespace, device: torch.device) -> None:
                 matrix = LayerMatrix(name, dense.weight.flatten(1), dense.weight[0, 0].numel())
                 (factor,) = decompose({name: matrix}, cut(make_part("blocking", "none"), {name: matrix}))
                 limit = (factor.block.size - 1) // sum(factor.block.shape)
-                ranks = sorted({max(1, round(limit * share)) for share in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)} | {r for r in range(8, limit + 1, 8) if (r & (r - 1)) == 0 or r + 8 > limit})
+                ranks = {max(1, round(limit * share)) for share in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)}
+                ranks = sorted(ranks | {r for r in range(8, limit + 1, 8) if r & (r - 1) == 0 or r + 8 > limit})
                 x = repeat_to(torch.randn(shape).to(device), batches[0])
                 low = [low_rank_layer(dense, [factor], [torch.arange(factor.block.rank) < rank]) for rank in ranks]
                 with torch.inference_mode():
-                    timings = alternate([lambda layer=layer: layer(x) for layer in (dense, *low)], device, seconds=args.seconds / 4, least=7, most=40)
+                    functions = [lambda layer=layer: layer(x) for layer in (dense, *low)]
+                    timings = alternate(functions, device, seconds=args.seconds / 4, least=7, most=40)
                 M, N = factor.block.shape
                 rows = []
                 for rank, timing in zip(ranks, timings[1:]):
-                    found = {"shape": f"{M}x{N}", "input": "x".join(map(str, shape[1:])), "rank": rank, "macs_ratio": M * N / (rank * (M + N))}
-                    rows.append({**key, **found, "params_break_even": limit, "dense_ms": 1e3 * timings[0].median, "ms": 1e3 * timing.median})
-                    rows[-1]["speedup"] = timings[0].median / timing.median
+                    rows.append({
+                        **key, "shape": f"{M}x{N}", "input": "x".join(map(str, shape[1:])), "rank": rank,
+                        "macs_ratio": M * N / (rank * (M + N)), "params_break_even": limit, "dense_ms": 1e3 * timings[0].median,
+                        "ms": 1e3 * timing.median, "speedup": timings[0].median / timing.median,
+                    })  # fmt: skip
                 table.add(rows)
 
 
@@ -229,13 +235,33 @@ def batch(args: argparse.Namespace, device: torch.device) -> None:
         x = repeat_to(inputs, size)
         with torch.inference_mode():
             forward = alternate([lambda net=net: net.eval()(x) for net in pair], device, seconds=args.seconds / 2, least=7)
-        both = alternate([lambda net=net: train(net.train(), x) for net in pair if size > 1], device, seconds=args.seconds / 2, least=5) if size > 1 else []
+        both = []
+        if size > 1:  # batch norm in train mode needs two
+            both = alternate([lambda net=net: train(net.train(), x) for net in pair], device, seconds=args.seconds / 2)
         rows = []
         for what, timings in (("forward", forward), ("forward and backward", both)):
             if timings:
-                rows.append({**key, "batch": size, "what": what, "sparsity_params": achieved, "macs_ratio": ratio,
-                             "dense_ms": 1e3 * timings[0].median, "ms": 1e3 * timings[1].median, "speedup": timings[0].median / timings[1].median})  # fmt: skip
+                dense, small = (1e3 * timing.median for timing in timings)
+                found = {"batch": size, "what": what, "sparsity_params": achieved, "macs_ratio": ratio}
+                rows.append({**key, **found, "dense_ms": dense, "ms": small, "speedup": dense / small})
         table.add(rows)
+
+
+def sizes(args: argparse.Namespace, device: torch.device) -> None:
+    """Bytes of the files, beside the parameters."""
+    model, inputs, _ = networks(args, device)["vgg16"]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for sparsity in tqdm((0.0, 0.5, 0.8, 0.9, 0.95), desc="sizes", disable=None):
+            compressed, achieved = compress(model, inputs, ("none", "params", sparsity, 1, "params"), 64, args.cache_dir)
+            file = Path(folder) / "model.safetensors"
+            save(compressed, file)
+            params = count_params(compressed)
+            rows.append({"sparsity": sparsity, "sparsity_params": achieved, "params_total": params, "bytes": file.stat().st_size})
+    table = pd.DataFrame(rows)
+    table["params_share"], table["bytes_share"] = table["params_total"] / table["params_total"][0], table["bytes"] / table["bytes"][0]
+    write_whole(args.out / "speed_sizes.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+    print(table.to_string(index=False))
 
 
 def summarise(out: Path) -> None:
@@ -265,10 +291,13 @@ def summarise(out: Path) -> None:
         rows = []
         for key, part in table.groupby(["network", "device", "threads", "layer"], sort=False):
             faster = part[part["speedup"] > 1]
-            rows.append({**dict(zip(("network", "device", "threads", "layer"), key)), "shape": part["shape"].iloc[0], "input": part["input"].iloc[0],
-                         "params_break_even": part["params_break_even"].iloc[0], "fastest_rank_above_1": faster["rank"].max() if len(faster) else 0,
-                         "median_share_of_macs_ratio": (part["speedup"] / part["macs_ratio"]).median()})  # fmt: skip
-        print(pd.DataFrame(rows).rename(columns={"fastest_rank_above_1": "measured_break_even"}).round(2).to_string(index=False))
+            first = part.iloc[0]
+            rows.append({
+                **dict(zip(("network", "device", "threads", "layer"), key)), **first[["shape", "input", "params_break_even"]],
+                "measured_break_even": faster["rank"].max() if len(faster) else 0,
+                "median_share_of_macs_ratio": (part["speedup"] / part["macs_ratio"]).median(),
+            })  # fmt: skip
+        print(pd.DataFrame(rows).round(2).to_string(index=False))
         _draw_layers(table, out / "speed_layers.png")
     if (out / "speed_batch.csv").exists():
         table = pd.read_csv(out / "speed_batch.csv")
@@ -299,7 +328,8 @@ def _draw_whole(summary: pd.DataFrame, file: Path) -> None:
             for marker, (name, line) in zip("osD^v", rows.groupby(["blocking", "break_even", "budget"], sort=False)):
                 line = line.sort_values("macs_ratio")
                 blocking, break_even, budget = name
-                label = f"{device}, {threads} threads: {blocking}, {'8, measured' if break_even == 'measured' else '8, same MACs' if budget == 'macs' else 'as pruned'}"
+                how = "8, measured" if break_even == "measured" else "8, same MACs" if budget == "macs" else "as pruned"
+                label = f"{device}, {threads} threads: {blocking}, {how}"
                 ax.plot(line["macs_ratio"], line["speedup"], marker=marker, color=f"C{i}", linewidth=1 if marker in "os" else 0, markersize=5, label=label)
         bound = part.sort_values("macs_ratio")
         ax.plot(bound["macs_ratio"], bound["amdahl_bound"], "k--", linewidth=0.8, label="Amdahl bound (fused)")
@@ -315,7 +345,8 @@ def _draw_layers(table: pd.DataFrame, file: Path) -> None:
     for ax, ((network, device, threads), part) in zip(axes[0], groups):
         for i, (layer, rows) in enumerate(part.groupby("layer", sort=False)):
             label = f"{rows['shape'].iloc[0]} on {rows['input'].iloc[0]}"
-            ax.loglog(rows["macs_ratio"], rows["speedup"], marker=".", color=plt.cm.viridis(i / max(1, part["layer"].nunique() - 1)), linewidth=1, label=label)
+            colour = plt.cm.viridis(i / max(1, part["layer"].nunique() - 1))
+            ax.loglog(rows["macs_ratio"], rows["speedup"], marker=".", color=colour, linewidth=1, label=label)
         _diagonal(ax, part["macs_ratio"].max())
         ax.set_title(f"{network} layer by layer, {device}, {threads} threads, batch {part['batch'].iloc[0]}", fontsize=9)
         ax.legend(fontsize=6)
@@ -337,7 +368,7 @@ def _draw_batch(table: pd.DataFrame, file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", metavar="whole layers batch draw", help="which parts to time (all); draw: none, from the tables alone")
+    parser.add_argument("what", nargs="*", metavar="whole layers batch sizes draw", help="which parts (all); draw: none, from the tables alone")
     parser.add_argument("--vgg16", type=Path, metavar="CHECKPOINT", help="weights of a VGG16 trained on CIFAR-10")
     parser.add_argument("--data", help="CIFAR-10, as dataset.path takes it")
     parser.add_argument("--no-resnet", action="store_true", help="leave ResNet-18 out")
@@ -348,16 +379,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("experiments/results"))
     parser.add_argument("--fresh", action="store_true", help="time again what the tables have")
     args = parser.parse_args()
-    parts = {"whole": whole, "layers": layers, "batch": batch, "draw": lambda args, device: None}
+    parts = {"whole": whole, "layers": layers, "batch": batch, "sizes": sizes, "draw": lambda args, device: None}
     if unknown := [name for name in args.what if name not in parts]:
-        parser.error(f"{unknown[0]}: whole, layers, batch or draw is needed")
+        parser.error(f"{unknown[0]}: whole, layers, batch, sizes or draw is needed")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logging.getLogger("torch").setLevel(logging.ERROR)
     from torch._inductor import config
 
     config.freezing = True
     try:
-        for name in args.what or ("whole", "layers", "batch"):
+        for name in args.what or ("whole", "layers", "batch", "sizes"):
             parts[name](args, device)
     except InputError as error:
         raise SystemExit(f"lrp: {error}") from None

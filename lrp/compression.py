@@ -38,7 +38,7 @@ def compress(
 
     ``calibration``: unlabelled examples on the network's device, as the network takes them: a tensor (B, ...), a DataLoader or
     any iterable of batches; of a batch that is a tuple or a list the first entry counts, so labels may be there. The first
-    ``images`` examples are used: scores look at the first ``scoring_images``, ``recovery`` at all, ``batch_size`` at a time.
+    ``images`` examples are used, or as many as there are: scores look at the first ``scoring_images``, ``recovery`` at all, ``batch_size`` at a time.
     ``sparsity``, in [0, 1): the share of the parameters (``budget="params"``) or of the multiply-accumulates (``"macs"``) of the
     compressed layers to remove. ``blocking``, ``scorer``, ``estimator``, ``selection``, ``recovery``: the names that
     ``python -m lrp.run`` takes, or configured objects such as ``GlobalSelection(round_to=8)``. ``exclude``: names of layers, of
@@ -50,7 +50,7 @@ def compress(
     """
     check_sparsity("sparsity", sparsity)
     check_int("scoring_images", scoring_images, 1)
-    check_int("images", images, scoring_images)
+    check_int("images", images, 1)
     check_int("batch_size", batch_size, 1)
     if not isinstance(model, nn.Module):
         raise reject("model", type(model).__name__, "a torch.nn.Module is needed")

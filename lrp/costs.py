@@ -51,7 +51,9 @@ class Costs:
         places = self.blocks[name]
         if all(ranks[i] > self.limit[i] for i in places):
             return True
-        return name in self.break_even and sum(ranks[i] for i in places) > self.break_even[name]
+        if name not in self.break_even:
+            return False
+        return sum(min(ranks[i], self.limit[i] + 1) for i in places) > self.break_even[name]  # above its limit a block is stored whole
 
     def is_whole(self, blocks: Sequence[Block], ranks: Sequence[int]) -> list[bool]:
         """Whether each block is stored whole."""

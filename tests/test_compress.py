@@ -323,7 +323,7 @@ BAD = {
     "exclude number": ({"exclude": [3]}, "exclude"),
   
     "all excluded": ({"exclude": ["*"]}, "no layer to compress .*excluded"),
-    "images": ({"images": 2}, "images=2"),
+    "images": ({"images": 0}, "images=0"),
     "scoring images": ({"scoring_images": 0}, "scoring_images=0"),
     "batch size": ({"batch_size": 0}, "batch_size=0"),
     "no network": ({"model": 3}, "model=int"),

@@ -172,6 +172,14 @@ def test_an_architecture_that_ties_what_the_file_holds_apart(tmp_path):
     refused(tmp_path / "a.safetensors", Tied, "another architecture")
 
 
+def test_values_that_are_not_finite(tmp_path):
+    model = nn.Linear(3, 3)
+    model.register_buffer("limit", torch.tensor([float("nan"), -float("inf")]))
+    lrp.save(model, tmp_path / "a.safetensors")
+    limit = lrp.load(tmp_path / "a.safetensors", copy.deepcopy(model)).limit
+    assert limit[0].isnan() and limit[1] == -float("inf")
+
+
 def test_half_precision_stays_half(tmp_path):
     _, compressed, x = make("vgg")
     sizes = []
