@@ -39,7 +39,7 @@ from lrp.files import write_whole
 from lrp.fusion import fuse
 from lrp.latency import alternate, device_name, repeat_to
 from lrp.layers import LowRank, low_rank_layer
-from lrp.matrices import LayerMatrix, cut
+from lrp.matrices import cut
 from lrp.models.loading import load_weights
 from lrp.models.vgg import VGG16
 from lrp.saving import save
@@ -190,10 +190,11 @@ def layers(args: argparse.Namespace, device: torch.device) -> None:
             for name, shape in tqdm(candidates.inputs.items(), desc=f"{network}, {threads} threads: layers", disable=None):
                 dense = copy.deepcopy(model.get_submodule(name)).requires_grad_(False)
                 key = {"network": network, "device": where, "threads": threads, "batch": batches[0], "layer": name}
-                if (repr(dense), shape) in seen or table.has(**key):
-                    continue
+                before = (repr(dense), shape) in seen
                 seen.add((repr(dense), shape))
-                matrix = LayerMatrix(name, dense.weight.flatten(1), dense.weight[0, 0].numel())
+                if before or table.has(**key):
+                    continue
+                matrix = candidates.matrices[name]
                 (factor,) = decompose({name: matrix}, cut(make_part("blocking", "none"), {name: matrix}))
                 limit = (factor.block.size - 1) // sum(factor.block.shape)
                 ranks = {max(1, round(limit * share)) for share in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)}
@@ -221,8 +222,6 @@ def batch(args: argparse.Namespace, device: torch.device) -> None:
     threads = max(args.threads)
     torch.set_num_threads(threads)
     key = {"network": "vgg16", "device": device_name(device), "threads": threads}
-    if table.has(**key):
-        return
     compressed, achieved = compress(model, inputs, ("none", "params", 0.9, 8, "params"), 64, args.cache_dir)
     ratio = count_macs(model, inputs[:1]) / count_macs(compressed, inputs[:1])
     pair = [copy.deepcopy(net).to(memory_format=torch.channels_last) for net in (model, compressed)]
@@ -232,12 +231,18 @@ def batch(args: argparse.Namespace, device: torch.device) -> None:
         net(x).square().mean().backward()
 
     for size in tqdm((1, 4, 16, 64, 256), desc="batch sizes", disable=None):
+        if table.has(**key, batch=size):
+            continue
         x = repeat_to(inputs, size)
+        for net in pair:
+            net.eval()
         with torch.inference_mode():
-            forward = alternate([lambda net=net: net.eval()(x) for net in pair], device, seconds=args.seconds / 2, least=7)
+            forward = alternate([lambda net=net: net(x) for net in pair], device, seconds=args.seconds / 2, least=7)
         both = []
         if size > 1:  # batch norm in train mode needs two
-            both = alternate([lambda net=net: train(net.train(), x) for net in pair], device, seconds=args.seconds / 2)
+            for net in pair:
+                net.train()
+            both = alternate([lambda net=net: train(net, x) for net in pair], device, seconds=args.seconds / 2)
         rows = []
         for what, timings in (("forward", forward), ("forward and backward", both)):
             if timings:
@@ -382,11 +387,15 @@ def main() -> None:
     parts = {"whole": whole, "layers": layers, "batch": batch, "sizes": sizes, "draw": lambda args, device: None}
     if unknown := [name for name in args.what if name not in parts]:
         parser.error(f"{unknown[0]}: whole, layers, batch, sizes or draw is needed")
+    if {"batch", "sizes"} & set(args.what or parts) and not (args.vgg16 and args.data) and args.what != ["draw"]:
+        parser.error("--vgg16 and --data are needed")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logging.getLogger("torch").setLevel(logging.ERROR)
     from torch._inductor import config
 
     config.freezing = True
+    torch._dynamo.config.recompile_limit = 64  # all networks share one forward: past the limit they would run uncompiled, unsaid
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
     try:
         for name in args.what or ("whole", "layers", "batch", "sizes"):
             parts[name](args, device)
