@@ -50,7 +50,6 @@ def find_candidates(model: nn.Module, example: Tensor, exclude: Sequence[str] = 
             raise reject("exclude", pattern, f"no layer has this name; the layers are {', '.join(modules)}")
         excluded.update(fits)
     holders = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
-    places = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     matrices = layer_matrices(model)
     counted = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     calls, positions, inputs = _run(model, example, [name for name, module in modules.items() if isinstance(module, counted)])
@@ -61,7 +60,7 @@ def find_candidates(model: nn.Module, example: Tensor, exclude: Sequence[str] = 
             reason = "excluded"
         elif reason is None and holders[id(module.weight)] > 1:
             reason = "tied weight"
-        elif reason is None and (places[id(module)] > 1 or calls[name] > 1):
+        elif reason is None and calls[name] > 1:
             reason = "used twice"
         elif reason is None and calls[name] == 0:
             reason = "not called on the calibration inputs"

@@ -48,10 +48,10 @@ def compress(
     The result has the modes (train, eval) of the original, module by module, and carries the report as ``lrp_report``. Raises
     InputError, in one sentence, for input that cannot be used.
     """
-    check_sparsity("sparsity", sparsity)
+    sparsity = check_sparsity("sparsity", sparsity)
     check_int("scoring_images", scoring_images, 1)
     check_int("images", images, 1)
-    check_int("batch_size", batch_size, 1)
+    check_int("batch_size", batch_size, 2)
     if not isinstance(model, nn.Module):
         raise reject("model", type(model).__name__, "a torch.nn.Module is needed")
     parts = {"blocking": blocking, "scorer": scorer, "estimator": estimator, "selection": selection}
@@ -69,7 +69,11 @@ def compress(
     fitted = method.fit(model, inputs[:scoring_images])
     keep = fitted.select(sparsity)
     compressed = fitted.build(keep)
-    recover(compressed, lambda: inputs.split(batch_size))
+    if not all(bool(mask.all()) for mask in keep):
+        try:
+            recover(compressed, lambda: inputs.tensor_split(-(-len(inputs) // batch_size)))
+        except ValueError as error:  # batch norm in train mode refuses a single value a channel
+            raise InputError(f"recovery={recover.name}: {str(error).splitlines()[0]}") from error
     report = fitted.report(keep, fitted.sizes(compressed, keep, sparsity))
     compressed = compressed[0] if alone else compressed
     compressed.lrp_report = report

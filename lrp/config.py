@@ -117,7 +117,7 @@ def make_part(group: str, chosen: Any) -> Any:
     from lrp.errors import reject
 
     if not isinstance(chosen, str):
-        if callable(chosen):
+        if callable(chosen) and not isinstance(chosen, type):
             return chosen
         raise reject(group, chosen, "a name or a configured object is needed")
     options = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
@@ -136,6 +136,7 @@ def _model_source(options: dict[str, Any]) -> Any:
 
     from hydra.utils import get_object
 
+    from lrp.command_line import CONF
     from lrp.errors import InputError, reject
     from lrp.models.source import ModelSource
     from lrp.training import Training
@@ -150,9 +151,10 @@ def _model_source(options: dict[str, Any]) -> Any:
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise reject("model._target_", target, f"the dotted path of something that makes a network is needed ({' '.join(str(error).split())})") from error
     if not target.startswith("lrp."):
+        default = OmegaConf.load(CONF / "model" / f"{name}.yaml") if (CONF / "model" / f"{name}.yaml").exists() else {}
+        if options.get("width") == default.get("width"):  # nobody asked for it: it belongs to the network in whose place this one is
+            options.pop("width", None)
         name = target
-        if "width" in options and "width" not in signature.parameters:
-            del options["width"]
     source = ModelSource(name, make, options, checkpoint, Training(**training))
     accepted = source.arguments(in_channels=1, num_classes=10)
     try:

@@ -44,6 +44,9 @@ def export_onnx(model: nn.Module, inputs: Tensor, path: str | Path, tolerance: f
                 shapes = ({0: torch.export.Dim("batch")},)
                 program = torch.onnx.export(model, (inputs,), dynamo=True, dynamic_shapes=shapes, verbose=False)
                 program.save(str(file), external_data=False)
+        except Exception as error:  # whatever tracing the network raises
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(f"export_onnx: torch cannot export the network ({reason})") from error
         finally:
             logging.disable(level)
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -51,12 +54,14 @@ def export_onnx(model: nn.Module, inputs: Tensor, path: str | Path, tolerance: f
         for batch in (inputs, inputs[:1]):
             with torch.no_grad():
                 expected = model(batch)
-            flat = expected if isinstance(expected, (tuple, list)) else list(expected.values()) if isinstance(expected, dict) else [expected]
-            for ours, theirs in zip(flat, session.run(None, {name: batch.numpy()})):
+            flat = list(expected.values()) if isinstance(expected, dict) else expected
+            flat = flat if isinstance(flat, (tuple, list)) else [flat]
+            for ours, theirs in zip(flat, session.run(None, {name: batch.numpy()}), strict=True):
                 scale = max(float(ours.abs().max()), torch.finfo(torch.float32).tiny)
-                difference = max(difference, float((ours - torch.from_numpy(theirs)).abs().max()) / scale)
-        if not difference <= tolerance:
-            raise InputError(f"export_onnx: onnxruntime's outputs differ by {difference:.1e} of the largest output, more than {tolerance:g}")
+                apart = float((ours - torch.from_numpy(theirs)).abs().max()) / scale
+                if not apart <= tolerance:  # not a number neither
+                    raise InputError(f"export_onnx: onnxruntime's outputs differ by {apart:.1e} of the largest, more than {tolerance:g}")
+                difference = max(difference, apart)
 
     write_whole(Path(path), write)
     return difference

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -48,3 +49,14 @@ def sha256(parts: Iterable[Tensor | str]) -> str:
         else:
             digest.update(f"{len(part)}:{part}".encode())
     return digest.hexdigest()
+
+
+def class_sources(classes: Iterable[type]) -> list[str]:
+    """The source code of these classes, each once, by name; of one made in an interpreter the name has to do."""
+    texts = []
+    for kind in sorted(set(classes), key=lambda kind: kind.__qualname__):
+        try:
+            texts.append(inspect.getsource(kind))
+        except (OSError, TypeError):
+            texts.append(kind.__qualname__)
+    return texts

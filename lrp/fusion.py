@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lrp.errors import InputError
-from lrp.layers import LowRank, LowRankLinear
+from lrp.layers import LowRank, LowRankLinear, replace_layer
 
 FOLDABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -29,7 +29,7 @@ class Folded(nn.Identity):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.flat and x.dim() != 2:
-            raise InputError(f"fuse: a batch norm over tokens, not over the features of layer {self.into}, was folded into it; it cannot be")
+            raise InputError(f"fuse: the batch norm behind layer {self.into} is over tokens, not over its features, and cannot be folded")
         return x
 
 
@@ -52,7 +52,8 @@ def pairs_to_fold(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[tuple[
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
             continue
         norm, layer = modules[node.target], modules[before.target]
-        if isinstance(norm, _BatchNorm) and norm.track_running_stats and (type(layer) in FOLDABLE or isinstance(layer, LowRank)):
+        plain = type(layer) in FOLDABLE and "weight" in layer._parameters  # not one that is computed from other parameters
+        if isinstance(norm, _BatchNorm) and norm.track_running_stats and (plain or isinstance(layer, LowRank)):
             if calls[node.target] == calls[before.target] == 1 and _features_second(layer, norm):
                 found.append((before, node))
     return found
@@ -84,7 +85,7 @@ def fuse(model: nn.Module) -> nn.Module:
         graph = Tracer().trace(result)
     except Exception as error:  # whatever the forward raised when it met a proxy
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"fuse: torch.fx cannot trace the network ({reason}), so which batch norm follows which layer is not known") from error
+        raise InputError(f"fuse: torch.fx cannot trace the network ({reason}), so what follows what is not known") from error
     modules: dict[str, Any] = dict(result.named_modules())
     holders = Counter(id(p) for module in modules.values() for p in module._parameters.values())
     for before, node in pairs_to_fold(graph, modules):
@@ -98,5 +99,5 @@ def fuse(model: nn.Module) -> nn.Module:
             layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.dim() - 1)))
             bias = shift if layer.bias is None else layer.bias * scale + shift
             layer.bias = nn.Parameter(bias.to(layer.weight), requires_grad=layer.weight.requires_grad)
-        result.set_submodule(node.target, Folded(before.target, isinstance(layer, (nn.Linear, LowRankLinear))))
+        result = replace_layer(result, node.target, Folded(before.target, isinstance(layer, (nn.Linear, LowRankLinear))))
     return result

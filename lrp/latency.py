@@ -27,7 +27,9 @@ class Timing:
     spread: float
 
 
-def alternate(functions: Sequence[Callable[[], Any]], device: torch.device, seconds: float = 2.0, least: int = 5, most: int = 50) -> list[Timing]:
+def alternate(
+    functions: Sequence[Callable[[], Any]], device: torch.device, seconds: float = 2.0, least: int = 5, most: int = 50
+) -> list[Timing]:
     """Time each function once, then each again, and so on: at least ``least`` and at most ``most`` rounds after two that do
     not count, until about ``seconds`` have passed. What slows the machine for a while then slows all of them."""
     taken: list[list[float]] = [[] for _ in functions]
@@ -90,7 +92,7 @@ def running(folder: Path, alone: bool) -> Iterator[None]:
             except Timeout:
                 pass
             if alone:
-                raise InputError("evaluation.latency=true: another job is running beside this one, so times would mean nothing; run it alone")
+                raise InputError("evaluation.latency=true: another job is running beside this one, which has to run alone")
             if file.name.startswith("alone"):
                 raise InputError("another job is measuring latency (evaluation.latency=true); start this one when that is done")
         number = 0

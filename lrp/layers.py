@@ -146,8 +146,8 @@ class LowRankLinear(LowRank):
 
     attributes = ("in_features", "out_features")
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._apply_rows(x, -1)
+    def forward(self, input: Tensor) -> Tensor:  # named as torch's layers name it: code may call them so
+        return self._apply_rows(input, -1)
 
     def _columns(self, x, weight, row, start, stop, bias=None):
         return F.linear(x if stop - start == self.columns else x[..., start:stop], weight, bias)
@@ -179,10 +179,10 @@ class _LowRankConv(LowRank):
     def weight(self) -> Tensor:
         return self.weight_matrix().view(self.rows, -1, *self.kernel_size)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         if self.padding_mode != "zeros":
-            x = F.pad(x, self._around, mode=self.padding_mode)
-        return self._apply_rows(x, -1 - self.dims)
+            input = F.pad(input, self._around, mode=self.padding_mode)
+        return self._apply_rows(input, -1 - self.dims)
 
     def _columns(self, x, weight, row, start, stop, bias=None):
         channels, filters = column_filters(weight, start, stop, self.kernel_size)
@@ -262,14 +262,17 @@ def build(model: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) 
 
 
 def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
-    """Put ``layer`` in a network's place ``name``; the network, which is ``layer`` itself where it has no name.
+    """Put ``layer`` in a network's place ``name``, and wherever else the same module is registered; the network, which is
+    ``layer`` itself where it has no name.
 
     torch's transformer encoders read the weights of their Linear layers themselves when nothing is trained; one that
     holds a low-rank layer has to call it, so that short cut is closed.
     """
     if name == "":
         return layer
-    model.set_submodule(name, layer)
+    old = model.get_submodule(name)
+    for place in [place for place, module in model.named_modules(remove_duplicate=False) if module is old]:
+        model.set_submodule(place, layer)
     if not isinstance(layer, LowRank):
         return model
     for path, parent in model.named_modules():

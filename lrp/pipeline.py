@@ -15,12 +15,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from lrp.data import Data, Dataset, Part, batches
+from lrp.data import Data, Dataset, Part
 from lrp.errors import InputError, check_bool, check_int, check_sparsity, reject
 from lrp.evaluation import Metrics, count_params, evaluate
 from lrp.files import sha256, write_text, write_whole
 from lrp.latency import LATENCY_COLUMNS, measure_latency, running
-from lrp.models.source import ModelSource
+from lrp.models.source import ModelSource, own_sources
 from lrp.results import COLUMNS, RunFolder, layer_table, score_table
 from lrp.saving import save
 from lrp.singular_vectors import SingularVectors
@@ -116,7 +116,7 @@ def _run(
 ) -> pd.DataFrame:
     job.model.check()
     data = job.dataset.load()
-    model, checkpoint = job.model.obtain(data, job.seed, cache, device, job.method.estimator.pick)
+    model, checkpoint = job.model.obtain(data, job.seed, cache, device, job.method.estimator)
     wanted = min(job.calibration.images, len(data.train))
     if wanted < job.calibration.images:
         log.warning("calibration.images=%d: the training part of %s holds %d, which are used", job.calibration.images, data.name, wanted)
@@ -202,19 +202,21 @@ def _share(value: Tensor | float | None, energy: float) -> float | None:
 
 
 def _normalised(data: Data, part: Part, size: int, device: torch.device):
-    for images, _ in batches(part, size):
+    for images in part.images.tensor_split(-(-len(part) // size)):  # of about one size: a last small batch would count as much
         yield data.network_input(images, device)
 
 
 def _dense_metrics(model: nn.Module, data: Data, job: Job, cache: Path, device: torch.device) -> Metrics:
     """The dense network on the test set: the same in every job of a sweep, so it is measured once."""
-    key = sha256([str(model), str(device), str(job.batch_size), data.test.images, data.test.labels, *model.state_dict().values()])
+    estimator = job.method.estimator
+    parts = [str(model), *own_sources(model), estimator.output_name or "", str(device), str(job.batch_size)]
+    key = sha256([*parts, data.test.images, data.test.labels, *model.state_dict().values()])
     file = cache / "dense" / f"{key}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
         try:
             return Metrics(**json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
-            metrics = evaluate(model, data, data.test, job.batch_size, "dense", job.method.estimator.pick)
+            metrics = evaluate(model, data, data.test, job.batch_size, "dense", estimator.pick)
             write_text(file, json.dumps(asdict(metrics)))
             return metrics

@@ -26,14 +26,22 @@ class Report(pd.DataFrame):
     def _constructor(self) -> type[pd.DataFrame]:
         return pd.DataFrame  # a part of a report is an ordinary table
 
-    def __str__(self) -> str:
+    def __deepcopy__(self, memo: Any) -> Report:
+        report = Report(self.copy())
+        report.attrs = dict(self.attrs)
+        return report
+
+    def _text(self) -> pd.DataFrame:
         table = self.astype({name: "Int64" for name in COLUMNS[4:]}).astype(object)
-        lines = [table.where(table.notna(), "").to_string(index=False)]
+        return table.where(table.notna(), "")
+
+    def __str__(self) -> str:
+        lines = [self._text().to_string(index=False)]
         a = self.attrs
         if a:
             lines.append(
-                f"sparsity {a['sparsity']:g} of {a['budget']} asked; compressed layers: parameters {a['params_dense']:,} -> {a['params']:,} "
-                f"(sparsity_params {a['sparsity_params']:.4f}), MACs {a['macs_layers_dense']:,} -> {a['macs_layers']:,} "
+                f"sparsity {a['sparsity']:g} of {a['budget']} asked; "
+                f"compressed layers: parameters {a['params_dense']:,} -> {a['params']:,} (sparsity_params {a['sparsity_params']:.4f}), MACs {a['macs_layers_dense']:,} -> {a['macs_layers']:,} "
                 f"(sparsity_macs {a['sparsity_macs']:.4f}); whole network: parameters {a['params_total_dense']:,} -> {a['params_total']:,}, "
                 f"MACs {a['macs_dense']:,} -> {a['macs']:,}"
             )
@@ -42,7 +50,7 @@ class Report(pd.DataFrame):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"{pd.DataFrame(self).to_html(index=False, na_rep='')}<pre>{str(self).splitlines()[-1]}</pre>"
+        return f"{self._text().to_html(index=False)}<pre>{str(self).splitlines()[-1]}</pre>"
 
 
 def layers_macs(candidates: Candidates, blocks: Sequence[Block], keep: Sequence[Tensor]) -> dict[str, int]:

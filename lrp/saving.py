@@ -53,7 +53,7 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     report = getattr(model, "lrp_report", None) if report is None else report
     description = {
-        "format": FORMAT, "version": metadata.version("lrp"), "layers": layers, "folded": folded, "same": same,
+        "format": FORMAT, "version": _version(), "layers": layers, "folded": folded, "same": same,
         "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
     }  # fmt: skip
     write_whole(Path(path), lambda file: save_file(tensors, file, {"lrp": json.dumps(description)}))
@@ -67,8 +67,10 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Mod
     """
     path = Path(path)
     description, tensors = _read(path)
-    result = copy.deepcopy(model) if isinstance(model, nn.Module) else model()
-    result = result.cpu().eval()
+    result = model if isinstance(model, nn.Module) or not callable(model) else model()
+    if not isinstance(result, nn.Module):
+        raise InputError(f"load {path}: model is a {type(result).__name__}, but a network or a function that makes one is needed")
+    result = copy.deepcopy(result).cpu().eval()
 
     def fail(what: str) -> InputError:
         return InputError(f"load {path}: the file is for another architecture: {what}")
@@ -130,7 +132,7 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], fail: Callabl
             raise fail(f"it has a batch norm {name}, this one {_what(modules.get(name))}")
         if into not in modules:
             raise fail(f"it has a layer {into}, this one lacks it")
-        model.set_submodule(name, Folded(into, isinstance(modules[into], nn.Linear)))
+        model = replace_layer(model, name, Folded(into, isinstance(modules[into], nn.Linear)))
     return model
 
 
@@ -168,7 +170,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             if description is not None and description["format"] > FORMAT:
                 raise InputError(
                     f"load {path}: it was written by lrp {description['version']} in format {description['format']}; this is lrp "
-                    f"{metadata.version('lrp')}, which reads up to format {FORMAT}"
+                    f"{_version()}, which reads up to format {FORMAT}"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
@@ -182,13 +184,23 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 @torch.no_grad()
 def _cast(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give every parameter and buffer the precision in which it was saved."""
+    """Give every parameter and buffer the precision in which it was saved; buffers that are not saved follow, if it is one."""
+    kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(kinds) == 1:
+        model.to(kinds.pop())
     for module_name, module in model.named_modules():
         for held in (module._parameters, module._buffers):
             for name, value in held.items():
                 stored = tensors.get(f"{module_name}.{name}" if module_name else name)
                 if value is not None and stored is not None and value.dtype != stored.dtype:
                     value.data = value.data.to(stored.dtype)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("lrp")
+    except metadata.PackageNotFoundError:  # a checkout that is not installed
+        return "unknown"
 
 
 def _place(tensor: Tensor) -> Any:

@@ -59,7 +59,8 @@ class SingularVectors:
         start = time.perf_counter()
         factors = decompose(candidates.matrices, blocks)
         fitted = Fitted(self, model, inputs, candidates, blocks, factors, cache, seconds_decompose=time.perf_counter() - start)
-        log.info("%s: %d layers, %d blocks, %s components", self.blocking.name, len(candidates.matrices), len(blocks), f"{fitted.components:,}")
+        blocking, layers = getattr(self.blocking, "name", "blocks"), len(candidates.matrices)
+        log.info("%s: %d layers, %d blocks, %s components", blocking, layers, len(blocks), f"{fitted.components:,}")
         start = time.perf_counter()
         fitted.scores.extend(self.scorer(candidates.matrices, factors, fitted.moments))
         fitted.seconds_score = fitted.seconds_estimator or time.perf_counter() - start

@@ -17,11 +17,17 @@ from torch import Tensor, nn
 from lrp.candidates import run_model
 from lrp.data import Data
 from lrp.errors import InputError, reject
-from lrp.files import sha256, sha256_file, write_whole
+from lrp.files import class_sources, sha256, sha256_file, write_whole
 from lrp.models.loading import load_weights
 from lrp.training import Training
 
 log = logging.getLogger(__name__)
+
+
+def own_sources(model: nn.Module) -> list[str]:
+    """The code of a network's classes that are neither torch's nor lrp's: what it computes may change with it."""
+    classes = {type(module) for module in model.modules() if type(module).__module__.split(".")[0] not in ("torch", "lrp")}
+    return class_sources(classes)
 
 
 @dataclass(frozen=True)
@@ -47,21 +53,28 @@ class ModelSource:
         passes_on = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         given = dict(self.options)
         if "in_channels" in parameters:
-            given["in_channels"] = in_channels
+            given.setdefault("in_channels", in_channels)
         if "num_classes" in parameters or passes_on:
-            given["num_classes"] = num_classes
+            given.setdefault("num_classes", num_classes)
         return given
 
     def obtain(
-        self, data: Data, seed: int, cache: Path, device: torch.device, pick: Callable[[Any], Tensor] | None = None
+        self, data: Data, seed: int, cache: Path, device: torch.device, estimator: Any = None
     ) -> tuple[nn.Module, str]:
-        """The trained network in eval mode on ``device`` and the SHA-256 of the file that holds its weights. ``pick`` gets the
-        logits out of what it returns, where that is not a tensor.
+        """The trained network in eval mode on ``device`` and the SHA-256 of the file that holds its weights. ``estimator.pick``
+        gets the logits out of what it returns, where that is not a tensor.
 
         Two jobs that need the same training do it once. Raises InputError for weights that do not fit.
         """
         torch.manual_seed(seed)
-        model = self.make(**self.arguments(in_channels=data.channels, num_classes=data.num_classes))
+        pick = None if estimator is None else estimator.pick
+        try:
+            model = self.make(**self.arguments(in_channels=data.channels, num_classes=data.num_classes))
+        except InputError:
+            raise
+        except Exception as error:  # whatever one's own function raises
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"model={self.name}: it cannot be made with {self.options} and {data.num_classes} classes ({reason})") from error
         if not isinstance(model, nn.Module):
             raise InputError(f"model={self.name}: it makes a {type(model).__name__}, but a torch.nn.Module is needed")
         with torch.no_grad():  # before any training
@@ -74,7 +87,9 @@ class ModelSource:
         elif self.training.epochs == 0:
             return model.to(device).eval(), sha256(list(model.state_dict().values()))
         else:
-            identity = [self.name, str(model), self.training.identity, str(seed), data.fingerprint()]
+            identity = [self.name, str(model), self.training.identity, str(seed), data.fingerprint(), *own_sources(model)]
+            if estimator is not None and estimator.output_name:
+                identity.append(estimator.output_name)
             file = cache / "models" / f"{self.name}-{sha256(identity)[:24]}.safetensors"
             file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(file.with_suffix(".lock")):
@@ -99,6 +114,6 @@ class ModelSource:
         log.info("network: training %s on %s, %d images", self.name, data.name, len(data.train))
         unfinished = file.with_suffix(".unfinished.pt")
         self.training(model.to(device), data, seed, unfinished, pick)
-        state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+        state = {key: value.cpu().contiguous().clone() for key, value in model.state_dict().items()}
         write_whole(file, lambda path: save_file(state, path))
         unfinished.unlink(missing_ok=True)

@@ -46,10 +46,15 @@ class Estimator:
             raise reject("estimator.output_fn", self.output_fn, "a function from the network's output to a tensor is needed")
 
     @property
+    def output_name(self) -> str | None:
+        """The dotted name of ``output_fn``."""
+        function = self.output_fn
+        return function and f"{function.__module__}.{getattr(function, '__qualname__', function)}"
+
+    @property
     def identity(self) -> str:
         """What of the estimator its result depends on; the memory limit changes rounding alone."""
-        function = self.output_fn and f"{self.output_fn.__module__}.{getattr(self.output_fn, '__qualname__', self.output_fn)}"
-        options = {"output": (self.output, "logits"), "output_fn": (function, None)}
+        options = {"output": (self.output, "logits"), "output_fn": (self.output_name, None)}
         return self.name + "".join(f";{key}={value}" for key, (value, default) in options.items() if value != default)
 
     def __call__(

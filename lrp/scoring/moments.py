@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lrp.errors import InputError
-from lrp.files import sha256, write_whole
+from lrp.files import class_sources, sha256, write_whole
 from lrp.matrices import Factors
 from lrp.scoring.network import FrozenNetwork
 
@@ -58,14 +57,7 @@ def moments_key(model: nn.Module, factors: Sequence[Factors], images: Tensor, es
 
 
 def _sources(model: nn.Module) -> str:
-    classes = {type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")}
-    texts = []
-    for kind in sorted(classes, key=lambda kind: kind.__qualname__):
-        try:
-            texts.append(inspect.getsource(kind))
-        except (OSError, TypeError):  # made in an interpreter: its name has to do
-            texts.append(kind.__qualname__)
-    return "\n".join(texts)
+    return "\n".join(class_sources(type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")))
 
 
 def read_tensors(file: Path) -> dict[str, Tensor] | None:
