@@ -3,6 +3,7 @@
 import copy
 import logging
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -362,3 +363,51 @@ def test_nothing_is_printed(residual, capfd, caplog):
     with caplog.at_level(logging.WARNING):
         small(residual, IMAGES)
     assert capfd.readouterr().out == "" and not caplog.records
+
+
+class TwoNames(nn.Module):
+    """A layer and its batch norm, registered under two names and called by the second; a head called by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16)
+        self.block = nn.Sequential(self.conv, self.bn)
+        self.fc = nn.Linear(16, 12)
+
+    def forward(self, x):
+        return self.fc(input=F.relu(self.block(x)).mean((2, 3)))
+
+
+def test_a_layer_under_two_names(tmp_path):
+    """It runs once, so it is compressed, in both places; a batch norm is folded in both."""
+    model, x = TwoNames().eval(), torch.randn(16, 3, 6, 6)
+    model.bn.running_mean.uniform_(-1, 1)
+    compressed, report = lrp.compress(model, x, 0.75, scoring_images=8)
+    assert list(report["what"]) == ["low rank", "low rank"] and compressed.conv is compressed.block[0]
+    fused = lrp.fuse(compressed)
+    assert torch.allclose(fused(x), compressed(x), atol=1e-5)
+    lrp.save(fused, tmp_path / "a.safetensors")
+    assert torch.equal(lrp.load(tmp_path / "a.safetensors", TwoNames)(x), fused(x))
+    assert str(copy.deepcopy(compressed).lrp_report) == str(report)
+    with pytest.raises(lrp.InputError, match="load .*: model is a str"):
+        lrp.load(tmp_path / "a.safetensors", "resnet18")
+
+
+def test_a_computed_weight_is_left_alone():
+    model = nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(3, 8, 3)), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 30)).eval()
+    x = torch.randn(8, 3, 6, 6)
+    compressed, report = lrp.compress(model, x, 0.5, scoring_images=4)
+    assert report["what"][0] == "left alone: its weight is computed from other parameters"
+    assert torch.allclose(lrp.fuse(model)(x), model(x), atol=1e-5)
+
+
+def test_batches_of_recovery_and_what_is_untouched(residual):
+    """No last batch of one example; where nothing is removed, nothing is re-estimated."""
+    model, x = nn.Sequential(nn.Linear(8, 24), nn.BatchNorm1d(24), nn.Linear(24, 24)), torch.randn(33, 8)
+    compressed, report = lrp.compress(model, x, np.float32(0.5), scoring_images=8, batch_size=32)
+    assert report.attrs["sparsity"] == 0.5 and type(report.attrs["sparsity"]) is float
+    with pytest.raises(lrp.InputError, match="recovery=batchnorm: Expected more than 1 value"):
+        lrp.compress(model, x[:1], 0.5)
+    x = torch.randn(8, 3, 16, 16).double()
+    dense, _ = lrp.compress(residual, x, 0.0)
+    assert torch.equal(dense(x), residual(x))
