@@ -336,8 +336,8 @@ def _draw_whole(summary: pd.DataFrame, file: Path) -> None:
                 how = "8, measured" if break_even == "measured" else "8, same MACs" if budget == "macs" else "as pruned"
                 label = f"{device}, {threads} threads: {blocking}, {how}"
                 ax.plot(line["macs_ratio"], line["speedup"], marker=marker, color=f"C{i}", linewidth=1 if marker in "os" else 0, markersize=5, label=label)
-        bound = part.sort_values("macs_ratio")
-        ax.plot(bound["macs_ratio"], bound["amdahl_bound"], "k--", linewidth=0.8, label="Amdahl bound (fused)")
+            bound = rows.sort_values("macs_ratio")
+            ax.plot(bound["macs_ratio"], bound["amdahl_bound"], f"C{i}--", linewidth=0.8, label=f"{device}, {threads} threads: Amdahl bound")
         _diagonal(ax, part["macs_ratio"].max())
         ax.set_title(f"{network}, batch {batch_size}: best dense / best compressed", fontsize=10)
         ax.legend(fontsize=6)
