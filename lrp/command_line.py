@@ -47,6 +47,7 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         multirun = multirun or _is_multirun(overrides)
         for combination in _combinations(overrides, multirun):
             config = _compose(combination)
+            _check_study(config, combination)
             _make(config)
             if multirun and config.evaluation.latency:
                 _check_alone(combination)
@@ -61,7 +62,7 @@ def _check_group(override: Override) -> None:
     options = sorted(file.stem for file in folder.glob("*.yaml"))
     values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
     for value in values:
-        unset = value in (None, "null") and name == "experiment"
+        unset = value in (None, "null") and name in ("experiment", "study")
         if not unset and value not in options and not override.is_delete():
             _stop(f"{name}={'null' if value is None else value}: there is no such option, allowed are {', '.join(options)}")
 
@@ -73,6 +74,19 @@ def _is_multirun(overrides: Sequence[Override]) -> bool:
         return str(compose("config", overrides=single, return_hydra_config=True).hydra.mode) == "RunMode.MULTIRUN"
     except (HydraException, OmegaConfBaseException):
         return False  # what is wrong is found and said below
+
+
+def _check_study(config: DictConfig, texts: Sequence[str]) -> None:
+    """A study trains networks of its own: an option of the pruning that it does not read is an error, not nothing."""
+    from lrp.config import study_options
+
+    allowed = study_options(config)
+    if allowed is None:
+        return
+    for text in texts:
+        root = text.lstrip("+~").split("=")[0].split(".")[0].split("@")[0]
+        if root not in allowed and not root.startswith("hydra"):
+            _stop(f"{text}: study={config.study._target_.split('.')[-2]} has no such option, allowed are {', '.join(sorted(allowed))}")
 
 
 def _check_alone(texts: list[str]) -> None:

@@ -43,6 +43,7 @@ class Config:
     selection: Any = MISSING
     recovery: Any = MISSING
     tracker: Any = MISSING
+    study: Any = None
     sparsity: SparsityNode = field(default_factory=SparsityNode)
     calibration: CalibrationNode = field(default_factory=CalibrationNode)
     evaluation: EvaluationNode = field(default_factory=EvaluationNode)
@@ -83,6 +84,9 @@ def make_job(config: DictConfig) -> Any:
     from lrp.singular_vectors import SingularVectors
 
     settings = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
+    if settings["study"] is not None:
+        return _make_study(config, settings)
+    settings.pop("study")
     try:
         source = _model_source(dict(settings["model"]))
         parts = {name: instantiate(config[name]) for name in ("dataset", "recovery", "tracker")}
@@ -105,6 +109,33 @@ def make_job(config: DictConfig) -> Any:
         settings=settings,
         **parts,
     )
+
+
+def study_options(config: DictConfig) -> tuple[str, ...] | None:
+    """The groups and options that the configuration's study reads; None where it has no study."""
+    from hydra.utils import get_class
+
+    from lrp.studies.job import USES
+
+    return None if config.study is None else (*USES, *get_class(config.study._target_).uses)
+
+
+def _make_study(config: DictConfig, settings: dict[str, Any]) -> Any:
+    """The job of a study, which trains networks of its own; of the other nodes it gets those that it uses."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    from lrp.studies.job import StudyJob
+
+    used = study_options(config)
+    try:
+        return StudyJob(
+            study=instantiate(config.study, _convert_="all"), dataset=instantiate(config.dataset), tracker=instantiate(config.tracker),
+            seed=settings["seed"], device=settings["device"], threads=settings["threads"], cache_dir=settings["cache_dir"],
+            resume=settings["resume"], settings={name: value for name, value in settings.items() if name in used},
+        )  # fmt: skip
+    except InstantiationException as error:
+        raise _reason(error) from error
 
 
 def make_part(group: str, chosen: Any) -> Any:

@@ -40,3 +40,10 @@ def check_sparsity(option: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
         raise reject(option, value, "a sparsity is a number in [0, 1)")
     return float(value)
+
+
+def check_rank(option: str, value: object, full: int) -> int:
+    """A rank from 1 to ``full``, or -1: one dense matrix."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not (value == -1 or 1 <= value <= full):
+        raise reject(option, value, f"-1 (one dense matrix) or an integer from 1 to {full} is needed")
+    return int(value)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lrp.errors import check_rank, reject
 from lrp.matrices import Block, Factors
+
+GROW = ("orthogonal", "svd")
 
 
 class LowRank(nn.Module):
@@ -31,6 +34,13 @@ class LowRank(nn.Module):
         for name in self.attributes:
             setattr(self, name, getattr(dense, name))
         self.rows, self.columns = dense.weight.shape[0], dense.weight[0].numel()
+        self._hold(blocks, dense.weight)
+        self.bias = None
+        if dense.bias is not None:
+            self.bias = nn.Parameter(dense.bias.detach().clone(), requires_grad=dense.bias.requires_grad)
+
+    def _hold(self, blocks: Sequence[tuple[Block, int | None]], like: Tensor) -> None:
+        """Make the parameters of these blocks at these ranks, without values, of the dtype and on the device of ``like``."""
         self.blocks = [(block, rank) for block, rank in sorted(blocks, key=lambda b: (b[0].row_start, b[0].col_start))]
         self.ranges: list[tuple[int, int]] = []
         self.factored: list[list[tuple[int, int]]] = []  # of each row range, the column ranges of its factored blocks
@@ -38,7 +48,7 @@ class LowRank(nn.Module):
         self.U, self.V, self.W = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
 
         def empty(*shape: int) -> nn.Parameter:
-            return nn.Parameter(dense.weight.new_empty(shape), requires_grad=dense.weight.requires_grad)
+            return nn.Parameter(like.new_empty(shape), requires_grad=like.requires_grad)
 
         by_rows: dict[tuple[int, int], list[tuple[Block, int | None]]] = defaultdict(list)
         for block, rank in self.blocks:
@@ -59,25 +69,74 @@ class LowRank(nn.Module):
             self.ranges.append(span)
             self.factored.append(factored)
             self.whole.append(whole)
-        self.bias = None
-        if dense.bias is not None:
-            self.bias = nn.Parameter(dense.bias.detach().clone(), requires_grad=dense.bias.requires_grad)
 
     @torch.no_grad()
     def fill(self, dense: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) -> None:
         """Set the factors from the kept components and the whole blocks from the dense layer's weight."""
         weight = dense.weight.detach().flatten(1)
         of = {(f.block.row_start, f.block.col_start): (f, mask) for f, mask in zip(factors, keep)}
-        for g, (start, _) in enumerate(self.ranges):
-            at = 0
-            for b, (left, _) in enumerate(self.factored[g]):
-                factor, mask = of[start, left]
-                root, rank = factor.S[mask].sqrt(), int(mask.sum())
-                self.V[f"{g}_{b}"].copy_(root[:, None] * factor.Vh[mask])
-                self.U[str(g)][:, at : at + rank].copy_(factor.U[:, mask] * root)
-                at += rank
-            for b, (left, _) in enumerate(self.whole[g]):
-                self.W[f"{g}_{b}"].copy_(of[start, left][0].block.of(weight))
+
+        def balanced(block: Block, rank: int) -> tuple[Tensor, Tensor]:
+            factor, mask = of[block.row_start, block.col_start]
+            root = factor.S[mask].sqrt()
+            return factor.U[:, mask] * root, root[:, None] * factor.Vh[mask]
+
+        self._set(weight, balanced)
+
+    def _set(self, weight: Tensor, pair: Callable[[Block, int], tuple[Tensor, Tensor]]) -> None:
+        """Set each factored block's parameters to ``pair(block, rank)``, (p, r) and (r, q), and the whole ones' from ``weight``."""
+        at, count = defaultdict(int), defaultdict(lambda: [0, 0])  # of each row range: the next column of U; blocks seen
+        for block, rank in self.blocks:
+            g = self.ranges.index((block.row_start, block.row_stop))
+            if rank is None:
+                self.W[f"{g}_{count[g][0]}"].copy_(block.of(weight))
+                count[g][0] += 1
+            elif rank:
+                U, V = pair(block, rank)
+                self.U[str(g)][:, at[g] : at[g] + rank].copy_(U)
+                self.V[f"{g}_{count[g][1]}"].copy_(V)
+                at[g] += rank
+                count[g][1] += 1
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Glorot's uniform initialisation (Glorot and Bengio, 2010) of every factor and whole block, as matrices; the bias is
+        left as it is."""
+        for parameter in [*self.U.values(), *self.V.values(), *self.W.values()]:
+            nn.init.xavier_uniform_(parameter, generator=generator)
+
+    @torch.no_grad()
+    def set_rank(self, rank: int, grow: str = "orthogonal", generator: torch.Generator | None = None) -> None:
+        """Hold every block at ``rank`` from now on, -1: as one dense matrix; also between two steps of training.
+
+        The factors become U sqrt(S) and sqrt(S) Vh of the truncated SVD of the current block. Where the rank grows beyond
+        what the block has, ``grow`` says what comes with it: ``orthogonal``, columns of U that are zero and rows of V that are
+        random, orthonormal and orthogonal to the others (drawn by ``generator``), which leave the function as it is and
+        learn at once; or ``svd``, the same SVD's further components, zero but for rounding, which hardly learn. The
+        parameters are new: the optimiser has to be made anew. Raises InputError for a rank that a block cannot have.
+        """
+        check_rank("rank", rank, min(block.rank for block, _ in self.blocks))
+        if grow not in GROW:
+            raise reject("grow", grow, f"{' or '.join(GROW)} is needed")
+        weight = self.weight_matrix()
+        before = {block: block.rank if held is None else held for block, held in self.blocks}
+
+        def pair(block: Block, rank: int) -> tuple[Tensor, Tensor]:
+            U, S, Vh = torch.linalg.svd(block.of(weight).double(), full_matrices=False)
+            noise = S[0] * max(block.shape) * torch.finfo(weight.dtype).eps
+            had = rank if grow == "svd" else min(rank, before[block], int((S > noise).sum()))
+            root, rows = S[:had].sqrt(), [Vh[:had]]
+            if had < rank:
+                new = torch.randn(rank - had, block.shape[1], dtype=torch.float64, generator=generator).to(Vh)
+                for _ in range(2):  # once more, against rounding
+                    new = torch.linalg.qr((new - new @ Vh[:had].T @ Vh[:had]).T).Q.T
+                rows.append(new)
+            U = F.pad(U[:, :had] * root, (0, rank - had))
+            return U, torch.cat([rows[0] * root[:, None], *rows[1:]])
+
+        like = next(iter([*self.U.values(), *self.W.values()]), weight.requires_grad_())
+        self._hold([(block, None if rank == -1 else rank) for block, _ in self.blocks], like)
+        self._set(weight, pair)
 
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N) that the stored blocks amount to."""

@@ -82,6 +82,17 @@ class Job:
             raise reject("sparsity.grid", list(self.sparsities), "every sparsity may be there once")
         find_device(self.device)
 
+    def run(self, folder: Path, group: str | None = None) -> pd.DataFrame:
+        """Run the job in its folder and return its rows."""
+        return run(self, folder, group)
+
+    def summarise(self, table: pd.DataFrame, folder: Path) -> list[Path]:
+        """Print the accuracies and draw figure 3 into a folder; the paths of the figure."""
+        from lrp.plotting import accuracy_table, draw_figure3
+
+        print(accuracy_table(table))
+        return draw_figure3(table, folder / "figure3.png")
+
 
 def find_device(name: str) -> torch.device:
     """The device named, "auto" being the first GPU where there is one. Raises InputError."""
@@ -98,7 +109,7 @@ def find_device(name: str) -> torch.device:
 def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
     """Run a job in its folder and return its rows. Raises InputError for input that cannot be used."""
     results = RunFolder(folder, job.settings, job.resume)
-    todo = [sparsity for sparsity in job.sparsities if not results.finished(sparsity)]
+    todo = [sparsity for sparsity in job.sparsities if not results.finished(sparsity=sparsity)]
     if not todo:
         log.info("all %d rows of %s are finished", len(results.rows), folder)
         return results.rows

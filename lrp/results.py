@@ -41,15 +41,18 @@ _INCIDENTAL = ("resume", "threads", "cache_dir", "tracker")
 
 
 class RunFolder:
-    """One job's results.csv, layers.csv, scores.parquet, calibration.csv, config.yaml and versions.json.
+    """One job's results.csv, a table of details (layers.csv), config.yaml and versions.json. ``keys``: the columns that name a row.
 
     Raises InputError for a folder that holds rows when ``resume`` is false, and for one whose settings differ.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
-        self.folder = folder
-        self.rows = _read(folder / "results.csv", COLUMNS)
-        self.layers = _read(folder / "layers.csv", None)
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], resume: bool, columns: Sequence[str] = COLUMNS, details: str = "layers.csv",
+        keys: Sequence[str] = ("sparsity",),
+    ) -> None:  # fmt: skip
+        self.folder, self.columns, self.file, self.keys = folder, list(columns), details, list(keys)
+        self.rows = _read(folder / "results.csv", self.columns)
+        self.details = _read(folder / details, None)
         config = folder / "config.yaml"
         if self.rows is not None and len(self.rows) and not resume:
             raise reject("resume", "false", f"{folder} holds finished rows; resume=true keeps them and computes the rest")
@@ -59,23 +62,34 @@ class RunFolder:
             if differing:
                 raise reject("resume", "true", f"{folder} was made with other settings: {'; '.join(differing)}")
         if self.rows is None or not resume:
-            self.rows, self.layers = pd.DataFrame(columns=COLUMNS), None
-        if self.layers is not None:  # a kill may fall between the two tables
-            self.layers = self.layers[self.layers["sparsity"].isin(self.rows["sparsity"])]
+            self.rows, self.details = pd.DataFrame(columns=self.columns), None
+        if self.details is not None:  # a kill may fall between the two tables
+            whole = set(self.rows[self.keys].itertuples(index=False, name=None))
+            self.details = self.details[[key in whole for key in self.details[self.keys].itertuples(index=False, name=None)]]
         write_text(config, yaml.safe_dump(dict(settings), sort_keys=False))
         write_text(folder / "versions.json", json.dumps(versions(), indent=1) + "\n")
 
-    def finished(self, sparsity: float) -> bool:
-        return bool((self.rows["sparsity"].astype(float) == sparsity).any())
+    def finished(self, **key: Any) -> bool:
+        """Whether the row named by these values of ``keys`` is there."""
+        assert list(key) == self.keys
+        return any(row == tuple(key.values()) for row in self.rows[self.keys].itertuples(index=False, name=None))
 
-    def add(self, row: Mapping[str, Any], layers: pd.DataFrame) -> None:
-        """Store the per-layer table of one sparsity and then its row."""
-        assert set(row) == set(COLUMNS)
-        self.layers = layers if self.layers is None or self.layers.empty else pd.concat([self.layers, layers], ignore_index=True)
-        write_whole(self.folder / "layers.csv", lambda path: self.layers.to_csv(path, index=False))
-        new = pd.DataFrame([row], columns=COLUMNS)
+    def add(self, row: Mapping[str, Any], details: pd.DataFrame) -> None:
+        """Store the details of one row and then the row."""
+        assert set(row) == set(self.columns), set(row) ^ set(self.columns)
+        self.details = details if self.details is None or self.details.empty else pd.concat([self.details, details], ignore_index=True)
+        write_whole(self.folder / self.file, lambda path: self.details.to_csv(path, index=False))
+        new = pd.DataFrame([row], columns=self.columns)
         self.rows = new if self.rows.empty else pd.concat([self.rows, new], ignore_index=True)
         write_whole(self.folder / "results.csv", lambda path: self.rows.to_csv(path, index=False))
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """A .csv file; "none" stays a word. Raises InputError for what is no table."""
+    table = _read(file, None)
+    if table is None:
+        raise InputError(f"{file}: there is no such file")
+    return table
 
 
 def _read(file: Path, columns: list[str] | None) -> pd.DataFrame | None:

@@ -29,18 +29,15 @@ def job(config: DictConfig) -> None:
 
     from lrp.config import make_job
     from lrp.errors import InputError
-    from lrp.pipeline import run
-    from lrp.plotting import accuracy_table, draw_figure3
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     try:
-        table = run(make_job(config), folder, group=Path(hydra_config.sweep.dir).name if sweeping else None)
+        made = make_job(config)
+        table = made.run(folder, group=Path(hydra_config.sweep.dir).name if sweeping else None)
         if not sweeping:
-            figure = draw_figure3(table, folder / "figure3.png")
-            print(accuracy_table(table))
-            print(folder / "results.csv", *figure, sep="\n")
+            print(folder / "results.csv", *made.summarise(table, folder), sep="\n")
     except InputError as error:
         reason = str(error)
     except OSError as error:  # a full disk, a folder that cannot be written
@@ -62,8 +59,14 @@ def _collect_sweep(folder: Path) -> None:
     from lrp.errors import InputError
     from lrp.plotting import accuracy_table, summarise
     from lrp.results import collect
+    from lrp.studies.job import study_of
+    from lrp.studies.plots import summarise_study
 
     try:
+        name = study_of(folder)
+        if name is not None:
+            print(*summarise_study(name, folder), sep="\n")
+            return
         table = collect(sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: (len(path.name), path.name)))
     except (InputError, OSError) as error:
         print(f"lrp: {error}", file=sys.stderr)

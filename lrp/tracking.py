@@ -38,7 +38,7 @@ class NoTracker:
 
     def rows(self, rows: pd.DataFrame) -> None: ...
 
-    def row(self, row: Mapping[str, Any], layers: pd.DataFrame) -> None: ...
+    def row(self, row: Mapping[str, Any], layers: pd.DataFrame | None) -> None: ...
 
     def file(self, path: Path) -> None: ...
 
@@ -106,8 +106,12 @@ class _WandbRun:
         for row in rows.to_dict("records"):
             _quietly(self.run.log, _numbers(row))
 
-    def row(self, row: Mapping[str, Any], layers: pd.DataFrame) -> None:
+    def row(self, row: Mapping[str, Any], layers: pd.DataFrame | None) -> None:
         import wandb
+
+        if layers is None:
+            _quietly(self.run.log, _numbers(row))
+            return
 
         ranks = layers.groupby("layer", sort=False)[["kept", "full"]].sum()
         by_layer = {f"rank/{name}": int(kept) for name, kept in ranks["kept"].items()}
