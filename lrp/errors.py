@@ -47,3 +47,10 @@ def check_rank(option: str, value: object, full: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or not (value == -1 or 1 <= value <= full):
         raise reject(option, value, f"-1 (one dense matrix) or an integer from 1 to {full} is needed")
     return int(value)
+
+
+def check_list(option: str, values: object) -> None:
+    """A list of plain values, at least one and each once."""
+    plain = isinstance(values, (list, tuple)) and all(isinstance(value, (str, int, float)) for value in values)
+    if not plain or not values or len(set(values)) < len(values):
+        raise reject(option, values, "a list of at least one value, each once, is needed")

@@ -119,11 +119,17 @@ class LowRank(nn.Module):
         if grow not in GROW:
             raise reject("grow", grow, f"{' or '.join(GROW)} is needed")
         weight = self.weight_matrix()
+        if not bool(torch.isfinite(weight).all()):
+            raise reject("rank", rank, "the layer's weight holds values that are not finite, so that it cannot be decomposed")
+        like = next(iter([*self.U.values(), *self.W.values()]), None)
+        if like is None:  # no component is left: as the bias is
+            like = weight if self.bias is None else self.bias
+            like = like.detach().requires_grad_(self.bias is None or self.bias.requires_grad)
         before = {block: block.rank if held is None else held for block, held in self.blocks}
 
-        def pair(block: Block, rank: int) -> tuple[Tensor, Tensor]:
+        def pair(block: Block) -> tuple[Tensor, Tensor]:
             U, S, Vh = torch.linalg.svd(block.of(weight).double(), full_matrices=False)
-            noise = S[0] * max(block.shape) * torch.finfo(weight.dtype).eps
+            noise = S[0] * (1e-12 if weight.dtype == torch.float64 else 1e-6)  # a component that is rounding alone would not learn
             had = rank if grow == "svd" else min(rank, before[block], int((S > noise).sum()))
             root, rows = S[:had].sqrt(), [Vh[:had]]
             if had < rank:
@@ -134,9 +140,9 @@ class LowRank(nn.Module):
             U = F.pad(U[:, :had] * root, (0, rank - had))
             return U, torch.cat([rows[0] * root[:, None], *rows[1:]])
 
-        like = next(iter([*self.U.values(), *self.W.values()]), weight.requires_grad_())
+        pairs = {} if rank == -1 else {block: pair(block) for block, _ in self.blocks}
         self._hold([(block, None if rank == -1 else rank) for block, _ in self.blocks], like)
-        self._set(weight, pair)
+        self._set(weight, lambda block, _: pairs[block])
 
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N) that the stored blocks amount to."""

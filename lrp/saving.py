@@ -147,7 +147,7 @@ def _blocks(name: str, dense: nn.Module, stored: list[list[int]]) -> list[tuple[
         inside = 0 <= block.row_start < block.row_stop <= matrix.shape[0] and 0 <= block.col_start < block.col_stop <= matrix.shape[1]
         groups = getattr(dense, "groups", 1)
         inside &= block.row_start * groups // matrix.shape[0] == (block.row_stop - 1) * groups // matrix.shape[0]
-        if not inside or rank < -1 or rank >= 0 and block.is_dense(rank):
+        if not inside or rank < -1 or rank > block.rank:
             raise ValueError(f"layer {name}: block {i} is {numbers}")
         blocks.append((block, None if rank < 0 else rank))
     check_partition({name: matrix}, [block for block, _ in blocks])

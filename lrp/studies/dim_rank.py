@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pandas as pd
 import torch
 
-from lrp.errors import check_float, check_int, check_rank, reject
+from lrp.errors import check_float, check_int, check_list, reject
 from lrp.models.small import OneHidden
 from lrp.rank import hold_rank
 from lrp.studies.job import Cell, Place
@@ -46,13 +46,14 @@ class DimRank:
         check_int("study.batch_size", self.batch_size, 1)
         check_float("study.lr", self.lr, above=0)
         for option in ("dims", "ranks"):
-            values = getattr(self, option)
-            if isinstance(values, (str, int, float)) or not values or len(set(values)) < len(values):
-                raise reject(f"study.{option}", values, "a list of integers, each once, is needed")
+            check_list(f"study.{option}", getattr(self, option))
         for dim in self.dims:
             check_int("study.dims", dim, 1)
         for rank in self.ranks:
-            check_rank("study.ranks", rank, max(self.dims))
+            if rank != -1:
+                check_int("study.ranks", rank, 1)
+        if not self.cells():
+            raise reject("study.ranks", list(self.ranks), f"a rank of at most study.dims={list(self.dims)}, or -1, is needed")
 
     def cells(self) -> list[Cell]:
         return [{"dim": dim, "rank": rank} for dim in self.dims for rank in self.ranks if rank <= dim]

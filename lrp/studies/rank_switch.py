@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lrp.data import Part
-from lrp.errors import check_float, check_int, check_rank, reject
+from lrp.errors import check_float, check_int, check_list, check_rank, reject
 from lrp.files import write_whole
 from lrp.layers import GROW
 from lrp.models.small import SwitchNet
@@ -71,9 +71,7 @@ class RankSwitch:
         if self.grow not in GROW:
             raise reject("study.grow", self.grow, f"{' or '.join(GROW)} is needed")
         for option in ("train_ranks", "switch_ranks", "switch_epochs"):
-            values = getattr(self, option)
-            if isinstance(values, (str, int, float)) or not values or len(set(values)) < len(values):
-                raise reject(f"study.{option}", values, "a list of numbers, each once, is needed")
+            check_list(f"study.{option}", getattr(self, option))
         for option in ("train_ranks", "switch_ranks"):
             for rank in getattr(self, option):
                 check_rank(f"study.{option}", rank, self.units)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lrp.data import Part
 from lrp.effective_rank import effective_rank
-from lrp.errors import check_float, check_int, check_sparsity, reject
+from lrp.errors import check_float, check_int, check_list, check_sparsity, reject
 from lrp.product import Product, collapse
 from lrp.studies.job import Cell, Place
 from lrp.studies.training import accuracy, pixels, some, train_epoch
@@ -75,9 +75,7 @@ class SimplicityBias:
 
     def __post_init__(self) -> None:
         for option in ("networks", "depths", "sparsities"):
-            values = getattr(self, option)
-            if isinstance(values, (str, int, float)) or not values or len(set(values)) < len(values):
-                raise reject(f"study.{option}", values, "a list of values, each once, is needed")
+            check_list(f"study.{option}", getattr(self, option))
         for network in self.networks:
             if network not in NETWORKS:
                 raise reject("study.networks", network, f"{', '.join(NETWORKS)} are allowed")
