@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,15 +48,14 @@ class Product(nn.Module):
             layer: nn.Module = nn.Linear(weight.shape[1], weight.shape[0])
         else:
             layer = nn.Conv2d(weight.shape[1], weight.shape[0], tuple(weight.shape[2:]), padding=self.padding)
+        layer = layer.to(weight)
         layer.weight.copy_(weight)
         layer.bias.copy_(self.bias)
-        return layer.to(weight.device)
+        return layer
 
 
 def collapse(model: nn.Module) -> nn.Module:
     """A copy of a network with every Product collapsed to one layer."""
-    import copy
-
     result = copy.deepcopy(model)
     for name, module in list(result.named_modules()):
         if isinstance(module, Product):

@@ -28,7 +28,7 @@ def test_rows_are_kept_and_continued(tmp_path):
     first = RunFolder(tmp_path, {"seed": 0}, resume=False)
     first.add(row(0.5), LAYERS)
     again = RunFolder(tmp_path, {"seed": 0}, resume=True)
-    assert again.finished(0.5) and not again.finished(0.6)
+    assert again.finished(sparsity=0.5) and not again.finished(sparsity=0.6)
     again.add(row(0.6), LAYERS.assign(sparsity=0.6))
     stored = pd.read_csv(tmp_path / "results.csv")
     assert list(stored.columns) == COLUMNS and stored["sparsity"].tolist() == [0.5, 0.6]

@@ -197,7 +197,7 @@ def draw_figure2(table: pd.DataFrame, target: Path) -> list[Path]:
     missing = missing_cells(cells)
     first = table.iloc[0]
     note = f"; missing: {', '.join(missing[:6])}{f' and {len(missing) - 6} more' if len(missing) > 6 else ''}" if missing else ""
-    figure.suptitle(f"{first['dataset']}, {first['images']:,} images, {first['units']} units, {first['epochs']} epochs, {cells['seeds'].min()} to {cells['seeds'].max()} seeds{note}", fontsize=10)
+    figure.suptitle(f"{first['dataset']}, {first['images']:,} images, {first['units']} units, {first['epochs']} epochs, {_count(cells['seeds'])} seeds{note}", fontsize=10)
     return [csv, markdown, *_save(figure, target)]
 
 
@@ -264,6 +264,7 @@ def draw_simplicity_bias(table: pd.DataFrame, measures: pd.DataFrame | None, tar
                 values = part.groupby("depth")[f"{what}_entropy_{moment}"].agg(["mean", "std"])
                 ax.errorbar(values.index, values["mean"], values["std"].fillna(0), color=colour, linestyle=line, marker="o", markersize=3, label=f"{what}, {moment}")
         ax.set(title=network, xlabel="matrices a layer", ylabel="effective rank (entropy, nats)", xscale="log", xticks=depths, xticklabels=depths)
+        ax.set_xticks([], minor=True)
         ax.legend(fontsize=7)
     if not linear.empty:
         ax = axes[0][len(networks)]
@@ -294,6 +295,10 @@ def draw_simplicity_bias(table: pd.DataFrame, measures: pd.DataFrame | None, tar
         else:
             ax.set_axis_off()
     return [markdown, *_save(figure, target)]
+
+
+def _count(seeds: pd.Series) -> str:
+    return str(seeds.min()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
 
 
 def _heat(ax: plt.Axes, grid: np.ndarray, rows: list, columns: list, low: float, high: float) -> None:
