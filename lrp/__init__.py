@@ -1,4 +1,4 @@
-"""Low-rank pruning of trained networks: ``compress``, ``save``, ``load``, ``fuse``, ``export_onnx``."""
+"""Low-rank pruning of trained networks: ``compress``, ``save``, ``load``, ``fuse``, ``export_onnx``; ``hold_rank`` for training."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from lrp.errors import InputError as InputError
     from lrp.export import export_onnx as export_onnx
     from lrp.fusion import fuse as fuse
+    from lrp.rank import hold_rank as hold_rank
     from lrp.saving import load as load
     from lrp.saving import save as save
 
-_PLACES = {"compress": "compression", "save": "saving", "load": "saving", "fuse": "fusion", "export_onnx": "export", "InputError": "errors"}
-__all__ = ["InputError", "compress", "export_onnx", "fuse", "load", "save"]
+_PLACES = {"compress": "compression", "save": "saving", "load": "saving", "fuse": "fusion", "export_onnx": "export", "hold_rank": "rank", "InputError": "errors"}
+__all__ = ["InputError", "compress", "export_onnx", "fuse", "hold_rank", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:

@@ -69,7 +69,7 @@ def lrp(cache, *words, cwd, code=0):
         (["dataset=folder", "dataset.std=[0,1,1]"], "dataset.std=0: a number greater than 0"),
         (["dataset=folder", "dataset.mean=[0.5]"], "dataset.mean=[0.5]: three numbers"),
         (["model.training.epochs=-1"], "model.training.epochs=-1: an integer of at least 0"),
-        (["experiment=figure9"], "experiment=figure9: there is no such option, allowed are figure3"),
+        (["experiment=figure9"], "experiment=figure9: there is no such option, allowed are figure1, figure1_small, figure2"),
     ],
 )
 def test_one_sentence_for_bad_input(words, sentence, capsys):
@@ -95,7 +95,7 @@ def test_every_key_exists_whatever_is_chosen():
 def test_help_lists_groups_and_options(tmp_path):
     done = subprocess.run([sys.executable, "-m", "lrp.run", "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
-    for word in ("blocking: alds, none, square", "scorer: magnitude, perturbation", "experiment: figure3", "scoring_images: 64", "seed: 0"):
+    for word in ("blocking: alds, none, square", "scorer: magnitude, perturbation", "experiment: figure1, figure1_small, figure2, figure2_small, figure3", "study: dim_rank, rank_switch", "scoring_images: 64", "seed: 0"):
         assert word in done.stdout
 
 
