@@ -62,7 +62,7 @@ def naive_seconds(setting: Setting, images: Tensor, count: int, generator: torch
             weight = setting.model.get_submodule(factor.block.layer).weight
             original = weight.detach().clone()
             r = int(torch.randint(len(factor.S), (1,), generator=generator))
-            u, v = (factor.S[r] * factor.U[:, r]).to(weight), factor.Vh[r].to(weight)
+            u, v = factor.U[:, r].to(weight), factor.V[r].to(weight)
             start = time.perf_counter()
             factor.block.of(weight.detach().flatten(1)).sub_(torch.outer(u, v))
             (y - setting.model(images)).double().square().sum(1).mean().item()

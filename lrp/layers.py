@@ -21,7 +21,7 @@ GROW = ("orthogonal", "svd")
 class LowRank(nn.Module):
     """What low-rank convolutions and linear layers share: the blocks of one layer matrix (M x N) and how they add up.
 
-    Stored are, for a block of p x q that keeps r components, ``V`` = sqrt(S) Vh (r, q) and r columns of ``U`` = U sqrt(S),
+    Stored are, for a block of p x q that keeps r components, ``V`` (r, q) and r columns of ``U``, balanced (U sqrt(S), sqrt(S) Vh of a plain SVD),
     which the blocks of one row range share as one (p, sum of their r); for a block that is stored whole its weight (p, q);
     and the bias. Nothing is stored for a block that keeps no component. ``blocks`` gives each block's rank, None for one
     that is stored whole; the parameters are made without values, ``fill`` sets them.
@@ -78,8 +78,7 @@ class LowRank(nn.Module):
 
         def balanced(block: Block, rank: int) -> tuple[Tensor, Tensor]:
             factor, mask = of[block.row_start, block.col_start]
-            root = factor.S[mask].sqrt()
-            return factor.U[:, mask] * root, root[:, None] * factor.Vh[mask]
+            return balance(factor.U[:, mask], factor.V[mask])
 
         self._set(weight, balanced)
 
@@ -282,6 +281,14 @@ class LowRankConv2d(_LowRankConv):
     """A Conv2d (input (B, C_in, H, W), output (B, M, H', W')) from the kept components of its blocks."""
 
     convolve = staticmethod(F.conv2d)
+
+
+def balance(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+    """The same product U V with columns of U (p, r) and rows of V (r, q) of one length, component by component; of a plain SVD
+    U sqrt(S), sqrt(S) Vh. A component that is zero stays so."""
+    left, right = torch.linalg.vector_norm(U, dim=0), torch.linalg.vector_norm(V, dim=1)
+    root = torch.where((left > 0) & (right > 0), (right / left.where(left > 0, 1.0)).sqrt(), 1.0)
+    return U * root, V / root[:, None]
 
 
 KINDS: Mapping[type[nn.Module], type[LowRank]] = {nn.Linear: LowRankLinear, nn.Conv1d: LowRankConv1d, nn.Conv2d: LowRankConv2d}

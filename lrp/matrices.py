@@ -72,12 +72,19 @@ class Block:
 
 @dataclass(frozen=True)
 class Factors:
-    """The thin decomposition of a block: U (M, R), S (R,) descending, Vh (R, N); U diag(S) Vh is the block."""
+    """The thin decomposition of a block (p x q) into R = min(p, q) components, U V = block.
+
+    U (p, R); S (R,) descending, the norm of each component in the metric of the ``decomposition``; V (R, q), not normalised, so
+    that nothing is divided by an S near zero: of the plain SVD the rows of V are S Vh. ``layer_norm``: the largest S that the
+    whole layer has as one block.
+    """
 
     block: Block
     U: Tensor
     S: Tensor
-    Vh: Tensor
+    V: Tensor
+    layer_norm: float = 0.0
+    decomposition: str = "svd"
 
 
 def layer_matrices(model: nn.Module) -> dict[str, LayerMatrix]:

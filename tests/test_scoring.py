@@ -43,7 +43,7 @@ def slow_differences(model, factor, x):
     original, result = weight.clone(), []
     for i in range(factor.block.rank):
         changed = original.flatten(1).clone()
-        factor.block.of(changed).sub_(factor.S[i] * torch.outer(factor.U[:, i], factor.Vh[i]))
+        factor.block.of(changed).sub_(torch.outer(factor.U[:, i], factor.V[i]))
         weight.copy_(changed.view_as(weight))
         result.append(y - model(x))
         weight.copy_(original)
@@ -81,7 +81,7 @@ def test_first_order_is_the_derivative(network, blocking, request):
     moments, _ = FirstOrderEstimator()(model, factors, x)
     share = 1e-6
     for i in range(0, len(factors), 3 if network == "small_vgg" else 1):
-        little = slow_differences(model, dataclasses.replace(factors[i], S=share * factors[i].S), x) / share  # (R, B, K)
+        little = slow_differences(model, dataclasses.replace(factors[i], V=share * factors[i].V), x) / share  # (R, B, K)
         assert close(D[i].permute(2, 0, 1), little, 1e-3)
         assert close(moments[i].first, D[i].mean(0).T) and close(moments[i].second, D[i].square().mean(0).T)
 
@@ -119,7 +119,7 @@ def test_joint_is_what_removing_a_set_does_to_a_linear_network():
     for value, mask in zip(joint, (gone, ~gone)):
         f = factors[0]
         with torch.no_grad():
-            change = x.flatten(1) @ ((f.U[:, mask] * f.S[mask]) @ f.Vh[mask]).T @ model[2].weight.T
+            change = x.flatten(1) @ (f.U[:, mask] @ f.V[mask]).T @ model[2].weight.T
         assert close(value, change.square().sum(1).mean())
     D = torch.cat(FirstOrderEstimator().contributions(model, factors, x), dim=2)
     assert D.shape == (70, 3, 10) and close(D[:, :, :7][:, :, gone].sum(2).square().sum(1).mean(), joint[0])
@@ -203,9 +203,9 @@ def test_invariances(estimator, residual):
     _, factors = factors_of(residual, Unblocked())
     f = factors[1]
     order = torch.randperm(len(f.S))
-    flipped = dataclasses.replace(f, U=-f.U, Vh=-f.Vh)
-    permuted = dataclasses.replace(f, U=f.U[:, order], S=f.S[order], Vh=f.Vh[order])
-    zeroed = dataclasses.replace(f, S=f.S * (torch.arange(len(f.S)) != 2))
+    flipped = dataclasses.replace(f, U=-f.U, V=-f.V)
+    permuted = dataclasses.replace(f, U=f.U[:, order], S=f.S[order], V=f.V[order])
+    zeroed = dataclasses.replace(f, V=f.V * (torch.arange(len(f.S)) != 2)[:, None])
     residual.train()
     residual.bn1.eval()
     modes = [module.training for module in residual.modules()]
@@ -280,7 +280,7 @@ def test_networks_without_a_simple_graph(kind, caplog):
     assert len(said) == (kind is not FixedBatch)
     D = FirstOrderEstimator().contributions(model, factors, x)
     for i, f in enumerate(factors):
-        little = slow_differences(model, dataclasses.replace(f, S=1e-6 * f.S), x) / 1e-6
+        little = slow_differences(model, dataclasses.replace(f, V=1e-6 * f.V), x) / 1e-6
         assert close(D[i].permute(2, 0, 1), little, 1e-3) or (f.block.layer == "unused" and not bool(D[i].any()))
 
 
@@ -448,5 +448,5 @@ def test_svd_gives_the_blocks_back(residual):
     for blocking in (Unblocked(), AldsBlocking(), SquareBlocking()):
         matrices, factors = factors_of(residual, blocking)
         for f in factors:
-            assert torch.allclose((f.U * f.S) @ f.Vh, f.block.of(matrices[f.block.layer].weight), atol=1e-12)
+            assert torch.allclose(f.U @ f.V, f.block.of(matrices[f.block.layer].weight), atol=1e-12)
             assert bool((f.S.diff() <= 0).all())

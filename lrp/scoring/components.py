@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from lrp.scoring.network import FrozenNetwork
 
 
-def inner_filters(module: nn.Module, block: Block, Vh: Tensor) -> tuple[slice, Tensor]:
-    """The rows of ``Vh`` (R, N of the block) in the shape of the layer's own weight, and the input channels that they read."""
+def inner_filters(module: nn.Module, block: Block, V: Tensor) -> tuple[slice, Tensor]:
+    """The rows of ``V`` (R, N of the block) in the shape of the layer's own weight, and the input channels that they read."""
     if isinstance(module, nn.Linear):
-        return slice(block.col_start, block.col_stop), Vh
-    channels, filters = column_filters(Vh, block.col_start, block.col_stop, module.kernel_size)
+        return slice(block.col_start, block.col_stop), V
+    channels, filters = column_filters(V, block.col_start, block.col_stop, module.kernel_size)
     group = block.row_start * module.groups // module.out_channels
     first = group * (module.in_channels // module.groups) + channels.start
     return slice(first, first + filters.shape[1]), filters
 
 
 def inner_values(module: nn.Module, channels: slice, filters: Tensor, x: Tensor) -> Tensor:
-    """v_i . x at every position: (..., R) of a Linear, (B, R, H', W') of a convolution."""
+    """v_i . x, v_i a row of V, at every position: (..., R) of a Linear, (B, R, H', W') of a convolution."""
     if isinstance(module, nn.Linear):
         return F.linear(x[..., channels], filters)
     padding = module.padding
@@ -39,19 +39,19 @@ def inner_values(module: nn.Module, channels: slice, filters: Tensor, x: Tensor)
 
 
 def outer_vectors(network: FrozenNetwork, factor: Factors) -> Tensor:
-    """s_i u_i of a block as rows (R, M of the block), with what folding the batch norm multiplied the layer's rows by; float64."""
+    """u_i of a block as rows (R, M of the block), with what folding the batch norm multiplied the layer's rows by; float64."""
     block = factor.block
-    rows = (factor.U * factor.S).T
+    rows = factor.U.T
     if block.layer in network.scale:
         rows = rows * network.scale[block.layer][block.row_start : block.row_stop].double().cpu()
     return rows
 
 
 def changes(network: FrozenNetwork, factor: Factors, which: slice, x: Tensor) -> Tensor:
-    """s_i u_i (v_i . x), what the layer's output loses without component i, for some components: (components, B, ..., M) of a
+    """u_i (v_i . x), what the layer's output loses without component i, for some components: (components, B, ..., M) of a
     Linear, (components, B, M, H', W') of a convolution."""
     module, block = network.modules[factor.block.layer], factor.block
-    z = inner_values(module, *inner_filters(module, block, factor.Vh[which].to(x)), x)
+    z = inner_values(module, *inner_filters(module, block, factor.V[which].to(x)), x)
     u = outer_vectors(network, factor)[which].to(x)
     rows = torch.zeros(len(u), len(module.weight), dtype=x.dtype, device=x.device)
     rows[:, block.row_start : block.row_stop] = u

@@ -28,7 +28,7 @@ BUFFER_BYTES = 16 * 2**20  # of one product, so that it is summed while still in
 
 @dataclass(frozen=True)
 class FirstOrderEstimator(Estimator):
-    """Moments of J s_i u_i (v_i . x), J the Jacobian from a layer's output to the network's: y - y_b to first order in the
+    """Moments of J u_i (v_i . x), J the Jacobian from a layer's output to the network's: y - y_b to first order in the
     component, and exactly so where the network is linear behind the layer.
 
     One backward pass for each network output serves every component of every block of every layer. A network with more than
@@ -194,7 +194,7 @@ class FirstOrderEstimator(Estimator):
 @dataclass(frozen=True)
 class _Part:
     """One block, ready to be contracted: ``filters`` hold v_i in the shape of the layer's weight and read the input ``channels``,
-    U (M, R) holds s_i u_i of the ``rows``; ``place`` is its place among the factors."""
+    U (M, R) holds u_i of the ``rows``; ``place`` is its place among the factors."""
 
     place: int
     rows: slice
@@ -220,7 +220,7 @@ def _prepare(network: FrozenNetwork, factors: Sequence[Factors]) -> dict[str, li
         module = network.modules.get(block.layer)
         if module is None:  # the graph shows that it never runs: its components change nothing
             continue
-        channels, filters = inner_filters(module, block, factor.Vh.to(module.weight))
+        channels, filters = inner_filters(module, block, factor.V.to(module.weight))
         if filters.dim() == 4:
             filters = filters.contiguous(memory_format=torch.channels_last)
         U = outer_vectors(network, factor).T.contiguous().to(module.weight)

@@ -1,0 +1,25 @@
+"""No compensation: the paper's setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from lrp.candidates import Candidates
+from lrp.statistics import LayerStatistics
+
+
+@dataclass(frozen=True)
+class NoCompensation:
+    """What is kept stays as the decomposition made it."""
+
+    name: ClassVar[str] = "none"
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(
+        self, model: nn.Module, candidates: Candidates, inputs: Tensor, statistics: Mapping[str, LayerStatistics]
+    ) -> None:
+        return None

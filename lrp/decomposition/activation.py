@@ -1,0 +1,31 @@
+"""The decomposition of a layer's outputs instead of its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from lrp.decomposition.metric import metric_factors, metric_norm
+from lrp.matrices import Block
+from lrp.statistics import LayerStatistics
+
+
+@dataclass(frozen=True)
+class Activation:
+    """The best rank r for the block's outputs on calibration data, E ||(W - W_r) x||^2, for every r at once: U = Q, the
+    eigenvectors of W C W^T with C = E[x x^T], and V = Q^T W. C is never inverted (principal components of the outputs, as in
+    Zhang et al. 2016, section 2.2, and BALF, arXiv 2509.25136).
+    """
+
+    name: ClassVar[str] = "activation"
+    needs: ClassVar[tuple[str, ...]] = ("inputs",)
+
+    def __call__(self, weight: Tensor, block: Block, statistics: LayerStatistics) -> tuple[Tensor, Tensor, Tensor]:
+        """U (p, R), S (R,) and V (R, q) of one block of the layer's matrix ``weight`` (M, N), float64; S_i^2 is E ||u_i (v_i x)||^2."""
+        return metric_factors(block.of(weight), statistics.inputs_of(block), None)
+
+    def norm(self, weight: Tensor, block: Block, statistics: LayerStatistics) -> float:
+        """The largest S of a block."""
+        return metric_norm(block.of(weight), statistics.inputs_of(block), None)

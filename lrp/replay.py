@@ -1,0 +1,103 @@
+"""The inputs of one layer after another of a network that changes behind them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from lrp.fusion import Tracer
+from lrp.scoring.estimator import layer_input
+
+
+class _Reached(Exception):
+    """The layer that was waited for has its input."""
+
+
+class Replay:
+    """Runs a network in eval mode on batches of images, layer by layer: ``inputs(name)`` gives what the layer reads of each batch,
+    with all changes that were made to the layers before it. Layers have to be asked for in the order of ``order(names)``.
+
+    Where torch.fx can trace the network every layer runs once, and the values between two layers are held for all batches;
+    otherwise the network runs from its beginning for each layer.
+    """
+
+    def __init__(self, model: nn.Module, batches: Sequence[Tensor]) -> None:
+        self.model, self.batches = model, batches
+        self._at = 0
+        try:
+            self._nodes = list(Tracer().trace(model).nodes)
+        except Exception:  # whatever the forward raised when it met a proxy
+            self._nodes = []
+        self._modules = dict(model.named_modules())
+        self._last_use = {source: i for i, node in enumerate(self._nodes) for source in node.all_input_nodes}
+        self._values: list[dict[fx.Node, Any]] = [{} for _ in batches]
+
+    @torch.no_grad()
+    def order(self, names: Sequence[str]) -> list[str]:
+        """These layers in the order in which they run; those that do not run are left out."""
+        if self._nodes:
+            return [node.target for node in self._nodes if node.op == "call_module" and node.target in names]
+        seen: list[str] = []
+        handles = [
+            self._modules[name].register_forward_pre_hook(lambda *_, name=name: seen.append(name)) for name in names
+        ]
+        try:
+            self.model(self.batches[0][:1])
+        finally:
+            for handle in handles:
+                handle.remove()
+        return list(dict.fromkeys(seen))
+
+    @torch.no_grad()
+    def inputs(self, name: str) -> Iterator[Tensor]:
+        """What the layer reads of each batch."""
+        if self._nodes:
+            yield from self._step_to(name)
+            return
+        for batch in self.batches:
+            found: list[Tensor] = []
+
+            def stop(module: nn.Module, args: Any, kwargs: Any) -> None:
+                found.append(layer_input(args, kwargs))
+                raise _Reached
+
+            handle = self._modules[name].register_forward_pre_hook(stop, with_kwargs=True)
+            try:
+                self.model(batch)
+            except _Reached:
+                pass
+            finally:
+                handle.remove()
+            yield found[0]
+
+    def _step_to(self, name: str) -> Iterator[Tensor]:
+        stop = next(i for i, node in enumerate(self._nodes) if i >= self._at and node.op == "call_module" and node.target == name)
+        start, self._at = self._at, stop
+        for values, batch in zip(self._values, self.batches):
+            for i in range(start, stop):
+                node = self._nodes[i]
+                values[node] = self._run(node, values, batch)
+                for source in node.all_input_nodes:
+                    if self._last_use[source] <= i:
+                        values.pop(source, None)
+            node = self._nodes[stop]
+            yield layer_input([values[a] for a in node.args], {k: values[v] for k, v in node.kwargs.items()})
+
+    def _run(self, node: fx.Node, values: dict[fx.Node, Any], batch: Tensor) -> Any:
+        args = fx.node.map_arg(node.args, values.__getitem__)
+        kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
+        if node.op == "placeholder":
+            return node.args[0] if any(other.op == "placeholder" for other in values) else batch
+        if node.op == "call_module":
+            return self._modules[node.target](*args, **kwargs)
+        if node.op == "call_function":
+            return node.target(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], node.target)(*args[1:], **kwargs)
+        if node.op == "get_attr":
+            return functools.reduce(getattr, node.target.split("."), self.model)
+        return args[0]  # output

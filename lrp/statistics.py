@@ -1,0 +1,219 @@
+"""What layers read and how the network's outputs react to theirs: second moments on calibration images."""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from lrp.candidates import Candidates
+from lrp.errors import InputError
+from lrp.matrices import Block
+from lrp.scoring.estimator import layer_input, plain_arithmetic
+
+CHUNK = 128  # images that run at once
+ROWS = 8192  # samples that are summed in single precision before they join a sum in double
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """Of one layer ``inputs``, C = E[x x^T] over sampled positions (groups, N, N), and ``gradients``, G = E[sum over positions
+    of g g^T] (M, M), g the gradients of the network's outputs with respect to the layer's; float64 on the CPU, None where it
+    was not asked for. ``where``: the positions that were looked at (images, P), ``outputs`` the layer's outputs there (images,
+    P, M) in the network's precision. ``rows``: M."""
+
+    rows: int
+    inputs: Tensor | None = None
+    gradients: Tensor | None = None
+    where: Tensor | None = None
+    outputs: Tensor | None = None
+
+    def inputs_of(self, block: Block) -> Tensor:
+        """The block's own part of C (q, q)."""
+        columns = slice(block.col_start, block.col_stop)
+        group = 0
+        if len(self.inputs) > 1:
+            group = block.row_start * len(self.inputs) // self.rows
+        return self.inputs[group, columns, columns]
+
+    def gradients_of(self, block: Block) -> Tensor:
+        """The block's own part of G (p, p)."""
+        rows = slice(block.row_start, block.row_stop)
+        return self.gradients[rows, rows]
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Which positions of a layer's output are looked at: at most ``most`` an image, drawn at random without replacement, the same
+    for every network that is compared. ``counts``: of each layer the positions it has for one image."""
+
+    counts: Mapping[str, int]
+    images: int
+    most: int
+
+    def of(self, name: str) -> Tensor:
+        """(images, P) int64."""
+        count = self.counts[name]
+        if count <= self.most:
+            return torch.arange(count).expand(self.images, count)
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        return torch.rand(self.images, count, generator=generator).topk(self.most, dim=1).indices
+
+
+def columns(module: nn.Module, x: Tensor, where: Tensor) -> Tensor:
+    """What a layer multiplies at these positions (B, P) of its output: (B * P, groups, N), N channel-major as in its matrix."""
+    each = torch.arange(len(x), device=x.device)[:, None]
+    where = where.to(x.device)
+    if isinstance(module, nn.Linear):
+        return x.reshape(len(x), -1, x.shape[-1])[each, where].reshape(-1, 1, x.shape[-1])
+    around = module._reversed_padding_repeated_twice
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    x = F.pad(x, around, mode=mode) if any(around) else x
+    dims = len(module.kernel_size)
+    sizes = [
+        (x.shape[2 + d] - module.dilation[d] * (module.kernel_size[d] - 1) - 1) // module.stride[d] + 1 for d in range(dims)
+    ]
+    strides = x.stride()
+    windows = x.as_strided(
+        (len(x), *sizes, x.shape[1], *module.kernel_size),
+        (strides[0], *(strides[2 + d] * module.stride[d] for d in range(dims)), strides[1], *(strides[2 + d] * module.dilation[d] for d in range(dims))),
+        x.storage_offset(),
+    )
+    return windows[(each, *torch.unravel_index(where, sizes))].reshape(where.numel(), module.groups, -1)
+
+
+def outputs(module: nn.Module, z: Tensor, where: Tensor) -> Tensor:
+    """A layer's outputs at these positions (B, P): (B * P, M)."""
+    flat = z.reshape(len(z), -1, z.shape[-1]) if isinstance(module, nn.Linear) else z.flatten(2).transpose(1, 2)
+    return flat[torch.arange(len(z), device=z.device)[:, None], where.to(z.device)].reshape(where.numel(), -1)
+
+
+class Sums:
+    """Sums over samples of x x^T (groups, N, N), z x^T (M, N; a group's rows with its own x), x and z, each sample ``weight``ed.
+
+    Products are summed over some thousand samples in single precision and then in double.
+    """
+
+    def __init__(self) -> None:
+        self.weight = 0.0
+        self.xx = self.zx = self.x = self.z = None
+        self._waiting: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
+        self._rows = 0
+
+    def add(self, x: Tensor, z: Tensor | None = None, weight: Tensor | None = None) -> None:
+        """Samples x (s, groups, N), z (s, M), weight (s,)."""
+        self._waiting.append((x, z, weight))
+        self._rows += len(x)
+        if self._rows >= ROWS:
+            self.flush()
+
+    def flush(self) -> Sums:
+        """Everything that was added is in the sums."""
+        if not self._waiting:
+            return self
+        xs, zs, weights = zip(*self._waiting)
+        self._waiting, self._rows = [], 0
+        x = torch.cat(xs).transpose(0, 1)  # (groups, s, N)
+        w = None if weights[0] is None else torch.cat(weights)
+        weighted = x if w is None else x * w[:, None]
+        found = {"xx": x.mT @ weighted, "x": weighted.sum(1)}
+        if zs[0] is not None:
+            z = torch.cat(zs)
+            parts = z.unflatten(1, (len(x), -1)).transpose(0, 1)  # (groups, s, M of the group)
+            found |= {"zx": (parts.mT @ weighted).flatten(0, 1), "z": z.sum(0) if w is None else w @ z}
+        for name, value in found.items():
+            before = getattr(self, name)
+            setattr(self, name, value.double() if before is None else before.add_(value))
+        self.weight += x.shape[1] if w is None else float(w.sum())
+        return self
+
+
+def layer_calls(model: nn.Module, names: Iterable[str], watch: Callable[[str, nn.Module, Tensor, Tensor], Tensor | None]) -> Any:
+    """Hooks that show each call of these layers to ``watch(name, module, input, output)``."""
+    handles = []
+    for name in names:
+        module = model.get_submodule(name)
+
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor, name: str = name) -> Tensor | None:
+            return watch(name, module, layer_input(args, kwargs), output)
+
+        handles.append(module.register_forward_hook(hook, with_kwargs=True))
+    return handles
+
+
+def gather(
+    model: nn.Module,
+    candidates: Candidates,
+    inputs: Tensor,
+    needs: Iterable[str],
+    read: Callable[[Any], Tensor],
+    positions: int = 16,
+) -> dict[str, LayerStatistics]:
+    """The statistics of every layer to compress on the images ``inputs`` (B, ...). ``needs``: "inputs", "gradients", "outputs". ``read`` turns
+    what the network returns into (B, K).
+
+    The gradients are of one random combination of the outputs an image (signs +-1), which gives E[sum_k g_k g_k^T] without bias.
+    Raises InputError where values are not finite or the first dimension of a layer's values does not run over the images.
+    """
+    needs, names = set(needs), list(candidates.matrices)
+    if not needs:
+        return {}
+    twin = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in twin.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False
+    where = {name: Positions(candidates.positions, len(inputs), positions).of(name) for name in names}
+    sums = {name: Sums() for name in names}
+    held: dict[str, list[Tensor]] = {name: [] for name in names}
+    squares: dict[str, Tensor] = {}
+    generator = torch.Generator().manual_seed(0)
+    for start in tqdm(range(0, len(inputs), CHUNK), desc="layer statistics", unit="batch", leave=False, disable=None):
+        batch = inputs[start : start + CHUNK]
+        calls: dict[str, Tensor] = {}
+
+        def watch(name: str, module: nn.Module, x: Tensor, z: Tensor) -> Tensor | None:
+            if len(x) != len(batch):
+                raise InputError(f"layer {name}: the first dimension of its values does not run over the images, so decomposition=svd is needed")
+            at = where[name][start : start + CHUNK]
+            with torch.no_grad():
+                if "inputs" in needs:
+                    sums[name].add(columns(module, x.detach(), at))
+                if "outputs" in needs:
+                    held[name].append(outputs(module, z.detach(), at).unflatten(0, at.shape))
+            if "gradients" in needs:
+                calls[name] = z.requires_grad_() if z.is_leaf else z
+                return z.clone()  # what follows may write into it
+            return None
+
+        handles = layer_calls(twin, names, watch)
+        try:
+            with torch.inference_mode(False), plain_arithmetic(inputs.device), torch.set_grad_enabled("gradients" in needs):
+                y = read(twin(batch.clone()))
+                if "gradients" in needs:
+                    signs = (2 * torch.randint(0, 2, y.shape, generator=generator) - 1).to(y)
+                    grads = torch.autograd.grad((y * signs).sum(), list(calls.values()), allow_unused=True)
+                    for (name, z), grad in zip(calls.items(), grads):
+                        linear = isinstance(twin.get_submodule(name), nn.Linear)
+                        rows = torch.zeros_like(z) if grad is None else grad
+                        rows = rows.reshape(-1, rows.shape[-1]) if linear else rows.movedim(1, -1).reshape(-1, rows.shape[1])
+                        square = (rows.T @ rows).double()
+                        squares[name] = square if name not in squares else squares[name] + square
+        finally:
+            for handle in handles:
+                handle.remove()
+    result = {}
+    for name in names:
+        C = sums[name].flush().xx.div_(sums[name].weight).cpu() if "inputs" in needs else None
+        G = (squares[name] / len(inputs)).cpu() if "gradients" in needs else None
+        if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G)):
+            raise InputError(f"layer {name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed")
+        z = torch.cat(held[name]) if "outputs" in needs else None
+        result[name] = LayerStatistics(candidates.matrices[name].shape[0], C, G, where[name], z)
+    return result
