@@ -98,9 +98,9 @@ def compress(model: nn.Module, inputs: Tensor, setting: tuple, batch: int, cache
     parts = {"scorer": make_part("scorer", "perturbation"), "estimator": make_part("estimator", "first_order")}
     method = SingularVectors(blocking=make_part("blocking", blocking), **parts, selection=selection, budget=budget)
     fitted = method.fit(model, inputs, cache)
-    keep = fitted.select(sparsity)
-    compressed = fitted.build(keep).eval()
-    return compressed, fitted.sizes(compressed, keep, sparsity)["sparsity_params"]
+    plan = fitted.plan(sparsity)
+    compressed = fitted.build_plan(plan).eval()
+    return compressed, fitted.sizes(compressed, plan)["sparsity_params"]
 
 
 def forwards(model: nn.Module, x: Tensor, folder: Path, compiled: bool = True) -> dict[str, Callable[[], Any]]:

@@ -13,6 +13,7 @@ from lrp.candidates import run_model
 from lrp.config import make_part
 from lrp.errors import InputError, check_int, check_sparsity, reject
 from lrp.layers import KINDS
+from lrp.recovery.context import Context
 from lrp.report import Report
 from lrp.singular_vectors import SingularVectors
 
@@ -26,6 +27,8 @@ def compress(
     scorer: Any = "perturbation",
     estimator: Any = "first_order",
     selection: Any = "global",
+    decomposition: Any = "svd",
+    compensation: Any = "none",
     budget: str = "params",
     exclude: Sequence[str] | None = (),
     recovery: Any = "batchnorm",
@@ -54,7 +57,10 @@ def compress(
     check_int("batch_size", batch_size, 2)
     if not isinstance(model, nn.Module):
         raise reject("model", type(model).__name__, "a torch.nn.Module is needed")
-    parts = {"blocking": blocking, "scorer": scorer, "estimator": estimator, "selection": selection}
+    parts = {
+        "blocking": blocking, "scorer": scorer, "estimator": estimator, "selection": selection, "decomposition": decomposition,
+        "compensation": compensation,
+    }  # fmt: skip
     parts = {name: make_part(name, chosen) for name, chosen in parts.items()}
     recover = make_part("recovery", recovery)
     if output is not None:
@@ -66,15 +72,15 @@ def compress(
     alone = type(model) in KINDS
     if alone:  # a network of one layer has no place in which another could be put
         model = nn.Sequential(model)
-    fitted = method.fit(model, inputs[:scoring_images])
-    keep = fitted.select(sparsity)
-    compressed = fitted.build(keep)
-    if not all(bool(mask.all()) for mask in keep):
+    fitted = method.fit(model, inputs, scoring_images=scoring_images)
+    plan = fitted.plan(sparsity)
+    compressed, _ = fitted.compress(plan)
+    if not plan.untouched:
         try:
-            recover(compressed, lambda: inputs.tensor_split(-(-len(inputs) // batch_size)))
+            recover(compressed, Context(lambda: inputs.tensor_split(-(-len(inputs) // batch_size))))
         except ValueError as error:  # batch norm in train mode refuses a single value a channel
             raise InputError(f"recovery={recover.name}: {str(error).splitlines()[0]}") from error
-    report = fitted.report(keep, fitted.sizes(compressed, keep, sparsity))
+    report = fitted.report(plan, fitted.sizes(compressed, plan))
     compressed = compressed[0] if alone else compressed
     compressed.lrp_report = report
     return compressed, report

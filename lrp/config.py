@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 
-METHOD_PARTS = ("blocking", "scorer", "estimator", "selection")
+METHOD_PARTS = ("blocking", "decomposition", "scorer", "estimator", "selection", "compensation")
 
 
 @dataclass
@@ -23,12 +23,19 @@ class CalibrationNode:
     scoring_images: int = 64
     seed: int = 0
     batch_size: int = 128
+    positions: int = 16
+
+
+@dataclass
+class RoundsNode:
+    keep_factor: Optional[float] = None
 
 
 @dataclass
 class EvaluationNode:
     batch_size: int = 100
     latency: bool = False
+    part: str = "test"
 
 
 @dataclass
@@ -37,15 +44,19 @@ class Config:
 
     model: Any = MISSING
     dataset: Any = MISSING
+    method: Any = MISSING
     blocking: Any = MISSING
+    decomposition: Any = MISSING
     scorer: Any = MISSING
     estimator: Any = MISSING
     selection: Any = MISSING
+    compensation: Any = MISSING
     recovery: Any = MISSING
     tracker: Any = MISSING
     study: Any = None
     sparsity: SparsityNode = field(default_factory=SparsityNode)
     calibration: CalibrationNode = field(default_factory=CalibrationNode)
+    rounds: RoundsNode = field(default_factory=RoundsNode)
     evaluation: EvaluationNode = field(default_factory=EvaluationNode)
     budget: str = "params"
     exclude: list[str] = field(default_factory=list)
@@ -81,7 +92,6 @@ def make_job(config: DictConfig) -> Any:
     from hydra.utils import instantiate
 
     from lrp.pipeline import Calibration, Job
-    from lrp.singular_vectors import SingularVectors
 
     settings = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
     if settings["study"] is not None:
@@ -89,17 +99,18 @@ def make_job(config: DictConfig) -> Any:
     settings.pop("study")
     try:
         source = _model_source(dict(settings["model"]))
-        parts = {name: instantiate(config[name]) for name in ("dataset", "recovery", "tracker")}
-        method = {name: instantiate(config[name]) for name in METHOD_PARTS}
+        parts = {name: instantiate(config[name]) for name in ("dataset", "recovery", "tracker", "estimator")}
+        method = _make_method(config)
     except InstantiationException as error:
         raise _reason(error) from error
     return Job(
         model=source,
-        method=SingularVectors(**method, budget=settings["budget"], exclude=tuple(settings["exclude"])),
+        method=method,
         sparsities=tuple(float(s) for s in settings["sparsity"]["grid"]),
         calibration=Calibration(**settings["calibration"]),
         batch_size=settings["evaluation"]["batch_size"],
         latency=settings["evaluation"]["latency"],
+        part=settings["evaluation"]["part"],
         save=settings["save"],
         seed=settings["seed"],
         device=settings["device"],
@@ -109,6 +120,25 @@ def make_job(config: DictConfig) -> Any:
         settings=settings,
         **parts,
     )
+
+
+def _make_method(config: DictConfig) -> Any:
+    """The method, given those of the job's parts that it has a place for; those that it names itself (``method.parts``) replace the
+    job's choice, with their options from the job where it chose the same ones."""
+    from inspect import signature
+
+    from hydra.utils import get_class, instantiate
+
+    options = OmegaConf.to_container(config.method, resolve=True)
+    kind = get_class(options.pop("_target_"))
+    named = options.pop("parts", None) or {}
+    given = {"budget": config.budget, "exclude": tuple(config.exclude), "positions": config.calibration.positions, "keep_factor": config.rounds.keep_factor, **options}
+    for group in METHOD_PARTS:
+        if group in signature(kind).parameters:
+            chosen = named.get(group)
+            ours = instantiate(config[group])
+            given[group] = ours if chosen in (None, ours.name) else make_part(group, chosen)
+    return kind(**{name: value for name, value in given.items() if name in signature(kind).parameters})
 
 
 def study_options(config: DictConfig) -> tuple[str, ...] | None:

@@ -23,25 +23,29 @@ from lrp.latency import LATENCY_COLUMNS, measure_latency, running
 from lrp.models.source import ModelSource, own_sources
 from lrp.results import COLUMNS, RunFolder, layer_table, score_table
 from lrp.saving import save
-from lrp.singular_vectors import SingularVectors
+from lrp.recovery.context import Context
+from lrp.singular_vectors import SingularVectorsFitted
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """``images`` unlabelled training images, drawn by ``seed``; scores look at the first ``scoring_images`` of them."""
+    """``images`` unlabelled training images, drawn by ``seed``; scores look at the first ``scoring_images`` of them, decompositions
+    and compensation at all of them, at ``positions`` positions of a layer's output for each at most."""
 
     images: int = 512
     scoring_images: int = 64
     seed: int = 0
     batch_size: int = 128
+    positions: int = 16
 
     def __post_init__(self) -> None:
         check_int("calibration.images", self.images, 1)
         check_int("calibration.scoring_images", self.scoring_images, 1)
         check_int("calibration.seed", self.seed, 0)
         check_int("calibration.batch_size", self.batch_size, 2)
+        check_int("calibration.positions", self.positions, 1)
         if self.scoring_images > self.images:
             raise reject("calibration.scoring_images", self.scoring_images, f"at most calibration.images={self.images} is allowed")
 
@@ -52,7 +56,8 @@ class Job:
 
     dataset: Dataset
     model: ModelSource
-    method: SingularVectors
+    method: Any
+    estimator: Any
     recovery: Any
     tracker: Any
     sparsities: Sequence[float]
@@ -65,6 +70,7 @@ class Job:
     resume: bool
     save: bool
     latency: bool
+    part: str
     settings: Mapping[str, Any]
 
     def __post_init__(self) -> None:
@@ -72,6 +78,8 @@ class Job:
         check_int("evaluation.batch_size", self.batch_size, 1)
         check_bool("save", self.save)
         check_bool("evaluation.latency", self.latency)
+        if self.part not in ("test", "validation"):
+            raise reject("evaluation.part", self.part, "test or validation is needed")
         if self.threads is not None:
             check_int("threads", self.threads, 1)
         if not self.sparsities:
@@ -127,7 +135,8 @@ def _run(
 ) -> pd.DataFrame:
     job.model.check()
     data = job.dataset.load()
-    model, checkpoint = job.model.obtain(data, job.seed, cache, device, job.method.estimator)
+    method, estimator = job.method, job.estimator
+    model, checkpoint = job.model.obtain(data, job.seed, cache, device, estimator)
     wanted = min(job.calibration.images, len(data.train))
     if wanted < job.calibration.images:
         log.warning("calibration.images=%d: the training part of %s holds %d, which are used", job.calibration.images, data.name, wanted)
@@ -136,76 +145,89 @@ def _run(
     table = pd.DataFrame({"index": scoring.index.tolist()})
     write_whole(folder / "calibration.csv", lambda path: table.to_csv(path, index=False))
 
+    inputs = data.network_input(calibration.images, device)
     images = data.normalise(scoring.images.to(device))
-    fitted = job.method.fit(model, images, cache)
-    blocks, factors, estimator = fitted.blocks, fitted.factors, job.method.estimator
-    errors = [block.standard_error() for block in fitted.found] if any(block.projected for block in fitted.found) else None
-    write_whole(folder / "scores.parquet", lambda path: score_table(factors, fitted.scores, errors).to_parquet(path, index=False))
-    masks, seconds_select = [], []
-    for sparsity in todo:
-        start = time.perf_counter()
-        masks.append(fitted.select(sparsity))
-        seconds_select.append(time.perf_counter() - start)
+    fitted = method.fit(model, inputs, cache, len(scoring))
+    scored = isinstance(fitted, SingularVectorsFitted)
+    if scored:
+        errors = [block.standard_error() for block in fitted.found] if any(block.projected for block in fitted.found) else None
+        scores = score_table(fitted.factors, fitted.scores, errors)
+        write_whole(folder / "scores.parquet", lambda path: scores.to_parquet(path, index=False))
+    plans = (fitted.plan(sparsity) for sparsity in todo)
     joint = None
-    try:
-        joint = estimator.joint(model, factors, images, [[~mask for mask in keep] for keep in masks])
-        if joint is not None:
-            fitted.moments()
-    except InputError as error:  # a scorer that does not look at outputs works on networks that an estimator refuses
-        log.warning("perturbation_additive and perturbation_joint stay empty: %s", error)
+    if scored and fitted.one_shot:
+        plans = list(plans)
+        try:
+            joint = estimator.joint(model, fitted.factors, images, [[~mask for mask in plan.keep] for plan in plans])
+            if joint is not None:
+                fitted.moments()
+        except InputError as error:  # a scorer that does not look at outputs works on networks that an estimator refuses
+            log.warning("perturbation_additive and perturbation_joint stay empty: %s", error)
     y = estimator.outputs(model, images)
     energy = float(y.square().sum(1).mean())
     dense = _dense_metrics(model, data, job, cache, device)
-    log.info("dense: test accuracy %.2f %%, %s parameters", 100 * dense.accuracy, f"{count_params(model):,}")
+    log.info("dense: %s accuracy %.2f %%, %s parameters", job.part, 100 * dense.accuracy, f"{count_params(model):,}")
 
-    method = job.method
-    chosen = {"dataset": data.name, "model": job.model.name, "recovery": job.recovery.name}
-    chosen |= {name: getattr(method, name).name for name in ("blocking", "scorer", "estimator", "selection")}
+    chosen = {"dataset": data.name, "model": job.model.name, "method": method.name, "recovery": job.recovery.name, "compensation": method.compensation.name}
+    chosen |= {name: value for name, value in part_names(method).items() if value is not None}
     with job.tracker.start(job.settings, chosen, folder, group) as tracked:
         tracked.rows(results.rows)
-        for number, (sparsity, keep) in enumerate(zip(todo, masks)):
-            pruned = fitted.build(keep)
+        for number, plan in enumerate(plans):
+            sparsity = plan.sparsity
+            pruned, seconds_compensate = fitted.compress(plan)
             change = y - estimator.outputs(pruned, images)
-            found = fitted.found
-            additive = sum(float(block.second[~mask].sum()) for block, mask in zip(found, keep)) if found else None
-            untouched = all(bool(mask.all()) for mask in keep)
-            before = dense if untouched else evaluate(pruned, data, data.test, job.batch_size, f"sparsity {sparsity:g}", estimator.pick)
+            found = fitted.found if joint is not None or (scored and fitted.one_shot) else []
+            additive = sum(float(block.second[~mask].sum()) for block, mask in zip(found, plan.keep)) if found else None
+            before = dense if plan.untouched else _evaluate(pruned, data, job, f"sparsity {sparsity:g}")
             start = time.perf_counter()
-            job.recovery(pruned, lambda: _normalised(data, calibration, job.calibration.batch_size, device))
+            job.recovery(
+                pruned,
+                Context(
+                    lambda: _normalised(data, calibration, job.calibration.batch_size, device), data, model,
+                    folder / f"unfinished-{sparsity:g}.pt", job.seed, estimator.pick,
+                ),
+            )  # fmt: skip
             seconds_recover = time.perf_counter() - start
-            after = before
-            if job.recovery.changes:
-                after = evaluate(pruned, data, data.test, job.batch_size, f"sparsity {sparsity:g}, recovered", estimator.pick)
-            sizes = fitted.sizes(pruned, keep, sparsity)
+            after = _evaluate(pruned, data, job, f"sparsity {sparsity:g}, recovered") if job.recovery.changes else before
+            sizes = fitted.sizes(pruned, plan)
             latency = measure_latency(model, pruned, images) if job.latency else dict.fromkeys(LATENCY_COLUMNS)
             row = {
                 "model": job.model.name, "checkpoint_sha256": checkpoint, "dataset": data.name, "method": method.name,
-                "blocking": method.blocking.name, "decomposition": "svd", "scorer": method.scorer.name, "estimator": estimator.name,
-                "scoring_images": len(scoring), "selection": method.selection.name, "per_parameter": method.selection.per_parameter,
-                "round_to": method.selection.round_to, "break_even": method.selection.break_even, "exclude": " ".join(method.exclude) or None,
-                "compensation": "none", "rounds": 1, "recovery": job.recovery.name, "seed": job.seed,
-                **{name: value for name, value in sizes.items() if name in COLUMNS}, "accuracy": after.accuracy,
+                **part_names(method), "scoring_images": len(scoring), "exclude": " ".join(method.exclude) or None,
+                "compensation": method.compensation.name, "rounds": fitted.rounds(sparsity), "recovery": job.recovery.name, "seed": job.seed,
+                **{name: value for name, value in sizes.items() if name in COLUMNS}, "part": job.part, "accuracy": after.accuracy,
                 "accuracy_before_recovery": before.accuracy, "accuracy_dense": dense.accuracy, "loss": after.loss,
                 "perturbation_additive": _share(additive, energy), "perturbation_joint": _share(None if joint is None else joint[number], energy),
                 "perturbation_true": _share(change.square().sum(1).mean(), energy),
-                "blocks": len(blocks), "components": fitted.components, "components_kept": sum(int(mask.sum()) for mask in keep),
-                **latency, "seconds_decompose": fitted.seconds_decompose, "seconds_score": fitted.seconds_score,
-                "seconds_select": seconds_select[number],
-                "seconds_recover": seconds_recover, "blocking_k": method.blocking.k if method.blocking.name == "alds" else None,
+                "blocks": len(plan.factors), "components": sum(len(mask) for mask in plan.keep),
+                "components_kept": sum(int(mask.sum()) for mask in plan.keep),
+                **latency, **{f"seconds_{name}": fitted.seconds.get(name) for name in ("statistics", "decompose", "score")},
+                "seconds_select": plan.seconds, "seconds_compensate": seconds_compensate, "seconds_recover": seconds_recover,
                 "calibration_images": len(calibration), "calibration_seed": job.calibration.seed,
             }  # fmt: skip
             if job.save:
-                save(pruned, folder / f"model-{sparsity:g}.safetensors", fitted.report(keep, sizes))
-            layers = layer_table(sparsity, blocks, keep)
+                save(pruned, folder / f"model-{sparsity:g}.safetensors", fitted.report(plan, sizes))
+            layers = layer_table(sparsity, plan.blocks, plan.keep)
             results.add(row, layers)
             tracked.row(row, layers)
             log.info(
-                "%s %s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)",
-                method.blocking.name, method.scorer.name, row["sparsity_params"], row["sparsity_macs"],
-                100 * after.accuracy, 100 * before.accuracy,
+                "%s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)",
+                " ".join(str(value) for name, value in chosen.items() if name in ("method", "blocking", "scorer")),
+                row["sparsity_params"], row["sparsity_macs"], 100 * after.accuracy, 100 * before.accuracy,
             )  # fmt: skip
         tracked.file(folder / "results.csv")
     return results.rows
+
+
+def part_names(method: Any) -> dict[str, Any]:
+    """The columns that say which parts a method is made of, empty where it has none."""
+    named = {name: getattr(getattr(method, name, None), "name", None) for name in ("blocking", "decomposition", "scorer", "estimator", "selection")}
+    options = {name: getattr(getattr(method, "selection", None), name, None) for name in ("per_parameter", "round_to", "break_even")}
+    return {**named, **options, "blocking_k": method.blocking.k if named["blocking"] == "alds" else None}
+
+
+def _evaluate(model: nn.Module, data: Data, job: Job, progress: str) -> Metrics:
+    return evaluate(model, data, getattr(data, job.part), job.batch_size, progress, job.estimator.pick)
 
 
 def _share(value: Tensor | float | None, energy: float) -> float | None:
@@ -218,16 +240,16 @@ def _normalised(data: Data, part: Part, size: int, device: torch.device):
 
 
 def _dense_metrics(model: nn.Module, data: Data, job: Job, cache: Path, device: torch.device) -> Metrics:
-    """The dense network on the test set: the same in every job of a sweep, so it is measured once."""
-    estimator = job.method.estimator
+    """The dense network on the images that count: the same in every job of a sweep, so it is measured once."""
+    estimator, part = job.estimator, getattr(data, job.part)
     parts = [str(model), *own_sources(model), estimator.output_name or "", str(device), str(job.batch_size)]
-    key = sha256([*parts, data.test.images, data.test.labels, *model.state_dict().values()])
+    key = sha256([*parts, part.images, part.labels, *model.state_dict().values()])
     file = cache / "dense" / f"{key}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
         try:
             return Metrics(**json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
-            metrics = evaluate(model, data, data.test, job.batch_size, "dense", estimator.pick)
+            metrics = _evaluate(model, data, job, "dense")
             write_text(file, json.dumps(asdict(metrics)))
             return metrics

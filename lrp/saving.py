@@ -33,8 +33,10 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
 
     Tensors that are one (tied weights) are written once. The file is whole or absent.
     """
-    layers, folded = {}, {}
+    layers, folded, biased = {}, {}, []
     for name, module in model.named_modules():
+        if getattr(module, "added_bias", False):
+            biased.append(name)
         if isinstance(module, LowRank):
             kind = next(dense.__name__ for dense, low in KINDS.items() if type(module) is low)
             blocks = [[*_span(block), -1 if rank is None else rank] for block, rank in module.blocks]
@@ -53,7 +55,7 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     report = getattr(model, "lrp_report", None) if report is None else report
     description = {
-        "format": FORMAT, "version": _version(), "layers": layers, "folded": folded, "same": same,
+        "format": FORMAT, "version": _version(), "layers": layers, "folded": folded, "biased": biased, "same": same,
         "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
     }  # fmt: skip
     write_whole(Path(path), lambda file: save_file(tensors, file, {"lrp": json.dumps(description)}))
@@ -114,7 +116,8 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], fail: Callabl
     """The network with low-rank layers and folded batch norms where the description has them."""
     modules = dict(model.named_modules())
     folded = description["folded"]
-    for name in set(folded.values()):  # a layer has a bias once a batch norm is folded into it
+    biased = description.get("biased", [])
+    for name in {*folded.values(), *biased}:  # a layer has a bias once a batch norm is folded into it, or compensation gave it one
         layer = modules.get(name)
         if hasattr(layer, "weight") and layer.bias is None:
             layer.bias = nn.Parameter(layer.weight.new_zeros(layer.weight.shape[0]))
@@ -127,6 +130,8 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], fail: Callabl
         if differing := [f"{key}={theirs.get(key)} instead of {value}" for key, value in own.items() if theirs.get(key) != value]:
             raise fail(f"its layer {name} has {_some(differing)}")
         model = replace_layer(model, name, KINDS[type(dense)](dense, _blocks(name, dense, layer["blocks"])))
+    for name in biased:
+        model.get_submodule(name).added_bias = True
     for name, into in folded.items():
         if not hasattr(modules.get(name), "running_mean"):
             raise fail(f"it has a batch norm {name}, this one {_what(modules.get(name))}")

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lrp.break_even import measure_break_even
 from lrp.candidates import Candidates, find_candidates
+from lrp.compensation.none import NoCompensation
 from lrp.costs import Costs, check_budget, make_costs
 from lrp.decomposition import decompose
-from lrp.errors import InputError, reject
-from lrp.evaluation import count_macs, count_params
-from lrp.layers import build, stored_params
+from lrp.decomposition.svd import Svd
+from lrp.errors import InputError, check_int, reject
+from lrp.fitted import Fitted, Plan
+from lrp.layers import build
 from lrp.matrices import Block, Factors, cut
-from lrp.report import Report, layers_macs, make_report
+from lrp.rounds import check_keep_factor, next_state, only_alive, schedule, states_key
 from lrp.scoring.moments import Moments, cached_moments, moments_key
+from lrp.statistics import LayerStatistics, gather
 
 log = logging.getLogger(__name__)
 
@@ -30,40 +33,65 @@ log = logging.getLogger(__name__)
 class SingularVectors:
     """Fit a network once; compress it to any sparsity from there. ``budget``: the sparsity is a share of the parameters
     (``params``) or of the multiply-accumulates (``macs``) of the compressed layers. ``exclude``: names of layers to leave alone.
+    ``positions``: at how many positions of an image at most the statistics of a layer look. ``keep_factor``: score again whenever this
+    share of what is left is left (None: score once). ``name``: what a combination of parts is called in tables.
     """
 
-    name: ClassVar[str] = "singular_vectors"
     blocking: Any
     scorer: Any
     estimator: Any
     selection: Any
+    decomposition: Any = Svd()
+    compensation: Any = NoCompensation()
     budget: str = "params"
     exclude: Sequence[str] = ()
+    positions: int = 16
+    keep_factor: float | None = None
+    name: str = "singular_vectors"
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
-        if isinstance(self.exclude, str) or not all(isinstance(name, str) for name in self.exclude):
-            raise reject("exclude", self.exclude, "a list of layer names is needed")
+        check_exclude(self.exclude)
+        check_int("calibration.positions", self.positions, 1)
+        check_keep_factor(self.keep_factor)
 
-    def fit(self, model: nn.Module, inputs: Tensor, cache: Path | None = None) -> Fitted:
+    def fit(self, model: nn.Module, inputs: Tensor, cache: Path | None = None, scoring_images: int | None = None) -> SingularVectorsFitted:
         """Cut, decompose and score the layers of a network, in eval mode, on ``inputs`` (B, ...) on its device; the network
-        itself is left as it is. ``cache``: a folder for scores that are slow to compute.
+        itself is left as it is. Scores look at the first ``scoring_images`` (default: all), decomposition and compensation at all.
+        ``cache``: a folder for scores that are slow to compute.
 
         Raises InputError for a network without a layer to compress and for inputs that it cannot run on.
         """
-        candidates = find_candidates(model, inputs[:1], self.exclude)
-        if not candidates.matrices:
-            reasons = ", ".join(f"{name}: {reason}" for name, reason in candidates.left.items())
-            raise InputError(f"the network has no layer to compress{f' ({reasons})' if reasons else ''}")
-        blocks = cut(self.blocking, candidates.matrices)
+        return self._fit(model, inputs, cache, inputs[:scoring_images])
+
+    def score_again(self, state: SingularVectorsFitted, model: nn.Module, ranks: Sequence[int | None]) -> SingularVectorsFitted:
+        """As ``fit``, of a later round's network; compensation keeps to what the first one gave. ``ranks``: of each block the
+        components that are left, None: all."""
+        fitted = self._fit(model, state.inputs, state.cache, state.scoring, state.statistics)
+        fitted.scores[:] = only_alive(fitted.scores, ranks)
+        return fitted
+
+    def _fit(
+        self, model: nn.Module, inputs: Tensor, cache: Path | None, scoring: Tensor,
+        targets: Mapping[str, LayerStatistics] | None = None,
+    ) -> SingularVectorsFitted:  # fmt: skip
+        candidates = find_layers(model, inputs[:1], self.exclude)
         start = time.perf_counter()
-        factors = decompose(candidates.matrices, blocks)
-        fitted = Fitted(self, model, inputs, candidates, blocks, factors, cache, seconds_decompose=time.perf_counter() - start)
+        needs = {*self.decomposition.needs, *(self.compensation.needs if targets is None else ())}
+        statistics = gather(model, candidates, inputs, needs, self.estimator.read, self.positions)
+        seconds = {"statistics": time.perf_counter() - start}
+        start = time.perf_counter()
+        blocks = cut(self.blocking, candidates.matrices)
+        factors = decompose(candidates.matrices, blocks, self.decomposition, statistics)
+        seconds["decompose"] = time.perf_counter() - start
+        fitted = SingularVectorsFitted(
+            self, model, inputs, candidates, statistics if targets is None else targets, seconds, factors=factors, cache=cache, scoring=scoring
+        )
         blocking, layers = getattr(self.blocking, "name", "blocks"), len(candidates.matrices)
         log.info("%s: %d layers, %d blocks, %s components", blocking, layers, len(blocks), f"{fitted.components:,}")
         start = time.perf_counter()
         fitted.scores.extend(self.scorer(candidates.matrices, factors, fitted.moments))
-        fitted.seconds_score = fitted.seconds_estimator or time.perf_counter() - start
+        seconds["score"] = fitted.seconds_estimator or time.perf_counter() - start
         costs = make_costs(blocks, self.budget, candidates)
         if getattr(self.selection, "break_even", "params") == "measured":
             batch, step = self.selection.batch_size, self.selection.round_to
@@ -73,24 +101,38 @@ class SingularVectors:
         return fitted
 
 
-@dataclass
-class Fitted:
-    """A network cut, decomposed and scored. ``scores``: (R,) a block; ``moments()``: what the estimator found, if it is asked."""
+def check_exclude(exclude: Any) -> None:
+    if isinstance(exclude, str) or not all(isinstance(name, str) for name in exclude):
+        raise reject("exclude", exclude, "a list of layer names is needed")
 
-    method: SingularVectors
-    model: nn.Module
-    inputs: Tensor
-    candidates: Candidates
-    blocks: list[Block]
-    factors: list[Factors]
-    cache: Path | None
-    seconds_decompose: float
-    seconds_score: float = 0.0
+
+def find_layers(model: nn.Module, example: Tensor, exclude: Sequence[str]) -> Candidates:
+    """The layers to compress; raises InputError where there is none."""
+    candidates = find_candidates(model, example, exclude)
+    if not candidates.matrices:
+        reasons = ", ".join(f"{name}: {reason}" for name, reason in candidates.left.items())
+        raise InputError(f"the network has no layer to compress{f' ({reasons})' if reasons else ''}")
+    return candidates
+
+
+@dataclass
+class SingularVectorsFitted(Fitted):
+    """A network cut, decomposed and scored. ``scores``: (R,) a block; ``scoring``: the images that they look at; ``moments()``: what
+    the estimator found, if it is asked."""
+
+    factors: list[Factors] = field(default_factory=list)
+    cache: Path | None = None
+    scoring: Tensor | None = None
     seconds_estimator: float = 0.0  # when it ran, if its moments were in the cache
     scores: list[Tensor] = field(default_factory=list)
     costs: Costs | None = None
     found: list[Moments] = field(default_factory=list)  # empty until the moments are asked for
-    _dense: tuple[int, int] | None = None
+    _states: list[SingularVectorsFitted] = field(default_factory=list)  # of the rounds, this one first
+    _contributions: list[Tensor] | None = None
+
+    @property
+    def blocks(self) -> list[Block]:
+        return [factor.block for factor in self.factors]
 
     @property
     def components(self) -> int:
@@ -99,39 +141,55 @@ class Fitted:
     def moments(self) -> list[Moments]:
         if not self.found:
             estimator = self.method.estimator
-            compute = lambda partial: estimator(self.model, self.factors, self.inputs, partial)  # noqa: E731
+            compute = lambda partial: estimator(self.model, self.factors, self.scoring, partial)  # noqa: E731
             if self.cache is None:
                 read, self.seconds_estimator = compute(None)
             else:
-                key = moments_key(self.model, self.factors, self.inputs, estimator.identity)
+                key = moments_key(self.model, self.factors, self.scoring, estimator.identity)
                 read, self.seconds_estimator = cached_moments(self.cache / "moments", key, self.factors, compute)
             self.found.extend(read)
         return self.found
 
+    def contributions(self) -> list[Tensor]:
+        """The first-order engine's D (B, K, R) of each block on the scoring images."""
+        if self._contributions is None:
+            estimator = self.method.estimator
+            if not hasattr(estimator, "contributions"):
+                raise reject("selection", self.method.selection.name, f"it needs estimator=first_order, not {estimator.name}")
+            self._contributions = estimator.contributions(self.model, self.factors, self.scoring)
+        return self._contributions
+
     def select(self, sparsity: float) -> list[Tensor]:
         """Masks (R,) of the components that stay, a block each."""
+        if getattr(self.method.selection, "reads_network", False):
+            return self.method.selection(self.blocks, self.scores, sparsity, self.costs, self.contributions)
         return self.method.selection(self.blocks, self.scores, sparsity, self.costs)
 
+    @property
+    def one_shot(self) -> bool:
+        return self.method.keep_factor is None
+
+    def rounds(self, sparsity: float) -> int:
+        return 1 + len(schedule(self.method.keep_factor, sparsity))
+
+    def plan(self, sparsity: float) -> Plan:
+        start = time.perf_counter()
+        state = self._state_above(sparsity)
+        keep = state.select(sparsity)
+        return Plan(sparsity, state.factors, keep, state.costs, time.perf_counter() - start, state)
+
+    def _state_above(self, sparsity: float) -> SingularVectorsFitted:
+        """The last state of the rounds above a sparsity; this one where there are no rounds."""
+        if not self._states:
+            self._states.append(self)
+        file = None
+        for k, at in enumerate(schedule(self.method.keep_factor, sparsity), 1):
+            if len(self._states) <= k:
+                if self.cache is not None:
+                    file = self.cache / "rounds" / states_key(self) / f"{k}.safetensors"
+                self._states.append(next_state(self._states[-1], at, file))
+        return self._states[min(len(self._states), 1 + len(schedule(self.method.keep_factor, sparsity))) - 1]
+
     def build(self, keep: Sequence[Tensor]) -> nn.Module:
-        """A copy of the network with only these components."""
+        """A copy of the network with only these components, not compensated."""
         return build(self.model, self.factors, keep)
-
-    def sizes(self, compressed: nn.Module, keep: Sequence[Tensor], sparsity: float) -> dict[str, Any]:
-        """Parameters and multiply-accumulates for one example, of the compressed layers and of the whole network; the
-        sparsities are over the compressed layers."""
-        example = self.inputs[:1]
-        if self._dense is None:
-            self._dense = count_macs(self.model, example), count_params(self.model)
-        macs_total, params_total = self._dense
-        params, params_dense = stored_params(self.blocks, keep), sum(block.size for block in self.blocks)
-        macs = sum(layers_macs(self.candidates, self.blocks, keep).values())
-        macs_dense = sum(self.candidates.positions[name] * m.weight.numel() for name, m in self.candidates.matrices.items())
-        return {
-            "sparsity": sparsity, "budget": self.method.budget, "sparsity_params": 1 - params / params_dense,
-            "sparsity_macs": 1 - macs / macs_dense, "params": params, "params_dense": params_dense,
-            "params_total": params_total - params_dense + params, "params_total_dense": params_total,
-            "macs": count_macs(compressed, example), "macs_dense": macs_total, "macs_layers": macs, "macs_layers_dense": macs_dense,
-        }  # fmt: skip
-
-    def report(self, keep: Sequence[Tensor], sizes: dict[str, Any]) -> Report:
-        return make_report(self.model, self.candidates, self.blocks, keep, self.costs, sizes)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from lrp.candidates import Candidates
 from lrp.errors import InputError
+from lrp.layers import LowRank, LowRankLinear
 from lrp.matrices import Block
 from lrp.scoring.estimator import layer_input, plain_arithmetic
 
@@ -71,9 +72,9 @@ def columns(module: nn.Module, x: Tensor, where: Tensor) -> Tensor:
     """What a layer multiplies at these positions (B, P) of its output: (B * P, groups, N), N channel-major as in its matrix."""
     each = torch.arange(len(x), device=x.device)[:, None]
     where = where.to(x.device)
-    if isinstance(module, nn.Linear):
+    if isinstance(module, (nn.Linear, LowRankLinear)):
         return x.reshape(len(x), -1, x.shape[-1])[each, where].reshape(-1, 1, x.shape[-1])
-    around = module._reversed_padding_repeated_twice
+    around = module._around if isinstance(module, LowRank) else module._reversed_padding_repeated_twice
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     x = F.pad(x, around, mode=mode) if any(around) else x
     dims = len(module.kernel_size)

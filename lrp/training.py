@@ -1,29 +1,43 @@
-"""Training a network from scratch."""
+"""Training on labelled images: of a network from scratch, and the loop that it shares with the recovery of a pruned one."""
 
 from __future__ import annotations
 
+import copy
 import logging
+import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lrp.data import Data
+from lrp.data import Data, Part
 from lrp.errors import InputError, check_float, check_int
 from lrp.evaluation import evaluate
 from lrp.files import write_whole
 
 log = logging.getLogger(__name__)
 
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of logits (B, K), labels (B,) and the images that the network saw: one value
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels)
+
 
 @dataclass(frozen=True)
-class Training:
+class Sgd:
     """SGD with Nesterov momentum and a one-cycle learning rate that peaks at ``lr``; crop and flip as the data set says."""
+
+    option: ClassVar[str]  # where the fields are in the configuration
+    fewest: ClassVar[int]  # epochs allowed
+    cycle_momentum: ClassVar[bool]  # the momentum goes from 0.95 to 0.85 and back, against the learning rate, whatever ``momentum`` is
+    memory_format: ClassVar[torch.memory_format] = torch.preserve_format  # of the images, and of the weights while they are trained
 
     epochs: int = 30
     lr: float = 0.1
@@ -32,70 +46,110 @@ class Training:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        check_int("model.training.epochs", self.epochs, 0)
-        check_int("model.training.batch_size", self.batch_size, 2)
-        check_float("model.training.lr", self.lr, above=0)
-        check_float("model.training.momentum", self.momentum, above=0, below=1)
-        check_float("model.training.weight_decay", self.weight_decay, above=-1e-12)
+        check_int(f"{self.option}.epochs", self.epochs, self.fewest)
+        check_int(f"{self.option}.batch_size", self.batch_size, 2)
+        check_float(f"{self.option}.lr", self.lr, above=0)
+        check_float(f"{self.option}.momentum", self.momentum, above=0, below=1)
+        check_float(f"{self.option}.weight_decay", self.weight_decay, above=-1e-12)
 
-    def __call__(
-        self, model: nn.Module, data: Data, seed: int, unfinished: Path, pick: Callable[[Any], Tensor] | None = None
-    ) -> None:
-        """Train ``model`` in place on the training part; ``pick`` gets the logits out of what it returns, where that is not a
-        tensor; ``unfinished`` keeps the state after each epoch, so that a killed
-        training goes on from there and gives what an undisturbed one gives. Raises InputError if the loss diverges."""
-        device = next(model.parameters()).device
-        steps = -(-len(data.train) // self.batch_size)
-        optimizer = torch.optim.SGD(
-            model.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=True
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=steps * self.epochs)
-        done = 0
-        if unfinished.exists():
+    def fit(
+        self, model: nn.Module, data: Data, part: Part, seed: int, unfinished: Path | None, pick: Callable[[Any], Tensor] | None,
+        loss: Loss = cross_entropy, identity: str = "",
+    ) -> list[dict[str, float]]:  # fmt: skip
+        """Train ``model`` in place on ``part``; of each epoch its number, mean loss, validation accuracy and seconds.
+
+        ``pick`` gets the logits out of what the network returns, where that is not a tensor. ``unfinished`` keeps the state
+        after each epoch, so that a killed training goes on from there and gives what an undisturbed one gives; a file of
+        another ``identity`` or a damaged one is not used. Raises InputError if the loss diverges.
+        """
+        begin, history = copy.deepcopy(model.state_dict()), []
+        optimizer, schedule = self._optimizer(model, len(part))
+        if unfinished is not None and unfinished.exists():
             try:
-                state = torch.load(unfinished, map_location=device, weights_only=True)
+                state = torch.load(unfinished, map_location=next(model.parameters()).device, weights_only=True)
+                if state["identity"] != identity:
+                    raise ValueError("it was made with other settings, weights or images")
                 model.load_state_dict(state["model"])
                 optimizer.load_state_dict(state["optimizer"])
                 schedule.load_state_dict(state["schedule"])
-                done = state["epochs"]
-                log.info("training goes on after epoch %d of %d", done, self.epochs)
+                history = state["history"]
+                log.info("training goes on after epoch %d of %d", len(history), self.epochs)
             except Exception as error:  # a damaged file costs time, not the run
-                log.warning("the unfinished training in %s cannot be read (%s); it starts again", unfinished, error)
-        for epoch in range(done, self.epochs):
-            loss = self._epoch(model, pick, data, optimizer, schedule, seed, epoch)
-            accuracy = evaluate(model, data, data.validation, 500, pick=pick).accuracy
-            log.info("epoch %d of %d: loss %.3f, validation accuracy %.2f %%", epoch + 1, self.epochs, loss, 100 * accuracy)
-            state = {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": {k: v for k, v in schedule.state_dict().items() if isinstance(v, (int, float, list))},
-                "epochs": epoch + 1,
-            }
-            write_whole(unfinished, lambda path, state=state: torch.save(state, path))
-        model.eval()
+                log.warning("the unfinished training in %s cannot be used (%s); it starts again", unfinished, error)
+                model.load_state_dict(begin)
+                optimizer, schedule = self._optimizer(model, len(part))
+        for epoch in range(len(history), self.epochs):
+            start = time.perf_counter()
+            mean = self._epoch(model, pick, data, part, loss, optimizer, schedule, seed, epoch)
+            seconds = time.perf_counter() - start
+            found = evaluate(model, data, data.validation, 500, pick=pick)
+            if not math.isfinite(found.loss):  # the last step's weights, which no further one tries
+                raise self._diverged()
+            log.info("epoch %d of %d: loss %.3f, validation accuracy %.2f %%", epoch + 1, self.epochs, mean, 100 * found.accuracy)
+            history.append({"epoch": epoch + 1, "loss": mean, "validation_accuracy": found.accuracy, "seconds": seconds})
+            if unfinished is not None:
+                state = {
+                    "identity": identity,
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": {k: v for k, v in schedule.state_dict().items() if isinstance(v, (int, float, list))},
+                    "history": history,
+                }
+                self._keep(unfinished, state)
+        return history
 
-    def _epoch(self, model, pick, data, optimizer, schedule, seed: int, epoch: int) -> float:
-        """One pass over the training part in an order that ``seed`` and ``epoch`` determine; the mean loss."""
+    def _keep(self, unfinished: Path, state: dict[str, Any]) -> None:
+        write_whole(unfinished, lambda path: torch.save(state, path))
+
+    def _optimizer(self, model: nn.Module, images: int) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.OneCycleLR]:
+        """The optimiser at the beginning of the schedule."""
+        optimizer = torch.optim.SGD(
+            model.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=True
+        )
+        steps = -(-images // self.batch_size) * self.epochs
+        return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, steps, cycle_momentum=self.cycle_momentum)
+
+    def _epoch(self, model, pick, data, part: Part, loss: Loss, optimizer, schedule, seed: int, epoch: int) -> float:
+        """One pass over the part in an order that ``seed`` and ``epoch`` determine; the mean loss."""
         device = next(model.parameters()).device
         generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
-        order = torch.randperm(len(data.train), generator=generator)
+        order = torch.randperm(len(part), generator=generator)
         model.train()
         total = 0.0
         bar = tqdm(order.split(self.batch_size), desc=f"epoch {epoch + 1} of {self.epochs}", leave=False, disable=None)
         for which in bar:
-            images = data.normalise(data.augment(data.train.images[which], generator).to(device))
+            images = data.normalise(data.augment(part.images[which], generator).to(device)).to(memory_format=self.memory_format)
             logits = model(images) if pick is None else pick(model(images))
-            loss = F.cross_entropy(logits, data.train.labels[which].to(device))
-            if not bool(torch.isfinite(loss)):
-                raise InputError(f"model.training.lr={self.lr}: the training diverged; a smaller one is needed")
+            value = loss(logits, part.labels[which].to(device), images)
+            if not bool(torch.isfinite(value)):
+                raise self._diverged()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            value.backward()
             optimizer.step()
             schedule.step()
-            total += loss.item() * len(which)
-            bar.set_postfix(loss=f"{loss.item():.3f}")
+            total += value.item() * len(which)
+            bar.set_postfix(loss=f"{value.item():.3f}")
         return total / len(order)
+
+    def _diverged(self) -> InputError:
+        return InputError(f"{self.option}.lr={self.lr}: the training diverged; a smaller one is needed")
 
     @property
     def identity(self) -> str:
         return str(asdict(self))
+
+
+@dataclass(frozen=True)
+class Training(Sgd):
+    """A network from scratch."""
+
+    option = "model.training"
+    fewest = 0
+    cycle_momentum = True
+
+    def __call__(
+        self, model: nn.Module, data: Data, seed: int, unfinished: Path, pick: Callable[[Any], Tensor] | None = None
+    ) -> None:
+        """Train ``model`` in place on the training part, and leave it in eval mode. Arguments and errors as of ``fit``."""
+        self.fit(model, data, data.train, seed, unfinished, pick)
+        model.eval()

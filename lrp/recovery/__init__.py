@@ -1,1 +1,1 @@
-"""What is done to a pruned network before it is used; one file each, called with the network and calibration images."""
+"""What is done to a pruned network before it is used, in place; one file each, called with the network and a Context."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from lrp.recovery.context import Context
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,7 @@ class BatchNormRecovery:
     changes: ClassVar[bool] = True
 
     @torch.no_grad()
-    def __call__(self, model: nn.Module, images: Callable[[], Iterable[Tensor]]) -> None:
-        """``images`` gives the calibration images in batches (B, ...), normalised, on the network's device."""
+    def __call__(self, model: nn.Module, context: Context) -> None:
         norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
         if not norms:
             return
@@ -34,7 +34,7 @@ class BatchNormRecovery:
             norm.reset_running_stats()
             norm.momentum = None  # cumulative average
             norm.train()
-        for batch in images():
+        for batch in context.images():
             model(batch)
         for norm, momentum in momenta.items():
             norm.momentum = momentum

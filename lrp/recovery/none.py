@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
+
+from lrp.recovery.context import Context
 
 
 @dataclass(frozen=True)
@@ -16,5 +17,5 @@ class NoRecovery:
     name: ClassVar[str] = "none"
     changes: ClassVar[bool] = False
 
-    def __call__(self, model: nn.Module, images: Callable[[], Iterable[Tensor]]) -> None:
+    def __call__(self, model: nn.Module, context: Context) -> None:
         return None

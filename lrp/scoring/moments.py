@@ -47,7 +47,10 @@ def moments_key(model: nn.Module, factors: Sequence[Factors], images: Tensor, es
     Of a network's code the hash takes the graph, or, where torch.fx cannot trace it, the source of its own modules' classes.
     """
     network = FrozenNetwork(model)
-    parts: list[Tensor | str] = [f"moments-2|{estimator}|svd|{model}"]
+    kinds = {factor.decomposition for factor in factors}
+    parts: list[Tensor | str] = [f"moments-2|{estimator}|{' '.join(sorted(kinds))}|{model}"]
+    if kinds - {"svd"}:  # what statistics made them is seen in the components alone
+        parts += [tensor for factor in factors for tensor in (factor.U, factor.V)]
     parts.append(_sources(model) if network.untraced else network.module.code)
     for name, value in sorted(model.state_dict().items()):
         parts += [name, value]

@@ -9,16 +9,15 @@ from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lrp.costs import Costs, make_costs
-from lrp.errors import InputError, check_bool, check_int, check_sparsity, reject
 from lrp.matrices import Block
+from lrp.selection.base import Selection, make_masks, read_budget, read_scores
 
 
 @dataclass(frozen=True)
-class GlobalSelection:
+class GlobalSelection(Selection):
     """Drop the lowest score first, over all blocks of all layers, until the budget holds (section 3.3 of the paper).
 
     A block of p x q at rank r costs r (p + q) parameters, or pq where that is not less: then it keeps all its components and
@@ -33,17 +32,6 @@ class GlobalSelection:
     """
 
     name: ClassVar[str] = "global"
-    per_parameter: bool = False
-    round_to: int = 1
-    break_even: str = "params"
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        check_bool("selection.per_parameter", self.per_parameter)
-        check_int("selection.round_to", self.round_to, 1)
-        check_int("selection.batch_size", self.batch_size, 1)
-        if self.break_even not in ("params", "measured"):
-            raise reject("selection.break_even", self.break_even, "params or measured is needed")
 
     def __call__(
         self, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, costs: Costs | None = None
@@ -53,31 +41,17 @@ class GlobalSelection:
 
         Raises InputError for a sparsity outside [0, 1) and for scores that are not finite.
         """
-        check_sparsity("sparsity.grid", sparsity)
         costs = costs or make_costs(blocks)
-        full = [block.rank for block in blocks]
-        assert [len(score) for score in scores] == full
-        owner = np.repeat(np.arange(len(blocks)), full)
-        flat = torch.cat([score.cpu().double() for score in scores]).numpy()
-        for i in np.unique(owner[~np.isfinite(flat)]):
-            raise InputError(f"layer {blocks[i].layer}: block {blocks[i].index} has scores that are not finite")
+        budget = read_budget(costs, sparsity)
+        parts = read_scores(blocks, scores)
         if self.per_parameter:
-            flat = flat / np.array(costs.unit)[owner]
-        order = np.argsort(flat, kind="stable")
-        budget = (1 - Fraction(str(sparsity))) * sum(costs.dense.values())  # as the user wrote it: 0.9 leaves a tenth, not 0.0999...
-        ranks = list(full)
-        stored = self._drop(blocks, ranks, owner[order], costs, budget)
-        parts = np.split(flat, np.cumsum(full)[:-1])
-        lowest_first = [np.argsort(part, kind="stable") for part in parts]
+            parts = [part / unit for part, unit in zip(parts, costs.unit)]
+        ranks = [block.rank for block in blocks]
+        owner = np.repeat(np.arange(len(blocks)), ranks)
+        stored = self._drop(blocks, ranks, owner[np.argsort(np.concatenate(parts), kind="stable")], costs, budget)
         if self.round_to > 1 or costs.break_even:
-            self._spend(blocks, ranks, [part[at] for part, at in zip(parts, lowest_first)], costs, budget, stored)
-        masks = []
-        for total, rank, at, whole in zip(full, ranks, lowest_first, costs.is_whole(blocks, ranks)):
-            mask = torch.ones(total, dtype=torch.bool)
-            if not whole:
-                mask[torch.from_numpy(at[: total - rank].copy())] = False
-            masks.append(mask)
-        return masks
+            self._spend(blocks, ranks, [np.sort(part) for part in parts], costs, budget, stored)
+        return make_masks(blocks, parts, ranks, costs)
 
     def _drop(self, blocks: Sequence[Block], ranks: list[int], owners: np.ndarray, costs: Costs, budget: Fraction) -> int:
         """Lower ``ranks`` by the least number of components, dropped in this order, that brings the cost within the budget."""

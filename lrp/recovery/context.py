@@ -1,0 +1,29 @@
+"""What a recovery is given besides the pruned network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from lrp.data import Data
+
+
+@dataclass(frozen=True)
+class Context:
+    """``images`` gives the unlabelled calibration images in batches (B, ...), normalised, on the network's device.
+
+    ``data``: the labelled images, None where there are none (``lrp.compress``). ``teacher``: the dense network, in any mode,
+    which no recovery changes. ``unfinished``: a file in which a recovery that takes long keeps its state; None: nothing is kept.
+    ``pick`` gets the logits out of what the network returns, where that is not a tensor (``estimator.pick``).
+    """
+
+    images: Callable[[], Iterable[Tensor]]
+    data: Data | None = None
+    teacher: nn.Module | None = None
+    unfinished: Path | None = None
+    seed: int = 0
+    pick: Callable[[Any], Tensor] | None = None

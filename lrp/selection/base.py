@@ -1,0 +1,79 @@
+"""What the selections share: their options, how scores and the sparsity are read, and the masks that ranks stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrp.costs import Costs
+from lrp.errors import InputError, check_bool, check_int, check_sparsity, reject
+from lrp.matrices import Block
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which components stay at a sparsity. Every selection takes the same options, so that a sweep over selections may set any
+    of them, and says which it does not use. None ever exceeds a budget.
+
+    ``per_parameter``: a score counts per unit of its component's cost. ``round_to``: ranks of blocks that are not stored whole
+    are multiples of it, or below it. ``break_even=measured``: ranks at which a layer would be no faster than the dense one
+    leave it dense, timed on this machine with ``batch_size`` examples (by whoever makes the costs; see ``Costs.break_even``).
+    Raises InputError for options out of range.
+    """
+
+    name: ClassVar[str]
+    per_parameter: bool = False
+    round_to: int = 1
+    break_even: str = "params"
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        check_bool("selection.per_parameter", self.per_parameter)
+        check_int("selection.round_to", self.round_to, 1)
+        check_int("selection.batch_size", self.batch_size, 1)
+        if self.break_even not in ("params", "measured"):
+            raise reject("selection.break_even", self.break_even, "params or measured is needed")
+
+    def __call__(
+        self, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, costs: Costs | None = None
+    ) -> list[Tensor]:
+        """Masks (R,) bool of the components kept, a block each; all of a block that is stored whole. ``costs``: parameters,
+        unless given.
+
+        Raises InputError for a sparsity outside [0, 1) and for scores that are not finite.
+        """
+        raise NotImplementedError
+
+
+def read_scores(blocks: Sequence[Block], scores: Sequence[Tensor]) -> list[np.ndarray]:
+    """The scores (R,) of each block as float64; raises InputError, naming the layer, where one is not finite."""
+    parts = [score.cpu().double().numpy() for score in scores]
+    assert [len(part) for part in parts] == [block.rank for block in blocks]
+    for block, part in zip(blocks, parts):
+        if not np.isfinite(part).all():
+            raise InputError(f"layer {block.layer}: block {block.index} has scores that are not finite")
+    return parts
+
+
+def read_budget(costs: Costs, sparsity: float) -> Fraction:
+    """What may be stored, in the unit of the costs; raises InputError for a sparsity outside [0, 1)."""
+    check_sparsity("sparsity.grid", sparsity)
+    return (1 - Fraction(str(sparsity))) * sum(costs.dense.values())  # as the user wrote it: 0.9 leaves a tenth, not 0.0999...
+
+
+def make_masks(blocks: Sequence[Block], parts: Sequence[np.ndarray], ranks: Sequence[int], costs: Costs) -> list[Tensor]:
+    """Of each block the ``ranks[i]`` highest of its scores ``parts[i]`` (R,), of equal ones the later, or all where it is stored
+    whole; masks (R,) bool."""
+    masks = []
+    for part, rank, whole in zip(parts, ranks, costs.is_whole(blocks, ranks)):
+        mask = torch.ones(len(part), dtype=torch.bool)
+        if not whole:
+            mask[torch.from_numpy(np.argsort(part, kind="stable")[: len(part) - rank])] = False
+        masks.append(mask)
+    return masks
