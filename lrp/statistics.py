@@ -20,6 +20,7 @@ from lrp.matrices import Block
 from lrp.scoring.estimator import layer_input, plain_arithmetic
 
 CHUNK = 128  # images that run at once
+PANEL = 512  # columns of a second moment that are found at once
 ROWS = 8192  # samples that are summed in single precision before they join a sum in double
 
 
@@ -96,6 +97,20 @@ def outputs(module: nn.Module, z: Tensor, where: Tensor) -> Tensor:
     return flat[torch.arange(len(z), device=z.device)[:, None], where.to(z.device)].reshape(where.numel(), -1)
 
 
+def gram(x: Tensor, weighted: Tensor) -> Tensor:
+    """x^T weighted of each group, (groups, N, N), which is symmetric: a wide one by its upper panels alone, in little over half the time."""
+    N = x.shape[2]
+    if N < 4 * PANEL:
+        return x.mT @ weighted
+    result = x.new_empty(len(x), N, N)
+    for start in range(0, N, PANEL):
+        panel = slice(start, start + PANEL)
+        part = x[:, :, panel].mT @ weighted[:, :, start:]
+        result[:, panel, start:] = part
+        result[:, start:, panel] = part.mT
+    return result
+
+
 class Sums:
     """Sums over samples of x x^T (groups, N, N), z x^T (M, N; a group's rows with its own x), x and z, each sample ``weight``ed.
 
@@ -124,7 +139,7 @@ class Sums:
         x = torch.cat(xs).transpose(0, 1)  # (groups, s, N)
         w = None if weights[0] is None else torch.cat(weights)
         weighted = x if w is None else x * w[:, None]
-        found = {"xx": x.mT @ weighted, "x": weighted.sum(1)}
+        found = {"xx": gram(x, weighted), "x": weighted.sum(1)}
         if zs[0] is not None:
             z = torch.cat(zs)
             parts = z.unflatten(1, (len(x), -1)).transpose(0, 1)  # (groups, s, M of the group)
