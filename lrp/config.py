@@ -23,7 +23,7 @@ class CalibrationNode:
     scoring_images: int = 64
     seed: int = 0
     batch_size: int = 128
-    positions: int = 16
+    samples: int = 65536
 
 
 @dataclass
@@ -124,7 +124,7 @@ def make_job(config: DictConfig) -> Any:
 
 def _make_method(config: DictConfig) -> Any:
     """The method, given those of the job's parts that it has a place for; those that it names itself (``method.parts``) replace the
-    job's choice, with their options from the job where it chose the same ones."""
+    job's choice: a name with the options of the job where it chose the same, a mapping with the options that it holds."""
     from inspect import signature
 
     from hydra.utils import get_class, instantiate
@@ -132,10 +132,13 @@ def _make_method(config: DictConfig) -> Any:
     options = OmegaConf.to_container(config.method, resolve=True)
     kind = get_class(options.pop("_target_"))
     named = options.pop("parts", None) or {}
-    given = {"budget": config.budget, "exclude": tuple(config.exclude), "positions": config.calibration.positions, "keep_factor": config.rounds.keep_factor, **options}
+    given = {"budget": config.budget, "exclude": tuple(config.exclude), "samples": config.calibration.samples, "keep_factor": config.rounds.keep_factor, **options}
     for group in METHOD_PARTS:
         if group in signature(kind).parameters:
             chosen = named.get(group)
+            if isinstance(chosen, dict):
+                given[group] = instantiate(chosen)
+                continue
             ours = instantiate(config[group])
             given[group] = ours if chosen in (None, ours.name) else make_part(group, chosen)
     return kind(**{name: value for name, value in given.items() if name in signature(kind).parameters})

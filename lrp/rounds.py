@@ -89,5 +89,5 @@ def states_key(state: SingularVectorsFitted) -> str:
     """Hash of all that determines the states: the network, the images and the method."""
     method = state.method
     parts = [method.blocking, method.decomposition, method.scorer, method.estimator, method.selection, method.compensation]
-    described = [repr(parts), method.budget, repr(method.exclude), str(method.positions), str(method.keep_factor), str(len(state.scoring))]
+    described = [repr(parts), method.budget, repr(method.exclude), str(method.samples), str(method.keep_factor), str(len(state.scoring))]
     return sha256([*described, str(state.model), state.inputs, *state.model.state_dict().values()])

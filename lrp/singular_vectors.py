@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class SingularVectors:
     """Fit a network once; compress it to any sparsity from there. ``budget``: the sparsity is a share of the parameters
     (``params``) or of the multiply-accumulates (``macs``) of the compressed layers. ``exclude``: names of layers to leave alone.
-    ``positions``: at how many positions of an image at most the statistics of a layer look. ``keep_factor``: score again whenever this
+    ``samples``: of a layer's positions in all images the statistics look at about so many. ``keep_factor``: score again whenever this
     share of what is left is left (None: score once). ``name``: what a combination of parts is called in tables.
     """
 
@@ -45,14 +45,14 @@ class SingularVectors:
     compensation: Any = NoCompensation()
     budget: str = "params"
     exclude: Sequence[str] = ()
-    positions: int = 16
+    samples: int = 65536
     keep_factor: float | None = None
     name: str = "singular_vectors"
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
         check_exclude(self.exclude)
-        check_int("calibration.positions", self.positions, 1)
+        check_int("calibration.samples", self.samples, 1)
         check_keep_factor(self.keep_factor)
 
     def fit(self, model: nn.Module, inputs: Tensor, cache: Path | None = None, scoring_images: int | None = None) -> SingularVectorsFitted:
@@ -78,7 +78,7 @@ class SingularVectors:
         candidates = find_layers(model, inputs[:1], self.exclude)
         start = time.perf_counter()
         needs = {*self.decomposition.needs, *(self.compensation.needs if targets is None else ())}
-        statistics = gather(model, candidates, inputs, needs, self.estimator.read, self.positions)
+        statistics = gather(model, candidates, inputs, needs, self.estimator.read, self.samples)
         seconds = {"statistics": time.perf_counter() - start}
         start = time.perf_counter()
         blocks = cut(self.blocking, candidates.matrices)

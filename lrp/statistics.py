@@ -20,6 +20,7 @@ from lrp.matrices import Block
 from lrp.scoring.estimator import layer_input, plain_arithmetic
 
 CHUNK = 128  # images that run at once
+GRADIENT_IMAGES = 2048  # a multiple of CHUNK: G has few entries, and a backward pass is slow
 PANEL = 512  # columns of a second moment that are found at once
 ROWS = 8192  # samples that are summed in single precision before they join a sum in double
 
@@ -53,20 +54,21 @@ class LayerStatistics:
 
 @dataclass(frozen=True)
 class Positions:
-    """Which positions of a layer's output are looked at: at most ``most`` an image, drawn at random without replacement, the same
-    for every network that is compared. ``counts``: of each layer the positions it has for one image."""
+    """Which positions of a layer's output are looked at: as many an image as make ``samples`` of all images, at least one, drawn at
+    random without replacement, the same for every network that is compared. ``counts``: of each layer the positions it has for
+    one image."""
 
     counts: Mapping[str, int]
     images: int
-    most: int
+    samples: int
 
     def of(self, name: str) -> Tensor:
         """(images, P) int64."""
-        count = self.counts[name]
-        if count <= self.most:
+        count, most = self.counts[name], -(-self.samples // self.images)
+        if count <= most:
             return torch.arange(count).expand(self.images, count)
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-        return torch.rand(self.images, count, generator=generator).topk(self.most, dim=1).indices
+        return torch.rand(self.images, count, generator=generator).topk(most, dim=1).indices
 
 
 def columns(module: nn.Module, x: Tensor, where: Tensor) -> Tensor:
@@ -170,12 +172,12 @@ def gather(
     inputs: Tensor,
     needs: Iterable[str],
     read: Callable[[Any], Tensor],
-    positions: int = 16,
+    samples: int = 65536,
 ) -> dict[str, LayerStatistics]:
     """The statistics of every layer to compress on the images ``inputs`` (B, ...). ``needs``: "inputs", "gradients", "outputs". ``read`` turns
     what the network returns into (B, K).
 
-    The gradients are of one random combination of the outputs an image (signs +-1), which gives E[sum_k g_k g_k^T] without bias.
+    The gradients are of the first 2,048 images, of one random combination of the outputs an image (signs +-1), which gives E[sum_k g_k g_k^T] without bias.
     Raises InputError where values are not finite or the first dimension of a layer's values does not run over the images.
     """
     needs, names = set(needs), list(candidates.matrices)
@@ -185,7 +187,7 @@ def gather(
     for module in twin.modules():
         if getattr(module, "inplace", False):
             module.inplace = False
-    where = {name: Positions(candidates.positions, len(inputs), positions).of(name) for name in names}
+    where = {name: Positions(candidates.positions, len(inputs), samples).of(name) for name in names}
     sums = {name: Sums() for name in names}
     held: dict[str, list[Tensor]] = {name: [] for name in names}
     squares: dict[str, Tensor] = {}
@@ -193,6 +195,7 @@ def gather(
     for start in tqdm(range(0, len(inputs), CHUNK), desc="layer statistics", unit="batch", leave=False, disable=None):
         batch = inputs[start : start + CHUNK]
         calls: dict[str, Tensor] = {}
+        with_gradients = "gradients" in needs and start < GRADIENT_IMAGES
 
         def watch(name: str, module: nn.Module, x: Tensor, z: Tensor) -> Tensor | None:
             if len(x) != len(batch):
@@ -203,16 +206,16 @@ def gather(
                     sums[name].add(columns(module, x.detach(), at))
                 if "outputs" in needs:
                     held[name].append(outputs(module, z.detach(), at).unflatten(0, at.shape))
-            if "gradients" in needs:
+            if with_gradients:
                 calls[name] = z.requires_grad_() if z.is_leaf else z
                 return z.clone()  # what follows may write into it
             return None
 
         handles = layer_calls(twin, names, watch)
         try:
-            with torch.inference_mode(False), plain_arithmetic(inputs.device), torch.set_grad_enabled("gradients" in needs):
+            with torch.inference_mode(False), plain_arithmetic(inputs.device), torch.set_grad_enabled(with_gradients):
                 y = read(twin(batch.clone()))
-                if "gradients" in needs:
+                if with_gradients:
                     signs = (2 * torch.randint(0, 2, y.shape, generator=generator) - 1).to(y)
                     grads = torch.autograd.grad((y * signs).sum(), list(calls.values()), allow_unused=True)
                     for (name, z), grad in zip(calls.items(), grads):
@@ -227,7 +230,7 @@ def gather(
     result = {}
     for name in names:
         C = sums[name].flush().xx.div_(sums[name].weight).cpu() if "inputs" in needs else None
-        G = (squares[name] / len(inputs)).cpu() if "gradients" in needs else None
+        G = (squares[name] / min(len(inputs), GRADIENT_IMAGES)).cpu() if "gradients" in needs else None
         if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G)):
             raise InputError(f"layer {name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed")
         z = torch.cat(held[name]) if "outputs" in needs else None

@@ -37,7 +37,6 @@ class Sgd:
     option: ClassVar[str]  # where the fields are in the configuration
     fewest: ClassVar[int]  # epochs allowed
     cycle_momentum: ClassVar[bool]  # the momentum goes from 0.95 to 0.85 and back, against the learning rate, whatever ``momentum`` is
-    memory_format: ClassVar[torch.memory_format] = torch.preserve_format  # of the images, and of the weights while they are trained
 
     epochs: int = 30
     lr: float = 0.1
@@ -54,13 +53,13 @@ class Sgd:
 
     def fit(
         self, model: nn.Module, data: Data, part: Part, seed: int, unfinished: Path | None, pick: Callable[[Any], Tensor] | None,
-        loss: Loss = cross_entropy, identity: str = "",
+        loss: Loss = cross_entropy, identity: str = "", memory_format: torch.memory_format = torch.preserve_format,
     ) -> list[dict[str, float]]:  # fmt: skip
         """Train ``model`` in place on ``part``; of each epoch its number, mean loss, validation accuracy and seconds.
 
         ``pick`` gets the logits out of what the network returns, where that is not a tensor. ``unfinished`` keeps the state
         after each epoch, so that a killed training goes on from there and gives what an undisturbed one gives; a file of
-        another ``identity`` or a damaged one is not used. Raises InputError if the loss diverges.
+        another ``identity`` or a damaged one is not used. The images are given to the network in ``memory_format``. Raises InputError if the loss diverges.
         """
         begin, history = copy.deepcopy(model.state_dict()), []
         optimizer, schedule = self._optimizer(model, len(part))
@@ -80,7 +79,7 @@ class Sgd:
                 optimizer, schedule = self._optimizer(model, len(part))
         for epoch in range(len(history), self.epochs):
             start = time.perf_counter()
-            mean = self._epoch(model, pick, data, part, loss, optimizer, schedule, seed, epoch)
+            mean = self._epoch(model, pick, data, part, loss, memory_format, optimizer, schedule, seed, epoch)
             seconds = time.perf_counter() - start
             found = evaluate(model, data, data.validation, 500, pick=pick)
             if not math.isfinite(found.loss):  # the last step's weights, which no further one tries
@@ -109,7 +108,7 @@ class Sgd:
         steps = -(-images // self.batch_size) * self.epochs
         return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, steps, cycle_momentum=self.cycle_momentum)
 
-    def _epoch(self, model, pick, data, part: Part, loss: Loss, optimizer, schedule, seed: int, epoch: int) -> float:
+    def _epoch(self, model, pick, data, part: Part, loss: Loss, memory_format, optimizer, schedule, seed: int, epoch: int) -> float:
         """One pass over the part in an order that ``seed`` and ``epoch`` determine; the mean loss."""
         device = next(model.parameters()).device
         generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
@@ -118,7 +117,7 @@ class Sgd:
         total = 0.0
         bar = tqdm(order.split(self.batch_size), desc=f"epoch {epoch + 1} of {self.epochs}", leave=False, disable=None)
         for which in bar:
-            images = data.normalise(data.augment(part.images[which], generator).to(device)).to(memory_format=self.memory_format)
+            images = data.normalise(data.augment(part.images[which], generator).to(device)).to(memory_format=memory_format)
             logits = model(images) if pick is None else pick(model(images))
             value = loss(logits, part.labels[which].to(device), images)
             if not bool(torch.isfinite(value)):

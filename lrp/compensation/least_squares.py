@@ -32,7 +32,8 @@ class LeastSquares:
     (``metric=gradient``, as the decomposition two_sided; ``plain``: without them). Where several blocks share their rows V is
     kept, and U of all of them, the blocks stored whole and the bias are refitted jointly on h = V x'.
 
-    Covariances are over at most ``positions`` positions of each image. No gradient steps, no labels.
+    Covariances are over sampled positions of each image; there have to be several times as many samples as the layer has columns,
+    or the fit is of these images alone. No gradient steps, no labels.
     """
 
     name: ClassVar[str] = "least_squares"

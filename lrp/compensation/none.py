@@ -14,10 +14,12 @@ from lrp.statistics import LayerStatistics
 
 @dataclass(frozen=True)
 class NoCompensation:
-    """What is kept stays as the decomposition made it."""
+    """What is kept stays as the decomposition made it. The options are accepted, so that a sweep may set them, and not used."""
 
     name: ClassVar[str] = "none"
     needs: ClassVar[tuple[str, ...]] = ()
+    ridge: float = 0.01
+    metric: str = "gradient"
 
     def __call__(
         self, model: nn.Module, candidates: Candidates, inputs: Tensor, statistics: Mapping[str, LayerStatistics]

@@ -33,7 +33,7 @@ class Alds:
     compensation: Any = NoCompensation()
     budget: str = "params"
     exclude: Sequence[str] = ()
-    positions: int = 16
+    samples: int = 65536
     starts: int = 15
     seed: int = 0
     sqrt_k: bool = False
@@ -51,7 +51,7 @@ class Alds:
         compress."""
         candidates = find_layers(model, inputs[:1], self.exclude)
         start = time.perf_counter()
-        statistics = gather(model, candidates, inputs, self.compensation.needs, self.estimator.read, self.positions)
+        statistics = gather(model, candidates, inputs, self.compensation.needs, self.estimator.read, self.samples)
         seconds = {"statistics": time.perf_counter() - start}
         start = time.perf_counter()
         search = AldsSearch(candidates.matrices, candidates.positions, self.budget, self.starts, self.seed, self.sqrt_k)
