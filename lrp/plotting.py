@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -36,21 +37,29 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
     by_seed = table.groupby([*keys, *SEEDS], dropna=False)["checkpoint_sha256"].nunique()
     if (by_seed > 1).any():
         keys.append("checkpoint_sha256")
-    differing = [k for k in keys if k not in ("blocking", "scorer", "blocking_k", "scoring_images") and table[k].nunique(dropna=False) > 1]
-    for name, among in (("blocking_k", table[table["blocking"] == "alds"]), ("scoring_images", table)):
-        by_blocking = among.groupby(["blocking", "scorer"])[name].nunique(dropna=False)
-        if (by_blocking > 1).any():  # one number for each blocking is no second line
-            differing.append(name)
+    among = {label: part for label, part in table.groupby(table.apply(_label, axis=1), sort=False)}
+    differing = {label: [k for k in keys if part[k].nunique(dropna=False) > 1] for label, part in among.items()}
     lines = []
     for key, part in table.groupby(keys, dropna=False, sort=False):
         named = dict(zip(keys, key))
-        label = f"{SCORER_LABELS.get(named['scorer'], named['scorer'])}, {named['blocking']}"
-        extra = [f"{k}={_short(named[k])}" for k in differing if not (k == "blocking_k" and named["blocking"] != "alds")]
+        label = _label(named)
+        extra = [f"{k}={_short(named[k])}" for k in differing[label]]
         means = part.groupby("sparsity").agg(
             x=("sparsity_params", "mean"), y=(column, "mean"), spread=(column, "std"), seeds=(column, "size"), dense=("accuracy_dense", "mean")
         )
-        lines.append(means.reset_index().assign(line=", ".join([label, *extra]), blocking=named["blocking"], scorer=named["scorer"]))
+        lines.append(means.reset_index().assign(line=", ".join([label, *extra]), blocking=named["blocking"], scorer=_kind(named)))
     return pd.concat(lines, ignore_index=True)
+
+
+def _kind(row: Mapping[str, Any] | pd.Series) -> str:
+    """What a line's colour stands for: the scorer, or a named method."""
+    return row["scorer"] if row["method"] == "singular_vectors" else row["method"]
+
+
+def _label(row: Mapping[str, Any] | pd.Series) -> str:
+    kind = _kind(row)
+    blocking = row["blocking"]
+    return f"{SCORER_LABELS.get(kind, kind)}, {blocking}" if row["method"] == "singular_vectors" or isinstance(blocking, str) and blocking != "none" else kind
 
 
 def _short(value: object) -> str:

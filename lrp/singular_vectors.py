@@ -77,11 +77,13 @@ class SingularVectors:
     ) -> SingularVectorsFitted:  # fmt: skip
         candidates = find_layers(model, inputs[:1], self.exclude)
         start = time.perf_counter()
+        blocks = cut(self.blocking, candidates.matrices)
         needs = {*self.decomposition.needs, *(self.compensation.needs if targets is None else ())}
+        if "inputs" in needs and all(block.shape[1] == candidates.matrices[block.layer].shape[1] for block in blocks):
+            needs = needs - {"inputs"} | {"products"}
         statistics = gather(model, candidates, inputs, needs, self.estimator.read, self.samples)
         seconds = {"statistics": time.perf_counter() - start}
         start = time.perf_counter()
-        blocks = cut(self.blocking, candidates.matrices)
         factors = decompose(candidates.matrices, blocks, self.decomposition, statistics)
         seconds["decompose"] = time.perf_counter() - start
         fitted = SingularVectorsFitted(

@@ -27,7 +27,8 @@ ROWS = 8192  # samples that are summed in single precision before they join a su
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """Of one layer ``inputs``, C = E[x x^T] over sampled positions (groups, N, N), and ``gradients``, G = E[sum over positions
+    """Of one layer ``inputs``, C = E[x x^T] over sampled positions (groups, N, N), or, which is much less work and all that blocks
+    of whole rows need, ``zz`` = W C W^T, the second moment of its outputs without the bias (M, M); and ``gradients``, G = E[sum over positions
     of g g^T] (M, M), g the gradients of the network's outputs with respect to the layer's; float64 on the CPU, None where it
     was not asked for. ``where``: the positions that were looked at (images, P), ``outputs`` the layer's outputs there (images,
     P, M) in the network's precision. ``rows``: M."""
@@ -37,14 +38,17 @@ class LayerStatistics:
     gradients: Tensor | None = None
     where: Tensor | None = None
     outputs: Tensor | None = None
+    zz: Tensor | None = None
 
-    def inputs_of(self, block: Block) -> Tensor:
-        """The block's own part of C (q, q)."""
-        columns = slice(block.col_start, block.col_stop)
-        group = 0
-        if len(self.inputs) > 1:
-            group = block.row_start * len(self.inputs) // self.rows
-        return self.inputs[group, columns, columns]
+    def products(self, weight: Tensor, block: Block) -> Tensor:
+        """W C W^T (p, p) of the block's part of the layer's matrix ``weight`` (M, N) and its own part of C."""
+        rows, columns = slice(block.row_start, block.row_stop), slice(block.col_start, block.col_stop)
+        if self.inputs is None:
+            assert block.shape[1] == weight.shape[1]
+            return self.zz[rows, rows]
+        group = block.row_start * len(self.inputs) // self.rows
+        W = block.of(weight)
+        return W @ self.inputs[group, columns, columns] @ W.T
 
     def gradients_of(self, block: Block) -> Tensor:
         """The block's own part of G (p, p)."""
@@ -174,7 +178,8 @@ def gather(
     read: Callable[[Any], Tensor],
     samples: int = 65536,
 ) -> dict[str, LayerStatistics]:
-    """The statistics of every layer to compress on the images ``inputs`` (B, ...). ``needs``: "inputs", "gradients", "outputs". ``read`` turns
+    """The statistics of every layer to compress on the images ``inputs`` (B, ...). ``needs``: "inputs" (C), "products" (zz), "gradients",
+    "outputs". ``read`` turns
     what the network returns into (B, K).
 
     The gradients are of the first 2,048 images, of one random combination of the outputs an image (signs +-1), which gives E[sum_k g_k g_k^T] without bias.
@@ -189,6 +194,7 @@ def gather(
             module.inplace = False
     where = {name: Positions(candidates.positions, len(inputs), samples).of(name) for name in names}
     sums = {name: Sums() for name in names}
+    products = {name: Sums() for name in names}
     held: dict[str, list[Tensor]] = {name: [] for name in names}
     squares: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(0)
@@ -204,6 +210,9 @@ def gather(
             with torch.no_grad():
                 if "inputs" in needs:
                     sums[name].add(columns(module, x.detach(), at))
+                if "products" in needs:
+                    bias = 0 if module.bias is None else module.bias
+                    products[name].add((outputs(module, z.detach(), at) - bias)[:, None])
                 if "outputs" in needs:
                     held[name].append(outputs(module, z.detach(), at).unflatten(0, at.shape))
             if with_gradients:
@@ -231,8 +240,9 @@ def gather(
     for name in names:
         C = sums[name].flush().xx.div_(sums[name].weight).cpu() if "inputs" in needs else None
         G = (squares[name] / min(len(inputs), GRADIENT_IMAGES)).cpu() if "gradients" in needs else None
-        if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G)):
+        if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz)):
             raise InputError(f"layer {name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed")
+        zz = products[name].flush().xx[0].div_(products[name].weight).cpu() if "products" in needs else None
         z = torch.cat(held[name]) if "outputs" in needs else None
-        result[name] = LayerStatistics(candidates.matrices[name].shape[0], C, G, where[name], z)
+        result[name] = LayerStatistics(candidates.matrices[name].shape[0], C, G, where[name], z, zz)
     return result

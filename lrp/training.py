@@ -59,7 +59,8 @@ class Sgd:
 
         ``pick`` gets the logits out of what the network returns, where that is not a tensor. ``unfinished`` keeps the state
         after each epoch, so that a killed training goes on from there and gives what an undisturbed one gives; a file of
-        another ``identity`` or a damaged one is not used. The images are given to the network in ``memory_format``. Raises InputError if the loss diverges.
+        another ``identity`` or a damaged one is not used. The images are given to the network in ``memory_format``. Raises
+        InputError if the loss diverges.
         """
         begin, history = copy.deepcopy(model.state_dict()), []
         optimizer, schedule = self._optimizer(model, len(part))

@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 import yaml
+from conftest import randomise
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
@@ -22,6 +23,7 @@ from lrp.decomposition.svd import Svd
 from lrp.decomposition.two_sided import TwoSided
 from lrp.errors import InputError
 from lrp.matrices import Block, cut
+from lrp.models.vgg import VGG16
 from lrp.scoring.exact import ExactEstimator
 from lrp.scoring.first_order import FirstOrderEstimator
 from lrp.statistics import LayerStatistics, Positions, Sums, gather, gram
@@ -33,7 +35,7 @@ def parts(group):
 
 
 DECOMPOSITIONS, BLOCKINGS, SCORERS = parts("decomposition"), parts("blocking"), parts("scorer")
-SHAPES = {"small_vgg": (3, 32, 32), "residual": (3, 9, 8), "depthwise": (3, 10, 9), "tokens": (3, 5, 4), "chain": (4, 11)}
+SHAPES = {"narrow_vgg": (3, 32, 32), "residual": (3, 9, 8), "depthwise": (3, 10, 9), "tokens": (3, 5, 4), "chain": (4, 11)}
 
 
 class Chain(nn.Module):
@@ -51,6 +53,11 @@ class Chain(nn.Module):
 
 
 @pytest.fixture
+def narrow_vgg():
+    return randomise(VGG16(width=1 / 32))
+
+
+@pytest.fixture
 def chain():
     return Chain().double().eval()
 
@@ -65,9 +72,9 @@ def flat(y):
     return y.flatten(1)
 
 
-def measured(model, x, *needs, positions=16):
+def measured(model, x, *needs, samples=65536):
     candidates = find_candidates(model, x[:1])
-    return candidates, gather(model, candidates, x, needs, flat, positions)
+    return candidates, gather(model, candidates, x, needs, flat, samples)
 
 
 def factors_of(candidates, decomposition, blocking, found):
@@ -91,7 +98,7 @@ def test_gives_every_block_back(network, decomposition):
             model.b.weight[:3], model.b.bias[:3] = 0, 0  # channels without a value, and without a gradient
             model.c.weight[:, 3:] = 0
     for images in (x[:1], x):
-        candidates, found = measured(model, images, "inputs", "gradients", positions=2)
+        candidates, found = measured(model, images, "inputs", "gradients", samples=2 * len(images))
         singular = [s for s in found.values() if int(torch.linalg.matrix_rank(s.inputs[0])) < s.inputs.shape[1]]
         assert len(singular) > len(found) / 2
         for blocking in BLOCKINGS.values():
@@ -247,13 +254,13 @@ def calls(model, names, x):
     return seen
 
 
-@pytest.mark.parametrize("positions", [3, 10**6])
-def test_inputs_and_outputs_are_what_the_layers_read_and_give(network, positions, monkeypatch):
+@pytest.mark.parametrize("samples", [1, 14, 10**6])
+def test_inputs_and_outputs_are_what_the_layers_read_and_give(network, samples, monkeypatch):
     model, x = network
     monkeypatch.setattr(statistics, "CHUNK", 2)
     monkeypatch.setattr(statistics, "ROWS", 13)
     monkeypatch.setattr(statistics, "PANEL", 4)
-    candidates, found = measured(model, x, "inputs", "outputs", positions=positions)
+    candidates, found = measured(model, x, "inputs", "outputs", samples=samples)
     seen = calls(model, candidates.matrices, x)
     assert list(found) == list(candidates.matrices)
     for name, s in found.items():
@@ -261,11 +268,11 @@ def test_inputs_and_outputs_are_what_the_layers_read_and_give(network, positions
         rows = unfold(module, seen[name][0])
         linear = isinstance(module, nn.Linear)
         z = seen[name][1].reshape(len(x), -1, len(module.weight)) if linear else seen[name][1].flatten(2).mT
-        assert s.where.shape == (len(x), min(positions, rows.shape[1]))
+        assert s.where.shape == (len(x), min({1: 1, 14: 3}.get(samples, samples), rows.shape[1]))  # of 5 images
         assert all(len(set(at.tolist())) == len(at) for at in s.where)
         taken = rows[each, s.where].flatten(0, 1)
         assert close(s.inputs, torch.einsum("sgn,sgm->gnm", taken, taken) / len(taken))
-        assert torch.equal(s.outputs, z[each, s.where]) and s.rows == len(module.weight) and s.gradients is None
+        assert close(s.outputs, z[each, s.where]) and s.rows == len(module.weight) and s.gradients is None
         weight = module.weight.detach().flatten(1).unflatten(0, (rows.shape[2], -1))  # what was unfolded is what is multiplied
         product = torch.einsum("bpgn,gmn->bpgm", rows, weight).flatten(2)
         assert torch.allclose(product if module.bias is None else product + module.bias, z, atol=1e-9)
@@ -329,13 +336,23 @@ def test_positions_are_those_of_every_network(residual):
     other = copy.deepcopy(residual)
     for p in other.parameters():
         p.data.mul_(0.5)
-    mine, theirs = (measured(model, x, "outputs", positions=5)[1] for model in (residual, other))
+    mine, theirs = (measured(model, x, "outputs", samples=30)[1] for model in (residual, other))
     assert all(torch.equal(mine[name].where, theirs[name].where) for name in mine)
-    at = Positions({"a": 40, "b": 40, "few": 4}, 200, 5)
+    at = Positions({"a": 40, "b": 40, "few": 4}, 200, 1000)
     assert not torch.equal(at.of("a"), at.of("b")) and len({tuple(row.tolist()) for row in at.of("a")}) > 150
     assert at.of("few").tolist() == 200 * [[0, 1, 2, 3]]
     count = torch.bincount(at.of("a").flatten(), minlength=40)
     assert len(count) == 40 and int(count.min()) > 8 and int(count.max()) < 50  # 25 each, on average
+
+
+def test_gradients_are_of_the_first_images(residual, monkeypatch):
+    monkeypatch.setattr(statistics, "CHUNK", 2)
+    monkeypatch.setattr(statistics, "GRADIENT_IMAGES", 4)
+    x = torch.randn(7, 3, 9, 8).double()
+    few, all_ = (measured(residual, images, "inputs", "gradients", "outputs")[1] for images in (x[:4], x))
+    assert all(torch.equal(few[name].gradients, all_[name].gradients) and len(all_[name].outputs) == 7 for name in few)
+    assert not torch.equal(few["fc"].inputs, all_["fc"].inputs)
+    assert all(not s.outputs.requires_grad for s in all_.values())
 
 
 @pytest.mark.parametrize("grad", [torch.enable_grad, torch.no_grad, torch.inference_mode])
@@ -441,10 +458,10 @@ def test_two_sided_is_the_change_of_a_linear_network():
     x = torch.randn(40, 12).double()
     candidates, found = measured(model, x, "inputs", "gradients")
     f = factors_of(candidates, TwoSided(), BLOCKINGS["none"], found)[0]
-    weight = model[2].weight[0]
-    floored = roots(torch.outer(weight, weight).detach())[0]
+    first, weight = model[1].weight.detach(), model[2].weight[0].detach()
+    floored = roots(torch.outer(weight, weight))[0]
     X = x.T @ x / len(x)
-    assert float(f.S[0]) == pytest.approx(float(torch.linalg.eigvalsh(floored @ model[1].weight @ X @ model[1].weight.T @ floored)[-1].sqrt()))
+    assert float(f.S[0]) == pytest.approx(float(torch.linalg.eigvalsh(floored @ first @ X @ first.T @ floored)[-1].sqrt()))
     perturbation = SCORERS["perturbation"]({}, [f], lambda: ExactEstimator()(model, [f], x)[0])[0]
     assert float(perturbation[0]) == pytest.approx(float(f.S[0].square()), rel=1e-3)
     assert float(perturbation[1:].sum()) < 1e-2 * float(perturbation[0])  # directions that the output does not see

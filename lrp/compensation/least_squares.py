@@ -103,7 +103,7 @@ def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | Non
                 _weight(module, g, 0, low_rank, span, new)
             else:
                 G = None if gradients is None else gradients[span, span].to(C)
-                U, _, V = metric_factors(best[inside], metric, G)
+                U, _, V = metric_factors(best[inside], best[inside] @ metric @ best[inside].T, G)
                 r = len(module.V[f"{g}_0"])
                 U, V = balance(U[:, :r], V[:r])
                 module.U[str(g)].copy_(U)

@@ -24,8 +24,8 @@ class Activation:
 
     def __call__(self, weight: Tensor, block: Block, statistics: LayerStatistics) -> tuple[Tensor, Tensor, Tensor]:
         """U (p, R), S (R,) and V (R, q) of one block of the layer's matrix ``weight`` (M, N), float64; S_i^2 is E ||u_i (v_i x)||^2."""
-        return metric_factors(block.of(weight), statistics.inputs_of(block), None)
+        return metric_factors(block.of(weight), statistics.products(weight, block), None)
 
     def norm(self, weight: Tensor, block: Block, statistics: LayerStatistics) -> float:
         """The largest S of a block."""
-        return metric_norm(block.of(weight), statistics.inputs_of(block), None)
+        return metric_norm(statistics.products(weight, block), None)

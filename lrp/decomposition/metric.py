@@ -18,18 +18,20 @@ def roots(G: Tensor) -> tuple[Tensor, Tensor]:
     return (vectors * root) @ vectors.T, (vectors / root) @ vectors.T
 
 
-def metric_factors(W: Tensor, C: Tensor, G: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """U (p, R), S (R,) descending, V (R, q) with U V = W (p, q), R = min(p, q), in the metric of C (q, q) and G (p, p; None: the
-    identity). The first r columns and rows are the best rank r: they minimise tr(G D C D^T), D = W - U_r V_r.
+def metric_factors(W: Tensor, products: Tensor, G: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """U (p, R), S (R,) descending, V (R, q) with U V = W (p, q), R = min(p, q), in the metric of C (q, q), of which it takes
+    ``products`` = W C W^T (p, p), and of G (p, p; None: the identity). The first r columns and rows are the best rank r: they
+    minimise tr(G D C D^T), D = W - U_r V_r.
 
     The basis is complete where C is singular: components without energy follow in the order of their weights' norm.
     """
     root, inverse = (None, None) if G is None else roots(G)
-    H = W if root is None else root @ W
+    H, energy = (W, products) if root is None else (root @ W, root @ products @ root)
     basis = None
     if len(H) > H.shape[1]:  # of the outputs only q dimensions are reached
         basis, H = torch.linalg.qr(H)
-    energies, Q = torch.linalg.eigh(H @ C @ H.T)
+        energy = basis.T @ energy @ basis
+    energies, Q = torch.linalg.eigh(energy)
     energies, Q = energies.flip(0).clamp(min=0), Q.flip(1)
     live = int((energies > CUT * energies[0]).sum())
     energies[live:] = 0
@@ -41,7 +43,8 @@ def metric_factors(W: Tensor, C: Tensor, G: Tensor | None) -> tuple[Tensor, Tens
     return U if inverse is None else inverse @ U, energies.sqrt(), V
 
 
-def metric_norm(W: Tensor, C: Tensor, G: Tensor | None) -> float:
+def metric_norm(products: Tensor, G: Tensor | None) -> float:
     """The largest S of a block."""
-    H = W if G is None else roots(G)[0] @ W
-    return float(torch.linalg.eigvalsh(H @ C @ H.T)[-1].clamp(min=0).sqrt())
+    root = None if G is None else roots(G)[0]
+    energy = products if root is None else root @ products @ root
+    return float(torch.linalg.eigvalsh(energy)[-1].clamp(min=0).sqrt())

@@ -25,8 +25,8 @@ class TwoSided:
 
     def __call__(self, weight: Tensor, block: Block, statistics: LayerStatistics) -> tuple[Tensor, Tensor, Tensor]:
         """U (p, R), S (R,) and V (R, q) of one block of the layer's matrix ``weight`` (M, N), float64."""
-        return metric_factors(block.of(weight), statistics.inputs_of(block), statistics.gradients_of(block))
+        return metric_factors(block.of(weight), statistics.products(weight, block), statistics.gradients_of(block))
 
     def norm(self, weight: Tensor, block: Block, statistics: LayerStatistics) -> float:
         """The largest S of a block."""
-        return metric_norm(block.of(weight), statistics.inputs_of(block), statistics.gradients_of(block))
+        return metric_norm(statistics.products(weight, block), statistics.gradients_of(block))

@@ -1,0 +1,77 @@
+"""Accuracy without a gradient step: a table and a figure of the result tables of experiment=no_retraining and its like.
+
+    python experiments/no_retraining.py outputs/<sweep> [...] --figure figure.png --table table.csv --reference alds.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import pyplot as plt
+
+from lrp.files import write_whole
+from lrp.plotting import average_over_seeds
+from lrp.results import collect
+
+HELP = {"accuracy_before_recovery": "", "accuracy": " + batch norm"}
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a method, without and with batch norm re-estimated, and sparsity: mean and standard deviation of the accuracy (%)."""
+    table = table.assign(compensation=table["compensation"].fillna("none"))
+    parts = []
+    for column, label in HELP.items():
+        rows = table if column == "accuracy" else table[table["recovery"] == "batchnorm"]
+        lines = average_over_seeds(rows[rows["recovery"] == "batchnorm"], column)
+        parts.append(lines.assign(line=lines["line"] + label))
+    return pd.concat(parts, ignore_index=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, help="run folders, sweeps or tables")
+    parser.add_argument("--figure", type=Path, help="where the figure goes (.png, and .pdf beside it)")
+    parser.add_argument("--table", type=Path, help="where all rows go (.csv)")
+    parser.add_argument("--reference", type=Path, help="ALDS's own code: params_kept, accuracy, accuracy_batchnorm")
+    args = parser.parse_args()
+    table = collect(args.folders)
+    if args.table:
+        write_whole(args.table, lambda path: table.drop(columns="folder").to_csv(path, index=False))
+    lines = summarise(table)
+    text = lines.assign(text=[f"{100 * y:.2f}" + (f" ± {100 * s:.2f}" if n > 1 else "") for y, s, n in zip(lines["y"], lines["spread"], lines["seeds"])])
+    wide = text.pivot_table(index="line", columns="sparsity", values="text", aggfunc="first", sort=False).sort_index(axis=1).fillna("")
+    print(wide.rename_axis(index=None, columns="sparsity").to_string())
+    seconds = [name for name in table if name.startswith("seconds_")]
+    print(table.groupby("method", sort=False)[seconds].median().round(1).to_string())
+    if args.figure:
+        draw(lines, args.figure, args.reference)
+
+
+def draw(lines: pd.DataFrame, target: Path, reference: Path | None) -> None:
+    figure, axes = plt.subplots(1, 2, figsize=(13, 5.5), sharey=True)
+    plain = ~lines["line"].str.endswith(HELP["accuracy"])
+    for ax, part, title, column in (
+        (axes[0], lines[plain], "nothing re-estimated", "accuracy"),
+        (axes[1], lines[~plain], "batch norm re-estimated", "accuracy_batchnorm"),
+    ):
+        for name, each in part.groupby("line", sort=False):
+            each = each.sort_values("x")
+            ax.errorbar(each["x"], 100 * each["y"], 100 * each["spread"].fillna(0), marker="o", markersize=3, capsize=2, label=name.removesuffix(HELP["accuracy"]))
+        if reference is not None:
+            known = pd.read_csv(reference)
+            known = known[known["params_kept"] <= 0.52]
+            ax.plot(1 - known["params_kept"], 100 * known[column], "k--x", markersize=4, label="ALDS, its own code")
+        ax.axhline(100 * part["dense"].iloc[0], color="grey", linewidth=0.8, linestyle=(0, (1, 3)))
+        ax.set(title=title, xlabel="sparsity (share of parameters removed)")
+        ax.grid(alpha=0.25)
+    axes[0].set_ylabel("test accuracy (%)")
+    axes[0].legend(fontsize=8)
+    figure.tight_layout()
+    for suffix in (".png", ".pdf"):
+        write_whole(target.with_suffix(suffix), lambda path: figure.savefig(path, dpi=150))
+
+
+if __name__ == "__main__":
+    main()
