@@ -240,9 +240,9 @@ def gather(
     for name in names:
         C = sums[name].flush().xx.div_(sums[name].weight).cpu() if "inputs" in needs else None
         G = (squares[name] / min(len(inputs), GRADIENT_IMAGES)).cpu() if "gradients" in needs else None
+        zz = products[name].flush().xx[0].div_(products[name].weight).cpu() if "products" in needs else None
         if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz)):
             raise InputError(f"layer {name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed")
-        zz = products[name].flush().xx[0].div_(products[name].weight).cpu() if "products" in needs else None
         z = torch.cat(held[name]) if "outputs" in needs else None
         result[name] = LayerStatistics(candidates.matrices[name].shape[0], C, G, where[name], z, zz)
     return result

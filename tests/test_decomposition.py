@@ -146,6 +146,12 @@ def test_identities_leave_the_plain_ones(shape):
     assert close(only(TwoSided(), W, 2 * eyes[1], 2 * eyes[0])[1], 2 * plain[1])
 
 
+def part_of(found, block):
+    """The block's own part of C."""
+    columns = slice(block.col_start, block.col_stop)
+    return found.inputs[block.row_start // (found.rows // len(found.inputs)), columns, columns]
+
+
 def error(D, C, G=None):
     """tr(G D C D^T)"""
     root = D if G is None else G @ D
@@ -162,7 +168,7 @@ def test_no_rank_has_less_error_on_the_calibration_data(network, blocking):
     two = factors_of(candidates, TwoSided(), BLOCKINGS[blocking], found)
     better = 0
     for p, a, t in zip(plain, one, two):
-        W, C, G = p.block.of(candidates.matrices[p.block.layer].weight), found[p.block.layer].inputs_of(p.block), found[p.block.layer].gradients_of(p.block)
+        W, C, G = p.block.of(candidates.matrices[p.block.layer].weight), part_of(found[p.block.layer], p.block), found[p.block.layer].gradients_of(p.block)
         values, vectors = torch.linalg.eigh(G)
         G = (vectors * (values.clamp(min=GRADIENT_FLOOR * float(values[-1])) if float(values[-1]) > 0 else torch.ones_like(values))) @ vectors.T
         whole, gradients = error(W, C), error(W, C, G)
@@ -175,6 +181,21 @@ def test_no_rank_has_less_error_on_the_calibration_data(network, blocking):
             assert best <= min(error(left[0], C, G), error(left[1], C, G)) + 1e-9 * gradients
             better += own < 0.999 * error(left[0], C)
     assert better > 3
+
+
+@pytest.mark.parametrize("decomposition", [Activation(), TwoSided()], ids=lambda d: d.name)
+def test_outputs_do_in_place_of_inputs(network, decomposition):
+    """Blocks of whole rows need the second moment of the outputs alone, without the bias: the same components."""
+    model, x = network
+    candidates, found = measured(model, x, "inputs", "products", "gradients")
+    blocks = cut(BLOCKINGS["none"], candidates.matrices)
+    short = {name: dataclasses.replace(s, inputs=None) for name, s in found.items()}
+    long = {name: dataclasses.replace(s, zz=None) for name, s in found.items()}
+    for a, b in zip(*(decompose(candidates.matrices, blocks, decomposition, s) for s in (short, long))):
+        assert close(a.S, b.S, 1e-6) and a.layer_norm == pytest.approx(b.layer_norm)
+        for r in range(1, len(a.S)):
+            if a.S[r] < 0.9 * a.S[r - 1]:  # or the two may mix
+                assert torch.allclose(a.U[:, :r] @ a.V[:r], b.U[:, :r] @ b.V[:r], atol=1e-4)
 
 
 def test_best_of_all_ranks_by_descent():
@@ -193,14 +214,14 @@ def test_best_of_all_ranks_by_descent():
 def test_components_without_energy_come_last_by_their_weight():
     W = torch.randn(6, 8).double()
     X = torch.randn(8, 2).double()  # two samples
-    U, S, V = metric_factors(W, X @ X.T, None)
+    U, S, V = metric_factors(W, W @ X @ X.T @ W.T, None)
     assert (S[:2] > 0).all() and (S[2:] == 0).all()
     assert torch.allclose(U.T @ U, torch.eye(6).double(), atol=1e-12)
     assert torch.allclose(U[:, :2] @ (V[:2] @ X), W @ X, atol=1e-10)  # the first two give all the outputs
     assert (V[2:].norm(dim=1).diff() <= 1e-12).all()
-    U, S, V = metric_factors(W, torch.zeros(8, 8).double(), torch.zeros(6, 6).double())
+    U, S, V = metric_factors(W, torch.zeros(6, 6).double(), torch.zeros(6, 6).double())
     assert not S.any() and close(V.norm(dim=1), torch.linalg.svdvals(W)) and torch.allclose(U @ V, W)
-    U, S, V = metric_factors(torch.zeros(6, 8).double(), torch.eye(8).double(), None)
+    U, S, V = metric_factors(torch.zeros(6, 8).double(), torch.zeros(6, 6).double(), None)
     assert not S.any() and not (U @ V).any() and U.isfinite().all()
 
 
@@ -261,6 +282,7 @@ def test_inputs_and_outputs_are_what_the_layers_read_and_give(network, samples, 
     monkeypatch.setattr(statistics, "ROWS", 13)
     monkeypatch.setattr(statistics, "PANEL", 4)
     candidates, found = measured(model, x, "inputs", "outputs", samples=samples)
+    whole = measured(model, x, "products", samples=samples)[1]
     seen = calls(model, candidates.matrices, x)
     assert list(found) == list(candidates.matrices)
     for name, s in found.items():
@@ -276,11 +298,14 @@ def test_inputs_and_outputs_are_what_the_layers_read_and_give(network, samples, 
         weight = module.weight.detach().flatten(1).unflatten(0, (rows.shape[2], -1))  # what was unfolded is what is multiplied
         product = torch.einsum("bpgn,gmn->bpgm", rows, weight).flatten(2)
         assert torch.allclose(product if module.bias is None else product + module.bias, z, atol=1e-9)
-        for blocking in BLOCKINGS.values():  # a block's own part of C
-            for block in cut(blocking, {name: candidates.matrices[name]}):
+        matrix = candidates.matrices[name]
+        for blocking in BLOCKINGS.values():  # the second moment of what a block gives
+            for block in cut(blocking, {name: matrix}):
                 group = block.row_start // (len(module.weight) // rows.shape[2])
-                part = taken[:, group, block.col_start : block.col_stop]
-                assert close(s.inputs_of(block), part.T @ part / len(part))
+                part = taken[:, group, block.col_start : block.col_stop] @ block.of(matrix.weight).T
+                assert close(s.products(matrix.weight, block), part.T @ part / len(part))
+                if block.shape[1] == matrix.shape[1]:
+                    assert close(whole[name].products(matrix.weight, block), part.T @ part / len(part), 1e-8)
 
 
 SIGNS = torch.tensor([[1.0, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])  # their average product is the identity

@@ -23,8 +23,8 @@ from lrp.recovery.finetune import FinetuneRecovery, _breaks, distillation
 def tiny():
     """The embedded digits, cut down so that an epoch takes a moment."""
     data = MnistSmall().load()
-    few = torch.arange(96)
-    return dataclasses.replace(data, train=data.train.take(few), validation=data.validation.take(few[:50]), test=data.test.take(few[:50]))
+    few = torch.arange(0, len(data.train), 38)[:96]  # they are stored by label
+    return dataclasses.replace(data, train=data.train.take(few), validation=data.validation.take(torch.arange(50)))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_distillation_is_hintons():
     for share in (0.3, 1):
         found = distillation(lambda images: (images, 0), share, 3.0, lambda result: result[0])(z, labels, taught)
         assert torch.allclose(found, share * 9 * kl + (1 - share) * ce, rtol=1e-12)
-    (gradient,) = torch.autograd.grad(distillation(lambda images: images, 1, 1e4, None)(z, labels, taught), z)
+    (gradient,) = torch.autograd.grad(distillation(lambda images: images, 1, 1e6, None)(z, labels, taught), z)
     change = (z - taught).detach()
     assert torch.allclose(gradient, (change - change.mean(1, keepdim=True)) / 4 / 5, rtol=1e-3, atol=1e-6)
 
@@ -193,7 +193,8 @@ class Strided(nn.Module):
 
     def forward(self, x):
         x = self.down(F.relu(self.conv(x)))
-        self.seen = x.is_contiguous()
+        if self.training:
+            self.seen = x.is_contiguous()
         return {"logits": self.fc(x.mean((2, 3)))}
 
 

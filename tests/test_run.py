@@ -41,7 +41,7 @@ def lrp(cache, *words, cwd, code=0):
         (["calibration.scoring_imges=3"], "did you mean calibration.scoring_images?"),
         (["xyzzy=1"], "there is no option xyzzy; allowed are model, dataset"),
         (["blocking=foo"], "blocking=foo: there is no such option, allowed are alds, none, square"),
-        (["-m", "scorer=variance,foo"], "scorer=foo: there is no such option, allowed are magnitude"),
+        (["-m", "scorer=variance,foo"], "scorer=foo: there is no such option, allowed are energy, magnitude"),
         (["sparsity.grid=[0,1.0]"], "sparsity.grid=1.0: a sparsity is a number in [0, 1)"),
         (["sparsity.grid=[-0.1]"], "sparsity.grid=-0.1: a sparsity is a number in [0, 1)"),
         (["sparsity.grid=[0.5,0.5]"], "every sparsity may be there once"),
@@ -57,6 +57,15 @@ def lrp(cache, *words, cwd, code=0):
         (["estimator.output_fn=nowhere.pick"], "estimator.output_fn=nowhere.pick: the dotted path of a function is needed"),
         (["estimator=second_order"], "estimator=second_order: there is no such option, allowed are exact, first_order"),
         (["tracker.mode=on"], "tracker.mode=on: offline, online or disabled"),
+        (["method=foo"], "method=foo: there is no such option, allowed are alds, balf"),
+        (["method=alds", "method.starts=0"], "method.starts=0: an integer of at least 1"),
+        (["decomposition=qr"], "decomposition=qr: there is no such option, allowed are activation, svd, two_sided"),
+        (["compensation=least_squares", "compensation.ridge=-1"], "compensation.ridge=-1: a number greater than"),
+        (["compensation=least_squares", "compensation.metric=fisher"], "compensation.metric=fisher: gradient or plain is needed"),
+        (["rounds.keep_factor=1"], "rounds.keep_factor=1.0: a number greater than 0 and less than 1"),
+        (["selection=joint", "selection.shrinkage=1"], "selection.shrinkage=1: a number greater than"),
+        (["calibration.samples=0"], "calibration.samples=0: an integer of at least 1"),
+        (["evaluation.part=train"], "evaluation.part=train: test or validation is needed"),
         (["threads=0"], "threads=0: an integer of at least 1"),
         (["budget=flops"], "budget=flops: params or macs"),
         (["selection.round_to=0"], "selection.round_to=0: an integer of at least 1"),
@@ -88,14 +97,14 @@ def test_every_experiment_composes(file):
 
 def test_every_key_exists_whatever_is_chosen():
     register()
-    for group in ("scorer=magnitude,perturbation,random", "blocking=none,alds,square", "recovery=none,batchnorm", "tracker=none,wandb", "dataset=cifar10,mnist,mnist_small,folder", "estimator=exact,first_order", "model=vgg16,resnet20"):
-        check_command_line(["-m", group, "calibration.scoring_images=8", "blocking.k=2", "estimator.memory_limit=0.5", "estimator.projections=8", "estimator.output=probabilities", "dataset.path=null", "tracker.project=x"])
+    for group in ("scorer=magnitude,perturbation,random,energy,spectrum", "blocking=none,alds,square", "recovery=none,batchnorm,finetune", "selection=global,uniform,lagrangian,joint", "decomposition=svd,activation,two_sided", "compensation=none,least_squares", "method=singular_vectors,alds,balf", "tracker=none,wandb", "dataset=cifar10,mnist,mnist_small,folder", "estimator=exact,first_order", "model=vgg16,resnet20"):
+        check_command_line(["-m", group, "calibration.scoring_images=8", "blocking.k=2", "estimator.memory_limit=0.5", "estimator.projections=8", "estimator.output=probabilities", "dataset.path=null", "tracker.project=x", "compensation.ridge=0.1", "selection.per_parameter=true", "rounds.keep_factor=0.5", "recovery.epochs=2"])
 
 
 def test_help_lists_groups_and_options(tmp_path):
     done = subprocess.run([sys.executable, "-m", "lrp.run", "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
-    for word in ("blocking: alds, none, square", "scorer: magnitude, perturbation", "experiment: figure1, figure1_small, figure2, figure2_small, figure3", "study: dim_rank, rank_switch", "scoring_images: 64", "seed: 0"):
+    for word in ("blocking: alds, none, square", "scorer: energy, magnitude, perturbation", "experiment: figure1, figure1_small, figure2, figure2_small, figure3", "study: dim_rank, rank_switch", "scoring_images: 64", "seed: 0"):
         assert word in done.stdout
 
 
