@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch import nn
 
-from lrp.recovery.context import Context
+from lrp.recovery.context import Context, Unused
 
 
 @dataclass(frozen=True)
-class NoRecovery:
+class NoRecovery(Unused):
     """The network stays as pruning left it."""
 
     name: ClassVar[str] = "none"
