@@ -37,7 +37,7 @@ class LeastSquares:
     """
 
     name: ClassVar[str] = "least_squares"
-    ridge: float = 0.01
+    ridge: float = 0.03
     metric: str = "gradient"
 
     def __post_init__(self) -> None:

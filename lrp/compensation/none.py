@@ -18,7 +18,7 @@ class NoCompensation:
 
     name: ClassVar[str] = "none"
     needs: ClassVar[tuple[str, ...]] = ()
-    ridge: float = 0.01
+    ridge: float = 0.03
     metric: str = "gradient"
 
     def __call__(
