@@ -91,15 +91,12 @@ class FinetuneRecovery(Sgd):
         super()._keep(unfinished, state)
 
     def _part(self, data: Data, seed: int) -> Part:
-        """The training images used, with the strides of the usual memory format. Raises InputError where there are fewer than asked for."""
-        part, images = data.train, data.train.images
-        if self.images is not None:
-            if self.images > len(part):
-                raise reject("recovery.images", self.images, f"the training part of {data.name} holds {len(part)} images")
-            part = part.take(torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))[: self.images])
-            images = part.images
-        # of images of one channel torch reads the memory format from strides that are free to be anything
-        return Part(images.flatten().view(images.shape), part.labels, part.index)
+        """The training images used. Raises InputError where there are fewer than asked for."""
+        if self.images is None:
+            return data.train
+        if self.images > len(data.train):
+            raise reject("recovery.images", self.images, f"the training part of {data.name} holds {len(data.train)} images")
+        return data.train.take(torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[: self.images])
 
 
 def distillation(teacher: nn.Module, share: float, temperature: float, pick: Callable[[Any], Tensor] | None) -> Loss:

@@ -1,0 +1,363 @@
+"""Rounds of scoring and removing, the joint selection against a slow greedy one, and all parts together."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from conftest import Residual, randomise
+from torch import nn
+
+import lrp
+from lrp import rounds, singular_vectors
+from lrp.command_line import CONF
+from lrp.config import make_part
+from lrp.costs import make_costs
+from lrp.errors import InputError
+from lrp.layers import LowRank
+from lrp.matrices import Block
+from lrp.rounds import as_dense, only_alive, schedule
+from lrp.scoring.random import Random
+from lrp.selection import GlobalSelection
+from lrp.selection.joint import JointSelection
+from lrp.singular_vectors import SingularVectors
+
+NAMES = {group: sorted(file.stem for file in CONF.glob(f"{group}/*.yaml")) for group in ("blocking", "decomposition", "compensation", "selection")}
+PARTS = {"blocking": "none", "scorer": "magnitude", "estimator": "first_order", "selection": "global", "decomposition": "svd", "compensation": "none"}
+
+
+def method(keep_factor=None, budget="params", **parts):
+    return SingularVectors(**{name: make_part(name, chosen) for name, chosen in (PARTS | parts).items()}, keep_factor=keep_factor, budget=budget)
+
+
+class Net(nn.Module):
+    """A plain and a grouped convolution without biases, and Linear layers; small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.grouped = nn.Conv2d(8, 8, 3, groups=2, bias=False)
+        self.fc1, self.fc2 = nn.Linear(8, 12), nn.Linear(12, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.grouped(torch.relu(self.conv(x)))).mean((2, 3))
+        return self.fc2(torch.relu(self.fc1(x)))
+
+
+@pytest.fixture
+def net():
+    return randomise(Net())
+
+
+@pytest.fixture
+def x():
+    return torch.randn(9, 3, 6, 5).double()
+
+
+def same(a, b):
+    """Whether two networks hold the same tensors, by the same names."""
+    return list(a.state_dict()) == list(b.state_dict()) and all(torch.equal(u, v) for u, v in zip(a.state_dict().values(), b.state_dict().values()))
+
+
+def compressed(fitted, sparsity):
+    return fitted.compress(fitted.plan(sparsity))[0]
+
+
+def ranks_at(fitted, sparsity):
+    """The ranks that every state keeps, at the sparsity of the next one (or at the end); blocks do not change."""
+    fitted.plan(sparsity)
+    states = fitted._states[: fitted.rounds(sparsity)]
+    return [[int(mask.sum()) for mask in state.select(at)] for state, at in zip(states, [*schedule(fitted.method.keep_factor, sparsity), sparsity])]
+
+
+# Rounds
+
+
+def test_the_sparsities_on_the_way():
+    assert schedule(None, 0.9) == schedule(0.1, 0.9) == schedule(0.5, 0.5) == schedule(0.7, 0.3) == []
+    assert schedule(0.5, 0.9) == [0.5, 0.75, 0.875] and schedule(0.8, 0.4) == pytest.approx([0.2, 0.36])
+    assert schedule(0.5, 0) == []
+    for factor, sparsity in itertools.product((0.3, 0.9), (0.1, 0.77, 0.95)):
+        found = schedule(factor, sparsity)
+        assert all(a < b for a, b in zip(found, [*found[1:], sparsity]))
+        assert 1 - factor ** (len(found) + 1) >= sparsity - 1e-9  # the last step removes no larger share than the others
+        assert found == schedule(factor, 0.96)[: len(found)]  # a larger sparsity goes through the same states
+
+
+@pytest.mark.parametrize("value", [0, 1, -0.5, 1.5, float("nan"), "half", True])
+def test_keep_factor_is_a_share(value):
+    with pytest.raises(InputError, match=r"^rounds.keep_factor=.*: a number greater than 0 and less than 1 is needed$"):
+        method(value)
+
+
+@pytest.mark.parametrize("decomposition", NAMES["decomposition"])
+@pytest.mark.parametrize("compensation", NAMES["compensation"])
+def test_one_step_is_one_shot(net, x, decomposition, compensation):
+    parts = {"scorer": "perturbation", "decomposition": decomposition, "compensation": compensation}
+    one = method(**parts).fit(net, x)
+    small = method(0.2, **parts).fit(net, x)
+    assert one.one_shot and not small.one_shot and small.rounds(0.8) == 1 and small.rounds(0.9) == 2 and one.rounds(0.9) == 1
+    for sparsity in (0.3, 0.8):
+        assert same(compressed(one, sparsity), compressed(small, sparsity))
+    assert len(small._states) == 1 and small.plan(0.5).state is small
+
+
+@pytest.mark.parametrize("budget", ["params", "macs"])
+@pytest.mark.parametrize("selection", NAMES["selection"])
+@pytest.mark.parametrize("blocking", NAMES["blocking"])
+def test_budgets_hold_and_ranks_fall(net, x, blocking, selection, budget):
+    """In every state; the components that a round has dropped stay away, whatever they would score."""
+    for compensation, scorer in (("least_squares", "perturbation"), ("none", "random")):
+        parts = {"blocking": blocking, "selection": selection, "compensation": compensation, "decomposition": "activation", "scorer": scorer}
+        fitted = method(0.75, budget, **parts).fit(net, x)
+        found = ranks_at(fitted, 0.7)
+        assert len(found) == fitted.rounds(0.7) == 5
+        for before, after in itertools.pairwise(found):
+            assert all(a <= b for a, b in zip(after, before))
+        assert found[-1] != found[0]
+        for sparsity in (*schedule(0.75, 0.7), 0.7):
+            plan = fitted.plan(sparsity)
+            sizes = fitted.sizes(fitted.compress(plan)[0], plan)
+            assert sizes[f"sparsity_{budget}"] >= sparsity and plan.costs.dense == fitted.costs.dense
+        assert compressed(fitted, 0.7)(x).isfinite().all()
+
+
+@pytest.mark.parametrize("selection", NAMES["selection"])
+@pytest.mark.parametrize("factor", [0.8, 0.97])
+def test_rounded_ranks_fall_too(x, selection, factor):
+    """What rounding frees is not spent on components that are gone; nor is what a step so small that it is met already leaves."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(90, 12), nn.ReLU(), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 10)).double()
+    for scorer, step in (("energy", 4), ("random", 4), ("random", 1)):
+        chosen = type(make_part("selection", selection))(round_to=step)
+        for before, after in itertools.pairwise(ranks_at(method(factor, scorer=scorer, selection=chosen).fit(net, x), 0.6)):
+            assert all(a <= b for a, b in zip(after, before))
+
+
+def test_scoring_again_differs_from_scoring_once(net, x):
+    parts = {"scorer": "perturbation", "compensation": "least_squares", "decomposition": "two_sided"}
+    one, many = compressed(method(**parts).fit(net, x), 0.6), compressed(method(0.8, **parts).fit(net, x), 0.6)
+    assert not same(one, many)
+    assert same(many, compressed(method(0.8, **parts).fit(net, x), 0.6))  # and is as reproducible
+
+
+def test_states_are_shared_by_sparsities(net, x, monkeypatch):
+    """In any order; the network as it came is left as it is."""
+    before = copy.deepcopy(net.state_dict())
+    calls = []
+    original = singular_vectors.next_state
+    monkeypatch.setattr(singular_vectors, "next_state", lambda *a: (calls.append(a[1]), original(*a))[1])
+    fitted = method(0.8, scorer="perturbation", compensation="least_squares").fit(net, x)
+    first = compressed(fitted, 0.6)
+    assert calls == schedule(0.8, 0.6)
+    low = compressed(fitted, 0.3)
+    assert len(calls) == 4 and same(first, compressed(fitted, 0.6))
+    assert same(low, compressed(method(0.8, scorer="perturbation", compensation="least_squares").fit(net, x), 0.3))
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+    assert fitted.plan(0).untouched and same(compressed(fitted, 0), net)
+
+
+def test_a_random_scorer_does_not_bring_back_what_is_gone(net, x):
+    fitted = method(0.7, scorer="random").fit(net, x)
+    fitted.plan(0.8)
+    raw = Random()({}, fitted.factors, None)
+    assert all(torch.equal(a, b) for a, b in zip(raw, fitted.scores))
+    for state in fitted._states[1:]:
+        gone = 0
+        for f, score, again in zip(state.factors, state.scores, Random()({}, state.factors, None)):
+            alive = int((score > 0).sum())
+            assert torch.equal(score[:alive], again[:alive]) and not score[alive:].any()
+            assert (f.S[alive:] < 1e-9 * max(1.0, float(f.S[0]))).all()  # the block has lost them: it is of that rank
+            gone += len(score) - alive
+        assert gone > 0
+
+
+def test_only_alive():
+    scores = [torch.ones(3), torch.ones(2), torch.ones(4)]
+    found = only_alive(scores, [2, None, 0])
+    assert [s.tolist() for s in found] == [[1, 1, 0], [1, 1], [0, 0, 0, 0]] and all(s.all() for s in scores)
+
+
+@pytest.mark.parametrize("blocking", NAMES["blocking"])
+def test_as_dense_computes_the_same(net, x, blocking):
+    net.train()
+    net.fc1.weight.requires_grad_(False)
+    fitted = method(blocking=blocking, compensation="least_squares", scorer="magnitude").fit(net, x)
+    for sparsity in (0.4, 0.95):
+        low = compressed(fitted, sparsity)
+        twin = copy.deepcopy(low)
+        dense = as_dense(low, net)
+        assert any(isinstance(m, LowRank) for m in low.modules()) and not any(isinstance(m, LowRank) for m in dense.modules())
+        assert torch.allclose(dense(x), low(x), atol=1e-10) and same(low, twin)
+        assert [type(m) for m in dense.modules()] == [type(m) for m in net.modules()]
+        assert [m.training for m in dense.modules()] == [m.training for m in net.modules()]
+        assert not dense.fc1.weight.requires_grad and dense.fc2.weight.requires_grad
+
+
+# Stored states
+
+
+def test_a_run_that_was_killed_goes_on(net, x, tmp_path, monkeypatch):
+    parts = {"scorer": "perturbation", "compensation": "least_squares", "decomposition": "two_sided", "blocking": "square"}
+    expected = compressed(method(0.75, **parts).fit(net, x), 0.7)
+    saved, original = [], rounds.save
+
+    def save(model, file):
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        saved.append(file.stem)
+        original(model, file)
+
+    monkeypatch.setattr(rounds, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        method(0.75, **parts).fit(net, x, tmp_path).plan(0.7)
+    assert saved == ["1", "2"]
+    monkeypatch.setattr(rounds, "save", lambda model, file: (saved.append(file.stem), original(model, file)))
+    fitted = method(0.75, **parts).fit(net, x, tmp_path)
+    assert same(compressed(fitted, 0.7), expected) and saved == ["1", "2", "3", "4"]
+    again = method(0.75, **parts).fit(net, x, tmp_path)
+    assert same(compressed(again, 0.7), expected) and len(saved) == 4
+    assert [m.training for m in compressed(again, 0.7).modules()] == [m.training for m in expected.modules()]
+    files = sorted(tmp_path.glob("rounds/*/*.safetensors"))
+    assert [f.stem for f in files] == ["1", "2", "3", "4"] and not list(tmp_path.glob("rounds/*/.*"))
+    # what is damaged is made again, and nothing else
+    files[1].write_bytes(files[1].read_bytes()[:100])
+    files[2].write_bytes(b"")
+    assert same(compressed(method(0.75, **parts).fit(net, x, tmp_path), 0.7), expected) and saved[4:] == ["2", "3"]
+    assert same(compressed(method(0.75, **parts).fit(net, x, tmp_path), 0.7), expected) and len(saved) == 6
+
+
+def test_a_training_network_stays_one(net, x, tmp_path):
+    net.train()
+    net.fc1.eval()
+    modes = {name: module.training for name, module in net.named_modules()}
+    for _ in range(2):  # the second reads the states
+        low = compressed(method(0.75).fit(net, x, tmp_path), 0.7)
+        assert {name: low.get_submodule(name).training for name in modes} == modes
+
+
+def test_states_of_other_jobs_are_not_read(net, x, tmp_path):
+    jobs = [
+        (method(0.75), net, x, None),
+        (method(0.7), net, x, None),
+        (method(0.75, "macs"), net, x, None),
+        (method(0.75, scorer="random"), net, x, None),
+        (method(0.75, scorer=Random(seed=1)), net, x, None),
+        (method(0.75, blocking="square"), net, x, None),
+        (method(0.75, decomposition="activation"), net, x, None),
+        (method(0.75, compensation="least_squares"), net, x, None),
+        (method(0.75, selection=GlobalSelection(round_to=2)), net, x, None),
+        (method(0.75), randomise(Net(), 1), x, None),
+        (method(0.75), net, x[:8], None),
+        (method(0.75), net, x, 3),
+    ]
+    for count, (how, model, images, scoring) in enumerate(jobs):
+        assert len(list(tmp_path.glob("rounds/*"))) == count
+        assert same(compressed(how.fit(model, images, tmp_path, scoring), 0.4), compressed(how.fit(model, images, None, scoring), 0.4))
+
+
+# The joint selection
+
+
+def slow_order(D, unit, shrinkage, mean_free):
+    """Drop what raises ||D 1_S||^2 least per cost, by computing that anew for every set; D (B, K, R)."""
+    D = (D - D.mean(0) if mean_free else D).numpy()
+    gone, order = [], []
+
+    def loss(which):
+        together = (D[:, :, which].sum(2) ** 2).sum()
+        apart = (D[:, :, which] ** 2).sum()
+        return ((1 - shrinkage) * together + shrinkage * apart) / len(D)
+
+    while len(order) < D.shape[2]:
+        now = loss(gone)
+        costs = {i: (loss([*gone, i]) - now) / unit[i] for i in range(D.shape[2]) if i not in gone}
+        order.append(min(costs, key=costs.get))
+        gone.append(order[-1])
+    return order
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3, 0.99])
+@pytest.mark.parametrize("mean_free", [False, True])
+def test_order_is_greedy(shrinkage, mean_free):
+    blocks = [Block("a", 0, 0, 3, 0, 4), Block("a", 1, 0, 3, 4, 9), Block("b", 0, 0, 5, 0, 2)]
+    costs = make_costs(blocks)
+    contributions = [torch.randn(6, 2, b.rank).double() * (1 + i) + 0.4 for i, b in enumerate(blocks)]
+    contributions[1][:, :, 0] = -0.9 * contributions[0][:, :, 2]  # a pair that cancels
+    unit = np.repeat(costs.unit, [b.rank for b in blocks])
+    expected = slow_order(torch.cat(contributions, 2), unit, shrinkage, mean_free)
+    found = JointSelection(shrinkage=shrinkage, mean_free=mean_free).order(contributions, costs)
+    assert [len(part) for part in found] == [b.rank for b in blocks]
+    assert torch.cat(found).argsort().tolist() == expected
+    if shrinkage == 0:
+        singles = (torch.cat(contributions, 2).square().sum((0, 1)).numpy() / unit).argsort().tolist()
+        assert expected != singles  # it is not the sum of the single perturbations
+
+
+@pytest.mark.parametrize("budget", ["params", "macs"])
+@pytest.mark.parametrize("blocking", NAMES["blocking"])
+def test_joint_budget_is_exact(net, x, blocking, budget):
+    """Restoring the component dropped last would exceed it."""
+    for step in (1, 3):
+        fitted = method(budget=budget, blocking=blocking, selection=JointSelection(round_to=step)).fit(net, x)
+        for sparsity in (0, 0.1, 0.5, 0.83):
+            keep = fitted.plan(sparsity).keep
+            ranks = [int(mask.sum()) for mask in keep]
+            held = sum(fitted.costs.layer(name, ranks) for name in fitted.costs.blocks)
+            limit = (1 - sparsity) * sum(fitted.costs.dense.values())
+            assert held <= limit + 1e-9
+            assert all(mask.all() or int(mask.sum()) % step == 0 or int(mask.sum()) < step for mask in keep)
+            if step == 1 and sparsity:
+                order = fitted.method.selection.order(fitted.contributions(), fitted.costs)
+                dropped = [(float(part[i]), b) for b, (part, mask) in enumerate(zip(order, keep)) for i in (~mask).nonzero().flatten().tolist()]
+                last = max(dropped)[1]
+                ranks[last] += 1
+                assert sum(fitted.costs.layer(name, ranks) for name in fitted.costs.blocks) > limit
+
+
+def test_joint_reads_the_network_and_not_the_scores(net, x):
+    one, other = (method(selection="joint", scorer=scorer).fit(net, x) for scorer in ("magnitude", "random"))
+    assert same(compressed(one, 0.6), compressed(other, 0.6))
+    with pytest.raises(InputError, match="^selection=joint: it needs estimator=first_order, not exact$"):
+        method(selection="joint", estimator="exact").fit(net, x).plan(0.5)
+
+
+@pytest.mark.parametrize(("options", "text"), [
+    ({"shrinkage": 1}, "selection.shrinkage=1: a number"), ({"shrinkage": -0.1}, "selection.shrinkage=-0.1: a number"),
+    ({"shrinkage": None}, "selection.shrinkage=null: a number"), ({"mean_free": 1}, "selection.mean_free=1: true or false is needed"),
+    ({"round_to": 0}, "selection.round_to=0: an integer of at least 1"),
+])  # fmt: skip
+def test_joint_options(options, text):
+    with pytest.raises(InputError, match=f"^{text}") as error:
+        JointSelection(**options)
+    assert "\n" not in str(error.value) and "e-300" not in str(error.value)
+
+
+# Together
+
+
+@pytest.mark.parametrize("budget", ["params", "macs"])
+@pytest.mark.parametrize("blocking", NAMES["blocking"])
+@pytest.mark.parametrize("compensation", NAMES["compensation"])
+@pytest.mark.parametrize("decomposition", NAMES["decomposition"])
+def test_compress(x, decomposition, compensation, blocking, budget, tmp_path):
+    model = randomise(Residual())
+    x = torch.cat([x, x.flip(3)])
+    before, images = copy.deepcopy(model.state_dict()), x.clone()
+    options = {"decomposition": decomposition, "compensation": compensation, "blocking": blocking, "budget": budget, "scoring_images": 4}
+    low, report = lrp.compress(model, x, 0.5, **options)
+    assert report.attrs[f"sparsity_{budget}"] >= 0.5 and report.attrs["budget"] == budget
+    assert any(isinstance(m, LowRank) for m in low.modules()) and low(x).isfinite().all()
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items()) and torch.equal(x, images)
+    lrp.save(low, tmp_path / "a.safetensors")
+    assert torch.allclose(lrp.load(tmp_path / "a.safetensors", model)(x), low(x), atol=1e-12)
+    again, _ = lrp.compress(model, x, 0.5, **options)
+    assert same(again, low)
+    same_, report = lrp.compress(model, x, 0.0, **options)
+    assert same(same_, model) and report.attrs[f"sparsity_{budget}"] == 0
+
+
+def test_names_that_there_are_not(net, x):
+    for group in ("decomposition", "compensation"):
+        with pytest.raises(InputError, match=f"^{group}=best: there is no such option, allowed are {', '.join(NAMES[group])}$"):
+            lrp.compress(net, x, 0.5, **{group: "best"})
