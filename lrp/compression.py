@@ -24,17 +24,18 @@ def compress(
     sparsity: float = 0.5,
     *,
     blocking: Any = "none",
-    scorer: Any = "perturbation",
+    scorer: Any = "spectrum",
     estimator: Any = "first_order",
-    selection: Any = "global",
-    decomposition: Any = "svd",
-    compensation: Any = "none",
+    selection: Any = "lagrangian",
+    decomposition: Any = "two_sided",
+    compensation: Any = "least_squares",
     budget: str = "params",
     exclude: Sequence[str] | None = (),
-    recovery: Any = "batchnorm",
+    recovery: Any = None,
     output: Callable[[Any], Tensor] | None = None,
-    images: int = 512,
+    images: int = 1024,
     scoring_images: int = 64,
+    samples: int = 16384,
     batch_size: int = 128,
 ) -> tuple[nn.Module, Report]:
     """A smaller copy of a network by low-rank pruning, and what was done to each layer. The original is untouched.
@@ -62,10 +63,12 @@ def compress(
         "compensation": compensation,
     }  # fmt: skip
     parts = {name: make_part(name, chosen) for name, chosen in parts.items()}
+    if recovery is None:  # compensation has already fitted what batch norm reads: new statistics would undo a part of it
+        recovery = "batchnorm" if parts["compensation"].name == "none" else "none"
     recover = make_part("recovery", recovery)
     if output is not None:
         parts["estimator"] = replace(parts["estimator"], output_fn=output)
-    method = SingularVectors(**parts, budget=budget, exclude=tuple([exclude] if isinstance(exclude, str) else exclude or ()))
+    method = SingularVectors(**parts, budget=budget, samples=samples, exclude=tuple([exclude] if isinstance(exclude, str) else exclude or ()))
     inputs = calibration_inputs(calibration, images)
     check_inputs(model, inputs)
 

@@ -13,6 +13,9 @@ from lrp.fusion import Tracer
 from lrp.scoring.estimator import layer_input
 
 
+MEMORY = 8 * 2**30  # bytes
+
+
 class _Reached(Exception):
     """The layer that was waited for has its input."""
 
@@ -22,10 +25,10 @@ class Replay:
     with all changes that were made to the layers before it. Layers have to be asked for in the order of ``order(names)``.
 
     Where torch.fx can trace the network every layer runs once, and the values between two layers are held for all batches;
-    otherwise the network runs from its beginning for each layer.
+    otherwise, and where they would take more than ``memory`` bytes, the network runs from its beginning for each layer.
     """
 
-    def __init__(self, model: nn.Module, batches: Sequence[Tensor]) -> None:
+    def __init__(self, model: nn.Module, batches: Sequence[Tensor], memory: float = MEMORY) -> None:
         self.model, self.batches = model, batches
         self._at = 0
         try:
@@ -35,6 +38,22 @@ class Replay:
         self._modules = dict(model.named_modules())
         self._last_use = {source: i for i, node in enumerate(self._nodes) for source in node.all_input_nodes}
         self._values: list[dict[fx.Node, Any]] = [{} for _ in batches]
+        if self._nodes and self._held() * sum(len(batch) for batch in batches) > memory:
+            self._nodes = []
+
+    @torch.no_grad()
+    def _held(self) -> int:
+        """The most bytes that are held for one image between two nodes."""
+        values: dict[fx.Node, Any] = {}
+        most = 0
+        for i, node in enumerate(self._nodes):
+            values[node] = self._run(node, values, self.batches[0][:1])
+            for source in node.all_input_nodes:
+                if self._last_use[source] <= i:
+                    values.pop(source, None)
+            alive = {value.untyped_storage().data_ptr(): value for value in values.values() if isinstance(value, Tensor) and value.device.type != "meta"}
+            most = max(most, sum(value.numel() * value.element_size() for value in alive.values()))
+        return most
 
     @torch.no_grad()
     def order(self, names: Sequence[str]) -> list[str]:
