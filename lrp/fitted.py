@@ -90,7 +90,7 @@ class Fitted:
         return {
             "sparsity": plan.sparsity, "budget": self.method.budget, "sparsity_params": 1 - params / params_dense,
             "sparsity_macs": 1 - macs / macs_dense, "params": params, "params_dense": params_dense,
-            "params_total": params_total - params_dense + params, "params_total_dense": params_total,
+            "params_total": count_params(compressed), "params_total_dense": params_total,
             "macs": count_macs(compressed, example), "macs_dense": macs_total, "macs_layers": macs, "macs_layers_dense": macs_dense,
         }  # fmt: skip
 

@@ -16,7 +16,7 @@ from lrp.break_even import measure_break_even
 from lrp.candidates import Candidates, find_candidates
 from lrp.compensation.none import NoCompensation
 from lrp.costs import Costs, check_budget, make_costs
-from lrp.decomposition import decompose
+from lrp.decomposition import check_weights, decompose
 from lrp.decomposition.svd import Svd
 from lrp.errors import InputError, check_int, reject
 from lrp.fitted import Fitted, Plan
@@ -111,6 +111,7 @@ def check_exclude(exclude: Any) -> None:
 def find_layers(model: nn.Module, example: Tensor, exclude: Sequence[str]) -> Candidates:
     """The layers to compress; raises InputError where there is none."""
     candidates = find_candidates(model, example, exclude)
+    check_weights(candidates.matrices)
     if not candidates.matrices:
         reasons = ", ".join(f"{name}: {reason}" for name, reason in candidates.left.items())
         raise InputError(f"the network has no layer to compress{f' ({reasons})' if reasons else ''}")

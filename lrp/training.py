@@ -36,7 +36,7 @@ class Sgd:
 
     option: ClassVar[str]  # where the fields are in the configuration
     fewest: ClassVar[int]  # epochs allowed
-    cycle_momentum: ClassVar[bool]  # the momentum goes from 0.95 to 0.85 and back, against the learning rate, whatever ``momentum`` is
+    cycle_momentum: ClassVar[bool]  # momentum goes from 0.95 to 0.85 and back as the rate rises and falls; ``momentum`` is not used
 
     epochs: int = 30
     lr: float = 0.1

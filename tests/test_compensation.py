@@ -283,7 +283,7 @@ def test_an_unblocked_low_rank_layer_is_at_the_optimum(name, ridge, metric):
     assert objective(other, layer, x, z, G, ridge, C) >= best * (1 - 1e-9)
 
 
-@pytest.mark.parametrize("share", [0.15, 0.5, 0.8])
+@pytest.mark.parametrize("share", [0.15, 0.5])
 @pytest.mark.parametrize("blocking", BLOCKINGS)
 @pytest.mark.parametrize("name", LAYERS)
 def test_never_worse_than_the_start(name, blocking, share):
@@ -317,7 +317,7 @@ def test_never_worse_than_the_start(name, blocking, share):
             )
 
 
-@pytest.mark.parametrize("ridge", [0.0, 0.01, 1.0])
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
 @pytest.mark.parametrize("blocking", [*BLOCKINGS, "dense"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_nothing_changes_at_full_rank(name, blocking, ridge):
@@ -536,7 +536,7 @@ def test_chunks_and_modes(residual, monkeypatch):
     assert distance(whole.eval(), parts.eval(), x) < 1e-16
 
 
-@pytest.mark.parametrize("blocking", BLOCKINGS)
+@pytest.mark.parametrize("blocking", ["none", "square"])
 def test_added_biases_survive_files(network, blocking, tmp_path):
     """Of dense and of low-rank layers, of one of rank 0; after a round and a second one too."""
     model, x = network

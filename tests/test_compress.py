@@ -48,6 +48,9 @@ def small(model, x, sparsity=0.5, **options):
     return lrp.compress(model, x, sparsity, **{"scoring_images": 4, "images": 8} | options)
 
 
+PAPER = {"scorer": "perturbation", "selection": "global", "decomposition": "svd", "compensation": "none"}
+
+
 def modes(model):
     return {name: module.training for name, module in model.named_modules() if not isinstance(module, (nn.ParameterDict, nn.Identity))}
 
@@ -114,7 +117,7 @@ def test_the_parts_do_the_same(residual):
     from lrp.config import make_part
 
     x = torch.randn(8, 3, 8, 8).double()
-    compressed, _ = small(residual, x, 0.5, recovery="none", blocking="alds", scorer="variance", budget="macs")
+    compressed, _ = small(residual, x, 0.5, recovery="none", blocking="alds", budget="macs", **PAPER | {"scorer": "variance"})
     parts = {"blocking": "alds", "scorer": "variance", "estimator": "first_order", "selection": "global"}
     method = SingularVectors(**{name: make_part(name, chosen) for name, chosen in parts.items()}, budget="macs")
     fitted = method.fit(residual, x[:4])
@@ -125,12 +128,12 @@ def test_the_parts_do_the_same(residual):
 
 def test_recovery_sees_all_images_and_scores_the_first(residual):
     x = torch.randn(12, 3, 8, 8).double()
-    twin, _ = small(residual, x, scoring_images=4, images=8, batch_size=4)
+    twin, _ = small(residual, x, scoring_images=4, images=8, batch_size=4, **PAPER)
     other = torch.cat([x[:8], 100 * x[8:]])  # beyond ``images``
-    again, _ = small(residual, other, scoring_images=4, images=8, batch_size=4)
+    again, _ = small(residual, other, scoring_images=4, images=8, batch_size=4, **PAPER)
     assert torch.equal(twin(x), again(x))
     weights = lambda model: [p for n, p in model.named_parameters() if "bn" not in n]  # noqa: E731
-    third, _ = small(residual, torch.cat([x[:4], 3 * x[4:]]), scoring_images=4, images=8, batch_size=4)
+    third, _ = small(residual, torch.cat([x[:4], 3 * x[4:]]), scoring_images=4, images=8, batch_size=4, **PAPER)
     assert all(torch.equal(a, b) for a, b in zip(weights(twin), weights(third), strict=True))
     assert not torch.equal(twin.bn.running_var, third.bn.running_var)
     expected, _ = small(residual, x, scoring_images=4, recovery="none")
@@ -217,7 +220,7 @@ def test_low_rank_layers_of_torchs_encoder_are_called(encoder):
     """Without gradients torch's encoder layers read ``linear1.weight`` themselves and never call the layer; one that is
     low-rank must not be read."""
     x = torch.randn(8, 5, 6).double()
-    compressed, _ = small(encoder, x, 0.7)
+    compressed, _ = small(encoder, x, 0.7, **PAPER)
     low = [name for name, m in compressed.named_modules() if isinstance(m, LowRank)]
     inside = [name for name in low if ".linear" in name]
     assert inside and all(compressed.get_submodule(name.rpartition(".")[0]).activation_relu_or_gelu == 0 for name in inside)
@@ -317,7 +320,7 @@ BAD = {
     "estimator": ({"estimator": "foo"}, "estimator=foo: .*first_order"),
     "selection": ({"selection": "foo"}, "selection=foo: .*global"),
     "recovery": ({"recovery": "foo"}, "recovery=foo: .*batchnorm"),
-    "recovery none": ({"recovery": None}, "recovery=null"),
+    "recovery not a name": ({"recovery": 3}, "recovery=3"),
     "blocking number": ({"blocking": 3}, "blocking=3"),
     "budget": ({"budget": "flops"}, "budget=flops: params or macs"),
     "exclude": ({"exclude": ["nothing"]}, "exclude=nothing: .*conv1"),
@@ -407,7 +410,7 @@ def test_batches_of_recovery_and_what_is_untouched(residual):
     compressed, report = lrp.compress(model, x, np.float32(0.5), scoring_images=8, batch_size=32)
     assert report.attrs["sparsity"] == 0.5 and type(report.attrs["sparsity"]) is float
     with pytest.raises(lrp.InputError, match="recovery=batchnorm: Expected more than 1 value"):
-        lrp.compress(model, x[:1], 0.5)
+        lrp.compress(model, x[:1], 0.5, recovery="batchnorm")
     x = torch.randn(8, 3, 16, 16).double()
     dense, _ = lrp.compress(residual, x, 0.0)
     assert torch.equal(dense(x), residual(x))

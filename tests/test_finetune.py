@@ -18,6 +18,9 @@ from lrp.recovery.context import Context
 from lrp.recovery.finetune import FinetuneRecovery, _breaks, distillation
 
 
+PLAIN = {"scorer": "magnitude", "selection": "global", "decomposition": "svd", "compensation": "none", "recovery": "none"}
+
+
 def made(count, seed):
     """Noise of 10 x 10 in three channels with a bright corner, which is the label."""
     generator = torch.Generator().manual_seed(seed)
@@ -37,11 +40,11 @@ def tiny():
 def networks(tiny):
     """A dense network, not trained, and the same pruned."""
     dense = nn.Sequential(
-        nn.Conv2d(3, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(inplace=True), nn.Conv2d(12, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 4),
+        nn.Conv2d(3, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(inplace=True),
+        nn.Conv2d(12, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 4),
     ).eval()  # fmt: skip
     images = tiny.normalise(tiny.train.images[:32])
-    return dense, compress(dense, images, 0.5, scorer="magnitude", recovery="none", exclude=["0"])[0]
+    return dense, compress(dense, images, 0.5, **PLAIN, exclude=["0"])[0]
 
 
 SPEC = FinetuneRecovery(epochs=3, lr=0.05, batch_size=32)
@@ -81,12 +84,14 @@ def test_resumes_bit_for_bit_and_repeats_nothing(networks, tiny, tmp_path, monke
     state = torch.load(tmp_path / "killed.pt", weights_only=True)
     assert same(state["model"], whole) and len(state["optimizer"]["state"]) == len(list(networks[1].parameters()))
     table = pd.read_csv(tmp_path / "killed.csv")
-    assert networks[1][0].weight.dim() == 4 and not state["model"]["0.weight"].is_contiguous()  # channels_last: measured to be faster
+    assert not state["model"]["0.weight"].is_contiguous()  # it was trained in channels_last order
     assert list(table) == ["epoch", "loss", "validation_accuracy", "seconds"] and table["epoch"].tolist() == [1, 2, 3]
     assert table["loss"].equals(pd.read_csv(tmp_path / "whole.csv")["loss"])
 
 
-@pytest.mark.parametrize("change", [{"lr": 0.04}, {"epochs": 2}, {"distill": 0.5}, {"images": 64}, "seed", "weights", "labels", "damage"])
+@pytest.mark.parametrize("change", [
+    {"lr": 0.04}, {"epochs": 2}, {"distill": 0.5}, {"images": 64}, "seed", "weights", "labels", "damage",
+])  # fmt: skip
 def test_another_training_is_not_resumed(networks, tiny, tmp_path, caplog, change):
     file, spec, given = tmp_path / "x.pt", SPEC, {}
     finetuned(networks, tiny, unfinished=file)
@@ -119,7 +124,8 @@ def test_trains_the_factors_at_their_ranks(networks, tiny, tmp_path):
     for layer, (name, _) in zip(layers, [pair for pair in pruned.named_modules() if isinstance(pair[1], LowRank)]):
         for kind in ("U", "V"):
             for key, factor in getattr(layer, kind).items():
-                assert factor.shape == before[f"{name}.{kind}.{key}"].shape and not torch.equal(factor, before[f"{name}.{kind}.{key}"])
+                was = before[f"{name}.{kind}.{key}"]
+                assert factor.shape == was.shape and not torch.equal(factor, was)
     assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
     assert all(parameter.is_contiguous() for parameter in model.parameters())
     assert [module.training for module in model.modules()] == modes
@@ -130,7 +136,8 @@ def test_trains_the_factors_at_their_ranks(networks, tiny, tmp_path):
 def test_distillation_is_hintons():
     """Against sums written out; its gradient at a high temperature is that of the logits' squared distance, over the classes."""
     torch.manual_seed(1)
-    z, taught, labels = torch.randn(5, 4, dtype=torch.float64, requires_grad=True), torch.randn(5, 4, dtype=torch.float64), torch.arange(5) % 4
+    z, taught = torch.randn(5, 4, dtype=torch.float64, requires_grad=True), torch.randn(5, 4, dtype=torch.float64)
+    labels = torch.arange(5) % 4
     p, q = (taught / 3).exp(), (z / 3).exp()
     p, q = p / p.sum(1, keepdim=True), q / q.sum(1, keepdim=True)
     kl, ce = (p * (p / q).log()).sum(1).mean(), F.cross_entropy(z, labels)
@@ -160,7 +167,8 @@ def test_seeds_and_subsets(networks, tiny):
     first = finetuned(networks, tiny, spec)
     assert same(first, finetuned(networks, tiny, spec)) and not same(first, finetuned(networks, tiny, spec, seed=1))
     used = torch.randperm(96, generator=torch.Generator().manual_seed(0))[:64]
-    assert same(first, finetuned(networks, dataclasses.replace(tiny, train=tiny.train.take(used)), dataclasses.replace(spec, images=None)))
+    smaller = dataclasses.replace(tiny, train=tiny.train.take(used))
+    assert same(first, finetuned(networks, smaller, dataclasses.replace(spec, images=None)))
     with pytest.raises(InputError, match="^recovery.images=97: the training part of made holds 96 images$"):
         finetuned(networks, tiny, dataclasses.replace(spec, images=97))
 
@@ -212,8 +220,11 @@ def test_dense_network_and_one_that_breaks_in_channels_last(tiny, crop):
     """Nothing was pruned, and it is trained all the same."""
     model = Strided()
     before = model.down.weight.clone()
-    grey = [dataclasses.replace(p, images=p.images[:, :1].permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)) for p in (tiny.train, tiny.validation)]
-    data = dataclasses.replace(tiny, train=grey[0], validation=grey[1], mean=(0.3,), std=(0.2,), crop=crop)
+
+    def grey(part):  # with the strides of images as the data sets read them
+        return dataclasses.replace(part, images=part.images[:, :1].permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2))
+
+    data = dataclasses.replace(tiny, train=grey(tiny.train), validation=grey(tiny.validation), mean=(0.3,), std=(0.2,), crop=crop)
     FinetuneRecovery(epochs=1, batch_size=32)(model, Context(list, data, pick=lambda result: result["logits"]))
     assert model.seen
     assert not torch.equal(before, model.down.weight)
@@ -227,5 +238,5 @@ def test_layers_that_break():
     x = torch.randn(4, 3, 8, 8)
     model(x)
     for blocking, breaks in (("none", False), ("alds", True)):  # of four groups of channels each sees four
-        pruned, _ = compress(model.eval(), x, 0.5, blocking=blocking, scorer="magnitude", recovery="none", exclude=["0", "3"])
+        pruned, _ = compress(model.eval(), x, 0.5, blocking=blocking, **PLAIN, exclude=["0", "3"])
         assert isinstance(pruned[1], LowRank) and _breaks(pruned[1]) == breaks

@@ -27,6 +27,10 @@ NAMES = {group: sorted(file.stem for file in CONF.glob(f"{group}/*.yaml")) for g
 PARTS = {"blocking": "none", "scorer": "magnitude", "estimator": "first_order", "selection": "global", "decomposition": "svd", "compensation": "none"}
 
 
+PAIRS = [("none", "params"), ("alds", "macs"), ("square", "params")]  # of a blocking and a budget
+assert {blocking for blocking, _ in PAIRS} == set(NAMES["blocking"])
+
+
 def method(keep_factor=None, budget="params", **parts):
     return SingularVectors(**{name: make_part(name, chosen) for name, chosen in (PARTS | parts).items()}, keep_factor=keep_factor, budget=budget)
 
@@ -103,20 +107,19 @@ def test_one_step_is_one_shot(net, x, decomposition, compensation):
     assert len(small._states) == 1 and small.plan(0.5).state is small
 
 
-@pytest.mark.parametrize("budget", ["params", "macs"])
 @pytest.mark.parametrize("selection", NAMES["selection"])
-@pytest.mark.parametrize("blocking", NAMES["blocking"])
+@pytest.mark.parametrize(("blocking", "budget"), [*PAIRS, ("none", "macs")])
 def test_budgets_hold_and_ranks_fall(net, x, blocking, selection, budget):
     """In every state; the components that a round has dropped stay away, whatever they would score."""
-    for compensation, scorer in (("least_squares", "perturbation"), ("none", "random")):
+    for compensation, scorer in (("least_squares", "magnitude"), ("none", "random")):
         parts = {"blocking": blocking, "selection": selection, "compensation": compensation, "decomposition": "activation", "scorer": scorer}
-        fitted = method(0.75, budget, **parts).fit(net, x)
+        fitted = method(0.7, budget, **parts).fit(net, x)
         found = ranks_at(fitted, 0.7)
-        assert len(found) == fitted.rounds(0.7) == 5
+        assert len(found) == fitted.rounds(0.7) == 4
         for before, after in itertools.pairwise(found):
             assert all(a <= b for a, b in zip(after, before))
         assert found[-1] != found[0]
-        for sparsity in (*schedule(0.75, 0.7), 0.7):
+        for sparsity in (schedule(0.7, 0.7)[1], 0.7):
             plan = fitted.plan(sparsity)
             sizes = fitted.sizes(fitted.compress(plan)[0], plan)
             assert sizes[f"sparsity_{budget}"] >= sparsity and plan.costs.dense == fitted.costs.dense
@@ -124,13 +127,13 @@ def test_budgets_hold_and_ranks_fall(net, x, blocking, selection, budget):
 
 
 @pytest.mark.parametrize("selection", NAMES["selection"])
-@pytest.mark.parametrize("factor", [0.8, 0.97])
-def test_rounded_ranks_fall_too(x, selection, factor):
+@pytest.mark.parametrize(("factor", "sparsity"), [(0.75, 0.6), (0.95, 0.2)])
+def test_rounded_ranks_fall_too(x, selection, factor, sparsity):
     """What rounding frees is not spent on components that are gone; nor is what a step so small that it is met already leaves."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(90, 12), nn.ReLU(), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 10)).double()
     for scorer, step in (("energy", 4), ("random", 4), ("random", 1)):
         chosen = type(make_part("selection", selection))(round_to=step)
-        for before, after in itertools.pairwise(ranks_at(method(factor, scorer=scorer, selection=chosen).fit(net, x), 0.6)):
+        for before, after in itertools.pairwise(ranks_at(method(factor, scorer=scorer, selection=chosen).fit(net, x), sparsity)):
             assert all(a <= b for a, b in zip(after, before))
 
 
@@ -336,13 +339,11 @@ def test_joint_options(options, text):
 # Together
 
 
-@pytest.mark.parametrize("budget", ["params", "macs"])
-@pytest.mark.parametrize("blocking", NAMES["blocking"])
+@pytest.mark.parametrize(("blocking", "budget"), [*PAIRS, ("none", "macs")])
 @pytest.mark.parametrize("compensation", NAMES["compensation"])
 @pytest.mark.parametrize("decomposition", NAMES["decomposition"])
 def test_compress(x, decomposition, compensation, blocking, budget, tmp_path):
     model = randomise(Residual())
-    x = torch.cat([x, x.flip(3)])
     before, images = copy.deepcopy(model.state_dict()), x.clone()
     options = {"decomposition": decomposition, "compensation": compensation, "blocking": blocking, "budget": budget, "scoring_images": 4}
     low, report = lrp.compress(model, x, 0.5, **options)
@@ -351,8 +352,6 @@ def test_compress(x, decomposition, compensation, blocking, budget, tmp_path):
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items()) and torch.equal(x, images)
     lrp.save(low, tmp_path / "a.safetensors")
     assert torch.allclose(lrp.load(tmp_path / "a.safetensors", model)(x), low(x), atol=1e-12)
-    again, _ = lrp.compress(model, x, 0.5, **options)
-    assert same(again, low)
     same_, report = lrp.compress(model, x, 0.0, **options)
     assert same(same_, model) and report.attrs[f"sparsity_{budget}"] == 0
 

@@ -15,6 +15,13 @@ from lrp.statistics import LayerStatistics
 PLAIN = Svd()
 
 
+def check_weights(matrices: Mapping[str, LayerMatrix]) -> None:
+    """Raises InputError, with the layer's name, for a weight that is not finite."""
+    for name, matrix in matrices.items():
+        if not bool(torch.isfinite(matrix.weight).all()):
+            raise InputError(f"layer {name}: its weight holds values that are not finite, so it cannot be decomposed")
+
+
 def decompose(
     matrices: Mapping[str, LayerMatrix],
     blocks: Sequence[Block],
@@ -23,11 +30,9 @@ def decompose(
 ) -> list[Factors]:
     """The factors of each block, computed and kept in float64 on the CPU; a block uses its own part of the ``statistics``.
 
-    Raises InputError, with the layer's name, for a weight or statistics that are not finite.
+    Raises InputError, with the layer's name, for a weight that is not finite.
     """
-    for name, matrix in matrices.items():
-        if not bool(torch.isfinite(matrix.weight).all()):
-            raise InputError(f"layer {name}: its weight holds values that are not finite, so it cannot be decomposed")
+    check_weights(matrices)
     weights = {name: matrix.weight.to("cpu", torch.float64) for name, matrix in matrices.items()}
     counts = dict.fromkeys(matrices, 0)
     for block in blocks:

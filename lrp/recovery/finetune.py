@@ -121,8 +121,8 @@ def _arrange(model: nn.Module, memory_format: torch.memory_format) -> None:
 
 
 def _breaks(module: nn.Module) -> bool:
-    """Whether a layer's backward pass writes outside its memory in channels_last order on a CPU: a 1 x 1 convolution with stride 2 of
-    2 to 7 input channels does, by oneDNN on AVX2 (found with torch 2.14; in the usual order it does not)."""
+    """Whether the gradient of a layer's weight is written outside its memory in channels_last order on a CPU: that of a 1 x 1
+    convolution with stride 2 and 2 to 7 input channels is, by oneDNN on AVX2 (torch 2.14); in the usual order it is not."""
     if not isinstance(module, (nn.Conv2d, LowRankConv2d)) or tuple(module.kernel_size) != (1, 1) or max(module.stride) == 1:
         return False
     if isinstance(module, nn.Conv2d):
