@@ -81,6 +81,8 @@ def compress(
     if not plan.untouched:
         try:
             recover(compressed, Context(lambda: inputs.tensor_split(-(-len(inputs) // batch_size))))
+        except InputError:
+            raise
         except ValueError as error:  # batch norm in train mode refuses a single value a channel
             raise InputError(f"recovery={recover.name}: {str(error).splitlines()[0]}") from error
     report = fitted.report(plan, fitted.sizes(compressed, plan))

@@ -464,8 +464,7 @@ def distance(a, b, x):
     return float((read(a(x)) - read(b(x))).square().sum(1).mean())
 
 
-@pytest.mark.parametrize("metric", least_squares.METRICS)
-@pytest.mark.parametrize("blocking", BLOCKINGS)
+@pytest.mark.parametrize(("blocking", "metric"), [("none", "gradient"), ("alds", "gradient"), ("square", "plain")])
 def test_closer_to_the_dense_network(network, blocking, metric):
     model, x = network
     x = torch.cat([x, 0.8 * x.roll(1, 0) + 0.2 * x.flip(0)])
@@ -536,12 +535,11 @@ def test_chunks_and_modes(residual, monkeypatch):
     assert distance(whole.eval(), parts.eval(), x) < 1e-16
 
 
-@pytest.mark.parametrize("blocking", ["none", "square"])
-def test_added_biases_survive_files(network, blocking, tmp_path):
+def test_added_biases_survive_files(network, tmp_path):
     """Of dense and of low-rank layers, of one of rank 0; after a round and a second one too."""
     model, x = network
     for factor in (None, 0.75):
-        fitted = fit(model, x, LeastSquares(), blocking=blocking, keep_factor=factor)
+        fitted = fit(model, x, LeastSquares(), blocking="square", keep_factor=factor)
         compressed, _ = fitted.compress(fitted.plan(0.6))
         had = {n for n, m in model.named_modules() if getattr(m, "bias", None) is not None}
         biased = {n for n, m in compressed.named_modules() if getattr(m, "bias", None) is not None} - had

@@ -18,6 +18,7 @@ from lrp.models.resnet import ResNet20
 from lrp.models.source import ModelSource
 from lrp.models.vgg import VGG16
 from lrp.recovery.batchnorm import BatchNormRecovery
+from lrp.recovery.context import Context
 from lrp.training import Training
 
 
@@ -156,7 +157,7 @@ def test_batchnorm_statistics_are_the_cumulative_average():
     model[2].train()
     images = [torch.randn(4, 1, 6, 6).double() for _ in range(3)]
     weights = {name: p.clone() for name, p in model.named_parameters()}
-    BatchNormRecovery()(model, lambda: images)
+    BatchNormRecovery()(model, Context(lambda: images))
     with torch.no_grad():
         outputs = [model[0](x) for x in images]
         normalised = [nn.functional.batch_norm(y, None, None, model[1].weight, model[1].bias, training=True) for y in outputs]

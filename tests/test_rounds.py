@@ -108,7 +108,7 @@ def test_one_step_is_one_shot(net, x, decomposition, compensation):
 
 
 @pytest.mark.parametrize("selection", NAMES["selection"])
-@pytest.mark.parametrize(("blocking", "budget"), [*PAIRS, ("none", "macs")])
+@pytest.mark.parametrize(("blocking", "budget"), PAIRS)
 def test_budgets_hold_and_ranks_fall(net, x, blocking, selection, budget):
     """In every state; the components that a round has dropped stay away, whatever they would score."""
     for compensation, scorer in (("least_squares", "magnitude"), ("none", "random")):
@@ -201,7 +201,7 @@ def test_as_dense_computes_the_same(net, x, blocking):
 
 
 def test_a_run_that_was_killed_goes_on(net, x, tmp_path, monkeypatch):
-    parts = {"scorer": "perturbation", "compensation": "least_squares", "decomposition": "two_sided", "blocking": "square"}
+    parts = {"compensation": "least_squares", "decomposition": "two_sided", "blocking": "square"}
     expected = compressed(method(0.75, **parts).fit(net, x), 0.7)
     saved, original = [], rounds.save
 
@@ -339,7 +339,7 @@ def test_joint_options(options, text):
 # Together
 
 
-@pytest.mark.parametrize(("blocking", "budget"), [*PAIRS, ("none", "macs")])
+@pytest.mark.parametrize(("blocking", "budget"), PAIRS)
 @pytest.mark.parametrize("compensation", NAMES["compensation"])
 @pytest.mark.parametrize("decomposition", NAMES["decomposition"])
 def test_compress(x, decomposition, compensation, blocking, budget, tmp_path):
