@@ -24,6 +24,7 @@ from lrp.models.loading import load_weights
 from lrp.models.resnet import ResNet20
 from lrp.models.vgg import VGG16
 from lrp.recovery.batchnorm import BatchNormRecovery
+from lrp.recovery.context import Context
 from lrp.scoring.moments import Moments, cached_moments, moments_key
 from lrp.scoring.perturbation import Perturbation
 from lrp.scoring.variance import Variance
@@ -60,7 +61,7 @@ class Setting:
         pruned = build(self.model, self.factors, keep)
         device = next(pruned.parameters()).device
         part = self.data.calibration(512, 0)
-        BatchNormRecovery()(pruned, lambda: (self.data.network_input(images, device) for images, _ in batches(part, 128)))
+        BatchNormRecovery()(pruned, Context(lambda: (self.data.network_input(images, device) for images, _ in batches(part, 128))))
         return 100 * evaluate(pruned, self.data, self.data.validation, 100, f"{self.network} {self.blocking}").accuracy
 
 

@@ -24,14 +24,16 @@ from lrp.errors import InputError
 from lrp.evaluation import count_params
 from lrp.layers import KINDS, LowRank, low_rank_layer, replace_layer
 from lrp.matrices import cut, layer_matrices
-from lrp.replay import Replay
+from lrp.replay import MEMORY, Replay
 from lrp.saving import load, save
 from lrp.scoring.estimator import layer_input
 from lrp.singular_vectors import SingularVectors
 from lrp.statistics import Sums, gather
 
 BLOCKINGS = {file.stem: instantiate(yaml.safe_load(file.read_text())) for file in sorted(CONF.glob("blocking/*.yaml"))}
-SHAPES = {"residual": (3, 9, 8), "depthwise": (3, 10, 9), "tokens": (3, 5, 4), "untraceable": (3, 9, 8), "keywords": (12,), "encoder": (5, 6)}
+SHAPES = {
+    "residual": (3, 9, 8), "depthwise": (3, 10, 9), "tokens": (3, 5, 4), "untraceable": (3, 9, 8), "keywords": (12,), "encoder": (5, 6),
+}  # fmt: skip
 LAYERS = {
     "linear": (nn.Linear(9, 6), (9,)),
     "linear over tokens, no bias": (nn.Linear(6, 10, bias=False), (5, 6)),
@@ -252,8 +254,10 @@ def test_an_unblocked_low_rank_layer_is_at_the_optimum(name, ridge, metric):
     g = torch.randn(M, M + 3).double() / (1 + torch.arange(M)).double()[:, None]
     size = M // len(C)
     blocks = torch.block_diag(*[torch.ones(size, size)] * len(C)).double()
-    G = torch.eye(M).double() if metric is None else torch.block_diag(*((roots((g @ g.T)[s, s])[0] @ roots((g @ g.T)[s, s])[0]) for s in
-                                                                        (slice(i * size, (i + 1) * size) for i in range(len(C)))))  # fmt: skip
+    G = torch.eye(M).double()
+    if metric is not None:  # of each group its own part, floored
+        halves = [roots((g @ g.T)[i : i + size, i : i + size])[0] for i in range(0, M, size)]
+        G = torch.block_diag(*[half @ half for half in halves])
     assert torch.equal(G * blocks, G)
     low = pruned_layer(layer, "none", 0.5)
     if not isinstance(low, LowRank) or not low.V:
@@ -327,7 +331,8 @@ def test_nothing_changes_at_full_rank(name, blocking, ridge):
         low = copy.deepcopy(layer) if blocking == "dense" else pruned_layer(layer, blocking, 1, full=True)
         generator = torch.Generator().manual_seed(2)
         x = torch.randn(count, *shape, generator=generator).double()
-        found = gather(nn.Sequential(layer), find_candidates(nn.Sequential(layer), x[:1]), x, ["outputs", "gradients"], lambda y: y.flatten(1))["0"]
+        net = nn.Sequential(layer)
+        found = gather(net, find_candidates(net, x[:1]), x, ["outputs", "gradients"], lambda y: y.flatten(1))["0"]
         sums = Sums()
         sums.add(least_squares.columns(layer, x, found.where), found.outputs.flatten(0, 1))
         for G in (None, found.gradients):
@@ -387,10 +392,10 @@ def test_replay_gives_what_hooks_give(network):
     model, x = network
     batches = x.split(5)
     candidates, low = prune_network(model, x)
-    for net in (model, low):
+    for net, memory in ((copy.deepcopy(model), MEMORY), (low, MEMORY), (model, 100)):  # little: from the beginning for each
         whole, names = copy.deepcopy(net), list(candidates.matrices)
         images, state = x.clone(), set(vars(net))
-        replay = Replay(net, batches)
+        replay = Replay(net, batches, memory)
         order = replay.order(names)
         assert set(order) == set(names) and len(order) == len(names)  # all that run; no unused one is a candidate
         for name in order:
@@ -558,7 +563,8 @@ def test_added_biases_survive_files(network, tmp_path):
 
 def test_a_report_counts_added_biases(residual):
     x = torch.randn(8, 3, 9, 8).double()
-    compressed, report = compress(residual, x, 0.5, compensation="least_squares", decomposition="activation", recovery="none", scoring_images=4)
+    options = {"compensation": "least_squares", "decomposition": "activation", "recovery": "none", "scoring_images": 4}
+    compressed, report = compress(residual, x, 0.5, **options)
     assert report.attrs["params_total"] == count_params(compressed)
     assert report.attrs["params_total_dense"] == count_params(residual)
 
@@ -604,7 +610,7 @@ def test_networks_that_cannot_be_compensated_say_so():
             return self.out(F.relu(self.fc(x)))
 
     x = torch.randn(5, 4, 6)
-    options = {"scorer": "magnitude", "recovery": "none", "sparsity": 0.5}
+    options = {"scorer": "magnitude", "decomposition": "svd", "recovery": "none", "sparsity": 0.5}
     with pytest.raises(InputError, match="^layer fc: the first dimension of its values does not run over the images.*compensation"):
         compress(Mixed(), x, compensation="least_squares", **options)
     with pytest.raises(InputError, match="no gradient"):

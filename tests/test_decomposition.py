@@ -168,9 +168,12 @@ def test_no_rank_has_less_error_on_the_calibration_data(network, blocking):
     two = factors_of(candidates, TwoSided(), BLOCKINGS[blocking], found)
     better = 0
     for p, a, t in zip(plain, one, two):
-        W, C, G = p.block.of(candidates.matrices[p.block.layer].weight), part_of(found[p.block.layer], p.block), found[p.block.layer].gradients_of(p.block)
-        values, vectors = torch.linalg.eigh(G)
-        G = (vectors * (values.clamp(min=GRADIENT_FLOOR * float(values[-1])) if float(values[-1]) > 0 else torch.ones_like(values))) @ vectors.T
+        s, W = found[p.block.layer], p.block.of(candidates.matrices[p.block.layer].weight)
+        C = part_of(s, p.block)
+        values, vectors = torch.linalg.eigh(s.gradients_of(p.block))
+        largest = float(values[-1])
+        floored = values.clamp(min=GRADIENT_FLOOR * largest) if largest > 0 else torch.ones_like(values)
+        G = (vectors * floored) @ vectors.T
         whole, gradients = error(W, C), error(W, C, G)
         for r in range(0, len(p.S), 1 + len(p.S) // 5):
             left = [W - f.U[:, :r] @ f.V[:r] for f in (p, a, t)]
@@ -466,6 +469,7 @@ def test_scorers_score_these_components(network, decomposition):
                 "perturbation": change.square().sum(2).mean(1),
                 "variance": change.var(1, correction=0).sum(1),
                 "magnitude": f.S,
+                "spectrum": f.S.square(),
                 "relative_error": f.S / f.layer_norm,
                 "energy": f.S.square() / sum(g.S.square().sum() for g in factors if g.block.layer == f.block.layer),
             }

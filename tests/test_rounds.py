@@ -23,8 +23,12 @@ from lrp.selection import GlobalSelection
 from lrp.selection.joint import JointSelection
 from lrp.singular_vectors import SingularVectors
 
-NAMES = {group: sorted(file.stem for file in CONF.glob(f"{group}/*.yaml")) for group in ("blocking", "decomposition", "compensation", "selection")}
-PARTS = {"blocking": "none", "scorer": "magnitude", "estimator": "first_order", "selection": "global", "decomposition": "svd", "compensation": "none"}
+GROUPS = ("blocking", "decomposition", "compensation", "selection")
+NAMES = {group: sorted(file.stem for file in CONF.glob(f"{group}/*.yaml")) for group in GROUPS}
+PARTS = {
+    "blocking": "none", "scorer": "magnitude", "estimator": "first_order", "selection": "global", "decomposition": "svd",
+    "compensation": "none",
+}  # fmt: skip
 
 
 PAIRS = [("none", "params"), ("alds", "macs"), ("square", "params")]  # of a blocking and a budget
@@ -32,7 +36,8 @@ assert {blocking for blocking, _ in PAIRS} == set(NAMES["blocking"])
 
 
 def method(keep_factor=None, budget="params", **parts):
-    return SingularVectors(**{name: make_part(name, chosen) for name, chosen in (PARTS | parts).items()}, keep_factor=keep_factor, budget=budget)
+    made = {name: make_part(name, chosen) for name, chosen in (PARTS | parts).items()}
+    return SingularVectors(**made, keep_factor=keep_factor, budget=budget)
 
 
 class Net(nn.Module):
@@ -61,7 +66,8 @@ def x():
 
 def same(a, b):
     """Whether two networks hold the same tensors, by the same names."""
-    return list(a.state_dict()) == list(b.state_dict()) and all(torch.equal(u, v) for u, v in zip(a.state_dict().values(), b.state_dict().values()))
+    mine, theirs = a.state_dict(), b.state_dict()
+    return list(mine) == list(theirs) and all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
 
 
 def compressed(fitted, sparsity):
@@ -71,8 +77,8 @@ def compressed(fitted, sparsity):
 def ranks_at(fitted, sparsity):
     """The ranks that every state keeps, at the sparsity of the next one (or at the end); blocks do not change."""
     fitted.plan(sparsity)
-    states = fitted._states[: fitted.rounds(sparsity)]
-    return [[int(mask.sum()) for mask in state.select(at)] for state, at in zip(states, [*schedule(fitted.method.keep_factor, sparsity), sparsity])]
+    states, at = fitted._states[: fitted.rounds(sparsity)], [*schedule(fitted.method.keep_factor, sparsity), sparsity]
+    return [[int(mask.sum()) for mask in state.select(s)] for state, s in zip(states, at)]
 
 
 # Rounds
@@ -112,8 +118,8 @@ def test_one_step_is_one_shot(net, x, decomposition, compensation):
 def test_budgets_hold_and_ranks_fall(net, x, blocking, selection, budget):
     """In every state; the components that a round has dropped stay away, whatever they would score."""
     for compensation, scorer in (("least_squares", "magnitude"), ("none", "random")):
-        parts = {"blocking": blocking, "selection": selection, "compensation": compensation, "decomposition": "activation", "scorer": scorer}
-        fitted = method(0.7, budget, **parts).fit(net, x)
+        parts = {"blocking": blocking, "selection": selection, "compensation": compensation, "scorer": scorer}
+        fitted = method(0.7, budget, decomposition="activation", **parts).fit(net, x)
         found = ranks_at(fitted, 0.7)
         assert len(found) == fitted.rounds(0.7) == 4
         for before, after in itertools.pairwise(found):
@@ -312,8 +318,7 @@ def test_joint_budget_is_exact(net, x, blocking, budget):
             assert all(mask.all() or int(mask.sum()) % step == 0 or int(mask.sum()) < step for mask in keep)
             if step == 1 and sparsity:
                 order = fitted.method.selection.order(fitted.contributions(), fitted.costs)
-                dropped = [(float(part[i]), b) for b, (part, mask) in enumerate(zip(order, keep)) for i in (~mask).nonzero().flatten().tolist()]
-                last = max(dropped)[1]
+                last = max((float(part[~mask].max()), b) for b, (part, mask) in enumerate(zip(order, keep)) if not mask.all())[1]
                 ranks[last] += 1
                 assert sum(fitted.costs.layer(name, ranks) for name in fitted.costs.blocks) > limit
 
