@@ -21,10 +21,10 @@ def check_int(option: str, value: object, minimum: int) -> int:
     return int(value)
 
 
-def check_float(option: str, value: object, above: float, below: float = math.inf) -> float:
-    """A finite number strictly between the two bounds."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not above < value < below:
-        allowed = f"greater than {above:g}" + ("" if below == math.inf else f" and less than {below:g}")
+def check_float(option: str, value: object, above: float = -math.inf, below: float = math.inf, least: float | None = None) -> float:
+    """A finite number strictly between the two bounds, or not below ``least`` where that is given."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not above < value < below or (least is not None and value < least):
+        allowed = (f"greater than {above:g}" if least is None else f"of at least {least:g}") + ("" if below == math.inf else f" and less than {below:g}")
         raise reject(option, value, f"a number {allowed} is needed")
     return float(value)
 

@@ -38,6 +38,8 @@ class LowRank(nn.Module):
         self.bias = None
         if dense.bias is not None:
             self.bias = nn.Parameter(dense.bias.detach().clone(), requires_grad=dense.bias.requires_grad)
+        if getattr(dense, "added_bias", False):  # by an earlier round: files have to know
+            self.added_bias = True
 
     def _hold(self, blocks: Sequence[tuple[Block, int | None]], like: Tensor) -> None:
         """Make the parameters of these blocks at these ranks, without values, of the dtype and on the device of ``like``."""

@@ -31,10 +31,14 @@ class Replay:
     def __init__(self, model: nn.Module, batches: Sequence[Tensor], memory: float = MEMORY) -> None:
         self.model, self.batches = model, batches
         self._at = 0
+        before = set(vars(model))
         try:
             self._nodes = list(Tracer().trace(model).nodes)
         except Exception:  # whatever the forward raised when it met a proxy
             self._nodes = []
+        self._made = {name: vars(model)[name] for name in vars(model).keys() - before}  # constants that the tracer left on the network
+        for name in self._made:
+            delattr(model, name)
         self._modules = dict(model.named_modules())
         self._last_use = {source: i for i, node in enumerate(self._nodes) for source in node.all_input_nodes}
         self._values: list[dict[fx.Node, Any]] = [{} for _ in batches]
@@ -58,18 +62,19 @@ class Replay:
     @torch.no_grad()
     def order(self, names: Sequence[str]) -> list[str]:
         """These layers in the order in which they run; those that do not run are left out."""
-        if self._nodes:
-            return [node.target for node in self._nodes if node.op == "call_module" and node.target in names]
         seen: list[str] = []
         handles = [
             self._modules[name].register_forward_pre_hook(lambda *_, name=name: seen.append(name)) for name in names
         ]
         try:
-            self.model(self.batches[0][:1])
+            self.model(self.batches[0][:1].clone())
         finally:
             for handle in handles:
                 handle.remove()
-        return list(dict.fromkeys(seen))
+        calls = [node.target for node in self._nodes if node.op == "call_module" and node.target in names]
+        if set(calls) != set(seen):  # some run inside of modules that torch.fx does not look into
+            self._nodes = []
+        return calls if self._nodes else list(dict.fromkeys(seen))
 
     @torch.no_grad()
     def inputs(self, name: str) -> Iterator[Tensor]:
@@ -86,7 +91,7 @@ class Replay:
 
             handle = self._modules[name].register_forward_pre_hook(stop, with_kwargs=True)
             try:
-                self.model(batch)
+                self.model(batch.clone())
             except _Reached:
                 pass
             finally:
@@ -110,7 +115,7 @@ class Replay:
         args = fx.node.map_arg(node.args, values.__getitem__)
         kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
         if node.op == "placeholder":
-            return node.args[0] if any(other.op == "placeholder" for other in values) else batch
+            return node.args[0] if any(other.op == "placeholder" for other in values) else batch.clone()
         if node.op == "call_module":
             return self._modules[node.target](*args, **kwargs)
         if node.op == "call_function":
@@ -118,5 +123,5 @@ class Replay:
         if node.op == "call_method":
             return getattr(args[0], node.target)(*args[1:], **kwargs)
         if node.op == "get_attr":
-            return functools.reduce(getattr, node.target.split("."), self.model)
+            return self._made[node.target] if node.target in self._made else functools.reduce(getattr, node.target.split("."), self.model)
         return args[0]  # output

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lrp.errors import InputError, check_float
 from lrp.files import sha256
+from lrp.fitted import Plan
 from lrp.layers import KINDS, LowRank, replace_layer
 from lrp.saving import load, save
 
@@ -59,11 +60,15 @@ def next_state(state: SingularVectorsFitted, sparsity: float, file: Path | None)
     if file is not None and file.exists():
         try:
             compressed = load(file, state.model).to(state.inputs.device)
+            for name, module in state.model.named_modules():  # a file does not hold modes
+                here = compressed.get_submodule(name)
+                for part in here.modules() if isinstance(here, LowRank) else [here]:
+                    part.training = module.training
         except InputError as error:
             log.warning("the state of a round cannot be read (%s); it is made again", error)
     if compressed is None:
-        plan = state.plan(sparsity)
-        compressed, _ = state.compress(plan)
+        keep = state.select(sparsity)  # not state.plan, which would begin with rounds of its own
+        compressed, _ = state.compress(Plan(sparsity, state.factors, keep, state.costs, state=state))
         if file is not None:
             save(compressed, file)
     ranks = {}
@@ -88,6 +93,6 @@ def only_alive(scores: Sequence[Tensor], ranks: Sequence[int | None]) -> list[Te
 def states_key(state: SingularVectorsFitted) -> str:
     """Hash of all that determines the states: the network, the images and the method."""
     method = state.method
-    parts = [method.blocking, method.decomposition, method.scorer, method.estimator, method.selection, method.compensation]
-    described = [repr(parts), method.budget, repr(method.exclude), str(method.samples), str(method.keep_factor), str(len(state.scoring))]
+    parts = [method.blocking, method.decomposition, method.scorer, method.selection, method.compensation]
+    described = ["rounds-2", repr(parts), method.estimator.identity, method.budget, repr(method.exclude), str(method.samples), str(method.keep_factor), str(len(state.scoring))]
     return sha256([*described, str(state.model), state.inputs, *state.model.state_dict().values()])

@@ -69,6 +69,7 @@ class SingularVectors:
         components that are left, None: all."""
         fitted = self._fit(model, state.inputs, state.cache, state.scoring, state.statistics)
         fitted.scores[:] = only_alive(fitted.scores, ranks)
+        fitted.alive = list(ranks)
         return fitted
 
     def _fit(
@@ -129,6 +130,7 @@ class SingularVectorsFitted(Fitted):
     seconds_estimator: float = 0.0  # when it ran, if its moments were in the cache
     scores: list[Tensor] = field(default_factory=list)
     costs: Costs | None = None
+    alive: list[int | None] | None = None  # of each block how many components earlier rounds left, None: all
     found: list[Moments] = field(default_factory=list)  # empty until the moments are asked for
     _states: list[SingularVectorsFitted] = field(default_factory=list)  # of the rounds, this one first
     _contributions: list[Tensor] | None = None
@@ -164,9 +166,12 @@ class SingularVectorsFitted(Fitted):
 
     def select(self, sparsity: float) -> list[Tensor]:
         """Masks (R,) of the components that stay, a block each."""
-        if getattr(self.method.selection, "reads_network", False):
-            return self.method.selection(self.blocks, self.scores, sparsity, self.costs, self.contributions)
-        return self.method.selection(self.blocks, self.scores, sparsity, self.costs)
+        network = [self.contributions] if getattr(self.method.selection, "reads_network", False) else []
+        keep = self.method.selection(self.blocks, self.scores, sparsity, self.costs, *network)
+        if self.alive is None:
+            return keep
+        # what an earlier round dropped stays away, where the budget has room for it too
+        return [mask if rank is None else mask & (torch.arange(len(mask)) < rank) for mask, rank in zip(keep, self.alive)]
 
     @property
     def one_shot(self) -> bool:

@@ -188,7 +188,8 @@ def gather(
     needs, names = set(needs), list(candidates.matrices)
     if not needs:
         return {}
-    twin = copy.deepcopy(model).eval().requires_grad_(False)
+    with torch.inference_mode(False):
+        twin = copy.deepcopy(model).eval().requires_grad_(False)
     for module in twin.modules():
         if getattr(module, "inplace", False):
             module.inplace = False
@@ -205,7 +206,10 @@ def gather(
 
         def watch(name: str, module: nn.Module, x: Tensor, z: Tensor) -> Tensor | None:
             if len(x) != len(batch):
-                raise InputError(f"layer {name}: the first dimension of its values does not run over the images, so decomposition=svd is needed")
+                raise InputError(
+                    f"layer {name}: the first dimension of its values does not run over the images, so decomposition=svd and "
+                    "compensation=none are needed"
+                )
             at = where[name][start : start + CHUNK]
             with torch.no_grad():
                 if "inputs" in needs:
@@ -225,6 +229,11 @@ def gather(
             with torch.inference_mode(False), plain_arithmetic(inputs.device), torch.set_grad_enabled(with_gradients):
                 y = read(twin(batch.clone()))
                 if with_gradients:
+                    if calls and not y.requires_grad:
+                        raise InputError(
+                            "the network's output carries no gradient, so decomposition=two_sided and compensation.metric=gradient cannot "
+                            "be used; decomposition=activation and compensation.metric=plain can"
+                        )
                     signs = (2 * torch.randint(0, 2, y.shape, generator=generator) - 1).to(y)
                     grads = torch.autograd.grad((y * signs).sum(), list(calls.values()), allow_unused=True)
                     for (name, z), grad in zip(calls.items(), grads):

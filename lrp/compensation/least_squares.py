@@ -41,7 +41,7 @@ class LeastSquares:
     metric: str = "gradient"
 
     def __post_init__(self) -> None:
-        check_float("compensation.ridge", self.ridge, above=-1e-300)
+        check_float("compensation.ridge", self.ridge, least=0)
         if self.metric not in METRICS:
             raise reject("compensation.metric", self.metric, f"{' or '.join(METRICS)} is needed")
 
@@ -131,7 +131,7 @@ def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | Non
                     module.W[f"{g}_{b}"].copy_(part)
                 new = found @ T
         bias[span] = mean_z[span] - new @ mean_x[group]
-    set_bias(module, bias)
+    set_bias(module, bias, weight)
 
 
 def ridge_solve(A: Tensor, C: Tensor, W: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -156,11 +156,11 @@ def _weight(module: nn.Module, g: int, b: int, low_rank: bool, span: slice, new:
         module.weight[span].copy_(new.view_as(module.weight[span]))
 
 
-def set_bias(module: nn.Module, bias: Tensor) -> None:
-    """Give a layer this bias (M,); one that had none gets one, which is noted for files."""
+def set_bias(module: nn.Module, bias: Tensor, like: Tensor) -> None:
+    """Give a layer this bias (M,); one that had none gets one of the dtype and on the device of ``like``, which is noted for files."""
     if module.bias is None:
-        example = next(module.parameters(), bias.float())
-        module.bias = nn.Parameter(bias.to(example), requires_grad=example.requires_grad)
+        trained = all(parameter.requires_grad for parameter in module.parameters())
+        module.bias = nn.Parameter(bias.to(like), requires_grad=trained)
         module.added_bias = True
     else:
         module.bias.copy_(bias)

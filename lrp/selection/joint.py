@@ -36,7 +36,7 @@ class JointSelection(Selection):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_float("selection.shrinkage", self.shrinkage, above=-1e-300, below=1)
+        check_float("selection.shrinkage", self.shrinkage, least=0, below=1)
         check_bool("selection.mean_free", self.mean_free)
 
     def order(self, contributions: Sequence[Tensor], costs: Costs) -> list[Tensor]:
