@@ -30,7 +30,8 @@ class LeastSquares:
     A layer that stays dense gets W* = (A + lambda W) (C' + lambda I)^-1 with A = Cov(z, x'). A block that spans all columns gets the
     best rank r of its rows of W* in the metric of C' + lambda I and of the dense network's output gradients
     (``metric=gradient``, as the decomposition two_sided; ``plain``: without them). Where several blocks share their rows V is
-    kept, and U of all of them, the blocks stored whole and the bias are refitted jointly on h = V x'.
+    kept, and U of all of them, the blocks stored whole and the bias are refitted jointly on h = V x', with the penalty on how far
+    they move. W is the layer's weight before it was pruned (of a later round: in the state before).
 
     Covariances are over sampled positions of each image; there have to be several times as many samples as the layer has columns,
     or the fit is of these images alone. No gradient steps, no labels.
