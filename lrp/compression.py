@@ -42,10 +42,13 @@ def compress(
 
     ``calibration``: unlabelled examples on the network's device, as the network takes them: a tensor (B, ...), a DataLoader or
     any iterable of batches; of a batch that is a tuple or a list the first entry counts, so labels may be there. The first
-    ``images`` examples are used, or as many as there are: scores look at the first ``scoring_images``, ``recovery`` at all, ``batch_size`` at a time.
+    ``images`` examples are used, or as many as there are: scores look at the first ``scoring_images``, the rest at all, ``recovery``
+    ``batch_size`` at a time; decomposition and compensation at about ``samples`` positions of each layer's output. By default the
+    parts are those of ``method=output_aware``: more images make them more accurate, up to some ten times as many positions as the
+    widest layer matrix has columns.
     ``sparsity``, in [0, 1): the share of the parameters (``budget="params"``) or of the multiply-accumulates (``"macs"``) of the
-    compressed layers to remove. ``blocking``, ``scorer``, ``estimator``, ``selection``, ``recovery``: the names that
-    ``python -m lrp.run`` takes, or configured objects such as ``GlobalSelection(round_to=8)``. ``exclude``: names of layers, of
+    compressed layers to remove. ``blocking``, ``decomposition``, ``scorer``, ``estimator``, ``selection``, ``compensation``,
+    ``recovery`` (None: ``batchnorm`` without compensation, nothing with it): the names that ``python -m lrp.run`` takes, or configured objects such as ``GlobalSelection(round_to=8)``. ``exclude``: names of layers, of
     modules that contain them, or shell patterns. ``output`` gets the tensor to preserve out of what the network returns, where
     that is a tuple or a dict.
 
