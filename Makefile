@@ -8,7 +8,7 @@ run: .venv/installed
 	$(BIN)/python -m lrp.run -m blocking=alds,square,none scorer=magnitude,relative_error,perturbation,variance
 
 test: .venv/tested
-	$(BIN)/python -m pytest tests -n 2 --dist loadfile --durations=5
+	$(BIN)/python -m pytest tests -n 2 --dist worksteal --durations=5
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
 
 .venv/installed: requirements.txt pyproject.toml
