@@ -38,6 +38,7 @@ class Unused:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 128
+    precision: str = "float32"
     distill: float = 0.0
     temperature: float = 4.0
     images: int | None = None

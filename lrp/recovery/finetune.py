@@ -106,7 +106,7 @@ def distillation(teacher: nn.Module, share: float, temperature: float, pick: Cal
     def loss(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         with torch.no_grad():
             taught = teacher(images) if pick is None else pick(teacher(images))
-        soft = [F.log_softmax(z / temperature, dim=1) for z in (logits, taught)]
+        soft = [F.log_softmax(z / temperature, dim=1) for z in (logits, taught.to(logits))]
         value = share * temperature**2 * F.kl_div(*soft, reduction="batchmean", log_target=True)
         return value if share == 1 else value + (1 - share) * F.cross_entropy(logits, labels)
 
