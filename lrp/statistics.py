@@ -23,6 +23,7 @@ CHUNK = 128  # images that run at once
 GRADIENT_IMAGES = 2048  # a multiple of CHUNK: G has few entries, and a backward pass is slow
 PANEL = 512  # columns of a second moment that are found at once
 ROWS = 8192  # samples that are summed in single precision before they join a sum in double
+WORTHWHILE = 0.7  # share of the products that have to be computed, below which picking out columns takes less time than it saves
 
 
 @dataclass(frozen=True)
@@ -103,58 +104,93 @@ def outputs(module: nn.Module, z: Tensor, where: Tensor) -> Tensor:
     return flat[torch.arange(len(z), device=z.device)[:, None], where.to(z.device)].reshape(where.numel(), -1)
 
 
-def gram(x: Tensor, weighted: Tensor) -> Tensor:
-    """x^T weighted of each group, (groups, N, N), which is symmetric: a wide one by its upper panels alone, in little over half the time."""
+def gram(x: Tensor) -> Tensor:
+    """x^T x of each group (groups, s, N), which is symmetric: a wide one by its upper panels alone, in little over half the time."""
     N = x.shape[2]
     if N < 4 * PANEL:
-        return x.mT @ weighted
+        return x.mT @ x
     result = x.new_empty(len(x), N, N)
     for start in range(0, N, PANEL):
         panel = slice(start, start + PANEL)
-        part = x[:, :, panel].mT @ weighted[:, :, start:]
+        part = x[:, :, panel].mT @ x[:, :, start:]
         result[:, panel, start:] = part
         result[:, start:, panel] = part.mT
     return result
 
 
-class Sums:
-    """Sums over samples of x x^T (groups, N, N), z x^T (M, N; a group's rows with its own x), x and z, each sample ``weight``ed.
+def inside(module: nn.Module, x: Tensor, positions: int) -> Tensor:
+    """Which of a layer's columns read its input ``x`` (B, ...) rather than zeros around it, at each position: (positions, N) bool,
+    the same in all groups."""
+    read = columns(module, torch.ones_like(x[:1]), torch.arange(positions)[None])
+    return read[:, 0] != 0
 
-    Products are summed over some thousand samples in single precision and then in double.
+
+class Sums:
+    """Sums over samples of x x^T (groups, N, N), z x^T (M, N; a group's rows with its own x), x and z.
+
+    Products are summed over some thousand samples in single precision and then in double. ``inside`` (positions, N): on small maps
+    most of what the positions at the edge read are the zeros around, and their products are left out.
     """
 
-    def __init__(self) -> None:
-        self.weight = 0.0
+    def __init__(self, inside: Tensor | None = None) -> None:
+        self.count = 0
         self.xx = self.zx = self.x = self.z = None
         self._waiting: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
         self._rows = 0
+        self._kind = None
+        if inside is not None and float(inside.double().mean(1).square().mean()) < WORTHWHILE:
+            self._patterns, self._kind = inside.unique(dim=0, return_inverse=True)
 
-    def add(self, x: Tensor, z: Tensor | None = None, weight: Tensor | None = None) -> None:
-        """Samples x (s, groups, N), z (s, M), weight (s,)."""
-        self._waiting.append((x, z, weight))
+    def add(self, x: Tensor, z: Tensor | None = None, where: Tensor | None = None) -> None:
+        """Samples x (s, groups, N), z (s, M), and the positions (s,) where they are, which ``inside`` is for."""
+        self._waiting.append((x, z, where))
         self._rows += len(x)
-        if self._rows >= ROWS:
+        if self._rows >= (ROWS if self._kind is None else ROWS * min(len(self._patterns), 4)):
             self.flush()
 
     def flush(self) -> Sums:
         """Everything that was added is in the sums."""
         if not self._waiting:
             return self
-        xs, zs, weights = zip(*self._waiting)
+        xs, zs, places = zip(*self._waiting)
         self._waiting, self._rows = [], 0
         x = torch.cat(xs).transpose(0, 1)  # (groups, s, N)
-        w = None if weights[0] is None else torch.cat(weights)
-        weighted = x if w is None else x * w[:, None]
-        found = {"xx": gram(x, weighted), "x": weighted.sum(1)}
-        if zs[0] is not None:
-            z = torch.cat(zs)
-            parts = z.unflatten(1, (len(x), -1)).transpose(0, 1)  # (groups, s, M of the group)
-            found |= {"zx": (parts.mT @ weighted).flatten(0, 1), "z": z.sum(0) if w is None else w @ z}
-        for name, value in found.items():
-            before = getattr(self, name)
-            setattr(self, name, value.double() if before is None else before.add_(value))
-        self.weight += x.shape[1] if w is None else float(w.sum())
+        z = None if zs[0] is None else torch.cat(zs)
+        self.count += x.shape[1]
+        self._sum("x", x.sum(1))
+        if z is not None:
+            self._sum("z", z.sum(0))
+        every = slice(None)
+        if self._kind is None:
+            self._products(x, z, every)
+        else:
+            kinds = self._kind[torch.cat(places).to(self._kind.device)]
+            for k, pattern in enumerate(self._patterns):
+                rows = (kinds == k).nonzero()[:, 0]
+                read = pattern.nonzero()[:, 0]
+                self._products(x[:, rows[:, None], read], None if z is None else z[rows], read)
         return self
+
+    def _products(self, x: Tensor, z: Tensor | None, read: Any) -> None:
+        self._sum("xx", gram(x), read)
+        if z is not None:
+            parts = z.unflatten(1, (len(x), -1)).transpose(0, 1)  # (groups, s, M of the group)
+            self._sum("zx", (parts.mT @ x).flatten(0, 1), read)
+
+    def _sum(self, name: str, value: Tensor, read: Any = slice(None)) -> None:
+        """Add to a sum; of products only to the columns ``read``."""
+        before = getattr(self, name)
+        if isinstance(read, slice):
+            setattr(self, name, value.double() if before is None else before.add_(value))
+            return
+        if before is None:
+            N = len(self._patterns[0])
+            before = torch.zeros(*value.shape[:-2], N if name == "xx" else value.shape[-2], N, dtype=torch.float64, device=value.device)
+            setattr(self, name, before)
+        if name == "xx":
+            before[:, read[:, None], read] += value
+        else:
+            before[:, read] += value
 
 
 def layer_calls(model: nn.Module, names: Iterable[str], watch: Callable[[str, nn.Module, Tensor, Tensor], Tensor | None]) -> Any:
@@ -247,9 +283,9 @@ def gather(
                 handle.remove()
     result = {}
     for name in names:
-        C = sums[name].flush().xx.div_(sums[name].weight).cpu() if "inputs" in needs else None
+        C = sums[name].flush().xx.div_(sums[name].count).cpu() if "inputs" in needs else None
         G = (squares[name] / min(len(inputs), GRADIENT_IMAGES)).cpu() if "gradients" in needs else None
-        zz = products[name].flush().xx[0].div_(products[name].weight).cpu() if "products" in needs else None
+        zz = products[name].flush().xx[0].div_(products[name].count).cpu() if "products" in needs else None
         if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz)):
             raise InputError(f"layer {name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed")
         z = torch.cat(held[name]) if "outputs" in needs else None

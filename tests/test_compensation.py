@@ -194,8 +194,8 @@ def objective(module, dense, x, z, G, ridge, C):
 
 
 def moments(sums):
-    mean = sums.x / sums.weight
-    return sums.xx / sums.weight - mean[:, :, None] * mean[:, None, :]
+    mean = sums.x / sums.count
+    return sums.xx / sums.count - mean[:, :, None] * mean[:, None, :]
 
 
 def pruned_layer(layer, blocking, share, full=False):

@@ -421,20 +421,33 @@ def test_what_cannot_be_measured_is_named(residual):
         measured(residual, x, "inputs")
 
 
-def test_sums_against_loops(monkeypatch):
+@pytest.mark.parametrize("seen", [0.4, 1.0])
+def test_sums_against_loops(monkeypatch, seen):
     monkeypatch.setattr(statistics, "ROWS", 5)
     monkeypatch.setattr(statistics, "PANEL", 2)
-    x, z, w = torch.randn(17, 2, 9).double(), torch.randn(17, 6).double(), torch.rand(17).double()
-    assert torch.allclose(gram(x.transpose(0, 1), x.transpose(0, 1)), torch.einsum("sgn,sgm->gnm", x, x))
-    for weight in (None, w):
-        sums, v = Sums(), torch.ones(17).double() if weight is None else w
+    read = torch.rand(3, 9, generator=torch.Generator().manual_seed(1)) < seen  # the columns that read anything, at 3 positions
+    where = torch.arange(17) % 3
+    x, z = torch.randn(17, 2, 9).double() * read[where, None], torch.randn(17, 6).double()
+    assert torch.allclose(gram(x.transpose(0, 1)), torch.einsum("sgn,sgm->gnm", x, x))
+    for inside in (None, read):
+        sums = Sums(inside)
         for at in torch.arange(17).split(4):
-            sums.add(x[at], z[at], None if weight is None else w[at])
+            sums.add(x[at], z[at], where[at])
         sums.flush().flush()
-        assert sums.weight == pytest.approx(float(v.sum()))
-        assert torch.allclose(sums.xx, torch.einsum("s,sgn,sgm->gnm", v, x, x)) and torch.allclose(sums.x, torch.einsum("s,sgn->gn", v, x))
-        assert torch.allclose(sums.z, v @ z)
-        assert torch.allclose(sums.zx, torch.einsum("s,sgm,sgn->gmn", v, z.view(17, 2, 3), x).flatten(0, 1))
+        assert sums.count == 17
+        assert torch.allclose(sums.xx, torch.einsum("sgn,sgm->gnm", x, x)) and torch.allclose(sums.x, x.sum(0))
+        assert torch.allclose(sums.z, z.sum(0))
+        assert torch.allclose(sums.zx, torch.einsum("sgm,sgn->gmn", z.view(17, 2, 3), x).flatten(0, 1))
+    assert (Sums(read)._kind is None) == (seen == 1.0)
+
+
+@pytest.mark.parametrize("options", [{"padding": 1}, {"padding": 1, "padding_mode": "circular"}, {"padding": (0, 2), "stride": 2, "groups": 2}])
+def test_what_a_position_reads(options):
+    layer, x = nn.Conv2d(4, 4, 3, **options).double(), torch.randn(1, 4, 3, 3).double() + 9
+    positions = layer(x)[0, 0].numel()
+    read = statistics.inside(layer, x, positions)
+    assert torch.equal(read, statistics.columns(layer, x, torch.arange(positions)[None])[:, 0] != 0)
+    assert bool(read.all()) == (options.get("padding_mode") == "circular")
 
 
 # Scores

@@ -16,7 +16,7 @@ from lrp.errors import check_float, reject
 from lrp.layers import LowRank, balance
 from lrp.replay import Replay
 from lrp.scoring.estimator import plain_arithmetic
-from lrp.statistics import CHUNK, LayerStatistics, Sums, columns
+from lrp.statistics import CHUNK, LayerStatistics, Sums, columns, inside
 
 METRICS = ("gradient", "plain")
 
@@ -61,11 +61,12 @@ class LeastSquares:
         replay = Replay(model, batches)
         for name in tqdm(replay.order(list(candidates.matrices)), desc="compensation", unit="layer", leave=False, disable=None):
             module, dense = model.get_submodule(name), statistics[name]
-            sums = Sums()
+            sums = None
             parts = zip(replay.inputs(name), dense.where.split(CHUNK), dense.outputs.split(CHUNK))
             for x, where, z in parts:
+                sums = sums or Sums(inside(module, x, candidates.positions[name]))
                 with plain_arithmetic(x.device):
-                    sums.add(columns(module, x, where), z.flatten(0, 1).to(x))
+                    sums.add(columns(module, x, where), z.flatten(0, 1).to(x), where.flatten())
             refit(module, candidates.matrices[name].weight, sums.flush(), dense.gradients if self.metric == "gradient" else None, self.ridge)
         for module, mode in training.items():
             module.training = mode
@@ -73,11 +74,11 @@ class LeastSquares:
 
 def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None, ridge: float) -> None:
     """Set a layer's parameters to the least squares solution; ``weight`` (M, N) is the dense layer's, ``gradients`` its G."""
-    mean_x, mean_z = sums.x / sums.weight, sums.z / sums.weight
-    C = sums.xx / sums.weight - mean_x[:, :, None] * mean_x[:, None, :]
+    mean_x, mean_z = sums.x / sums.count, sums.z / sums.count
+    C = sums.xx / sums.count - mean_x[:, :, None] * mean_x[:, None, :]
     groups, N = mean_x.shape
     own = mean_z.unflatten(0, (groups, -1))  # (groups, M of a group)
-    A = ((sums.zx / sums.weight).unflatten(0, (groups, -1)) - own[:, :, None] * mean_x[:, None, :]).flatten(0, 1)
+    A = ((sums.zx / sums.count).unflatten(0, (groups, -1)) - own[:, :, None] * mean_x[:, None, :]).flatten(0, 1)
     W = weight.to(C)
     rows = len(W) // groups
     low_rank = isinstance(module, LowRank)
