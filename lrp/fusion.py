@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -38,6 +39,21 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (LowRank, Folded)) or super().is_leaf_module(m, module_qualified_name)
+
+
+def run_node(node: fx.Node, values: Mapping[fx.Node, Any], modules: Mapping[str, nn.Module], attribute: Callable[[str], Any]) -> Any:
+    """What a node that is no placeholder gives for the ``values`` of those before it; ``attribute`` reads what get_attr names."""
+    args = fx.node.map_arg(node.args, values.__getitem__)
+    kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
+    if node.op == "call_module":
+        return modules[node.target](*args, **kwargs)
+    if node.op == "call_function":
+        return node.target(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], node.target)(*args[1:], **kwargs)
+    if node.op == "get_attr":
+        return attribute(node.target)
+    return args[0]  # output
 
 
 def pairs_to_fold(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[tuple[fx.Node, fx.Node]]:

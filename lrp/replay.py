@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from lrp.fusion import Tracer
+from lrp.fusion import Tracer, run_node
 from lrp.scoring.estimator import layer_input
 
 
@@ -112,16 +112,9 @@ class Replay:
             yield layer_input([values[a] for a in node.args], {k: values[v] for k, v in node.kwargs.items()})
 
     def _run(self, node: fx.Node, values: dict[fx.Node, Any], batch: Tensor) -> Any:
-        args = fx.node.map_arg(node.args, values.__getitem__)
-        kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
         if node.op == "placeholder":
             return node.args[0] if any(other.op == "placeholder" for other in values) else batch.clone()
-        if node.op == "call_module":
-            return self._modules[node.target](*args, **kwargs)
-        if node.op == "call_function":
-            return node.target(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], node.target)(*args[1:], **kwargs)
-        if node.op == "get_attr":
-            return self._made[node.target] if node.target in self._made else functools.reduce(getattr, node.target.split("."), self.model)
-        return args[0]  # output
+        return run_node(node, values, self._modules, self._attribute)
+
+    def _attribute(self, target: str) -> Any:
+        return self._made[target] if target in self._made else operator.attrgetter(target)(self.model)

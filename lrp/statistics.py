@@ -214,12 +214,12 @@ def gather(
     read: Callable[[Any], Tensor],
     samples: int = 65536,
 ) -> dict[str, LayerStatistics]:
-    """The statistics of every layer to compress on the images ``inputs`` (B, ...). ``needs``: "inputs" (C), "products" (zz), "gradients",
-    "outputs". ``read`` turns
-    what the network returns into (B, K).
+    """The statistics of every layer to compress on the images ``inputs`` (B, ...). ``needs``: "inputs" (C), "products" (zz),
+    "gradients", "outputs". ``read`` turns what the network returns into (B, K).
 
-    The gradients are of the first 2,048 images, of one random combination of the outputs an image (signs +-1), which gives E[sum_k g_k g_k^T] without bias.
-    Raises InputError where values are not finite or the first dimension of a layer's values does not run over the images.
+    The gradients are of the first 2,048 images, of one random combination of the outputs an image (signs +-1), which gives
+    E[sum_k g_k g_k^T] without bias. Raises InputError where values are not finite or the first dimension of a layer's values
+    does not run over the images.
     """
     needs, names = set(needs), list(candidates.matrices)
     if not needs:
@@ -250,11 +250,11 @@ def gather(
             with torch.no_grad():
                 if "inputs" in needs:
                     sums[name].add(columns(module, x.detach(), at))
+                sampled = outputs(module, z.detach(), at) if needs & {"products", "outputs"} else None
                 if "products" in needs:
-                    bias = 0 if module.bias is None else module.bias
-                    products[name].add((outputs(module, z.detach(), at) - bias)[:, None])
+                    products[name].add((sampled if module.bias is None else sampled - module.bias)[:, None])
                 if "outputs" in needs:
-                    held[name].append(outputs(module, z.detach(), at).unflatten(0, at.shape))
+                    held[name].append(sampled.unflatten(0, at.shape))
             if with_gradients:
                 calls[name] = z.requires_grad_() if z.is_leaf else z
                 return z.clone()  # what follows may write into it

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from lrp.fusion import Tracer, pairs_to_fold, scale_and_shift
+from lrp.fusion import Tracer, pairs_to_fold, run_node, scale_and_shift
 
 OUT_OF_PLACE = {
     operator.iadd: operator.add,
@@ -125,14 +125,4 @@ class FrozenNetwork:
         return fresh[path[-1]] if path else value
 
     def _run(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-        args = fx.node.map_arg(node.args, values.__getitem__)
-        kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
-        if node.op == "call_module":
-            return self.modules[node.target](*args, **kwargs)
-        if node.op == "call_function":
-            return node.target(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], node.target)(*args[1:], **kwargs)
-        if node.op == "get_attr":
-            return operator.attrgetter(node.target)(self.module)
-        return args[0]  # output
+        return run_node(node, values, self.modules, lambda target: operator.attrgetter(target)(self.module))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrp.costs import Costs
+from lrp.costs import Costs, make_costs
 from lrp.errors import InputError, check_bool, check_int, check_sparsity, reject
 from lrp.matrices import Block
 
@@ -48,6 +48,14 @@ class Selection:
 
         Raises InputError for a sparsity outside [0, 1) and for scores that are not finite.
         """
+        check_sparsity("sparsity.grid", sparsity)
+        costs = costs or make_costs(blocks)
+        share = 1 - Fraction(str(sparsity))  # as the user wrote it: 0.9 leaves a tenth, not 0.0999...
+        parts = read_scores(blocks, scores)
+        return make_masks(blocks, parts, self.ranks(blocks, parts, costs, share), costs)
+
+    def ranks(self, blocks: Sequence[Block], parts: Sequence[np.ndarray], costs: Costs, share: Fraction) -> list[int]:
+        """Of each block how many of its highest scores ``parts`` (R,) stay, where ``share`` of the dense cost may be stored."""
         raise NotImplementedError
 
 
@@ -59,12 +67,6 @@ def read_scores(blocks: Sequence[Block], scores: Sequence[Tensor]) -> list[np.nd
         if not np.isfinite(part).all():
             raise InputError(f"layer {block.layer}: block {block.index} has scores that are not finite")
     return parts
-
-
-def read_budget(costs: Costs, sparsity: float) -> Fraction:
-    """What may be stored, in the unit of the costs; raises InputError for a sparsity outside [0, 1)."""
-    check_sparsity("sparsity.grid", sparsity)
-    return (1 - Fraction(str(sparsity))) * sum(costs.dense.values())  # as the user wrote it: 0.9 leaves a tenth, not 0.0999...
 
 
 def make_masks(blocks: Sequence[Block], parts: Sequence[np.ndarray], ranks: Sequence[int], costs: Costs) -> list[Tensor]:

@@ -9,11 +9,10 @@ from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
-from torch import Tensor
 
-from lrp.costs import Costs, make_costs
+from lrp.costs import Costs
 from lrp.matrices import Block
-from lrp.selection.base import Selection, make_masks, read_budget, read_scores
+from lrp.selection.base import Selection
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,8 @@ class GlobalSelection(Selection):
 
     name: ClassVar[str] = "global"
 
-    def __call__(
-        self, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, costs: Costs | None = None
-    ) -> list[Tensor]:
-        """Masks (R,) bool of the components kept, a block each; all of a block that is stored whole. ``costs``: parameters,
-        unless given.
-
-        Raises InputError for a sparsity outside [0, 1) and for scores that are not finite.
-        """
-        costs = costs or make_costs(blocks)
-        budget = read_budget(costs, sparsity)
-        parts = read_scores(blocks, scores)
+    def ranks(self, blocks: Sequence[Block], parts: Sequence[np.ndarray], costs: Costs, share: Fraction) -> list[int]:
+        budget = share * sum(costs.dense.values())
         if self.per_parameter:
             parts = [part / unit for part, unit in zip(parts, costs.unit)]
         ranks = [block.rank for block in blocks]
@@ -51,7 +41,7 @@ class GlobalSelection(Selection):
         stored = self._drop(blocks, ranks, owner[np.argsort(np.concatenate(parts), kind="stable")], costs, budget)
         if self.round_to > 1 or costs.break_even:
             self._spend(blocks, ranks, [np.sort(part) for part in parts], costs, budget, stored)
-        return make_masks(blocks, parts, ranks, costs)
+        return ranks
 
     def _drop(self, blocks: Sequence[Block], ranks: list[int], owners: np.ndarray, costs: Costs, budget: Fraction) -> int:
         """Lower ``ranks`` by the least number of components, dropped in this order, that brings the cost within the budget."""

@@ -9,11 +9,10 @@ from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
-from torch import Tensor
 
-from lrp.costs import Costs, make_costs
+from lrp.costs import Costs
 from lrp.matrices import Block
-from lrp.selection.base import Selection, make_masks, read_budget, read_scores
+from lrp.selection.base import Selection
 from lrp.selection.frontier import LayerFrontier
 
 
@@ -35,23 +34,14 @@ class LagrangianSelection(Selection):
 
     name: ClassVar[str] = "lagrangian"
 
-    def __call__(
-        self, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, costs: Costs | None = None
-    ) -> list[Tensor]:
-        """Masks (R,) bool of the components kept, a block each; all of a block that is stored whole. ``costs``: parameters,
-        unless given.
-
-        Raises InputError for a sparsity outside [0, 1) and for scores that are not finite.
-        """
-        costs = costs or make_costs(blocks)
-        budget = read_budget(costs, sparsity)
-        parts = read_scores(blocks, scores)
+    def ranks(self, blocks: Sequence[Block], parts: Sequence[np.ndarray], costs: Costs, share: Fraction) -> list[int]:
+        budget = share * sum(costs.dense.values())
         ranks = [block.rank for block in blocks]
-        if sum(costs.dense.values()) > budget:  # else all stay, those of negative scores too
+        if share < 1:  # else all stay, those of negative scores too
             values = [np.concatenate([[0.0], np.cumsum(np.sort(part)[::-1])]) for part in parts]
             ranks = self._price(values, costs, budget)
             self._spend(blocks, ranks, values, costs, budget)
-        return make_masks(blocks, parts, ranks, costs)
+        return ranks
 
     def _price(self, values: Sequence[np.ndarray], costs: Costs, budget: Fraction) -> list[int]:
         """The ranks at the least multiplier whose choice fits.

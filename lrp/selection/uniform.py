@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
-from torch import Tensor
+import numpy as np
 
-from lrp.costs import Costs, make_costs
+from lrp.costs import Costs
 from lrp.matrices import Block
 from lrp.selection.global_ import GlobalSelection
 
@@ -23,20 +24,12 @@ class UniformSelection(GlobalSelection):
 
     name: ClassVar[str] = "uniform"
 
-    def __call__(
-        self, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, costs: Costs | None = None
-    ) -> list[Tensor]:
-        """Masks (R,) bool of the components kept, a block each; all of a block that is stored whole. ``costs``: parameters,
-        unless given.
-
-        Raises InputError for a sparsity outside [0, 1) and for scores that are not finite.
-        """
-        costs = costs or make_costs(blocks)
-        masks: dict[int, Tensor] = {}
+    def ranks(self, blocks: Sequence[Block], parts: Sequence[np.ndarray], costs: Costs, share: Fraction) -> list[int]:
+        found: dict[int, int] = {}
         for name, places in costs.blocks.items():
-            among, theirs = [blocks[i] for i in places], [scores[i] for i in places]
-            masks.update(zip(places, super().__call__(among, theirs, sparsity, only(costs, name))))
-        return [masks[i] for i in range(len(blocks))]
+            among, theirs = [blocks[i] for i in places], [parts[i] for i in places]
+            found.update(zip(places, super().ranks(among, theirs, only(costs, name), share)))
+        return [found[i] for i in range(len(blocks))]
 
 
 def only(costs: Costs, name: str) -> Costs:
