@@ -21,10 +21,10 @@ HELP = {"accuracy_before_recovery": "", "accuracy": " + batch norm"}
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """A row a method, without and with batch norm re-estimated, and sparsity: mean and standard deviation of the accuracy (%)."""
     table = table.assign(compensation=table["compensation"].fillna("none"))
+    table = table[table["recovery"] == "batchnorm"]
     parts = []
     for column, label in HELP.items():
-        rows = table if column == "accuracy" else table[table["recovery"] == "batchnorm"]
-        lines = average_over_seeds(rows[rows["recovery"] == "batchnorm"], column)
+        lines = average_over_seeds(table, column)
         parts.append(lines.assign(line=lines["line"] + label))
     return pd.concat(parts, ignore_index=True)
 

@@ -24,7 +24,7 @@ def compress(
     sparsity: float = 0.5,
     *,
     blocking: Any = "none",
-    scorer: Any = "spectrum",
+    scorer: Any = "perturbation",
     estimator: Any = "first_order",
     selection: Any = "lagrangian",
     decomposition: Any = "two_sided",

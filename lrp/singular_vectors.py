@@ -190,13 +190,13 @@ class SingularVectorsFitted(Fitted):
         """The last state of the rounds above a sparsity; this one where there are no rounds."""
         if not self._states:
             self._states.append(self)
-        file = None
-        for k, at in enumerate(schedule(self.method.keep_factor, sparsity), 1):
-            if len(self._states) <= k:
-                if self.cache is not None:
-                    file = self.cache / "rounds" / states_key(self) / f"{k}.safetensors"
-                self._states.append(next_state(self._states[-1], at, file))
-        return self._states[min(len(self._states), 1 + len(schedule(self.method.keep_factor, sparsity))) - 1]
+        steps = schedule(self.method.keep_factor, sparsity)
+        todo = steps[len(self._states) - 1 :]
+        folder = self.cache / "rounds" / states_key(self) if todo and self.cache is not None else None
+        for at in todo:
+            file = folder and folder / f"{len(self._states)}.safetensors"
+            self._states.append(next_state(self._states[-1], at, file))
+        return self._states[len(steps)]
 
     def build(self, keep: Sequence[Tensor]) -> nn.Module:
         """A copy of the network with only these components, not compensated."""

@@ -10,6 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lrp.command_line import check_command_line
+from lrp.config import register
+
 torch.set_num_threads(1)  # as fast here, and not a hundred times slower where something else uses the cores
 
 
@@ -24,6 +27,16 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
             ):  # fmt: skip
                 tensor.uniform_(low, high, generator=generator)
     return model
+
+
+def check_refused(words, sentence, capsys) -> None:
+    """This command line ends at once, with status 2 and one line on stderr that holds the sentence."""
+    register()
+    with pytest.raises(SystemExit) as stop:
+        check_command_line(words)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("lrp: ") and sentence in error and "\n" not in error
 
 
 class Residual(nn.Module):

@@ -11,6 +11,7 @@ import time
 import pandas as pd
 import pytest
 import yaml
+from conftest import check_refused
 
 from lrp.command_line import CONF, check_command_line
 from lrp.config import register
@@ -82,12 +83,7 @@ def lrp(cache, *words, cwd, code=0):
     ],
 )
 def test_one_sentence_for_bad_input(words, sentence, capsys):
-    register()
-    with pytest.raises(SystemExit) as stop:
-        check_command_line(words)
-    assert stop.value.code == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("lrp: ") and sentence in error and "\n" not in error
+    check_refused(words, sentence, capsys)
 
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("experiment/*.yaml")), ids=lambda file: file.stem)

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import check_refused
 from torch import nn
 from torch.testing import assert_close
 
-from lrp.command_line import check_command_line
-from lrp.config import compose_job, register
+from lrp.config import compose_job
 from lrp.effective_rank import effective_rank
 from lrp.errors import InputError
 from lrp.product import Product, collapse
@@ -185,9 +185,4 @@ def test_spectra_of_the_linear_network(tables):
     ],
 )
 def test_one_sentence_for_bad_input(words, sentence, capsys):
-    register()
-    with pytest.raises(SystemExit) as stop:
-        check_command_line(words)
-    assert stop.value.code == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("lrp: ") and sentence in error and "\n" not in error
+    check_refused(words, sentence, capsys)
