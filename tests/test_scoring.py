@@ -21,6 +21,7 @@ from lrp.decomposition import decompose
 from lrp.errors import InputError
 from lrp.matrices import cut, layer_matrices
 from lrp.scoring import first_order
+from lrp.scoring.balanced_perturbation import BalancedPerturbation
 from lrp.scoring.exact import ExactEstimator
 from lrp.scoring.first_order import FirstOrderEstimator
 from lrp.scoring.moments import cached_moments, moments_key
@@ -353,6 +354,19 @@ def test_relative_error_is_relative_to_the_unblocked_matrix(residual):
     for f, score in zip(factors, SCORERS["relative_error"](matrices, factors, lambda: [])):
         whole = torch.linalg.svdvals(matrices[f.block.layer].weight)[0]
         assert torch.allclose(score, f.S / whole)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_balanced_perturbation(balance, residual):
+    """Between the perturbation and its share of the layer; blocks of a layer count together."""
+    matrices, factors = factors_of(residual, AldsBlocking(2))
+    moments = ExactEstimator()(residual, factors, torch.randn(2, 3, 8, 8).double())[0]
+    plain = SCORERS["perturbation"](matrices, factors, lambda: moments)
+    for factor, score, own in zip(factors, BalancedPerturbation(balance)(matrices, factors, lambda: moments), plain):
+        of_layer = sum(float(p.sum()) for f, p in zip(factors, plain) if f.block.layer == factor.block.layer)
+        assert torch.allclose(score, own / of_layer**balance)
+    with pytest.raises(InputError, match="^scorer.balance=-1: a number of at least 0 is needed"):
+        BalancedPerturbation(-1)
 
 
 def test_cache(tmp_path, residual):
