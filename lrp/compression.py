@@ -24,7 +24,7 @@ def compress(
     sparsity: float = 0.5,
     *,
     blocking: Any = "none",
-    scorer: Any = "perturbation",
+    scorer: Any = "noise_to_signal",
     estimator: Any = "first_order",
     selection: Any = "lagrangian",
     decomposition: Any = "two_sided",

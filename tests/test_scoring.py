@@ -21,10 +21,10 @@ from lrp.decomposition import decompose
 from lrp.errors import InputError
 from lrp.matrices import cut, layer_matrices
 from lrp.scoring import first_order
-from lrp.scoring.balanced_perturbation import BalancedPerturbation
 from lrp.scoring.exact import ExactEstimator
 from lrp.scoring.first_order import FirstOrderEstimator
 from lrp.scoring.moments import cached_moments, moments_key
+from lrp.scoring.noise_to_signal import NoiseToSignal
 
 FILES = {file.stem: yaml.safe_load(file.read_text()) for file in sorted(CONF.glob("scorer/*.yaml"))}
 SCORERS = {name: instantiate(OmegaConf.create({"seed": 0, "scorer": text}).scorer) for name, text in FILES.items()}
@@ -356,17 +356,23 @@ def test_relative_error_is_relative_to_the_unblocked_matrix(residual):
         assert torch.allclose(score, f.S / whole)
 
 
-@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
-def test_balanced_perturbation(balance, residual):
-    """Between the perturbation and its share of the layer; blocks of a layer count together."""
+def test_noise_to_signal(residual):
+    """The scores of the smallest components of a layer, its blocks together, add up to removed over kept."""
     matrices, factors = factors_of(residual, AldsBlocking(2))
     moments = ExactEstimator()(residual, factors, torch.randn(2, 3, 8, 8).double())[0]
     plain = SCORERS["perturbation"](matrices, factors, lambda: moments)
-    for factor, score, own in zip(factors, BalancedPerturbation(balance)(matrices, factors, lambda: moments), plain):
-        of_layer = sum(float(p.sum()) for f, p in zip(factors, plain) if f.block.layer == factor.block.layer)
-        assert torch.allclose(score, own / of_layer**balance)
-    with pytest.raises(InputError, match="^scorer.balance=-1: a number of at least 0 is needed"):
-        BalancedPerturbation(-1)
+    found = NoiseToSignal(0.1)(matrices, factors, lambda: moments)
+    for name in matrices:
+        own, scores = (torch.cat([p for f, p in zip(factors, parts) if f.block.layer == name]) for parts in (plain, found))
+        order = own.argsort()
+        for count in (1, len(own) // 2, len(own)):
+            lost, kept = own[order[:count]].sum(), own[order[count:]].sum()
+            assert torch.allclose(scores[order[:count]].sum(), own.sum() * lost / (kept + 0.1 * own.sum()))
+        assert bool((scores[order].diff() >= -1e-12).all())
+    silent = [dataclasses.replace(block, second=torch.zeros_like(block.second)) for block in moments]
+    assert all(float(score.abs().max()) == 0 for score in NoiseToSignal()(matrices, factors, lambda: silent))
+    with pytest.raises(InputError, match="^scorer.floor=0: a number greater than 0 is needed"):
+        NoiseToSignal(0)
 
 
 def test_cache(tmp_path, residual):

@@ -1,0 +1,56 @@
+"""What is lost of a layer's effect against what is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lrp.errors import check_float
+from lrp.matrices import Factors, LayerMatrix
+from lrp.scoring.moments import Moments
+
+
+@dataclass(frozen=True)
+class NoiseToSignal:
+    """The perturbations E ||y - y_b||^2, raised the more the less of the layer is left.
+
+    With T the sum of the perturbations of a layer's components and x the share of it that is removed, the layer's damage counts as
+    T x / (1 + ``floor`` - x), the removed over the kept: for small x the sum of the perturbations, and out of all proportion
+    where little is left, for a layer that passes on nearly nothing leaves the others nothing to do. A component's score is what its
+    removal adds to the damage where all that is smaller is removed already, so that the sum of the scores of what is
+    removed (the smallest of each layer) is the damage. Meant for ``selection=lagrangian``.
+    """
+
+    name: ClassVar[str] = "noise_to_signal"
+    floor: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_float("scorer.floor", self.floor, above=0)
+
+    def __call__(
+        self, matrices: Mapping[str, LayerMatrix], factors: Sequence[Factors], moments: Callable[[], list[Moments]]
+    ) -> list[Tensor]:
+        scores = [block.second.sum(1).double() for block in moments()]
+        for name in matrices:
+            places = [i for i, factor in enumerate(factors) if factor.block.layer == name]
+            together = torch.cat([scores[i] for i in places])
+            raised = self._layer(together)
+            for i, part in zip(places, raised.split([len(scores[i]) for i in places])):
+                scores[i] = part
+        return scores
+
+    def _layer(self, perturbation: Tensor) -> Tensor:
+        """The scores of a layer's components (R,)."""
+        total, order = perturbation.sum(), perturbation.argsort(descending=True, stable=True)
+        if not float(total) > 0:
+            return torch.zeros_like(perturbation)
+        kept = torch.cat([perturbation.new_zeros(1), perturbation[order].cumsum(0)]) / total
+        removed = (1 - kept).clamp(min=0)
+        damage = total * removed / (kept + self.floor)
+        scores = torch.empty_like(perturbation)
+        scores[order] = -damage.diff()
+        return scores.clamp(min=0)
