@@ -162,6 +162,16 @@ def test_teacher_alone_ignores_labels_and_is_unchanged(networks, tiny):
     dense.eval()
 
 
+@pytest.mark.parametrize("distill", [0, 0.5])
+def test_bfloat16(networks, tiny, distill):
+    """Near the float32 training and not it; what is kept stays in float32."""
+    spec = dataclasses.replace(SPEC, epochs=1, distill=distill)
+    single, half = (finetuned(networks, tiny, dataclasses.replace(spec, precision=name)) for name in ("float32", "bfloat16"))
+    assert all(half[key].dtype == value.dtype for key, value in single.items())
+    weights = [key for key, value in single.items() if value.dim() > 1]
+    assert 0 < max(float((half[key] - single[key]).norm() / single[key].norm()) for key in weights) < 0.1
+
+
 def test_seeds_and_subsets(networks, tiny):
     spec = dataclasses.replace(SPEC, epochs=1, images=64)
     first = finetuned(networks, tiny, spec)
@@ -174,6 +184,7 @@ def test_seeds_and_subsets(networks, tiny):
 
 
 @pytest.mark.parametrize("name, value", [
+    ("precision", "half"),
     ("epochs", 0), ("epochs", 1.5), ("lr", 0), ("lr", float("nan")), ("momentum", 1), ("weight_decay", -1), ("batch_size", 1),
     ("distill", -0.1), ("distill", 1.1), ("distill", True), ("distill", None), ("temperature", 0), ("images", 1), ("images", "all"),
 ])  # fmt: skip
