@@ -23,6 +23,7 @@ CHUNK = 128  # images that run at once
 GRADIENT_IMAGES = 2048  # a multiple of CHUNK: G has few entries, and a backward pass is slow
 PANEL = 512  # columns of a second moment that are found at once
 ROWS = 8192  # samples that are summed in single precision before they join a sum in double
+SMALL_MAP = 64  # positions
 WORTHWHILE = 0.7  # share of the products that have to be computed, below which picking out columns takes less time than it saves
 
 
@@ -118,9 +119,11 @@ def gram(x: Tensor) -> Tensor:
     return result
 
 
-def inside(module: nn.Module, x: Tensor, positions: int) -> Tensor:
+def inside(module: nn.Module, x: Tensor, positions: int) -> Tensor | None:
     """Which of a layer's columns read its input ``x`` (B, ...) rather than zeros around it, at each position: (positions, N) bool,
-    the same in all groups."""
+    the same in all groups; None for a map so large that its edges hardly count."""
+    if positions > SMALL_MAP:
+        return None
     read = columns(module, torch.ones_like(x[:1]), torch.arange(positions)[None])
     return read[:, 0] != 0
 
