@@ -93,14 +93,14 @@ def test_every_experiment_composes(file):
 
 def test_every_key_exists_whatever_is_chosen():
     register()
-    for group in ("scorer=magnitude,perturbation,random,energy,spectrum", "blocking=none,alds,square", "recovery=none,batchnorm,finetune", "selection=global,uniform,lagrangian,joint", "decomposition=svd,activation,two_sided", "compensation=none,least_squares", "method=singular_vectors,alds,balf", "tracker=none,wandb", "dataset=cifar10,mnist,mnist_small,folder", "estimator=exact,first_order", "model=vgg16,resnet20"):
+    for group in ("scorer=magnitude,perturbation,noise_to_signal,random,energy,spectrum", "blocking=none,alds,square", "recovery=none,batchnorm,finetune", "selection=global,uniform,lagrangian,joint", "decomposition=svd,activation,two_sided", "compensation=none,least_squares", "method=singular_vectors,alds,balf", "tracker=none,wandb", "dataset=cifar10,mnist,mnist_small,folder", "estimator=exact,first_order", "model=vgg16,resnet20"):
         check_command_line(["-m", group, "calibration.scoring_images=8", "blocking.k=2", "estimator.memory_limit=0.5", "estimator.projections=8", "estimator.output=probabilities", "dataset.path=null", "tracker.project=x", "compensation.ridge=0.1", "selection.per_parameter=true", "rounds.keep_factor=0.5", "recovery.epochs=2"])
 
 
 def test_help_lists_groups_and_options(tmp_path):
     done = subprocess.run([sys.executable, "-m", "lrp.run", "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
-    for word in ("blocking: alds, none, square", "scorer: energy, magnitude, perturbation", "experiment: figure1, figure1_small, figure2, figure2_small, figure3", "study: dim_rank, rank_switch", "scoring_images: 64", "seed: 0"):
+    for word in ("blocking: alds, none, square", "scorer: energy, magnitude, noise_to_signal, perturbation", "experiment: figure1, figure1_small, figure2, figure2_small, figure3", "study: dim_rank, rank_switch", "scoring_images: 64", "seed: 0"):
         assert word in done.stdout
 
 
