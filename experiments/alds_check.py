@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--keep", nargs="+", type=float, help="shares of parameters kept (all of the table)")
     args = parser.parse_intermixed_args()
     allocations, theirs = json.loads(args.allocation.read_text()), pd.read_csv(args.table).set_index("keep_requested")
-    job = compose_job("model=vgg16", "method=alds", "recovery=batchnorm", *args.words)
+    job = compose_job("model=vgg16", "dataset=cifar10", "method=alds", "recovery=batchnorm", *args.words)
     if job.threads:
         torch.set_num_threads(job.threads)
     data = job.dataset.load()

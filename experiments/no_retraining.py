@@ -38,7 +38,7 @@ def main() -> None:
     args = parser.parse_args()
     table = collect(args.folders)
     if args.table:
-        write_whole(args.table, lambda path: table.drop(columns="folder").to_csv(path, index=False))
+        write_whole(args.table, lambda path: table.drop(columns="folder").drop_duplicates().to_csv(path, index=False))
     lines = summarise(table)
     text = lines.assign(text=[f"{100 * y:.2f}" + (f" ± {100 * s:.2f}" if n > 1 else "") for y, s, n in zip(lines["y"], lines["spread"], lines["seeds"])])
     wide = text.pivot_table(index="line", columns="sparsity", values="text", aggfunc="first", sort=False).sort_index(axis=1).fillna("")
