@@ -10,7 +10,7 @@ from conftest import check_refused
 from torch import nn
 from torch.testing import assert_close
 
-from lrp.config import compose_job
+from lrp.config import compose_job, register
 from lrp.effective_rank import effective_rank
 from lrp.errors import InputError
 from lrp.product import Product, collapse
