@@ -4,7 +4,7 @@
 
 ``allocation.json`` holds, for each share of parameters kept, every layer's groups k and their rank as the authors' code chose
 them; ``table.csv`` (columns keep_requested, params_kept, accuracy, accuracy_batchnorm) what it measured, on all test images, with
-batch norm re-estimated on 2,000 training images. For each share: the accuracies with their groups and ranks in our layers,
+batch norm re-estimated on 2,000 training images. On the CPU. For each share: the accuracies with their groups and ranks in our layers,
 and with our own search at the same budget, and the error level of both (the largest relative error of any layer).
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--keep", nargs="+", type=float, help="shares of parameters kept (all of the table)")
     args = parser.parse_intermixed_args()
     allocations, theirs = json.loads(args.allocation.read_text()), pd.read_csv(args.table).set_index("keep_requested")
-    job = compose_job("model=vgg16", "dataset=cifar10", "method=alds", "recovery=batchnorm", *args.words)
+    job = compose_job("model=vgg16", "dataset=cifar10", "method=alds", *args.words)
     if job.threads:
         torch.set_num_threads(job.threads)
     data = job.dataset.load()

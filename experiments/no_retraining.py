@@ -15,7 +15,7 @@ from lrp.files import write_whole
 from lrp.plotting import average_over_seeds
 from lrp.results import collect
 
-HELP = {"accuracy_before_recovery": "", "accuracy": " + batch norm"}
+SUFFIXES = {"accuracy_before_recovery": "", "accuracy": " + batch norm"}
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
@@ -23,7 +23,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(compensation=table["compensation"].fillna("none"))
     table = table[table["recovery"] == "batchnorm"]
     parts = []
-    for column, label in HELP.items():
+    for column, label in SUFFIXES.items():
         lines = average_over_seeds(table, column)
         parts.append(lines.assign(line=lines["line"] + label))
     return pd.concat(parts, ignore_index=True)
@@ -51,14 +51,14 @@ def main() -> None:
 
 def draw(lines: pd.DataFrame, target: Path, reference: Path | None) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(13, 5.5), sharey=True)
-    plain = ~lines["line"].str.endswith(HELP["accuracy"])
+    plain = ~lines["line"].str.endswith(SUFFIXES["accuracy"])
     for ax, part, title, column in (
         (axes[0], lines[plain], "nothing re-estimated", "accuracy"),
         (axes[1], lines[~plain], "batch norm re-estimated", "accuracy_batchnorm"),
     ):
         for name, each in part.groupby("line", sort=False):
             each = each.sort_values("x")
-            ax.errorbar(each["x"], 100 * each["y"], 100 * each["spread"].fillna(0), marker="o", markersize=3, capsize=2, label=name.removesuffix(HELP["accuracy"]))
+            ax.errorbar(each["x"], 100 * each["y"], 100 * each["spread"].fillna(0), marker="o", markersize=3, capsize=2, label=name.removesuffix(SUFFIXES["accuracy"]))
         if reference is not None:
             known = pd.read_csv(reference)
             known = known[known["params_kept"] <= 0.52]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from lrp.candidates import Candidates
 from lrp.errors import reject
@@ -15,6 +16,11 @@ BUDGETS = ("params", "macs")
 def check_budget(value: object) -> None:
     if value not in BUDGETS:
         raise reject("budget", value, "params or macs is needed")
+
+
+def kept_share(sparsity: float) -> Fraction:
+    """1 - sparsity as the user wrote it: 0.9 leaves a tenth, not 0.0999..."""
+    return 1 - Fraction(str(sparsity))
 
 
 def block_macs(block: Block, rank: int | None, kernel: int, positions: int) -> int:

@@ -41,6 +41,11 @@ class Tracer(fx.Tracer):
         return isinstance(m, (LowRank, Folded)) or super().is_leaf_module(m, module_qualified_name)
 
 
+def default_of(node: fx.Node) -> Any:
+    """What an argument of the network after the first is where the network is called with its images alone."""
+    return node.args[0] if node.args else {} if node.target.startswith("**") else ()
+
+
 def run_node(node: fx.Node, values: Mapping[fx.Node, Any], modules: Mapping[str, nn.Module], attribute: Callable[[str], Any]) -> Any:
     """What a node that is no placeholder gives for the ``values`` of those before it; ``attribute`` reads what get_attr names."""
     args = fx.node.map_arg(node.args, values.__getitem__)

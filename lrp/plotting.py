@@ -47,7 +47,7 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
         means = part.groupby("sparsity").agg(
             x=("sparsity_params", "mean"), y=(column, "mean"), spread=(column, "std"), seeds=(column, "size"), dense=("accuracy_dense", "mean")
         )
-        lines.append(means.reset_index().assign(line=", ".join([label, *extra]), blocking=named["blocking"], scorer=_kind(named)))
+        lines.append(means.reset_index().assign(line=", ".join([label, *extra]), blocking=named["blocking"] if isinstance(named["blocking"], str) else "", scorer=_kind(named)))
     return pd.concat(lines, ignore_index=True)
 
 
@@ -63,7 +63,7 @@ def _label(row: Mapping[str, Any] | pd.Series) -> str:
 
 
 def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)[:8]
+    return f"{value:g}" if isinstance(value, float) else text if len(text := str(value)) < 30 else text[:8]  # a hash
 
 
 def read_reference(file: Path, column: str) -> pd.DataFrame:

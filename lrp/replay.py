@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from lrp.fusion import Tracer, run_node
+from lrp.fusion import Tracer, default_of, run_node
 from lrp.scoring.estimator import layer_input
 
 
@@ -113,7 +113,7 @@ class Replay:
 
     def _run(self, node: fx.Node, values: dict[fx.Node, Any], batch: Tensor) -> Any:
         if node.op == "placeholder":
-            return node.args[0] if any(other.op == "placeholder" for other in values) else batch.clone()
+            return default_of(node) if node is not self._nodes[0] else batch.clone()
         return run_node(node, values, self._modules, self._attribute)
 
     def _attribute(self, target: str) -> Any:

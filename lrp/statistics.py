@@ -145,8 +145,9 @@ class Sums:
             self._patterns, self._kind = inside.unique(dim=0, return_inverse=True)
 
     def add(self, x: Tensor, z: Tensor | None = None, where: Tensor | None = None) -> None:
-        """Samples x (s, groups, N), z (s, M), and the positions (s,) where they are, which ``inside`` is for."""
-        self._waiting.append((x, z, where))
+        """Samples x (s, groups, N), z (s, M) and, needed with ``inside``, the positions (s,) where they are."""
+        kind = torch.promote_types(x.dtype, torch.float32)  # half precision holds no sums
+        self._waiting.append((x.to(kind), None if z is None else z.to(kind), where))
         self._rows += len(x)
         if self._rows >= (ROWS if self._kind is None else ROWS * min(len(self._patterns), 4)):
             self.flush()
@@ -157,27 +158,27 @@ class Sums:
             return self
         xs, zs, places = zip(*self._waiting)
         self._waiting, self._rows = [], 0
-        x = torch.cat(xs).transpose(0, 1)  # (groups, s, N)
-        z = None if zs[0] is None else torch.cat(zs)
-        self.count += x.shape[1]
-        self._sum("x", x.sum(1))
-        if z is not None:
-            self._sum("z", z.sum(0))
-        every = slice(None)
-        if self._kind is None:
-            self._products(x, z, every)
-        else:
-            kinds = self._kind[torch.cat(places).to(self._kind.device)]
+        self.count += sum(map(len, xs))
+        self._sum("x", sum(x.double().sum(0) for x in xs))
+        if zs[0] is not None:
+            self._sum("z", sum(z.double().sum(0) for z in zs))
+        with plain_arithmetic(xs[0].device):
+            if self._kind is None:
+                self._products(xs, zs, slice(None))
+                return self
+            kinds = [self._kind[where.to(self._kind.device)] for where in places]
             for k, pattern in enumerate(self._patterns):
-                rows = (kinds == k).nonzero()[:, 0]
+                rows = [(kind == k).nonzero()[:, 0] for kind in kinds]
                 read = pattern.nonzero()[:, 0]
-                self._products(x[:, rows[:, None], read], None if z is None else z[rows], read)
+                parts = [x[at][:, :, read] for x, at in zip(xs, rows)]
+                self._products(parts, [None if z is None else z[at] for z, at in zip(zs, rows)], read)
         return self
 
-    def _products(self, x: Tensor, z: Tensor | None, read: Any) -> None:
+    def _products(self, xs: Sequence[Tensor], zs: Sequence[Tensor | None], read: Any) -> None:
+        x = torch.cat(tuple(xs)).transpose(0, 1)  # (groups, s, N)
         self._sum("xx", gram(x), read)
-        if z is not None:
-            parts = z.unflatten(1, (len(x), -1)).transpose(0, 1)  # (groups, s, M of the group)
+        if zs[0] is not None:
+            parts = torch.cat(tuple(zs)).unflatten(1, (len(x), -1)).transpose(0, 1)  # (groups, s, M of the group)
             self._sum("zx", (parts.mT @ x).flatten(0, 1), read)
 
     def _sum(self, name: str, value: Tensor, read: Any = slice(None)) -> None:
@@ -279,6 +280,7 @@ def gather(
                         linear = isinstance(twin.get_submodule(name), nn.Linear)
                         rows = torch.zeros_like(z) if grad is None else grad
                         rows = rows.reshape(-1, rows.shape[-1]) if linear else rows.movedim(1, -1).reshape(-1, rows.shape[1])
+                        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
                         square = (rows.T @ rows).double()
                         squares[name] = square if name not in squares else squares[name] + square
         finally:

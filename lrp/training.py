@@ -36,7 +36,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
 class Sgd:
     """SGD with Nesterov momentum and a one-cycle learning rate that peaks at ``lr``; crop and flip as the data set says.
 
-    ``precision``: "float32", or "bfloat16" for torch.autocast in it (weights, optimiser and evaluation stay in float32), which is
+    ``precision``: "float32", or "bfloat16" for torch.autocast in it, a teacher's forward included (weights, optimiser and evaluation stay in float32), which is
     faster only where the processor computes in it.
     """
 
@@ -130,7 +130,7 @@ class Sgd:
             images = data.normalise(data.augment(part.images[which], generator).to(device)).to(memory_format=memory_format)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
                 logits = model(images) if pick is None else pick(model(images))
-                logits = logits if self.precision == "float32" else logits.float()
+                logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
                 value = loss(logits, part.labels[which].to(device), images)
             if not bool(torch.isfinite(value)):
                 raise self._diverged()
@@ -147,7 +147,8 @@ class Sgd:
 
     @property
     def identity(self) -> str:
-        return str(asdict(self))
+        """Whatever the trained weights depend on; an option that came later is left out at its default, so that older files stay valid."""
+        return str({key: value for key, value in asdict(self).items() if (key, value) != ("precision", "float32")})
 
 
 @dataclass(frozen=True)

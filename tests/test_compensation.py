@@ -64,7 +64,8 @@ class Untraceable(nn.Module):
 
 
 class Keywords(nn.Module):
-    """Layers called with keywords, defined in another order than they run in, a layer that does not run, two heads."""
+    """Layers called with keywords, defined in another order than they run in, a layer that does not run, two heads; takes more
+    than the images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,8 +74,8 @@ class Keywords(nn.Module):
         self.right = nn.Linear(10, 2, bias=False)
         self.trunk = nn.ModuleList([nn.Linear(12, 10), nn.Linear(10, 10)])
 
-    def forward(self, x):
-        x = torch.tanh(self.trunk[1](input=torch.relu(self.trunk[0](input=x))))
+    def forward(self, x, *more, scale=1.0, **options):
+        x = scale * torch.tanh(self.trunk[1](input=torch.relu(self.trunk[0](input=x))))
         return self.left(x), self.right(input=x)
 
 
@@ -570,13 +571,31 @@ def test_a_report_counts_added_biases(residual):
 
 
 def test_half_precision():
-    """bfloat16 and float16 networks get parameters of their own precision."""
+    """bfloat16 and float16 networks get parameters of their own precision, from sums that are kept in a better one."""
     for dtype in (torch.bfloat16, torch.float16):
         model = nn.Sequential(nn.Linear(12, 20, bias=False), nn.ReLU(), nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 4)).to(dtype)
         x = torch.randn(64, 12).to(dtype)
         for sparsity in (0.4, 0.95):
             low, _ = fit(model, x, LeastSquares()).compress(fit(model, x, LeastSquares()).plan(sparsity))
             assert {p.dtype for p in low.parameters()} == {dtype} and low(x).dtype == dtype and low(x).isfinite().all()
+    x = (300 + torch.randn(3000, 1, 4)).half()  # in float16 neither the sum nor its square
+    sums = Sums()
+    for part in x.split(500):
+        sums.add(part, part[:, 0])
+    exact = x[:, 0].double()
+    for found, true in ((sums.flush().xx[0], exact.T @ exact), (sums.zx, exact.T @ exact), (sums.x[0], exact.sum(0)), (sums.z, exact.sum(0))):
+        assert torch.allclose(found, true, rtol=1e-5)
+
+
+def test_autocast_of_the_caller(network):
+    """What is around a compression does not lower its precision."""
+    model, x = network
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            fitted = fit(model.float(), x.float(), LeastSquares())
+            found.append(fitted.compress(fitted.plan(0.5))[0].state_dict())
+    assert found[0].keys() == found[1].keys() and all(torch.equal(a, b) for a, b in zip(*(state.values() for state in found)))
 
 
 def test_options():

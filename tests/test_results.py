@@ -123,6 +123,8 @@ def test_figure_with_reference(tmp_path):
     rows = [row(s, accuracy=0.9 - s / 2, seed=seed, blocking=b) for s in (0, 0.5, 0.95) for seed in (0, 1) for b in ("none", "square")]
     paths = draw_figure3(table(*rows), tmp_path / "out" / "figure3", reference=read_reference(reference, "accuracy"))
     assert [p.suffix for p in paths] == [".png", ".pdf"] and all(p.stat().st_size > 5000 for p in paths)
+    nothing = float("nan")  # as an empty field is read
+    draw_figure3(table(*rows, row(method="alds", blocking=nothing, scorer=nothing)), tmp_path / "alds.png")
     text = accuracy_table(table(*rows))
     assert "90.0" in text and "42.5" in text
     with pytest.raises(InputError, match="lacks the column loss"):

@@ -369,6 +369,8 @@ def test_noise_to_signal(residual):
             lost, kept = own[order[:count]].sum(), own[order[count:]].sum()
             assert torch.allclose(scores[order[:count]].sum(), own.sum() * lost / (kept + 0.1 * own.sum()))
         assert bool((scores[order].diff() >= -1e-12).all())
+    faint = NoiseToSignal(0.5)._layer(torch.tensor([1e-30, 1.0, 1e-25], dtype=torch.float64))
+    assert torch.allclose(faint[[0, 2]], torch.tensor([1e-30, 1e-25], dtype=torch.float64) / 1.5, rtol=1e-12, atol=0)  # no cancellation against the whole
     silent = [dataclasses.replace(block, second=torch.zeros_like(block.second)) for block in moments]
     assert all(float(score.abs().max()) == 0 for score in NoiseToSignal()(matrices, factors, lambda: silent))
     with pytest.raises(InputError, match="^scorer.floor=0: a number greater than 0 is needed"):

@@ -57,17 +57,17 @@ class LeastSquares:
         """Refit the layers of the pruned network ``model`` in place; ``statistics`` are the dense network's on the images ``inputs``."""
         training = {module: module.training for module in model.modules()}
         model.eval()
-        batches = inputs.split(CHUNK)
-        replay = Replay(model, batches)
-        for name in tqdm(replay.order(list(candidates.matrices)), desc="compensation", unit="layer", leave=False, disable=None):
-            module, dense = model.get_submodule(name), statistics[name]
-            sums = None
-            parts = zip(replay.inputs(name), dense.where.split(CHUNK), dense.outputs.split(CHUNK))
-            for x, where, z in parts:
-                sums = sums or Sums(inside(module, x, candidates.positions[name]))
-                with plain_arithmetic(x.device):
-                    sums.add(columns(module, x, where), z.flatten(0, 1).to(x), where.flatten())
-            refit(module, candidates.matrices[name].weight, sums.flush(), dense.gradients if self.metric == "gradient" else None, self.ridge)
+        with plain_arithmetic(inputs.device):
+            replay = Replay(model, inputs.split(CHUNK))
+            for name in tqdm(replay.order(list(candidates.matrices)), desc="compensation", unit="layer", leave=False, disable=None):
+                module, dense = model.get_submodule(name), statistics[name]
+                sums = None
+                parts = zip(replay.inputs(name), dense.where.split(CHUNK), dense.outputs.split(CHUNK))
+                for x, where, z in parts:
+                    sums = sums or Sums(inside(module, x, candidates.positions[name]))
+                    sums.add(columns(module, x, where), z.flatten(0, 1).to(x.device), where.flatten())
+                gradients = dense.gradients if self.metric == "gradient" else None
+                refit(module, candidates.matrices[name].weight, sums.flush(), gradients, self.ridge)
         for module, mode in training.items():
             module.training = mode
 
@@ -96,16 +96,16 @@ def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | Non
     for g, (start, stop) in enumerate(module.ranges if low_rank else ranges):
         group = start // rows
         span = slice(start, stop)
-        inside = slice(start - group * rows, stop - group * rows)
+        local = slice(start - group * rows, stop - group * rows)  # in its group
         factored, whole = (module.factored[g], module.whole[g]) if low_rank else ([], [(0, N)])
         if [*factored, *whole] == [(0, N)]:
             best, metric = solution(group)
             if whole:
-                new = best[inside]
+                new = best[local]
                 _weight(module, g, 0, low_rank, span, new)
             else:
                 G = None if gradients is None else gradients[span, span].to(C)
-                U, _, V = metric_factors(best[inside], best[inside] @ metric @ best[inside].T, G)
+                U, _, V = metric_factors(best[local], best[local] @ metric @ best[local].T, G)
                 r = len(module.V[f"{g}_0"])
                 U, V = balance(U[:, :r], V[:r])
                 module.U[str(g)].copy_(U)

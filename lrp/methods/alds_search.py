@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from lrp.blocking.alds import AldsBlocking
-from lrp.costs import check_budget
+from lrp.costs import check_budget, kept_share
 from lrp.errors import InputError, check_bool, check_int, check_sparsity, reject
 from lrp.matrices import Block, LayerMatrix, check_partition, cut
 
@@ -107,7 +107,7 @@ class AldsSearch:
         """The allocation that removes at least this share of the layers' parameters, or multiply-accumulates."""
         check_sparsity("sparsity.grid", sparsity)
         total = sum(layer.dense * layer.weight for layer in self.layers.values())
-        budget = (1 - Fraction(str(sparsity))) * total  # as the user wrote it: 0.9 leaves a tenth, not 0.0999...
+        budget = kept_share(sparsity) * total
         if sparsity == 0:
             return self._allocation(dict.fromkeys(self.layers, 1), -math.inf)
         least = self._cost(dict.fromkeys(self.layers, 1), math.inf)
@@ -126,7 +126,7 @@ class AldsSearch:
 
     def _starts(self, sparsity: float) -> list[dict[str, int]]:
         """A k for each layer, a start each."""
-        share = 1 - Fraction(str(sparsity))
+        share = kept_share(sparsity)
         starts = [
             dict.fromkeys(self.layers, 1),
             {name: layer.best_k(1, math.floor(share * layer.dense)) for name, layer in self.layers.items()},

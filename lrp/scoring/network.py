@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from lrp.fusion import Tracer, pairs_to_fold, run_node, scale_and_shift
+from lrp.fusion import Tracer, default_of, pairs_to_fold, run_node, scale_and_shift
 
 OUT_OF_PLACE = {
     operator.iadd: operator.add,
@@ -89,7 +89,7 @@ class FrozenNetwork:
         known: dict[fx.Node, Any] = {}
         for node in self.nodes:
             if node.op == "placeholder":
-                known[node] = x if not known else node.args[0]
+                known[node] = default_of(node) if known else x
             else:
                 known[node] = self._run(node, known)
         return known

@@ -19,10 +19,10 @@ class NoiseToSignal:
     """The perturbations E ||y - y_b||^2, raised the more the less of the layer is left.
 
     With T the sum of the perturbations of a layer's components and x the share of it that is removed, the layer's damage counts as
-    T x / (1 + ``floor`` - x), the removed over the kept: for small x the sum of the perturbations, and out of all proportion
-    where little is left, for a layer that passes on nearly nothing leaves the others nothing to do. A component's score is what its
+    T x / (1 + ``floor`` - x), the removed over the kept: for small x in proportion to the sum of the perturbations, out of all
+    proportion where little is left, for a layer that passes on nearly nothing leaves the others nothing to do. A component's score is what its
     removal adds to the damage where all that is smaller is removed already, so that the sum of the scores of what is
-    removed (the smallest of each layer) is the damage. Meant for ``selection=lagrangian``.
+    removed (the smallest of each layer) is the damage. In a later round T is the sum of what the round before left. Meant for ``selection=lagrangian``.
     """
 
     name: ClassVar[str] = "noise_to_signal"
@@ -48,9 +48,8 @@ class NoiseToSignal:
         total, order = perturbation.sum(), perturbation.argsort(descending=True, stable=True)
         if not float(total) > 0:
             return torch.zeros_like(perturbation)
-        kept = torch.cat([perturbation.new_zeros(1), perturbation[order].cumsum(0)]) / total
-        removed = (1 - kept).clamp(min=0)
-        damage = total * removed / (kept + self.floor)
+        falling = perturbation[order]
+        left = self.floor + torch.cat([falling.new_zeros(1), falling.cumsum(0)]) / total
         scores = torch.empty_like(perturbation)
-        scores[order] = -damage.diff()
-        return scores.clamp(min=0)
+        scores[order] = falling * (1 + self.floor) / left[:-1] / left[1:]  # the damage's difference, without its cancellation
+        return scores

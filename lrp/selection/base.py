@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrp.costs import Costs, make_costs
+from lrp.costs import Costs, kept_share, make_costs
 from lrp.errors import InputError, check_bool, check_int, check_sparsity, reject
 from lrp.matrices import Block
 
@@ -50,7 +50,7 @@ class Selection:
         """
         check_sparsity("sparsity.grid", sparsity)
         costs = costs or make_costs(blocks)
-        share = 1 - Fraction(str(sparsity))  # as the user wrote it: 0.9 leaves a tenth, not 0.0999...
+        share = kept_share(sparsity)
         parts = read_scores(blocks, scores)
         return make_masks(blocks, parts, self.ranks(blocks, parts, costs, share), costs)
 
