@@ -19,7 +19,7 @@ from lrp.matrices import LayerMatrix, layer_matrices, unsupported
 
 @dataclass(frozen=True)
 class Candidates:
-    """``matrices`` of the layers to compress; of every Linear and convolution that runs the number of ``positions`` at which it
+    """``matrices`` of the layers to compress, in the order in which they run; of every Linear and convolution that runs the number of ``positions`` at which it
     computes its output for one example and the shape (1, ...) of its input; and of each layer ``left`` alone the reason."""
 
     matrices: dict[str, LayerMatrix]
@@ -66,7 +66,7 @@ def find_candidates(model: nn.Module, example: Tensor, exclude: Sequence[str] = 
             reason = "not called on the calibration inputs"
         if reason is not None:
             left[name] = reason
-    chosen = {name: matrix for name, matrix in matrices.items() if name not in left}
+    chosen = {name: matrices[name] for name in positions if name in matrices and name not in left}
     return Candidates(chosen, positions, inputs, left)
 
 

@@ -27,7 +27,7 @@ def compress(
     scorer: Any = "noise_to_signal",
     estimator: Any = "first_order",
     selection: Any = "lagrangian",
-    decomposition: Any = "two_sided",
+    decomposition: Any = "svd",
     compensation: Any = "least_squares",
     budget: str = "params",
     exclude: Sequence[str] | None = (),

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from lrp.blocking.alds import AldsBlocking
 from lrp.blocking.none import Unblocked
 from lrp.blocking.square import SquareBlocking
+from lrp.candidates import find_candidates
 from lrp.command_line import CONF
 from lrp.decomposition import decompose
 from lrp.errors import InputError
@@ -373,8 +374,25 @@ def test_noise_to_signal(residual):
     assert torch.allclose(faint[[0, 2]], torch.tensor([1e-30, 1e-25], dtype=torch.float64) / 1.5, rtol=1e-12, atol=0)  # no cancellation against the whole
     silent = [dataclasses.replace(block, second=torch.zeros_like(block.second)) for block in moments]
     assert all(float(score.abs().max()) == 0 for score in NoiseToSignal()(matrices, factors, lambda: silent))
+    deep = NoiseToSignal(0.1, depth=2)(matrices, factors, lambda: moments)
+    order = list(matrices)
+    assert all(torch.allclose(b, a * (len(order) - order.index(f.block.layer)) ** 2) for f, a, b in zip(factors, found, deep))
     with pytest.raises(InputError, match="^scorer.floor=0: a number greater than 0 is needed"):
         NoiseToSignal(0)
+    with pytest.raises(InputError, match="^scorer.depth=-1: a number of at least 0 and less than 10 is needed"):
+        NoiseToSignal(depth=-1)
+
+
+def test_layers_come_in_the_order_in_which_they_run():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.first = nn.Linear(4, 3), nn.Linear(5, 4)
+
+        def forward(self, x):
+            return self.last(self.first(x))
+
+    assert list(find_candidates(Backwards(), torch.randn(1, 5)).matrices) == ["first", "last"]
 
 
 def test_cache(tmp_path, residual):
