@@ -53,7 +53,7 @@ def lrp(cache, *words, cwd, code=0):
         (["model.width=-1"], "model.width=-1: a number greater than 0"),
         (["device=gpu"], "device=gpu: auto, cpu, or a device that torch finds here"),
         (["estimator.memory_limit=0"], "estimator.memory_limit=0: a number greater than 0"),
-        (["estimator.output=odds"], "estimator.output=odds: logits or probabilities is needed"),
+        (["estimator.output=odds"], "estimator.output=odds: logits, probabilities or hellinger is needed"),
         (["estimator.projections=0"], "estimator.projections=0: an integer of at least 1"),
         (["estimator.output_fn=nowhere.pick"], "estimator.output_fn=nowhere.pick: the dotted path of a function is needed"),
         (["estimator=second_order"], "estimator=second_order: there is no such option, allowed are exact, first_order"),

@@ -176,14 +176,28 @@ def test_probabilities_and_output_functions(estimator, residual):
         score("dict")
     with pytest.raises(InputError, match="estimator.output_fn=.*it cannot read what the network returns .IndexError"):
         score("plain", output_fn=lambda out: out[:, :, 0])
-    with pytest.raises(InputError, match="estimator.output=odds: logits or probabilities"):
+    with pytest.raises(InputError, match="estimator.output=odds: logits, probabilities or hellinger is needed"):
         score("plain", output="odds")
     with pytest.raises(InputError, match="estimator.output_fn=no.such.thing"):
         score("plain", output_fn="no.such.thing")
     named = dataclasses.replace(estimator, output_fn="operator.neg")
     assert close(torch.cat([m.second for m in named(residual, factors_of(residual, Unblocked())[1], x)[0]]), score("plain"))
-    identities = {e.identity for e in (estimator, named, dataclasses.replace(estimator, output="probabilities"))}
-    assert len(identities) == 3
+    others = [{"output": "probabilities"}, {"output": "hellinger"}, {"output": "hellinger", "temperature": 2.0}]
+    identities = {e.identity for e in (estimator, named, *(dataclasses.replace(estimator, **options) for options in others))}
+    assert len(identities) == 5 and dataclasses.replace(estimator, temperature=2.0).identity == estimator.identity
+    with pytest.raises(InputError, match="^estimator.temperature=0: a number greater than 0 is needed"):
+        score("plain", output="hellinger", temperature=0)
+
+
+def test_hellinger_is_twice_the_divergence():
+    """Of small changes, at any temperature."""
+    z = torch.randn(5, 7, dtype=torch.float64)
+    change = 1e-5 * torch.randn(5, 7, dtype=torch.float64)
+    for T in (1.0, 4.0):
+        read = FirstOrderEstimator(output="hellinger", temperature=T).read
+        p, q = (z / T).softmax(1), ((z + change) / T).softmax(1)
+        divergence = (p * (p / q).log()).sum(1)
+        assert torch.allclose((read(z + change) - read(z)).square().sum(1), 2 * divergence, rtol=1e-3)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: e.name)

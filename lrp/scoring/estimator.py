@@ -16,27 +16,32 @@ from lrp.errors import InputError, check_float, check_int, reject
 from lrp.matrices import Factors
 from lrp.scoring.moments import Moments
 
+OUTPUTS = ("logits", "probabilities", "hellinger")
+
 
 @dataclass(frozen=True)
 class Estimator:
     """How the change y - y_b that removing a component makes is found; y (B, K) is the network's output in eval mode.
 
-    ``memory_limit``: GiB of activations held at once. ``output``: y are the network's outputs ("logits") or their softmax
-    ("probabilities"). ``output_fn`` picks the output tensor of a network that returns a tuple or a dict: a callable, or its
+    ``memory_limit``: GiB of activations held at once. ``output``: y are the network's outputs z ("logits"), p = softmax(z / ``temperature``)
+    ("probabilities"), or 2 sqrt(p) ("hellinger"), in which the squared length of a small change is twice its Kullback-Leibler
+    divergence: the metric of the outputs is the Fisher information (Amari and Nagaoka, 2000, section 2.2). ``output_fn`` picks the output tensor of a network that returns a tuple or a dict: a callable, or its
     dotted path. Raises InputError for options out of range and for an ``output_fn`` that cannot be imported.
     """
 
     name: ClassVar[str]
     memory_limit: float = 1.0
     output: str = "logits"
+    temperature: float = 1.0
     output_fn: Callable[[Any], Tensor] | str | None = None
     projections: int = 32  # here so that a sweep over estimators may set it
 
     def __post_init__(self) -> None:
         check_float("estimator.memory_limit", self.memory_limit, above=0)
         check_int("estimator.projections", self.projections, 1)
-        if self.output not in ("logits", "probabilities"):
-            raise reject("estimator.output", self.output, "logits or probabilities is needed")
+        check_float("estimator.temperature", self.temperature, above=0)
+        if self.output not in OUTPUTS:
+            raise reject("estimator.output", self.output, f"{', '.join(OUTPUTS[:-1])} or {OUTPUTS[-1]} is needed")
         if isinstance(self.output_fn, str):
             try:
                 object.__setattr__(self, "output_fn", pkgutil.resolve_name(self.output_fn))
@@ -54,7 +59,8 @@ class Estimator:
     @property
     def identity(self) -> str:
         """What of the estimator its result depends on; the memory limit changes rounding alone."""
-        options = {"output": (self.output, "logits"), "output_fn": (self.output_name, None)}
+        temperature = 1 if self.output == "logits" else float(self.temperature)
+        options = {"output": (self.output, "logits"), "temperature": (temperature, 1), "output_fn": (self.output_name, None)}
         return self.name + "".join(f";{key}={value}" for key, (value, default) in options.items() if value != default)
 
     def __call__(
@@ -87,7 +93,10 @@ class Estimator:
     def read(self, result: Any) -> Tensor:
         """The network's output as (B, K)."""
         flat = self.pick(result).flatten(1)
-        return flat.softmax(1) if self.output == "probabilities" else flat
+        if self.output == "logits":
+            return flat
+        log = (flat / self.temperature).log_softmax(1)
+        return log.exp() if self.output == "probabilities" else 2 * (log / 2).exp()
 
     @torch.no_grad()
     def outputs(self, model: nn.Module, images: Tensor) -> Tensor:
