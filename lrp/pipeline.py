@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
+from lrp.config import METHOD_PARTS
 from lrp.data import Data, Dataset, Part
 from lrp.errors import InputError, check_bool, check_int, check_sparsity, reject
 from lrp.evaluation import Metrics, count_params, evaluate
@@ -27,6 +28,9 @@ from lrp.recovery.context import Context
 from lrp.singular_vectors import SingularVectorsFitted
 
 log = logging.getLogger(__name__)
+
+# Options that have columns of their own, or on which no result depends.
+_NOT_CHANGES = ("per_parameter", "round_to", "break_even", "k", "budget", "exclude", "keep_factor", "name", "seed", "memory_limit")
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,7 @@ def _run(
             row = {
                 "model": job.model.name, "checkpoint_sha256": checkpoint, "dataset": data.name, "method": method.name,
                 **part_names(method), "scoring_images": len(scoring), "exclude": " ".join(method.exclude) or None,
-                "compensation": method.compensation.name, "rounds": fitted.rounds(sparsity), "recovery": job.recovery.name, "seed": job.seed,
+                "compensation": method.compensation.name, "rounds": fitted.rounds(sparsity), "recovery": job.recovery.name, "options": changed_options(method, job.recovery) or None, "seed": job.seed,
                 **{name: value for name, value in sizes.items() if name in COLUMNS}, "part": job.part, "accuracy": after.accuracy,
                 "accuracy_before_recovery": before.accuracy, "accuracy_dense": dense.accuracy, "loss": after.loss,
                 "perturbation_additive": _share(additive, energy), "perturbation_joint": _share(None if joint is None else joint[number], energy),
@@ -224,6 +228,20 @@ def part_names(method: Any) -> dict[str, Any]:
     named = {name: getattr(getattr(method, name, None), "name", None) for name in ("blocking", "decomposition", "scorer", "estimator", "selection")}
     options = {name: getattr(getattr(method, "selection", None), name, None) for name in ("per_parameter", "round_to", "break_even")}
     return {**named, **options, "blocking_k": method.blocking.k if named["blocking"] == "alds" else None}
+
+
+def changed_options(method: Any, recovery: Any) -> str:
+    """The options that have no column and other values than their defaults: "scorer.depth=0.5 estimator.output=hellinger"."""
+    parts = {name: getattr(method, name, None) for name in METHOD_PARTS} | {"recovery": recovery, "method": method}
+    found = []
+    for group, part in parts.items():
+        for field in fields(part) if is_dataclass(part) else ():
+            value = getattr(part, field.name)
+            if field.name not in (*METHOD_PARTS, *_NOT_CHANGES) and field.default is not MISSING and value != field.default:
+                value = f"{value.__module__}.{getattr(value, '__qualname__', value)}" if callable(value) else value
+                value = int(value) if isinstance(value, float) and value.is_integer() else value  # 1 and 1.0 are one setting
+                found.append(f"{group}.{field.name}={value}")
+    return " ".join(found).replace("method.samples", "calibration.samples")
 
 
 def _evaluate(model: nn.Module, data: Data, job: Job, progress: str) -> Metrics:

@@ -43,7 +43,9 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
     for key, part in table.groupby(keys, dropna=False, sort=False):
         named = dict(zip(keys, key))
         label = _label(named)
-        extra = [f"{k}={_short(named[k])}" for k in differing[label]]
+        extra = [f"{k}={_short(named[k])}" for k in differing[label] if k != "options"]
+        if "options" in differing[label]:
+            extra.append(" ".join(word for word in _words(named["options"]) if not all(word in _words(each) for each in among[label]["options"])) or "default options")
         means = part.groupby("sparsity").agg(
             x=("sparsity_params", "mean"), y=(column, "mean"), spread=(column, "std"), seeds=(column, "size"), dense=("accuracy_dense", "mean")
         )
@@ -60,6 +62,10 @@ def _label(row: Mapping[str, Any] | pd.Series) -> str:
     kind = _kind(row)
     blocking = row["blocking"]
     return f"{SCORER_LABELS.get(kind, kind)}, {blocking}" if row["method"] == "singular_vectors" or isinstance(blocking, str) and blocking != "none" else kind
+
+
+def _words(options: object) -> list[str]:
+    return options.split() if isinstance(options, str) else []
 
 
 def _short(value: object) -> str:

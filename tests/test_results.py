@@ -3,8 +3,10 @@
 import pandas as pd
 import pytest
 
+from lrp.config import compose_job
 from lrp.errors import InputError
 from lrp.files import write_whole
+from lrp.pipeline import changed_options
 from lrp.plotting import accuracy_table, average_over_seeds, draw_figure3, read_reference
 from lrp.results import COLUMNS, RunFolder, collect
 
@@ -43,6 +45,19 @@ def test_tables_of_earlier_versions_are_read(tmp_path):
     table(row(0.5))[old[1:]].to_csv(tmp_path / "results.csv", index=False)
     with pytest.raises(InputError, match="lacks the columns model"):
         collect([tmp_path])
+
+
+def test_runs_with_other_options_are_other_lines():
+    """What has no column of its own is in ``options``: such runs are not averaged, and the line says what differs."""
+    lines = average_over_seeds(table(row(options="a.b=1 c.d=2"), row(options="a.b=1", accuracy=0.7), row(options="a.b=1", accuracy=0.8, seed=1)))
+    assert sorted(zip(lines["line"].str.split(", ").str[-1], lines["y"].round(6), lines["seeds"])) == [("c.d=2", 0.5, 1), ("default options", 0.75, 2)]
+
+
+def test_options_say_what_is_not_default():
+    job = compose_job("method=output_aware", "scorer=noise_to_signal", "scorer.depth=0.5", "estimator.output_fn=torch.nn.functional.relu", "recovery=finetune", "recovery.lr=1")
+    assert changed_options(job.method, job.recovery) == "scorer.depth=0.5 estimator.output_fn=torch.nn.functional.relu recovery.lr=1"
+    job = compose_job("blocking=alds", "blocking.k=2", "selection.per_parameter=true", "estimator.memory_limit=0.5", "seed=3", "exclude=[a]")
+    assert changed_options(job.method, job.recovery) == ""
 
 
 def test_a_kill_between_the_two_tables_doubles_nothing(tmp_path):
