@@ -191,6 +191,8 @@ def test_probabilities_and_output_functions(estimator, residual):
 
 def test_hellinger_is_twice_the_divergence():
     """Of small changes, at any temperature."""
+    with pytest.raises(InputError, match="^estimator.output=hellinger: the network has one output"):
+        FirstOrderEstimator(output="hellinger").read(torch.randn(5, 1))
     z = torch.randn(5, 7, dtype=torch.float64)
     change = 1e-5 * torch.randn(5, 7, dtype=torch.float64)
     for T in (1.0, 4.0):

@@ -95,6 +95,8 @@ class Estimator:
         flat = self.pick(result).flatten(1)
         if self.output == "logits":
             return flat
+        if flat.shape[1] < 2:
+            raise reject("estimator.output", self.output, "the network has one output, whose softmax is constant; logits is needed")
         log = (flat / self.temperature).log_softmax(1)
         return log.exp() if self.output == "probabilities" else 2 * (log / 2).exp()
 
