@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def draw(lines: pd.DataFrame, target: Path, reference: Path | None) -> None:
-    figure, axes = plt.subplots(1, 2, figsize=(13, 5.5), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(13, 6.5), sharey=True)
     plain = ~lines["line"].str.endswith(SUFFIXES["accuracy"])
     for ax, part, title, column in (
         (axes[0], lines[plain], "nothing re-estimated", "accuracy"),
@@ -67,8 +67,9 @@ def draw(lines: pd.DataFrame, target: Path, reference: Path | None) -> None:
         ax.set(title=title, xlabel="sparsity (share of parameters removed)")
         ax.grid(alpha=0.25)
     axes[0].set_ylabel("test accuracy (%)")
-    axes[0].legend(fontsize=8)
-    figure.tight_layout()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncol=2, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.04 + 0.03 * -(-len(labels) // 2), 1, 1))
     for suffix in (".png", ".pdf"):
         write_whole(target.with_suffix(suffix), lambda path: figure.savefig(path, dpi=150))
 
