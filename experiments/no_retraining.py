@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from lrp.files import write_whole
-from lrp.plotting import average_over_seeds
+from lrp.plotting import average_over_seeds, save_with_legend
 from lrp.results import collect
 
 SUFFIXES = {"accuracy_before_recovery": "", "accuracy": " + batch norm"}
@@ -67,11 +67,7 @@ def draw(lines: pd.DataFrame, target: Path, reference: Path | None) -> None:
         ax.set(title=title, xlabel="sparsity (share of parameters removed)")
         ax.grid(alpha=0.25)
     axes[0].set_ylabel("test accuracy (%)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncol=2, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.04 + 0.03 * -(-len(labels) // 2), 1, 1))
-    for suffix in (".png", ".pdf"):
-        write_whole(target.with_suffix(suffix), lambda path: figure.savefig(path, dpi=150))
+    save_with_legend(figure, target, columns=2)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from lrp.matrices import LayerMatrix, layer_matrices, unsupported
 
 @dataclass(frozen=True)
 class Candidates:
-    """``matrices`` of the layers to compress, in the order in which they run; of every Linear and convolution that runs the number of ``positions`` at which it
-    computes its output for one example and the shape (1, ...) of its input; and of each layer ``left`` alone the reason."""
+    """``matrices`` of the layers to compress, in the order in which they run; of every Linear and convolution that runs the number
+    of ``positions`` at which it computes its output for one example and the shape (1, ...) of its input; and of each layer
+    ``left`` alone the reason."""
 
     matrices: dict[str, LayerMatrix]
     positions: dict[str, int]

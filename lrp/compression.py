@@ -45,8 +45,8 @@ def compress(
     ``images`` examples are used, or as many as there are: scores look at the first ``scoring_images``, the rest at all, ``recovery``
     ``batch_size`` at a time; decomposition and compensation at about ``samples`` positions of each layer's output. By default the
     parts are those of ``method=output_aware``: more images make them more accurate, up to some ten times as many positions as the
-    widest layer matrix has columns; for a classifier ``estimator=FirstOrderEstimator(output="hellinger", temperature=4.0)`` (lrp.scoring.first_order) makes them more
-    accurate too.
+    widest layer matrix has columns; for a classifier ``estimator=FirstOrderEstimator(output="hellinger", temperature=4.0)``
+    (lrp.scoring.first_order) makes them more accurate too.
     ``sparsity``, in [0, 1): the share of the parameters (``budget="params"``) or of the multiply-accumulates (``"macs"``) of the
     compressed layers to remove. ``blocking``, ``decomposition``, ``scorer``, ``estimator``, ``selection``, ``compensation``,
     ``recovery`` (None: ``batchnorm`` without compensation, nothing with it): the names that ``python -m lrp.run`` takes, or configured objects such as ``GlobalSelection(round_to=8)``. ``exclude``: names of layers, of

@@ -29,8 +29,8 @@ from lrp.singular_vectors import SingularVectorsFitted
 
 log = logging.getLogger(__name__)
 
-# Options that have columns of their own, or on which no result depends.
-_NOT_CHANGES = ("per_parameter", "round_to", "break_even", "k", "budget", "exclude", "keep_factor", "name", "seed", "memory_limit")
+# Options with a column, of their own name or (k, keep_factor) of another, and those on which no result depends.
+_NOT_LISTED = {*COLUMNS, "k", "keep_factor", "name", "memory_limit"}
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,8 @@ def _run(
             row = {
                 "model": job.model.name, "checkpoint_sha256": checkpoint, "dataset": data.name, "method": method.name,
                 **part_names(method), "scoring_images": len(scoring), "exclude": " ".join(method.exclude) or None,
-                "compensation": method.compensation.name, "rounds": fitted.rounds(sparsity), "recovery": job.recovery.name, "options": changed_options(method, job.recovery) or None, "seed": job.seed,
+                "compensation": method.compensation.name, "rounds": fitted.rounds(sparsity), "recovery": job.recovery.name,
+                "options": changed_options(method, job.recovery) or None, "seed": job.seed,
                 **{name: value for name, value in sizes.items() if name in COLUMNS}, "part": job.part, "accuracy": after.accuracy,
                 "accuracy_before_recovery": before.accuracy, "accuracy_dense": dense.accuracy, "loss": after.loss,
                 "perturbation_additive": _share(additive, energy), "perturbation_joint": _share(None if joint is None else joint[number], energy),
@@ -236,12 +237,11 @@ def changed_options(method: Any, recovery: Any) -> str:
     found = []
     for group, part in parts.items():
         for field in fields(part) if is_dataclass(part) else ():
-            value = getattr(part, field.name)
-            if field.name not in (*METHOD_PARTS, *_NOT_CHANGES) and field.default is not MISSING and value != field.default:
-                value = f"{value.__module__}.{getattr(value, '__qualname__', value)}" if callable(value) else value
+            value = part.output_name if field.name == "output_fn" else getattr(part, field.name)
+            if field.name not in _NOT_LISTED and field.default is not MISSING and value != field.default:
                 value = int(value) if isinstance(value, float) and value.is_integer() else value  # 1 and 1.0 are one setting
-                found.append(f"{group}.{field.name}={value}")
-    return " ".join(found).replace("method.samples", "calibration.samples")
+                found.append(f"{'calibration' if field.name == 'samples' else group}.{field.name}={value}")
+    return " ".join(found)
 
 
 def _evaluate(model: nn.Module, data: Data, job: Job, progress: str) -> Metrics:

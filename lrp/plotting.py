@@ -39,13 +39,14 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
         keys.append("checkpoint_sha256")
     among = {label: part for label, part in table.groupby(table.apply(_label, axis=1), sort=False)}
     differing = {label: [k for k in keys if part[k].nunique(dropna=False) > 1] for label, part in among.items()}
+    shared = {label: set.intersection(*(set(_words(options)) for options in part["options"])) for label, part in among.items()}
     lines = []
     for key, part in table.groupby(keys, dropna=False, sort=False):
         named = dict(zip(keys, key))
         label = _label(named)
         extra = [f"{k}={_short(named[k])}" for k in differing[label] if k != "options"]
         if "options" in differing[label]:
-            extra.append(" ".join(word for word in _words(named["options"]) if not all(word in _words(each) for each in among[label]["options"])) or "default options")
+            extra.append(" ".join(word for word in _words(named["options"]) if word not in shared[label]) or "default options")
         means = part.groupby("sparsity").agg(
             x=("sparsity_params", "mean"), y=(column, "mean"), spread=(column, "std"), seeds=(column, "size"), dense=("accuracy_dense", "mean")
         )
@@ -126,9 +127,14 @@ def draw_figure3(
         ax.grid(alpha=0.25)
     axes[1].set_xlim(left=0.895)
     figure.suptitle(title or f"{', '.join(table['model'].unique())} on {', '.join(table['dataset'].unique())} ({column.replace('_', ' ')})")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncol=3, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.06 + 0.028 * -(-len(labels) // 3), 1, 1))
+    return save_with_legend(figure, target)
+
+
+def save_with_legend(figure: plt.Figure, target: Path, columns: int = 3) -> list[Path]:
+    """Write a figure, the legend of its first axes below it in so many columns, as PNG and PDF; both paths."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncol=columns, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.06 + 0.028 * -(-len(labels) // columns), 1, 1))
     written = []
     for suffix in (".png", ".pdf"):
         path = target.with_suffix(suffix)

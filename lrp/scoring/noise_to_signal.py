@@ -24,9 +24,10 @@ class NoiseToSignal:
     removal adds to the damage where all that is smaller is removed already, so that the sum of the scores of what is
     removed (the smallest of each layer) is the damage. In a later round T is the sum of what the round before left. Meant for ``selection=lagrangian``.
 
-    A perturbation is taken in the dense network. In the pruned one what is lost early passes through layers that are pruned too, and in a chain of
-    layers no later one brings it back; where layers are bridged by skip connections that is not so. ``depth``: a layer's damage is
-    multiplied by the number of layers from it to the last one, it included, in the order in which they run, to this power (0: all alike).
+    A perturbation is taken in the dense network. In the pruned one what is lost early passes through layers that are pruned too,
+    and in a chain of layers no later one brings it back; where layers are bridged by skip connections that is not so. ``depth``:
+    a layer's damage is multiplied by the number of layers from it to the last one, it included, in the order in which they run,
+    to this power (0: all alike).
     """
 
     name: ClassVar[str] = "noise_to_signal"
