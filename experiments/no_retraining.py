@@ -15,6 +15,7 @@ from lrp.files import write_whole
 from lrp.plotting import average_over_seeds, save_with_legend
 from lrp.results import collect
 
+WITHOUT_OUTPUTS = ("alds", "balf", "pca", "svd_energy", "svd_uniform", "random")
 SUFFIXES = {"accuracy_before_recovery": "", "accuracy": " + batch norm"}
 
 
@@ -22,6 +23,11 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """A row a method, without and with batch norm re-estimated, and sparsity: mean and standard deviation of the accuracy (%)."""
     table = table.assign(compensation=table["compensation"].fillna("none"))
     table = table[table["recovery"] == "batchnorm"]
+    # how outputs are read, and how many are scored, changes nothing where only compensation would ask
+    unread = table["method"].isin(WITHOUT_OUTPUTS) & (table["compensation"] == "none")
+    options = [" ".join(word for word in str(each).split() if not word.startswith("estimator.")) for each in table.loc[unread, "options"].fillna("")]
+    table.loc[unread, "options"] = pd.Series(options, table.index[unread], dtype=object).replace("", None)
+    table.loc[unread, "scoring_images"] = table["scoring_images"].max()
     parts = []
     for column, label in SUFFIXES.items():
         lines = average_over_seeds(table, column)
@@ -56,9 +62,9 @@ def draw(lines: pd.DataFrame, target: Path, reference: Path | None) -> None:
         (axes[0], lines[plain], "nothing re-estimated", "accuracy"),
         (axes[1], lines[~plain], "batch norm re-estimated", "accuracy_batchnorm"),
     ):
-        for name, each in part.groupby("line", sort=False):
+        for number, (name, each) in enumerate(part.groupby("line", sort=False)):
             each = each.sort_values("x")
-            ax.errorbar(each["x"], 100 * each["y"], 100 * each["spread"].fillna(0), marker="o", markersize=3, capsize=2, label=name.removesuffix(SUFFIXES["accuracy"]))
+            ax.errorbar(each["x"], 100 * each["y"], 100 * each["spread"].fillna(0), marker="o", markersize=3, capsize=2, color=plt.cm.tab20(number % 20), label=name.removesuffix(SUFFIXES["accuracy"]))
         if reference is not None:
             known = pd.read_csv(reference)
             known = known[known["params_kept"] <= 0.52]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def _words(options: object) -> list[str]:
 
 
 def _short(value: object) -> str:
+    if pd.isna(value):
+        return "none"
     return f"{value:g}" if isinstance(value, float) else text if len(text := str(value)) < 30 else text[:8]  # a hash
 
 
@@ -133,8 +136,9 @@ def draw_figure3(
 def save_with_legend(figure: plt.Figure, target: Path, columns: int = 3) -> list[Path]:
     """Write a figure, the legend of its first axes below it in so many columns, as PNG and PDF; both paths."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
+    labels = [textwrap.fill(label, 150 // columns) for label in labels]
     figure.legend(handles, labels, loc="lower center", ncol=columns, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.06 + 0.028 * -(-len(labels) // columns), 1, 1))
+    figure.tight_layout(rect=(0, 0.06 + 0.028 * -(-sum(label.count("\n") + 1 for label in labels) // columns), 1, 1))
     written = []
     for suffix in (".png", ".pdf"):
         path = target.with_suffix(suffix)
