@@ -51,6 +51,8 @@ def test_runs_with_other_options_are_other_lines():
     """What has no column of its own is in ``options``: such runs are not averaged, and the line says what differs."""
     lines = average_over_seeds(table(row(options="a.b=1 c.d=2"), row(options="a.b=1", accuracy=0.7), row(options="a.b=1", accuracy=0.8, seed=1)))
     assert sorted(zip(lines["line"].str.split(", ").str[-1], lines["y"].round(6), lines["seeds"])) == [("c.d=2", 0.5, 1), ("default options", 0.75, 2)]
+    lines = average_over_seeds(table(row(exclude=None), row(exclude="classifier")))
+    assert sorted(lines["line"].str.split(", ").str[-1]) == ["exclude=classifier", "exclude=none"]
 
 
 def test_options_say_what_is_not_default():
