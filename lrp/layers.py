@@ -16,6 +16,7 @@ from lrp.errors import check_rank, reject
 from lrp.matrices import Block, Factors
 
 GROW = ("orthogonal", "svd")
+MOST_JOINED = 16  # blocks of a row range that a convolution runs as one while it trains
 
 
 class LowRank(nn.Module):
@@ -182,13 +183,17 @@ class LowRank(nn.Module):
             bias = None if self.bias is None else self.bias[start:stop]
             out = None
             if self.factored[g]:
-                inner = [self._columns(x, self.V[f"{g}_{b}"], start, *span) for b, span in enumerate(self.factored[g])]
-                out = self._outer(inner[0] if len(inner) == 1 else torch.cat(inner, dim), self.U[str(g)], bias)
+                out = self._outer(self._inner(x, g, start, dim), self.U[str(g)], bias)
             for b, span in enumerate(self.whole[g]):
                 part = self._columns(x, self.W[f"{g}_{b}"], start, *span, bias if out is None else None)
                 out = part if out is None else out + part
             parts.append(self._nothing(x, stop - start, bias) if out is None else out)
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+
+    def _inner(self, x: Tensor, g: int, row: int, dim: int) -> Tensor:
+        """The values of the components of row range ``g``, which begins with row ``row``: V applied block by block."""
+        inner = [self._columns(x, self.V[f"{g}_{b}"], row, *span) for b, span in enumerate(self.factored[g])]
+        return inner[0] if len(inner) == 1 else torch.cat(inner, dim)
 
     def _columns(self, x: Tensor, weight: Tensor, row: int, start: int, stop: int, bias: Tensor | None = None) -> Tensor:
         """``weight`` (r, stop - start) applied to the part of the input that these columns of row ``row`` multiply."""
@@ -258,6 +263,17 @@ class _LowRankConv(LowRank):
             x = x.narrow(dim, group * (self.in_channels // self.groups) + channels.start, count)
         padding = self.padding if self.padding_mode == "zeros" else 0
         return self.convolve(x, filters, bias, self.stride, padding, self.dilation)
+
+    def _inner(self, x, g, row, dim):
+        spans = self.factored[g]
+        if not self.training or not 1 < len(spans) <= MOST_JOINED:
+            return super()._inner(x, g, row, dim)
+        # one convolution with zeros between the blocks: multiplies more, but its gradients read and write x once, not once a block
+        count, rows = self.in_channels // self.groups, []
+        for b, span in enumerate(spans):
+            channels, filters = column_filters(self.V[f"{g}_{b}"], *span, self.kernel_size)
+            rows.append(F.pad(filters, (0, 0) * self.dims + (channels.start, count - channels.stop)))
+        return self._columns(x, torch.cat(rows).flatten(1), row, 0, self.columns)
 
     def _outer(self, inner, U, bias):
         return self.convolve(inner, U.view(*U.shape, *[1] * self.dims), bias)

@@ -68,7 +68,8 @@ def test_equals_the_dense_layer_with_the_reconstructed_weight(name, blocking, sh
         pruned = low_rank_layer(layer, factors, keep)
         dense = copy.deepcopy(layer)
         dense.weight.copy_(weight)
-        assert torch.allclose(pruned(x), dense(x), atol=1e-5)
+        for training in (True, False):  # blocks as one convolution, and one by one
+            assert torch.allclose(pruned.train(training)(x), dense(x), atol=1e-5)
         assert torch.allclose(pruned(x[0]), dense(x)[0], atol=1e-5)  # one example without a batch
         stored = sum(p.numel() for n, p in pruned.named_parameters() if n != "bias")
         assert stored == stored_params([f.block for f in factors], keep)
@@ -106,7 +107,7 @@ def test_any_shape(groups, out, channels, kernel, k, which, share, seed, stride,
         x = torch.randn(2, groups * channels, *[4] * len(kernel)).double()
         low = low_rank_layer(layer, factors, keep)
         expected = layer._conv_forward(x, weight, layer.bias)
-        assert torch.allclose(low(x), expected, atol=1e-10)
+        assert all(torch.allclose(low.train(training)(x), expected, atol=1e-10) for training in (True, False))
         assert sum(p.numel() for p in low.parameters()) <= sum(p.numel() for p in layer.parameters())
 
 
@@ -173,8 +174,8 @@ def test_gradients_reach_every_parameter_and_the_input(name):
     low(x).square().sum().backward()
     assert x.grad.abs().sum() > 0
     assert {n for n, p in low.named_parameters() if p.grad is None or not p.grad.any()} == set()
-    double, x = low.double().eval(), x.detach().double().requires_grad_()
-    assert torch.autograd.gradcheck(double, (x,), fast_mode=True)
+    double, x = low.double(), x.detach().double().requires_grad_()
+    assert all(torch.autograd.gradcheck(double.train(training), (x,), fast_mode=True) for training in (True, False))
 
 
 @pytest.mark.parametrize("name", PARTLY)
