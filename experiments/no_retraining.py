@@ -15,7 +15,7 @@ from lrp.files import write_whole
 from lrp.plotting import average_over_seeds, save_with_legend
 from lrp.results import collect
 
-WITHOUT_OUTPUTS = ("alds", "balf", "pca", "svd_energy", "svd_uniform", "random")
+WITHOUT_OUTPUTS = ("energy", "magnitude", "random", "relative_error")  # scorers
 SUFFIXES = {"accuracy_before_recovery": "", "accuracy": " + batch norm"}
 
 
@@ -23,8 +23,9 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """A row a method, without and with batch norm re-estimated, and sparsity: mean and standard deviation of the accuracy (%)."""
     table = table.assign(compensation=table["compensation"].fillna("none"))
     table = table[table["recovery"] == "batchnorm"]
-    # how outputs are read, and how many are scored, changes nothing where only compensation would ask
-    unread = table["method"].isin(WITHOUT_OUTPUTS) & (table["compensation"] == "none")
+    # how outputs are read, and how many are scored, changes nothing where no part of the method asks
+    unread = (table["scorer"].isin(WITHOUT_OUTPUTS) | (table["method"] == "alds")) & (table["compensation"] == "none")
+    unread &= (table["decomposition"] != "two_sided") & (table["selection"] != "joint")
     options = [" ".join(word for word in str(each).split() if not word.startswith("estimator.")) for each in table.loc[unread, "options"].fillna("")]
     table.loc[unread, "options"] = pd.Series(options, table.index[unread], dtype=object).replace("", None)
     table.loc[unread, "scoring_images"] = table["scoring_images"].max()
