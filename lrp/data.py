@@ -96,6 +96,11 @@ class Data:
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))
         return self.train.take(order[:images])
 
+    def undivided(self) -> Part:
+        """The training and the validation images in the order in which they are stored: the training set as others use it."""
+        joined = Part(*(torch.cat(pair) for pair in zip(vars(self.train).values(), vars(self.validation).values(), strict=True)))
+        return joined.take(joined.index.argsort(stable=True))
+
     def fingerprint(self) -> str:
         """Hash of the images and labels that training sees and of how it sees them."""
         how = f"{self.mean}{self.std}{self.crop}{self.flip}"

@@ -84,6 +84,8 @@ class Job:
         check_bool("evaluation.latency", self.latency)
         if self.part not in ("test", "validation"):
             raise reject("evaluation.part", self.part, "test or validation is needed")
+        if self.part == "validation" and self.recovery.name == "finetune" and not self.recovery.hold_out:
+            raise reject("recovery.hold_out", self.recovery.hold_out, "true is needed with evaluation.part=validation")
         if self.threads is not None:
             check_int("threads", self.threads, 1)
         if not self.sparsities:

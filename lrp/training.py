@@ -63,13 +63,14 @@ class Sgd:
     def fit(
         self, model: nn.Module, data: Data, part: Part, seed: int, unfinished: Path | None, pick: Callable[[Any], Tensor] | None,
         loss: Loss = cross_entropy, identity: str = "", memory_format: torch.memory_format = torch.preserve_format,
+        held_out: bool = True,
     ) -> list[dict[str, float]]:  # fmt: skip
         """Train ``model`` in place on ``part``; of each epoch its number, mean loss, validation accuracy and seconds.
 
         ``pick`` gets the logits out of what the network returns, where that is not a tensor. ``unfinished`` keeps the state
         after each epoch, so that a killed training goes on from there and gives what an undisturbed one gives; a file of
-        another ``identity`` or a damaged one is not used. The images are given to the network in ``memory_format``. Raises
-        InputError if the loss diverges.
+        another ``identity`` or a damaged one is not used. The images are given to the network in ``memory_format``. Where the
+        validation images are not ``held_out`` of ``part``, the accuracy on them is NaN. Raises InputError if the loss diverges.
         """
         begin, history = copy.deepcopy(model.state_dict()), []
         optimizer, schedule = self._optimizer(model, len(part))
@@ -94,8 +95,10 @@ class Sgd:
             found = evaluate(model, data, data.validation, 500, pick=pick)
             if not math.isfinite(found.loss):  # the last step's weights, which no further one tries
                 raise self._diverged()
-            log.info("epoch %d of %d: loss %.3f, validation accuracy %.2f %%", epoch + 1, self.epochs, mean, 100 * found.accuracy)
-            history.append({"epoch": epoch + 1, "loss": mean, "validation_accuracy": found.accuracy, "seconds": seconds})
+            accuracy = found.accuracy if held_out else math.nan
+            told = f", validation accuracy {100 * accuracy:.2f} %" if held_out else ""
+            log.info("epoch %d of %d: loss %.3f%s", epoch + 1, self.epochs, mean, told)
+            history.append({"epoch": epoch + 1, "loss": mean, "validation_accuracy": accuracy, "seconds": seconds})
             if unfinished is not None:
                 state = {
                     "identity": identity,
@@ -148,7 +151,8 @@ class Sgd:
     @property
     def identity(self) -> str:
         """Whatever the trained weights depend on; an option that came later is left out at its default, so that older files stay valid."""
-        return str({key: value for key, value in asdict(self).items() if (key, value) != ("precision", "float32")})
+        later = {"precision": "float32", "hold_out": True}
+        return str({key: value for key, value in asdict(self).items() if key not in later or value != later[key]})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lrp.compression import compress
-from lrp.data import Data, Part
+from lrp.data import Data, Part, divide
 from lrp.errors import InputError
 from lrp.layers import LowRank
 from lrp.recovery.context import Context
@@ -183,7 +183,20 @@ def test_seeds_and_subsets(networks, tiny):
         finetuned(networks, tiny, dataclasses.replace(spec, images=97))
 
 
+def test_validation_images_are_trained_on_where_they_are_not_held_out(networks, tiny, tmp_path):
+    spec, whole = dataclasses.replace(SPEC, epochs=1), made(96, 3)
+    fit, validation = divide(whole)
+    data, joined = dataclasses.replace(tiny, train=fit, validation=validation), dataclasses.replace(tiny, train=whole)
+    found = finetuned(networks, data, dataclasses.replace(spec, hold_out=False), unfinished=tmp_path / "all.pt")
+    assert same(found, finetuned(networks, joined, spec)) and not same(found, finetuned(networks, data, spec))
+    assert pd.read_csv(tmp_path / "all.csv")["validation_accuracy"].isna().all()
+    assert "hold_out" not in spec.identity  # files of before the option came are still resumed
+    with pytest.raises(InputError, match="^recovery.images=97: the training set of made holds 96 images$"):
+        finetuned(networks, data, dataclasses.replace(spec, images=97, hold_out=False))
+
+
 @pytest.mark.parametrize("name, value", [
+    ("hold_out", "no"),
     ("precision", "half"),
     ("epochs", 0), ("epochs", 1.5), ("lr", 0), ("lr", float("nan")), ("momentum", 1), ("weight_decay", -1), ("batch_size", 1),
     ("distill", -0.1), ("distill", 1.1), ("distill", True), ("distill", None), ("temperature", 0), ("images", 1), ("images", "all"),

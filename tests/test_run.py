@@ -67,6 +67,7 @@ def lrp(cache, *words, cwd, code=0):
         (["selection=joint", "selection.shrinkage=1"], "selection.shrinkage=1: a number of at least 0 and less than 1"),
         (["calibration.samples=0"], "calibration.samples=0: an integer of at least 1"),
         (["evaluation.part=train"], "evaluation.part=train: test or validation is needed"),
+        (["evaluation.part=validation", "recovery=finetune", "recovery.hold_out=false"], "recovery.hold_out=False: true is needed with evaluation.part=validation"),
         (["threads=0"], "threads=0: an integer of at least 1"),
         (["budget=flops"], "budget=flops: params or macs"),
         (["selection.round_to=0"], "selection.round_to=0: an integer of at least 1"),

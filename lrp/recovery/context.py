@@ -42,3 +42,4 @@ class Unused:
     distill: float = 0.0
     temperature: float = 4.0
     images: int | None = None
+    hold_out: bool = True

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.data import Data, Part
-from lrp.errors import InputError, check_float, check_int, reject
+from lrp.errors import InputError, check_bool, check_float, check_int, reject
 from lrp.files import sha256, write_whole
 from lrp.layers import LowRankConv2d
 from lrp.recovery.context import Context
@@ -28,6 +28,8 @@ class FinetuneRecovery(Sgd):
     ``distill``, in [0, 1]: the share of the loss that is T^2 KL(teacher || network) of the outputs softened by
     T = ``temperature``, the rest is the cross entropy with the labels (Hinton, Vinyals and Dean, 2015; the teacher is the dense
     network in eval mode and sees the same augmented images). ``images``: of the training part only so many, drawn by the seed.
+    ``hold_out=False`` trains on the validation images too, once everything has been chosen on them: no epoch has a validation
+    accuracy then.
     """
 
     name: ClassVar[str] = "finetune"
@@ -42,6 +44,7 @@ class FinetuneRecovery(Sgd):
     distill: float = 0.0
     temperature: float = 4.0
     images: int | None = None
+    hold_out: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,6 +53,7 @@ class FinetuneRecovery(Sgd):
         check_float("recovery.temperature", self.temperature, above=0)
         if self.images is not None:
             check_int("recovery.images", self.images, 2)
+        check_bool("recovery.hold_out", self.hold_out)
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Train ``model`` in place; modes are afterwards as they were, weights in the usual memory format.
@@ -75,7 +79,7 @@ class FinetuneRecovery(Sgd):
         memory_format = torch.contiguous_format if any(map(_breaks, model.modules())) else torch.channels_last
         try:
             _arrange(model, memory_format)
-            self.fit(model, data, part, context.seed, context.unfinished, context.pick, loss, identity, memory_format)
+            self.fit(model, data, part, context.seed, context.unfinished, context.pick, loss, identity, memory_format, self.hold_out)
         except InputError:
             raise
         except ValueError as error:  # batch norm in train mode refuses a single value a channel
@@ -92,11 +96,12 @@ class FinetuneRecovery(Sgd):
 
     def _part(self, data: Data, seed: int) -> Part:
         """The training images used. Raises InputError where there are fewer than asked for."""
+        whole = data.train if self.hold_out else data.undivided()
         if self.images is None:
-            return data.train
-        if self.images > len(data.train):
-            raise reject("recovery.images", self.images, f"the training part of {data.name} holds {len(data.train)} images")
-        return data.train.take(torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[: self.images])
+            return whole
+        if self.images > len(whole):
+            raise reject("recovery.images", self.images, f"the training {'part' if self.hold_out else 'set'} of {data.name} holds {len(whole)} images")
+        return whole.take(torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))[: self.images])
 
 
 def distillation(teacher: nn.Module, share: float, temperature: float, pick: Callable[[Any], Tensor] | None) -> Loss:
