@@ -42,7 +42,7 @@ class Sgd:
 
     option: ClassVar[str]  # where the fields are in the configuration
     fewest: ClassVar[int]  # epochs allowed
-    cycle_momentum: ClassVar[bool]  # momentum goes from 0.95 to 0.85 and back as the rate rises and falls; ``momentum`` is not used
+    swing: ClassVar[float]  # the momentum falls from ``momentum`` + swing to ``momentum`` - swing as the rate rises, and comes back as it falls; 0: it stays
 
     epochs: int = 30
     lr: float = 0.1
@@ -57,7 +57,7 @@ class Sgd:
         check_int(f"{self.option}.epochs", self.epochs, self.fewest)
         check_int(f"{self.option}.batch_size", self.batch_size, 2)
         check_float(f"{self.option}.lr", self.lr, above=0)
-        check_float(f"{self.option}.momentum", self.momentum, above=0, below=1)
+        check_float(f"{self.option}.momentum", self.momentum, above=self.swing, below=1 - self.swing)
         check_float(f"{self.option}.weight_decay", self.weight_decay, above=-1e-12)
 
     def fit(
@@ -119,7 +119,11 @@ class Sgd:
             model.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=True
         )
         steps = -(-images // self.batch_size) * self.epochs
-        return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, steps, cycle_momentum=self.cycle_momentum)
+        lowest, highest = (round(self.momentum + side, 12) for side in (-self.swing, self.swing))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.lr, steps, cycle_momentum=self.swing > 0, base_momentum=lowest, max_momentum=highest
+        )
+        return optimizer, schedule
 
     def _epoch(self, model, pick, data, part: Part, loss: Loss, memory_format, optimizer, schedule, seed: int, epoch: int) -> float:
         """One pass over the part in an order that ``seed`` and ``epoch`` determine; the mean loss."""
@@ -161,7 +165,7 @@ class Training(Sgd):
 
     option = "model.training"
     fewest = 0
-    cycle_momentum = True
+    swing = 0.05
 
     def __call__(
         self, model: nn.Module, data: Data, seed: int, unfinished: Path, pick: Callable[[Any], Tensor] | None = None

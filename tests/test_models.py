@@ -145,6 +145,18 @@ def test_training_is_cached_and_done_once(tmp_path, tiny, monkeypatch):
     assert source.obtain(tiny, 1, tmp_path, torch.device("cpu"))[1] == other and len(calls) == 3
 
 
+def test_momentum_swings_around_what_is_asked(tmp_path, tiny, monkeypatch):
+    seen = []
+    real = torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *args: (seen.append(self.param_groups[0]["momentum"]), real(self, *args))[1])
+    for momentum in (0.9, 0.8):
+        seen.clear()
+        Training(epochs=2, lr=0.05, batch_size=32, momentum=momentum)(make(), tiny, 0, tmp_path / f"{momentum}.pt")
+        assert abs(seen[0] - momentum - 0.05) < 1e-9 and min(seen) >= momentum - 0.05 - 1e-9 and min(seen) < momentum - 0.03
+    with pytest.raises(InputError, match="^model.training.momentum=0.95: a number greater than 0.05 and less than 0.95 is needed$"):
+        Training(momentum=0.95)
+
+
 def test_divergence_is_a_sentence(tmp_path, tiny):
     with pytest.raises(InputError, match="model.training.lr=1e.*diverged"):
         Training(epochs=1, lr=1e30, batch_size=32)(make(), tiny, 0, tmp_path / "x.pt")

@@ -1,5 +1,8 @@
 """Tables that survive a kill, refuse what does not belong to them, and are averaged over seeds alone."""
 
+import importlib.util
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -53,6 +56,24 @@ def test_runs_with_other_options_are_other_lines():
     assert sorted(zip(lines["line"].str.split(", ").str[-1], lines["y"].round(6), lines["seeds"])) == [("c.d=2", 0.5, 1), ("default options", 0.75, 2)]
     lines = average_over_seeds(table(row(exclude=None), row(exclude="classifier")))
     assert sorted(lines["line"].str.split(", ").str[-1]) == ["exclude=classifier", "exclude=none"]
+
+
+def test_table_without_a_gradient_step():
+    """What a method does not read makes no line of its own; what it reads does; both accuracies are lines."""
+    path = Path(__file__).parents[1] / "experiments" / "no_retraining.py"
+    spec = importlib.util.spec_from_file_location("no_retraining", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    known = {"recovery": "batchnorm", "accuracy": 0.6, "accuracy_before_recovery": 0.5}
+    others = [{"options": None}, {"options": "estimator.output=hellinger estimator.temperature=4.0", "scoring_images": 256}]
+    rows = [row(method=name, scorer="energy", **known | other, seed=number) for name in ("balf", "pca") for number, other in enumerate(others)]
+    rows += [row(method="output_aware", compensation="least_squares", **known | other, seed=number) for number, other in enumerate(others)]
+    lines = script.summarise(table(*rows, row(recovery="none")))
+    found = {name: part for name, part in lines.groupby("line")}
+    for name in ("balf", "pca"):
+        assert found[name]["seeds"].tolist() == [2] and found[name]["y"].tolist() == [0.5]
+        assert found[f"{name} + batch norm"]["y"].tolist() == [0.6]
+    assert sum(name.startswith("output_aware") and not name.endswith("batch norm") for name in found) == 2
 
 
 def test_options_say_what_is_not_default():

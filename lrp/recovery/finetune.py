@@ -36,7 +36,7 @@ class FinetuneRecovery(Sgd):
     changes: ClassVar[bool] = True
     option = "recovery"
     fewest = 1
-    cycle_momentum = False
+    swing = 0.0
 
     epochs: int = 20
     lr: float = 0.05
