@@ -15,7 +15,7 @@ from lrp.files import write_whole
 from lrp.plotting import average_over_seeds, save_with_legend
 from lrp.results import collect
 
-WITHOUT_OUTPUTS = ("energy", "magnitude", "random", "relative_error")  # scorers
+WITHOUT_OUTPUTS = ("energy", "magnitude", "random", "relative_error", "spectrum")  # scorers
 SUFFIXES = {"accuracy_before_recovery": "", "accuracy": " + batch norm"}
 
 
@@ -29,6 +29,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     options = [" ".join(word for word in str(each).split() if not word.startswith("estimator.")) for each in table.loc[unread, "options"].fillna("")]
     table.loc[unread, "options"] = pd.Series(options, table.index[unread], dtype=object).replace("", None)
     table.loc[unread, "scoring_images"] = table["scoring_images"].max()
+    table.loc[unread, "estimator"] = "none"
     parts = []
     for column, label in SUFFIXES.items():
         lines = average_over_seeds(table, column)

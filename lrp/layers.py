@@ -16,7 +16,7 @@ from lrp.errors import check_rank, reject
 from lrp.matrices import Block, Factors
 
 GROW = ("orthogonal", "svd")
-MOST_JOINED = 16  # blocks of a row range that a convolution runs as one while it trains
+MOST_JOINED = 24  # rank of a row range, all its blocks together, up to which a convolution in blocks runs as one while it trains
 
 
 class LowRank(nn.Module):
@@ -266,7 +266,7 @@ class _LowRankConv(LowRank):
 
     def _inner(self, x, g, row, dim):
         spans = self.factored[g]
-        if not self.training or not 1 < len(spans) <= MOST_JOINED:
+        if not self.training or len(spans) < 2 or self.U[str(g)].shape[1] > MOST_JOINED:
             return super()._inner(x, g, row, dim)
         # one convolution with zeros between the blocks: multiplies more, but its gradients read and write x once, not once a block
         count, rows = self.in_channels // self.groups, []

@@ -24,13 +24,14 @@ from lrp.latency import LATENCY_COLUMNS, measure_latency, running
 from lrp.models.source import ModelSource, own_sources
 from lrp.results import COLUMNS, RunFolder, layer_table, score_table
 from lrp.saving import save
-from lrp.recovery.context import Context
+from lrp.recovery.context import Context, Unused
 from lrp.singular_vectors import SingularVectorsFitted
 
 log = logging.getLogger(__name__)
 
-# Options with a column, of their own name or (k, keep_factor) of another, and those on which no result depends.
-_NOT_LISTED = {*COLUMNS, "k", "keep_factor", "name", "memory_limit"}
+# Options with a column, of their own name or (k) of another, and those on which no result depends. A part's seed is not the job's.
+_NOT_LISTED = {*COLUMNS, "k", "name", "memory_limit"} - {"seed"}
+_ELSEWHERE = {"samples": "calibration", "keep_factor": "rounds"}  # options of the method that are set in another group
 
 
 @dataclass(frozen=True)
@@ -235,14 +236,16 @@ def part_names(method: Any) -> dict[str, Any]:
 
 def changed_options(method: Any, recovery: Any) -> str:
     """The options that have no column and other values than their defaults: "scorer.depth=0.5 estimator.output=hellinger"."""
-    parts = {name: getattr(method, name, None) for name in METHOD_PARTS} | {"recovery": recovery, "method": method}
+    parts = {name: getattr(method, name, None) for name in METHOD_PARTS} | {"method": method}
+    if not isinstance(recovery, Unused):
+        parts["recovery"] = recovery
     found = []
     for group, part in parts.items():
         for field in fields(part) if is_dataclass(part) else ():
             value = part.output_name if field.name == "output_fn" else getattr(part, field.name)
             if field.name not in _NOT_LISTED and field.default is not MISSING and value != field.default:
                 value = int(value) if isinstance(value, float) and value.is_integer() else value  # 1 and 1.0 are one setting
-                found.append(f"{'calibration' if field.name == 'samples' else group}.{field.name}={value}")
+                found.append(f"{_ELSEWHERE.get(field.name, group)}.{field.name}={value}")
     return " ".join(found)
 
 

@@ -32,6 +32,8 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
     """
     if column not in table:
         raise InputError(f"the tables have no column {column}")
+    # of runs whose options say what rounds they had, their number follows from the sparsity
+    table = table.assign(rounds=table["rounds"].mask(table["options"].astype(str).str.contains("rounds.keep_factor"), 1))
     asked = [name for name in COLUMNS if name not in MEASURED and name not in [*SEEDS, "sparsity"]]
     table = table.drop_duplicates(subset=[*asked, *SEEDS, "sparsity"], keep="last")
     keys = [name for name in asked if name != "checkpoint_sha256"]
@@ -137,8 +139,11 @@ def save_with_legend(figure: plt.Figure, target: Path, columns: int = 3) -> list
     """Write a figure, the legend of its first axes below it in so many columns, as PNG and PDF; both paths."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     labels = [textwrap.fill(label, 150 // columns) for label in labels]
+    height = figure.get_figheight()
+    legend = 0.3 + 0.16 * -(-sum(label.count("\n") + 1 for label in labels) // columns)  # inches
+    figure.set_figheight(height + legend)
     figure.legend(handles, labels, loc="lower center", ncol=columns, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.06 + 0.028 * -(-sum(label.count("\n") + 1 for label in labels) // columns), 1, 1))
+    figure.tight_layout(rect=(0, legend / (height + legend), 1, 1))
     written = []
     for suffix in (".png", ".pdf"):
         path = target.with_suffix(suffix)

@@ -28,13 +28,16 @@ COLUMNS = (
 ).split()
 
 # What a row was measured to be; all other columns say what was asked for.
-MEASURED = COLUMNS[COLUMNS.index("sparsity_params") : COLUMNS.index("seconds_recover") + 1]
+MEASURED = [name for name in COLUMNS[COLUMNS.index("sparsity_params") : COLUMNS.index("seconds_recover") + 1] if name != "part"]
 
 # Columns that tables of earlier versions lack, with what they are when those are read.
 ADDED = {
     **dict.fromkeys(("perturbation_additive", "perturbation_joint", "perturbation_true", "exclude", "options", *LATENCY_COLUMNS)),
     **dict.fromkeys(("seconds_statistics", "seconds_compensate")), "round_to": 1, "break_even": "params", "part": "test",
 }  # fmt: skip
+
+# Settings that configurations of earlier versions lack, with what they were before they could be set.
+_LATER = {"recovery.hold_out": True}
 
 # Settings that change where and how a job runs, not what it computes.
 _INCIDENTAL = ("resume", "threads", "cache_dir", "tracker")
@@ -127,6 +130,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    before = {**{key: value for key, value in _LATER.items() if key in now}, **before}
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return [f"{key} was {before.get(key)}, now {now.get(key)}" for key in keys]
 

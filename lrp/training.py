@@ -156,7 +156,10 @@ class Sgd:
     def identity(self) -> str:
         """Whatever the trained weights depend on; an option that came later is left out at its default, so that older files stay valid."""
         later = {"precision": "float32", "hold_out": True}
-        return str({key: value for key, value in asdict(self).items() if key not in later or value != later[key]})
+        settings = {key: value for key, value in asdict(self).items() if key not in later or value != later[key]}
+        if self.swing and self.momentum != 0.9:  # once the momentum had no effect here
+            settings["swing"] = self.swing
+        return str(settings)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,13 @@ def test_rows_are_kept_and_continued(tmp_path):
     assert pd.read_csv(tmp_path / "layers.csv")["sparsity"].tolist() == [0.5, 0.6]
 
 
+def test_a_folder_from_before_an_option_came_goes_on(tmp_path):
+    RunFolder(tmp_path, {"recovery": {"lr": 0.1}}, resume=False).add(row(0.5), LAYERS)
+    assert RunFolder(tmp_path, {"recovery": {"lr": 0.1, "hold_out": True}}, resume=True).finished(sparsity=0.5)
+    with pytest.raises(InputError, match="recovery.hold_out was True, now False$"):
+        RunFolder(tmp_path, {"recovery": {"lr": 0.1, "hold_out": False}}, resume=True)
+
+
 def test_tables_of_earlier_versions_are_read(tmp_path):
     old = [name for name in COLUMNS if not name.startswith("perturbation_")]
     table(row(0.5))[old].to_csv(tmp_path / "results.csv", index=False)
@@ -56,6 +63,15 @@ def test_runs_with_other_options_are_other_lines():
     assert sorted(zip(lines["line"].str.split(", ").str[-1], lines["y"].round(6), lines["seeds"])) == [("c.d=2", 0.5, 1), ("default options", 0.75, 2)]
     lines = average_over_seeds(table(row(exclude=None), row(exclude="classifier")))
     assert sorted(lines["line"].str.split(", ").str[-1]) == ["exclude=classifier", "exclude=none"]
+
+
+def test_runs_on_other_images_and_of_other_rounds_are_other_lines():
+    """Test and validation images are not averaged; one keep_factor is one line whatever the rounds it takes, another is another."""
+    lines = average_over_seeds(table(row(part="test"), row(part="validation", accuracy=0.9), row(part="test", accuracy=0.7, seed=1)))
+    assert sorted(zip(lines["line"].str.split(", ").str[-1], lines["y"].round(6), lines["seeds"])) == [("part=test", 0.6, 2), ("part=validation", 0.9, 1)]
+    slow, fast = ({"options": f"rounds.keep_factor={k}"} for k in (0.8, 0.5))
+    lines = average_over_seeds(table(row(0.8, rounds=3, **fast), row(0.9, rounds=4, **fast), row(0.8, rounds=8, **slow)))
+    assert lines.groupby("line")["sparsity"].apply(list).to_list() == [[0.8, 0.9], [0.8]]
 
 
 def test_table_without_a_gradient_step():
@@ -78,6 +94,8 @@ def test_table_without_a_gradient_step():
 
 def test_options_say_what_is_not_default():
     job = compose_job("method=output_aware", "scorer=noise_to_signal", "scorer.depth=0.5", "estimator.output_fn=torch.nn.functional.relu", "recovery=finetune", "recovery.lr=1")
+    again = compose_job("scorer=random", "scorer.seed=1", "rounds.keep_factor=0.8", "recovery=batchnorm", "recovery.lr=1")
+    assert changed_options(again.method, again.recovery) == "scorer.seed=1 rounds.keep_factor=0.8"
     assert changed_options(job.method, job.recovery) == "scorer.depth=0.5 estimator.output_fn=torch.nn.functional.relu recovery.lr=1"
     job = compose_job("blocking=alds", "blocking.k=2", "selection.per_parameter=true", "estimator.memory_limit=0.5", "seed=3", "exclude=[a]")
     assert changed_options(job.method, job.recovery) == ""
