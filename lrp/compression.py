@@ -30,6 +30,7 @@ def compress(
     decomposition: Any = "svd",
     compensation: Any = "least_squares",
     budget: str = "params",
+    macs_removed: float | None = None,
     exclude: Sequence[str] | None = (),
     recovery: Any = None,
     output: Callable[[Any], Tensor] | None = None,
@@ -48,7 +49,7 @@ def compress(
     widest layer matrix has columns; for a classifier ``estimator=FirstOrderEstimator(output="hellinger", temperature=4.0)``
     (lrp.scoring.first_order) makes them more accurate too.
     ``sparsity``, in [0, 1): the share of the parameters (``budget="params"``) or of the multiply-accumulates (``"macs"``) of the
-    compressed layers to remove. ``blocking``, ``decomposition``, ``scorer``, ``estimator``, ``selection``, ``compensation``,
+    compressed layers to remove; ``macs_removed``: with ``params``, the share of the multiply-accumulates that has to go besides. ``blocking``, ``decomposition``, ``scorer``, ``estimator``, ``selection``, ``compensation``,
     ``recovery`` (None: ``batchnorm`` without compensation, nothing with it): the names that ``python -m lrp.run`` takes, or configured objects such as ``GlobalSelection(round_to=8)``. ``exclude``: names of layers, of
     modules that contain them, or shell patterns. ``output`` gets the tensor to preserve out of what the network returns, where
     that is a tuple or a dict.
@@ -72,7 +73,7 @@ def compress(
     recover = make_part("recovery", recovery)
     if output is not None:
         parts["estimator"] = replace(parts["estimator"], output_fn=output)
-    method = SingularVectors(**parts, budget=budget, samples=samples, exclude=tuple([exclude] if isinstance(exclude, str) else exclude or ()))
+    method = SingularVectors(**parts, budget=budget, macs_removed=macs_removed, samples=samples, exclude=tuple([exclude] if isinstance(exclude, str) else exclude or ()))
     inputs = calibration_inputs(calibration, images)
     check_inputs(model, inputs)
 

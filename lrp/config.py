@@ -59,6 +59,7 @@ class Config:
     rounds: RoundsNode = field(default_factory=RoundsNode)
     evaluation: EvaluationNode = field(default_factory=EvaluationNode)
     budget: str = "params"
+    macs_removed: Optional[float] = None  # with budget=params: this share of the multiply-accumulates goes too
     exclude: list[str] = field(default_factory=list)
     save: bool = False
     seed: int = 0
@@ -129,10 +130,14 @@ def _make_method(config: DictConfig) -> Any:
 
     from hydra.utils import get_class, instantiate
 
+    from lrp.errors import reject
+
     options = OmegaConf.to_container(config.method, resolve=True)
     kind = get_class(options.pop("_target_"))
     named = options.pop("parts", None) or {}
-    given = {"budget": config.budget, "exclude": tuple(config.exclude), "samples": config.calibration.samples, "keep_factor": config.rounds.keep_factor, **options}
+    if config.macs_removed is not None and "macs_removed" not in signature(kind).parameters:
+        raise reject("macs_removed", config.macs_removed, f"method={options.get('name', kind.__name__.lower())} knows one budget only")
+    given = {"budget": config.budget, "macs_removed": config.macs_removed, "exclude": tuple(config.exclude), "samples": config.calibration.samples, "keep_factor": config.rounds.keep_factor, **options}
     for group in METHOD_PARTS:
         if group in signature(kind).parameters:
             chosen = named.get(group)

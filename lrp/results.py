@@ -37,7 +37,7 @@ ADDED = {
 }  # fmt: skip
 
 # Settings that configurations of earlier versions lack, with what they were before they could be set.
-_LATER = {"recovery.hold_out": True}
+_LATER = {"recovery.hold_out": True, "macs_removed": None}
 
 # Settings that change where and how a job runs, not what it computes.
 _INCIDENTAL = ("resume", "threads", "cache_dir", "tracker")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from lrp.compensation.none import NoCompensation
 from lrp.costs import Costs, check_budget, make_costs
 from lrp.decomposition import check_weights, decompose
 from lrp.decomposition.svd import Svd
-from lrp.errors import InputError, check_int, reject
+from lrp.errors import InputError, check_int, check_sparsity, reject
 from lrp.fitted import Fitted, Plan
 from lrp.layers import build
 from lrp.matrices import Block, Factors, cut
 from lrp.rounds import check_keep_factor, next_state, only_alive, schedule, states_key
 from lrp.scoring.moments import Moments, cached_moments, moments_key
+from lrp.selection.both import select_both
 from lrp.statistics import LayerStatistics, gather
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class SingularVectors:
     """Fit a network once; compress it to any sparsity from there. ``budget``: the sparsity is a share of the parameters
-    (``params``) or of the multiply-accumulates (``macs``) of the compressed layers. ``exclude``: names of layers to leave alone.
+    (``params``) or of the multiply-accumulates (``macs``) of the compressed layers; ``macs_removed``: with ``params``, the share
+    of the multiply-accumulates that has to go besides. ``exclude``: names of layers to leave alone.
     ``samples``: of a layer's positions in all images the statistics look at about so many. ``keep_factor``: score again whenever this
     share of what is left is left (None: score once). ``name``: what a combination of parts is called in tables.
     """
@@ -48,9 +50,16 @@ class SingularVectors:
     samples: int = 65536
     keep_factor: float | None = None
     name: str = "singular_vectors"
+    macs_removed: float | None = None
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
+        if self.macs_removed is not None:
+            check_sparsity("macs_removed", self.macs_removed)
+            if self.budget != "params":
+                raise reject("macs_removed", self.macs_removed, "it needs budget=params; budget=macs has sparsity.grid for it")
+            if self.keep_factor is not None or getattr(self.selection, "reads_network", False):
+                raise reject("macs_removed", self.macs_removed, "rounds.keep_factor and selection=joint know one budget only, so neither can be used with it")
         check_exclude(self.exclude)
         check_int("calibration.samples", self.samples, 1)
         check_keep_factor(self.keep_factor)
@@ -101,6 +110,8 @@ class SingularVectors:
             break_even = measure_break_even(model, candidates, factors, make_costs(blocks, "params"), batch, step)
             costs = make_costs(blocks, self.budget, candidates, break_even)
         fitted.costs = costs
+        if self.macs_removed is not None:
+            fitted.costs_macs = replace(make_costs(blocks, "macs", candidates), break_even=costs.break_even)
         return fitted
 
 
@@ -130,6 +141,7 @@ class SingularVectorsFitted(Fitted):
     seconds_estimator: float = 0.0  # when it ran, if its moments were in the cache
     scores: list[Tensor] = field(default_factory=list)
     costs: Costs | None = None
+    costs_macs: Costs | None = None  # where multiply-accumulates have a budget too
     alive: list[int | None] | None = None  # of each block how many components earlier rounds left, None: all
     found: list[Moments] = field(default_factory=list)  # empty until the moments are asked for
     _states: list[SingularVectorsFitted] = field(default_factory=list)  # of the rounds, this one first
@@ -166,6 +178,8 @@ class SingularVectorsFitted(Fitted):
 
     def select(self, sparsity: float) -> list[Tensor]:
         """Masks (R,) of the components that stay, a block each."""
+        if self.costs_macs is not None:
+            return select_both(self.method.selection, self.blocks, self.scores, sparsity, self.method.macs_removed, self.costs, self.costs_macs)
         network = [self.contributions] if getattr(self.method.selection, "reads_network", False) else []
         keep = self.method.selection(self.blocks, self.scores, sparsity, self.costs, *network)
         if self.alive is None:
