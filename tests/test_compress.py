@@ -59,6 +59,14 @@ def what(report):
     return dict(zip(report["layer"], report["what"]))
 
 
+def test_both_budgets(network):
+    model, x = network
+    compressed, report = small(model, x, 0.5, macs_removed=0.7)
+    dense, rest = report.attrs["macs_layers_dense"], count_macs(model, x[:1]) - report.attrs["macs_layers_dense"]
+    assert count_macs(compressed, x[:1]) - rest <= 0.3 * dense * (1 + 1e-12)
+    assert report.attrs["sparsity_macs"] >= 0.7 - 1e-12 and report.attrs["sparsity_params"] >= 0.5
+
+
 @pytest.mark.parametrize("budget", ["params", "macs"])
 def test_a_smaller_network_and_a_report(network, budget):
     model, x = network
