@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 # Options with a column, of their own name or (k) of another, and those on which no result depends. A part's seed is not the job's.
 _NOT_LISTED = {*COLUMNS, "k", "name", "memory_limit"} - {"seed"}
-_ELSEWHERE = {"samples": "calibration", "keep_factor": "rounds", "macs_removed": ""}  # options of the method that are set in another place
+_ELSEWHERE = {"samples": "calibration.samples", "keep_factor": "rounds.keep_factor", "macs_removed": "macs_removed"}  # options of the method, as they are set
 
 
 @dataclass(frozen=True)
@@ -245,8 +245,7 @@ def changed_options(method: Any, recovery: Any) -> str:
             value = part.output_name if field.name == "output_fn" else getattr(part, field.name)
             if field.name not in _NOT_LISTED and field.default is not MISSING and value != field.default:
                 value = int(value) if isinstance(value, float) and value.is_integer() else value  # 1 and 1.0 are one setting
-                place = _ELSEWHERE.get(field.name, group)
-                found.append(f"{place}.{field.name}={value}" if place else f"{field.name}={value}")
+                found.append(f"{_ELSEWHERE.get(field.name, f'{group}.{field.name}')}={value}")
     return " ".join(found)
 
 

@@ -36,8 +36,8 @@ ADDED = {
     **dict.fromkeys(("seconds_statistics", "seconds_compensate")), "round_to": 1, "break_even": "params", "part": "test",
 }  # fmt: skip
 
-# Settings that configurations of earlier versions lack, with what they were before they could be set.
-_LATER = {"recovery.hold_out": True, "macs_removed": None}
+# Settings that configurations of earlier versions lack, with what they were before they could be set, where that is not null.
+_LATER = {"recovery.hold_out": True}
 
 # Settings that change where and how a job runs, not what it computes.
 _INCIDENTAL = ("resume", "threads", "cache_dir", "tracker")
@@ -130,7 +130,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    before = {**{key: value for key, value in _LATER.items() if key in now}, **before}
+    before = {**{key: _LATER.get(key) for key in now}, **before}
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     return [f"{key} was {before.get(key)}, now {now.get(key)}" for key in keys]
 

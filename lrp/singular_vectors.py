@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +110,6 @@ class SingularVectors:
             break_even = measure_break_even(model, candidates, factors, make_costs(blocks, "params"), batch, step)
             costs = make_costs(blocks, self.budget, candidates, break_even)
         fitted.costs = costs
-        if self.macs_removed is not None:
-            fitted.costs_macs = replace(make_costs(blocks, "macs", candidates), break_even=costs.break_even)
         return fitted
 
 
@@ -141,7 +139,6 @@ class SingularVectorsFitted(Fitted):
     seconds_estimator: float = 0.0  # when it ran, if its moments were in the cache
     scores: list[Tensor] = field(default_factory=list)
     costs: Costs | None = None
-    costs_macs: Costs | None = None  # where multiply-accumulates have a budget too
     alive: list[int | None] | None = None  # of each block how many components earlier rounds left, None: all
     found: list[Moments] = field(default_factory=list)  # empty until the moments are asked for
     _states: list[SingularVectorsFitted] = field(default_factory=list)  # of the rounds, this one first
@@ -178,8 +175,8 @@ class SingularVectorsFitted(Fitted):
 
     def select(self, sparsity: float) -> list[Tensor]:
         """Masks (R,) of the components that stay, a block each."""
-        if self.costs_macs is not None:
-            return select_both(self.method.selection, self.blocks, self.scores, sparsity, self.method.macs_removed, self.costs, self.costs_macs)
+        if self.method.macs_removed is not None:
+            return select_both(self.method.selection, self.blocks, self.scores, sparsity, self.method.macs_removed, self.costs, self.candidates)
         network = [self.contributions] if getattr(self.method.selection, "reads_network", False) else []
         keep = self.method.selection(self.blocks, self.scores, sparsity, self.costs, *network)
         if self.alive is None:

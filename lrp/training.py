@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -155,8 +155,8 @@ class Sgd:
     @property
     def identity(self) -> str:
         """Whatever the trained weights depend on; an option that came later is left out at its default, so that older files stay valid."""
-        later = {"precision": "float32", "hold_out": True}
-        settings = {key: value for key, value in asdict(self).items() if key not in later or value != later[key]}
+        later = ("precision", "hold_out")
+        settings = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in later or getattr(self, each.name) != each.default}
         if self.swing and self.momentum != 0.9:  # once the momentum had no effect here
             settings["swing"] = self.swing
         return str(settings)

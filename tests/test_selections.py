@@ -68,7 +68,7 @@ def test_both_budgets_hold(problem, sparsity, macs_removed, step):
     blocks, scores, candidates = problem
     params, macs = make_costs(blocks, "params", candidates), make_costs(blocks, "macs", candidates)
     for selection in (LagrangianSelection(round_to=step), GlobalSelection(per_parameter=True, round_to=step)):
-        keep = select_both(selection, blocks, scores, sparsity, macs_removed, params, macs)
+        keep = select_both(selection, blocks, scores, sparsity, macs_removed, params, candidates)
         assert sum(layers_macs(candidates, blocks, keep).values()) <= (1 - Fraction(str(macs_removed))) * sum(macs.dense.values())
         assert stored_params(blocks, keep) <= (1 - Fraction(str(sparsity))) * sum(params.dense.values())
         alone = selection(blocks, scores, sparsity, params)
@@ -80,12 +80,11 @@ def test_both_budgets_bind():
     """A layer of many positions, where multiply-accumulates are, and a layer of one, where parameters are: alone, parameters leave the
     first dense; with both, it gives way, and the second takes what parameters are left."""
     blocks = [Block("early", 0, 0, 20, 0, 20), Block("late", 0, 0, 60, 0, 60)]
-    candidates = SimpleNamespace(matrices={b.layer: SimpleNamespace(kernel=1) for b in blocks}, positions={"early": 100, "late": 1})
+    candidates = SimpleNamespace(matrices={b.layer: SimpleNamespace(kernel=1, weight=torch.empty(b.shape)) for b in blocks}, positions={"early": 100, "late": 1})
     scores = [torch.arange(b.rank, 0, -1).double() for b in blocks]
-    params, macs = make_costs(blocks, "params", candidates), make_costs(blocks, "macs", candidates)
-    selection = LagrangianSelection()
+    params, selection = make_costs(blocks, "params", candidates), LagrangianSelection()
     one = kept_ranks(selection(blocks, scores, 0.8, params))
-    both = kept_ranks(select_both(selection, blocks, scores, 0.8, 0.85, params, macs))
+    both = kept_ranks(select_both(selection, blocks, scores, 0.8, 0.85, params, candidates))
     assert one == [20, 3] and both == [1, 6]  # of 800 parameters 40 a component early and 120 late, of 6,540 MACs 4,000 and 120
     with pytest.raises(InputError, match="^macs_removed=0.5: it needs budget=params"):
         compose_job("macs_removed=0.5", "budget=macs")

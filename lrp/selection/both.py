@@ -7,8 +7,11 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from lrp.costs import Costs, kept_share
+from lrp.candidates import Candidates
+from lrp.costs import Costs, kept_share, make_costs
+from lrp.layers import stored_params
 from lrp.matrices import Block
+from lrp.report import layers_macs
 from lrp.selection.base import Selection
 
 STEPS = 10  # of the bisection over the mixture's weight
@@ -17,7 +20,7 @@ UNIT = 2**40  # the whole network's mixed cost, so that costs are whole numbers
 
 
 def select_both(
-    selection: Selection, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, macs_removed: float, params: Costs, macs: Costs
+    selection: Selection, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, macs_removed: float, params: Costs, candidates: Candidates
 ) -> list[Tensor]:
     """Masks (R,) of the components that stay, where the share ``sparsity`` of the parameters and ``macs_removed`` of the
     multiply-accumulates have to go: neither budget is ever exceeded.
@@ -27,49 +30,41 @@ def select_both(
     both budgets bind, and of what was found on the way what keeps the largest sum of scores. (The multipliers of a Lagrangian with two
     constraints, Everett 1963.)
     """
-    limits = [(costs, kept_share(share) * sum(costs.dense.values())) for costs, share in ((params, sparsity), (macs, macs_removed))]
+    macs = replace(make_costs(blocks, "macs", candidates), break_even=params.break_even)
+    most = [kept_share(share) * sum(costs.dense.values()) for costs, share in ((params, sparsity), (macs, macs_removed))]
+    held: list[list[Tensor]] = []  # of what was tried, what both budgets admit
 
-    def exceeded(keep: Sequence[Tensor]) -> list[bool]:
+    def exceeded(keep: list[Tensor]) -> tuple[bool, bool]:
         """Whether the parameters, and whether the multiply-accumulates, are more than allowed."""
-        return [_cost(costs, keep) > most for costs, most in limits]
+        over = stored_params(blocks, keep) > most[0], sum(layers_macs(candidates, blocks, keep).values()) > most[1]
+        if not any(over):
+            held.append(keep)
+        return over
 
     keep = selection(blocks, scores, sparsity, params)
     if not any(exceeded(keep)):
         return keep
     shares = [float(kept_share(share)) for share in (sparsity, macs_removed)]
-    found = [selection(blocks, scores, max(sparsity, macs_removed), macs)]
+    exceeded(selection(blocks, scores, max(sparsity, macs_removed), macs))
     lightest, heaviest = 0.0, 1.0
     for _ in range(STEPS):
         weight = (lightest + heaviest) / 2
         parts = [(1 - weight) * shares[0], weight * shares[1]]
         low, high = min(parts), sum(parts)  # both budgets hold at the first; at least one is exceeded above the second
-        costs, beyond = _mixed(params, macs, weight), [False, True]
-        found.append(selection(blocks, scores, 1 - low, costs))
+        costs, beyond = _mixed(params, macs, weight), (False, True)
+        exceeded(selection(blocks, scores, 1 - low, costs))
         for _ in range(FINER):
             middle = (low + high) / 2
-            keep = selection(blocks, scores, 1 - middle, costs)
-            over = exceeded(keep)
+            over = exceeded(selection(blocks, scores, 1 - middle, costs))
             if any(over):
                 high, beyond = middle, over
             else:
                 low = middle
-                found.append(keep)
         if beyond[1]:  # multiply-accumulates bind, so they have to cost more
             lightest = weight
         else:
             heaviest = weight
-    held = [keep for keep in found if not any(exceeded(keep))]
     return max(held, key=lambda keep: sum(float(score[mask].sum()) for score, mask in zip(scores, keep)))
-
-
-def _cost(costs: Costs, keep: Sequence[Tensor]) -> int:
-    """What these components cost as they run."""
-    total = 0
-    for name, places in costs.blocks.items():
-        whole = [bool(keep[i].all()) for i in places]
-        parts = [costs.whole[i] if all_kept else int(keep[i].sum()) * costs.unit[i] for i, all_kept in zip(places, whole)]
-        total += costs.dense[name] if all(whole) else sum(parts)
-    return total
 
 
 def _mixed(params: Costs, macs: Costs, weight: float) -> Costs:
