@@ -18,12 +18,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from lrp.config import compose_job
-from lrp.decomposition import decompose
+from lrp.config.build import compose_job
+from lrp.decomposition.base import decompose
 from lrp.evaluation import evaluate
-from lrp.fitted import as_masks
-from lrp.layers import build
-from lrp.methods.alds_search import Allocation, allocation_blocks
+from lrp.layer.build import build
+from lrp.method.alds_search import Allocation, allocation_blocks
+from lrp.method.base import as_masks
 from lrp.recovery.batchnorm import BatchNormRecovery
 from lrp.recovery.context import Context
 

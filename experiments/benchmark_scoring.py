@@ -20,9 +20,9 @@ import torch
 from scoring_common import Setting, overlap, parser, perturbation, settings, spearman, variance, write_table
 from torch import Tensor, nn
 
-from lrp.scoring.exact import ExactEstimator
-from lrp.scoring.first_order import FirstOrderEstimator
-from lrp.scoring.network import FrozenNetwork
+from lrp.estimator.exact import ExactEstimator
+from lrp.estimator.first_order import FirstOrderEstimator
+from lrp.network.frozen import FrozenNetwork
 
 NAIVE_BATCH = 64  # in which a whole forward is fastest
 SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)

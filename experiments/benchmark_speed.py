@@ -28,23 +28,23 @@ from matplotlib import pyplot as plt
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp.candidates import find_candidates
-from lrp.config import make_part
-from lrp.data import Cifar10
-from lrp.decomposition import decompose
+from lrp.config.parts import make_part
+from lrp.cost.count import count_macs, count_params
+from lrp.cost.timing import alternate, device_name, repeat_to
+from lrp.dataset.cifar10 import Cifar10
+from lrp.decomposition.base import decompose
+from lrp.deploy.export import export_onnx
+from lrp.deploy.fuse import fuse
+from lrp.deploy.saving import save
 from lrp.errors import InputError
-from lrp.evaluation import count_macs, count_params
-from lrp.export import export_onnx
 from lrp.files import write_whole
-from lrp.fusion import fuse
-from lrp.latency import alternate, device_name, repeat_to
-from lrp.layers import LowRank, low_rank_layer
+from lrp.layer.build import low_rank_layer
 from lrp.matrices import cut
-from lrp.models.loading import load_weights
-from lrp.models.vgg import VGG16
-from lrp.saving import save
-from lrp.selection import GlobalSelection
-from lrp.singular_vectors import SingularVectors
+from lrp.method.singular_vectors import SingularVectors
+from lrp.model.loading import load_weights
+from lrp.model.vgg16 import VGG16
+from lrp.network.survey import find_candidates
+from lrp.selection.global_ import GlobalSelection
 
 MODES = ("eager", "channels_last", "fused", "compile", "onnxruntime")
 SETTINGS = [  # blocking, budget, sparsity, round_to, break_even

@@ -18,12 +18,12 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from lrp.command_line import CONF
+from lrp.config.paths import CONF
 from lrp.errors import InputError
 from lrp.files import write_whole
 from lrp.matrices import layer_matrices
-from lrp.models.vgg import VGG16
-from lrp.results import collect
+from lrp.model.vgg16 import VGG16
+from lrp.results.collect import collect
 
 KEYS = ["blocking", "scorer"]
 

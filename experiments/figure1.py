@@ -11,9 +11,9 @@ import argparse
 from pathlib import Path
 
 from lrp.errors import InputError
-from lrp.studies.dim_rank import DimRank
-from lrp.studies.job import collect_study
-from lrp.studies.plots import draw_figure1, figure1_markdown, figure1_table
+from lrp.figure.figure1 import draw_figure1, figure1_markdown, figure1_table
+from lrp.results.collect import collect_study
+from lrp.study.dim_rank import DimRank
 
 
 def main() -> None:

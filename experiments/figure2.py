@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 
 from lrp.errors import InputError
-from lrp.studies.job import collect_study
-from lrp.studies.plots import draw_figure2, figure2_markdown, figure2_table, missing_cells
-from lrp.studies.rank_switch import RankSwitch
+from lrp.figure.figure2 import draw_figure2, figure2_markdown, figure2_table, missing_cells
+from lrp.results.collect import collect_study
+from lrp.study.rank_switch import RankSwitch
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ import argparse
 from pathlib import Path
 
 from lrp.errors import InputError
-from lrp.plotting import accuracy_table, draw_figure3, read_reference
-from lrp.results import collect
+from lrp.figure.accuracy import accuracy_table, draw_figure3, read_reference
+from lrp.results.collect import collect
 
 
 def main() -> None:

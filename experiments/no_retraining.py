@@ -11,9 +11,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib import pyplot as plt
 
+from lrp.figure.accuracy import average_over_seeds
+from lrp.figure.style import save_with_legend
 from lrp.files import write_whole
-from lrp.plotting import average_over_seeds, save_with_legend
-from lrp.results import collect
+from lrp.results.collect import collect
 
 WITHOUT_OUTPUTS = ("energy", "magnitude", "random", "relative_error", "spectrum")  # scorers
 SUFFIXES = {"accuracy_before_recovery": "", "accuracy": " + batch norm"}

@@ -14,21 +14,23 @@ from torch import Tensor, nn
 from lrp.blocking.alds import AldsBlocking
 from lrp.blocking.none import Unblocked
 from lrp.blocking.square import SquareBlocking
-from lrp.data import Cifar10, Data, batches
-from lrp.decomposition import decompose
+from lrp.dataset.base import Data, batches
+from lrp.dataset.cifar10 import Cifar10
+from lrp.decomposition.base import decompose
+from lrp.estimator.cache import cached_moments, moments_key
+from lrp.estimator.moments import Moments
 from lrp.evaluation import evaluate
 from lrp.files import write_whole
-from lrp.layers import build
+from lrp.layer.build import build
 from lrp.matrices import Factors, layer_matrices
-from lrp.models.loading import load_weights
-from lrp.models.resnet import ResNet20
-from lrp.models.vgg import VGG16
+from lrp.model.loading import load_weights
+from lrp.model.resnet20 import ResNet20
+from lrp.model.vgg16 import VGG16
 from lrp.recovery.batchnorm import BatchNormRecovery
 from lrp.recovery.context import Context
-from lrp.scoring.moments import Moments, cached_moments, moments_key
-from lrp.scoring.perturbation import Perturbation
-from lrp.scoring.variance import Variance
-from lrp.selection import GlobalSelection
+from lrp.scorer.perturbation import Perturbation
+from lrp.scorer.variance import Variance
+from lrp.selection.global_ import GlobalSelection
 
 BLOCKINGS = {"none": Unblocked(), "alds": AldsBlocking(), "square": SquareBlocking()}
 

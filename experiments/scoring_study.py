@@ -24,12 +24,12 @@ import torch
 from scoring_common import Setting, overlap, parser, perturbation, settings, spearman, variance, write_table
 from torch import Tensor
 
+from lrp.estimator.exact import ExactEstimator
+from lrp.estimator.first_order import FirstOrderEstimator
+from lrp.estimator.moments import Moments
 from lrp.matrices import layer_matrices
-from lrp.scoring.exact import ExactEstimator
-from lrp.scoring.first_order import FirstOrderEstimator
-from lrp.scoring.magnitude import Magnitude
-from lrp.scoring.moments import Moments
-from lrp.scoring.relative_error import RelativeError
+from lrp.scorer.magnitude import Magnitude
+from lrp.scorer.relative_error import RelativeError
 
 SCORES = {"perturbation": perturbation, "variance": variance}
 SPARSITIES = (0.8, 0.9, 0.95)

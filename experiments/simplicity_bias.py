@@ -10,10 +10,10 @@ import argparse
 from pathlib import Path
 
 from lrp.errors import InputError
-from lrp.results import read_table
-from lrp.studies.job import collect_study
-from lrp.studies.plots import collect_details, draw_simplicity_bias, pruned_markdown, simplicity_markdown
-from lrp.studies.simplicity_bias import SimplicityBias
+from lrp.figure.simplicity_bias import draw_simplicity_bias, pruned_markdown, simplicity_markdown
+from lrp.results.collect import collect_details, collect_study
+from lrp.results.tables import read_table
+from lrp.study.simplicity_bias import SimplicityBias
 
 
 def main() -> None:

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrp.compression import compress as compress
+    from lrp.deploy.export import export_onnx as export_onnx
+    from lrp.deploy.fuse import fuse as fuse
+    from lrp.deploy.saving import load as load
+    from lrp.deploy.saving import save as save
     from lrp.errors import InputError as InputError
-    from lrp.export import export_onnx as export_onnx
-    from lrp.fusion import fuse as fuse
-    from lrp.rank import hold_rank as hold_rank
-    from lrp.saving import load as load
-    from lrp.saving import save as save
+    from lrp.layer.hold_rank import hold_rank as hold_rank
 
-_PLACES = {"compress": "compression", "save": "saving", "load": "saving", "fuse": "fusion", "export_onnx": "export", "hold_rank": "rank", "InputError": "errors"}
+_PLACES = {
+    "compress": "compression", "save": "deploy.saving", "load": "deploy.saving", "fuse": "deploy.fuse", "export_onnx": "deploy.export",
+    "hold_rank": "layer.hold_rank", "InputError": "errors",
+}  # fmt: skip
 __all__ = ["InputError", "compress", "export_onnx", "fuse", "hold_rank", "load", "save"]
 
 

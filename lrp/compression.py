@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp.candidates import run_model
-from lrp.config import make_part
+from lrp.config.parts import make_part
+from lrp.cost.report import Report
 from lrp.errors import InputError, check_int, check_sparsity, reject
-from lrp.layers import KINDS
+from lrp.layer.build import KINDS
+from lrp.method.singular_vectors import SingularVectors
+from lrp.network.arithmetic import run_model
 from lrp.recovery.context import Context
-from lrp.report import Report
-from lrp.singular_vectors import SingularVectors
 
 
 def compress(
@@ -47,7 +47,7 @@ def compress(
     ``batch_size`` at a time; decomposition and compensation at about ``samples`` positions of each layer's output. By default the
     parts are those of ``method=output_aware``: more images make them more accurate, up to some ten times as many positions as the
     widest layer matrix has columns; for a classifier ``estimator=FirstOrderEstimator(output="hellinger", temperature=4.0)``
-    (lrp.scoring.first_order) makes them more accurate too.
+    (lrp.estimator.first_order) makes them more accurate too.
     ``sparsity``, in [0, 1): the share of the parameters (``budget="params"``) or of the multiply-accumulates (``"macs"``) of the
     compressed layers to remove; ``macs_removed``: with ``params``, the share of the multiply-accumulates that has to go besides. ``blocking``, ``decomposition``, ``scorer``, ``estimator``, ``selection``, ``compensation``,
     ``recovery`` (None: ``batchnorm`` without compensation, nothing with it): the names that ``python -m lrp.run`` takes, or configured objects such as ``GlobalSelection(round_to=8)``. ``exclude``: names of layers, of

@@ -1,8 +1,7 @@
-"""Accuracy, parameters and MACs of a network."""
+"""Accuracy of a network."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from lrp.data import Data, Part, batches
+from lrp.dataset.base import Data, Part, batches
 from lrp.errors import InputError
 
 
@@ -48,27 +46,3 @@ def evaluate(
     bar.close()
     model.train(training)
     return Metrics(correct / len(part), loss / len(part))
-
-
-def count_params(model: nn.Module) -> int:
-    """All parameters, shared ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def count_macs(model: nn.Module, example: Tensor) -> int:
-    """Multiply-accumulates of the convolutions, linear layers and matrix products as they run on ``example`` (1, ...).
-
-    Counted by torch's FlopCounterMode, on tensors without data where the network runs on those. Gradients are on: without them
-    torch's transformer encoders run as one operation that is not counted.
-    """
-    try:
-        return _count(model, example, "meta")
-    except Exception:  # a network may read values, which such tensors lack
-        return _count(model, example, example.device)
-
-
-def _count(model: nn.Module, example: Tensor, device: torch.device | str) -> int:
-    model = copy.deepcopy(model).to(device).eval().requires_grad_()
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.empty_like(example, device=device) if device == "meta" else example)
-    return counter.get_total_flops() // 2

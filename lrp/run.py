@@ -11,9 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from lrp import callbacks
-from lrp.command_line import CONF, check_command_line
-from lrp.config import register
+from lrp.config import callbacks
+from lrp.config.check import check_command_line
+from lrp.config.paths import CONF
+from lrp.config.schema import register
 
 log = logging.getLogger(__name__)
 register()
@@ -27,7 +28,7 @@ def job(config: DictConfig) -> None:
     """One job in its Hydra run folder."""
     import traceback
 
-    from lrp.config import make_job
+    from lrp.config.build import make_job
     from lrp.errors import InputError
 
     hydra_config = HydraConfig.get()
@@ -57,10 +58,9 @@ def job(config: DictConfig) -> None:
 def _collect_sweep(folder: Path) -> None:
     """The table and the figure of a multirun, from whatever its jobs finished."""
     from lrp.errors import InputError
-    from lrp.plotting import accuracy_table, summarise
-    from lrp.results import collect
-    from lrp.studies.job import study_of
-    from lrp.studies.plots import summarise_study
+    from lrp.figure.accuracy import accuracy_table
+    from lrp.figure.sweep import summarise, summarise_study
+    from lrp.results.collect import collect, study_of
 
     try:
         name = study_of(folder)

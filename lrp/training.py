@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lrp.data import Data, Part
+from lrp.dataset.base import Data, Part
 from lrp.errors import InputError, check_float, check_int, reject
 from lrp.evaluation import evaluate
 from lrp.files import write_whole

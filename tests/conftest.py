@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lrp.command_line import check_command_line
-from lrp.config import register
+from lrp.config.check import check_command_line
+from lrp.config.schema import register
 
 torch.set_num_threads(1)  # as fast here, and not a hundred times slower where something else uses the cores
 
@@ -105,7 +105,7 @@ def _seed():
 
 @pytest.fixture
 def small_vgg():
-    from lrp.models.vgg import VGG16
+    from lrp.model.vgg16 import VGG16
 
     return randomise(VGG16(width=1 / 16))
 

@@ -9,10 +9,10 @@ from torch import nn
 from lrp.blocking.alds import AldsBlocking
 from lrp.blocking.none import Unblocked
 from lrp.blocking.square import SquareBlocking
-from lrp.command_line import CONF
+from lrp.config.paths import CONF
 from lrp.errors import InputError
 from lrp.matrices import Block, LayerMatrix, check_partition, layer_matrices, spans
-from lrp.models.vgg import VGG16
+from lrp.model.vgg16 import VGG16
 
 OPTIONS = sorted(CONF.glob("blocking/*.yaml"))
 SHAPES = [(1, 1, 1), (1, 7, 1), (7, 1, 1), (5, 5, 1), (64, 3, 9), (10, 512, 1), (8, 8, 9), (30, 2, 9), (6, 2, 25)]  # M, channels, kernel

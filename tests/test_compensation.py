@@ -12,23 +12,25 @@ from torch import nn
 from torch.nn import functional as F
 
 import lrp
-from lrp.candidates import find_candidates
-from lrp.command_line import CONF
 from lrp.compensation import least_squares
 from lrp.compensation.least_squares import LeastSquares, refit, ridge_solve, set_bias
 from lrp.compensation.none import NoCompensation
 from lrp.compression import compress
-from lrp.decomposition import decompose
+from lrp.config.paths import CONF
+from lrp.cost.count import count_params
+from lrp.decomposition.base import decompose
 from lrp.decomposition.metric import roots
+from lrp.deploy.saving import load, save
 from lrp.errors import InputError
-from lrp.evaluation import count_params
-from lrp.layers import KINDS, LowRank, low_rank_layer, replace_layer
+from lrp.layer.base import LowRank
+from lrp.layer.build import KINDS, low_rank_layer, replace_layer
+from lrp.layer_statistics.gather import gather
+from lrp.layer_statistics.sums import Sums
 from lrp.matrices import cut, layer_matrices
-from lrp.replay import MEMORY, Replay
-from lrp.saving import load, save
-from lrp.scoring.estimator import layer_input
-from lrp.singular_vectors import SingularVectors
-from lrp.statistics import Sums, gather
+from lrp.method.singular_vectors import SingularVectors
+from lrp.network.arithmetic import layer_input
+from lrp.network.layer_inputs import MEMORY, Replay
+from lrp.network.survey import find_candidates
 
 BLOCKINGS = {file.stem: instantiate(yaml.safe_load(file.read_text())) for file in sorted(CONF.glob("blocking/*.yaml"))}
 SHAPES = {
@@ -385,7 +387,7 @@ def slow_inputs(model, name, batches):
 def prune_network(model, x, blocking="none", share=0.4):
     candidates = find_candidates(model, x[:1])
     factors = decompose(candidates.matrices, cut(BLOCKINGS[blocking], candidates.matrices))
-    return candidates, lrp.layers.build(model, factors, ranks_of(share, factors))
+    return candidates, lrp.layer.build.build(model, factors, ranks_of(share, factors))
 
 
 def test_replay_gives_what_hooks_give(network):
@@ -460,7 +462,7 @@ def test_replay_leaves_images_and_network_as_they_are(traced):
 
 def fit(model, x, compensation, **options):
     parts = {"blocking": "none", "scorer": "relative_error", "estimator": "first_order", "selection": "global", "decomposition": "svd"}
-    made = {name: lrp.config.make_part(name, options.pop(name, part)) for name, part in parts.items()}
+    made = {name: lrp.config.parts.make_part(name, options.pop(name, part)) for name, part in parts.items()}
     made["estimator"] = dataclasses.replace(made["estimator"], output_fn=read)
     return SingularVectors(**made, compensation=compensation, **options).fit(model, x, scoring_images=4)
 

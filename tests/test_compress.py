@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import lrp
-from lrp.evaluation import count_macs, count_params
-from lrp.layers import LowRank
-from lrp.singular_vectors import SingularVectors
+from lrp.cost.count import count_macs, count_params
+from lrp.layer.base import LowRank
+from lrp.method.singular_vectors import SingularVectors
 
 NETWORKS = {"small_vgg": (3, 32, 32), "residual": (3, 8, 8), "depthwise": (3, 9, 10), "tokens": (3, 5, 4), "encoder": (5, 6)}
 
@@ -122,7 +122,7 @@ def test_modes_and_weights_survive_a_failure(residual):
 
 
 def test_the_parts_do_the_same(residual):
-    from lrp.config import make_part
+    from lrp.config.parts import make_part
 
     x = torch.randn(8, 3, 8, 8).double()
     compressed, _ = small(residual, x, 0.5, recovery="none", blocking="alds", budget="macs", **PAPER | {"scorer": "variance"})
@@ -282,7 +282,7 @@ def test_a_network_of_one_layer(layer, shape):
 
 def test_objects_in_place_of_names(residual):
     from lrp.blocking.alds import AldsBlocking
-    from lrp.selection import GlobalSelection
+    from lrp.selection.global_ import GlobalSelection
 
     x = torch.randn(8, 3, 8, 8).double()
     _, report = small(residual, x, blocking=AldsBlocking(k=2), selection=GlobalSelection(round_to=4))

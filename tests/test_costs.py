@@ -10,16 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lrp.candidates import Candidates, find_candidates
-from lrp.command_line import CONF
-from lrp.costs import block_macs, make_costs
-from lrp.decomposition import decompose
+from lrp.config.paths import CONF
+from lrp.cost.costs import make_costs
+from lrp.cost.count import block_macs, count_macs, count_params, layers_macs
+from lrp.decomposition.base import decompose
 from lrp.errors import InputError
-from lrp.evaluation import count_macs, count_params
-from lrp.layers import build
+from lrp.layer.build import build
 from lrp.matrices import Block, LayerMatrix, cut
-from lrp.report import layers_macs
-from lrp.selection import GlobalSelection
+from lrp.network.survey import Candidates, find_candidates
+from lrp.selection.global_ import GlobalSelection
 
 BLOCKINGS = [instantiate(yaml.safe_load(file.read_text())) for file in sorted(CONF.glob("blocking/*.yaml"))]
 NETWORKS = {"small_vgg": (3, 32, 32), "residual": (3, 8, 8), "depthwise": (3, 9, 10), "tokens": (3, 5, 4)}

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from lrp.dashboard import STAGES, workspace
-from lrp.results import COLUMNS
+from lrp.results.columns import COLUMNS
 
 
 def test_workspace_shows_what_is_logged():

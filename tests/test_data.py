@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lrp.data import Cifar10, Mnist, MnistSmall
+from lrp.dataset.cifar10 import Cifar10
+from lrp.dataset.mnist import Mnist
+from lrp.dataset.mnist_small import MnistSmall
 from lrp.errors import InputError
 
 

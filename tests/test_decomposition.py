@@ -13,20 +13,24 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional as F
 
-from lrp import statistics
-from lrp.candidates import find_candidates
-from lrp.command_line import CONF
-from lrp.decomposition import decompose
+from lrp.config.paths import CONF
 from lrp.decomposition.activation import Activation
+from lrp.decomposition.base import decompose
 from lrp.decomposition.metric import GRADIENT_FLOOR, metric_factors, roots
 from lrp.decomposition.svd import Svd
 from lrp.decomposition.two_sided import TwoSided
 from lrp.errors import InputError
+from lrp.estimator.exact import ExactEstimator
+from lrp.estimator.first_order import FirstOrderEstimator
+from lrp.layer_statistics import gather as gather_module
+from lrp.layer_statistics import sums as sums_module
+from lrp.layer_statistics.base import LayerStatistics
+from lrp.layer_statistics.gather import gather
+from lrp.layer_statistics.positions import Positions, columns, inside
+from lrp.layer_statistics.sums import Sums, gram
 from lrp.matrices import Block, cut
-from lrp.models.vgg import VGG16
-from lrp.scoring.exact import ExactEstimator
-from lrp.scoring.first_order import FirstOrderEstimator
-from lrp.statistics import LayerStatistics, Positions, Sums, gather, gram
+from lrp.model.vgg16 import VGG16
+from lrp.network.survey import find_candidates
 
 
 def parts(group):
@@ -281,9 +285,9 @@ def calls(model, names, x):
 @pytest.mark.parametrize("samples", [1, 14, 10**6])
 def test_inputs_and_outputs_are_what_the_layers_read_and_give(network, samples, monkeypatch):
     model, x = network
-    monkeypatch.setattr(statistics, "CHUNK", 2)
-    monkeypatch.setattr(statistics, "ROWS", 13)
-    monkeypatch.setattr(statistics, "PANEL", 4)
+    monkeypatch.setattr(gather_module, "CHUNK", 2)
+    monkeypatch.setattr(sums_module, "ROWS", 13)
+    monkeypatch.setattr(sums_module, "PANEL", 4)
     candidates, found = measured(model, x, "inputs", "outputs", samples=samples)
     whole = measured(model, x, "products", samples=samples)[1]
     seen = calls(model, candidates.matrices, x)
@@ -318,7 +322,7 @@ def test_gradients_are_those_of_every_output(network, monkeypatch):
     """Averaged over signs that are orthogonal, the estimate is the sum over all outputs, one by one and image by image."""
     model, x = network
     x = x[:3]
-    monkeypatch.setattr(statistics, "CHUNK", 2)
+    monkeypatch.setattr(gather_module, "CHUNK", 2)
     read = lambda y: y[:, :4]  # noqa: E731
     candidates = find_candidates(model, x[:1])
     total = {}
@@ -374,8 +378,8 @@ def test_positions_are_those_of_every_network(residual):
 
 
 def test_gradients_are_of_the_first_images(residual, monkeypatch):
-    monkeypatch.setattr(statistics, "CHUNK", 2)
-    monkeypatch.setattr(statistics, "GRADIENT_IMAGES", 4)
+    monkeypatch.setattr(gather_module, "CHUNK", 2)
+    monkeypatch.setattr(gather_module, "GRADIENT_IMAGES", 4)
     x = torch.randn(7, 3, 9, 8).double()
     few, all_ = (measured(residual, images, "inputs", "gradients", "outputs")[1] for images in (x[:4], x))
     assert all(torch.equal(few[name].gradients, all_[name].gradients) and len(all_[name].outputs) == 7 for name in few)
@@ -423,8 +427,8 @@ def test_what_cannot_be_measured_is_named(residual):
 
 @pytest.mark.parametrize("seen", [0.4, 1.0])
 def test_sums_against_loops(monkeypatch, seen):
-    monkeypatch.setattr(statistics, "ROWS", 5)
-    monkeypatch.setattr(statistics, "PANEL", 2)
+    monkeypatch.setattr(sums_module, "ROWS", 5)
+    monkeypatch.setattr(sums_module, "PANEL", 2)
     read = torch.rand(3, 9, generator=torch.Generator().manual_seed(1)) < seen  # the columns that read anything, at 3 positions
     where = torch.arange(17) % 3
     x, z = torch.randn(17, 2, 9).double() * read[where, None], torch.randn(17, 6).double()
@@ -445,8 +449,8 @@ def test_sums_against_loops(monkeypatch, seen):
 def test_what_a_position_reads(options):
     layer, x = nn.Conv2d(4, 4, 3, **options).double(), torch.randn(1, 4, 3, 3).double() + 9
     positions = layer(x)[0, 0].numel()
-    read = statistics.inside(layer, x, positions)
-    assert torch.equal(read, statistics.columns(layer, x, torch.arange(positions)[None])[:, 0] != 0)
+    read = inside(layer, x, positions)
+    assert torch.equal(read, columns(layer, x, torch.arange(positions)[None])[:, 0] != 0)
     assert bool(read.all()) == (options.get("padding_mode") == "circular")
 
 

@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import lrp
-from lrp.fusion import Folded
-from lrp.layers import LowRank
-from lrp.models.resnet import ResNet20
-from lrp.models.vgg import VGG16
+from lrp.layer.base import LowRank
+from lrp.model.resnet20 import ResNet20
+from lrp.model.vgg16 import VGG16
+from lrp.network.trace import Folded
 
 
 class Encoder(nn.Module):

@@ -11,12 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from lrp.compression import compress
-from lrp.data import Data, Part, divide
+from lrp.dataset.base import Data, Part, divide
 from lrp.errors import InputError
-from lrp.layers import LowRank
+from lrp.layer.base import LowRank
 from lrp.recovery.context import Context
 from lrp.recovery.finetune import FinetuneRecovery, _breaks, distillation
-
 
 PLAIN = {"scorer": "magnitude", "selection": "global", "decomposition": "svd", "compensation": "none", "recovery": "none"}
 

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from lrp.break_even import measure_break_even
-from lrp.candidates import find_candidates
-from lrp.costs import make_costs
-from lrp.decomposition import decompose
+from lrp.cost.break_even import measure_break_even
+from lrp.cost.costs import make_costs
+from lrp.cost.timing import BATCHES, LATENCY_COLUMNS, alternate, measure_latency, repeat_to
+from lrp.decomposition.base import decompose
 from lrp.errors import InputError
-from lrp.latency import BATCHES, LATENCY_COLUMNS, alternate, measure_latency, repeat_to, running
+from lrp.job.running import running
 from lrp.matrices import cut
-from lrp.selection import GlobalSelection
+from lrp.network.survey import find_candidates
+from lrp.selection.global_ import GlobalSelection
 
 CPU = torch.device("cpu")
 
@@ -132,9 +133,9 @@ def test_break_even_ranks_are_in_range(round_to):
 @pytest.mark.parametrize("threshold", [0, 1, 7, 20, 40, 999])
 def test_the_break_even_rank_is_bisected(threshold, monkeypatch):
     """With times made up: a layer is faster up to a rank, and of one shape it is timed once."""
-    import lrp.break_even
+    import lrp.cost.break_even
     from lrp.blocking.none import Unblocked
-    from lrp.latency import Timing
+    from lrp.cost.timing import Timing
 
     tried = []
 
@@ -145,7 +146,7 @@ def test_the_break_even_rank_is_bisected(threshold, monkeypatch):
         tried.append(rank)
         return [Timing(1.0, 0.0), Timing(0.5 if rank <= threshold else 0.96, 0.0)]
 
-    monkeypatch.setattr(lrp.break_even, "alternate", made_up)
+    monkeypatch.setattr(lrp.cost.break_even, "alternate", made_up)
     model = nn.Sequential(nn.Linear(100, 80), nn.Linear(80, 100), nn.Linear(100, 80), nn.Linear(80, 100))
     candidates, blocks, factors = prepared(model, torch.randn(1, 100), Unblocked())
     costs = make_costs(blocks)

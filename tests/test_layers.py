@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lrp.command_line import CONF
-from lrp.decomposition import decompose
-from lrp.layers import KINDS, LowRank, build, low_rank_layer, stored_params
+from lrp.config.paths import CONF
+from lrp.cost.count import stored_params
+from lrp.decomposition.base import decompose
+from lrp.layer.base import LowRank
+from lrp.layer.build import KINDS, build, low_rank_layer
 from lrp.matrices import cut, layer_matrices
-from lrp.selection import GlobalSelection
+from lrp.selection.global_ import GlobalSelection
 
 BLOCKINGS = [instantiate(yaml.safe_load(file.read_text())) for file in sorted(CONF.glob("blocking/*.yaml"))]
 LAYERS = {

@@ -10,13 +10,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lrp.data import Cifar10, MnistSmall
+from lrp.cost.count import count_macs, count_params
+from lrp.dataset.cifar10 import Cifar10
+from lrp.dataset.mnist_small import MnistSmall
 from lrp.errors import InputError
-from lrp.evaluation import count_macs, count_params, evaluate
-from lrp.models.loading import load_weights
-from lrp.models.resnet import ResNet20
-from lrp.models.source import ModelSource
-from lrp.models.vgg import VGG16
+from lrp.evaluation import evaluate
+from lrp.model.loading import load_weights
+from lrp.model.resnet20 import ResNet20
+from lrp.model.source import ModelSource
+from lrp.model.vgg16 import VGG16
 from lrp.recovery.batchnorm import BatchNormRecovery
 from lrp.recovery.context import Context
 from lrp.training import Training

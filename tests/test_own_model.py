@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import lrp
-from lrp.config import compose_job
+from lrp.config.build import compose_job
+from lrp.dataset.folder import ImageFolder
 from lrp.errors import InputError
-from lrp.folder import ImageFolder
 
 NETWORK = '''
 from torch import nn

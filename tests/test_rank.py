@@ -11,16 +11,17 @@ from torch.nn import functional as F
 import lrp
 from lrp.blocking.alds import AldsBlocking
 from lrp.blocking.square import SquareBlocking
-from lrp.data import Data, Part
-from lrp.decomposition import decompose
-from lrp.layers import LowRank, build
+from lrp.dataset.base import Data, Part
+from lrp.decomposition.base import decompose
+from lrp.layer.base import LowRank
+from lrp.layer.build import build
+from lrp.layer.hold_rank import at_rank, hold_rank
 from lrp.matrices import cut, layer_matrices
-from lrp.models.small import SwitchNet
-from lrp.rank import at_rank, hold_rank
-from lrp.studies import rank_switch
-from lrp.studies.dim_rank import DimRank
-from lrp.studies.job import Place
-from lrp.studies.rank_switch import RankSwitch
+from lrp.study import rank_switch
+from lrp.study.dim_rank import DimRank
+from lrp.study.job import Place
+from lrp.study.networks import SwitchNet
+from lrp.study.rank_switch import RankSwitch
 
 LAYERS = {
     "linear": (lambda: nn.Linear(9, 7), (9,)),

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from lrp.results.collect import collect
 
-from lrp.config import compose_job
+from lrp.config.build import compose_job
 from lrp.errors import InputError
+from lrp.figure.accuracy import accuracy_table, average_over_seeds, draw_figure3, read_reference
 from lrp.files import write_whole
-from lrp.pipeline import changed_options
-from lrp.plotting import accuracy_table, average_over_seeds, draw_figure3, read_reference
-from lrp.results import COLUMNS, RunFolder, collect
+from lrp.job.row import changed_options
+from lrp.results.columns import COLUMNS
+from lrp.results.run_folder import RunFolder
 
 LAYERS = pd.DataFrame({"sparsity": [0.5], "layer": ["a"], "block": [0], "shape": ["2x2"], "kept": [1], "full": [2], "dense": [False]})
 

@@ -10,18 +10,18 @@ from conftest import Residual, randomise
 from torch import nn
 
 import lrp
-from lrp import rounds, singular_vectors
-from lrp.command_line import CONF
-from lrp.config import make_part
-from lrp.costs import make_costs
+from lrp.config.parts import make_part
+from lrp.config.paths import CONF
+from lrp.cost.costs import make_costs
 from lrp.errors import InputError
-from lrp.layers import LowRank
+from lrp.layer.base import LowRank
 from lrp.matrices import Block
-from lrp.rounds import as_dense, only_alive, schedule
-from lrp.scoring.random import Random
-from lrp.selection import GlobalSelection
+from lrp.method import rounds, singular_vectors
+from lrp.method.rounds import as_dense, only_alive, schedule
+from lrp.method.singular_vectors import SingularVectors
+from lrp.scorer.random import Random
+from lrp.selection.global_ import GlobalSelection
 from lrp.selection.joint import JointSelection
-from lrp.singular_vectors import SingularVectors
 
 GROUPS = ("blocking", "decomposition", "compensation", "selection")
 NAMES = {group: sorted(file.stem for file in CONF.glob(f"{group}/*.yaml")) for group in GROUPS}

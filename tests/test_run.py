@@ -1,7 +1,6 @@
 """What a user types, from outside: sentences for bad input, a sweep with a failing job, a kill and its resumption, W&B."""
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -13,8 +12,9 @@ import pytest
 import yaml
 from conftest import check_refused
 
-from lrp.command_line import CONF, check_command_line
-from lrp.config import register
+from lrp.config.check import check_command_line
+from lrp.config.paths import CONF
+from lrp.config.schema import register
 
 QUICK = ["model.training.epochs=1", "model.width=0.03125", "calibration.images=64", "calibration.scoring_images=4", "threads=1"]
 

@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import lrp
-from lrp.layers import LowRank
-from lrp.models.resnet import ResNet20
-from lrp.models.vgg import VGG16
+from lrp.layer.base import LowRank
+from lrp.model.resnet20 import ResNet20
+from lrp.model.vgg16 import VGG16
 
 
 class Encoder(nn.Module):
@@ -402,13 +402,13 @@ def test_a_dropped_block_of_the_description(saved):
 
 
 def test_a_failed_save_leaves_the_old_file(saved, monkeypatch, grouped):
-    import lrp.saving
+    import lrp.deploy.saving
 
     def fail(tensors, file, metadata):
         file.write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(lrp.saving, "save_file", fail)
+    monkeypatch.setattr(lrp.deploy.saving, "save_file", fail)
     with pytest.raises(OSError, match="no space"):
         lrp.save(Grouped(), saved)
     with pytest.raises(OSError, match="no space"):

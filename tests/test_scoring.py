@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from hydra.utils import instantiate
+from lrp.estimator import first_order
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -16,16 +17,15 @@ from torch.nn import functional as F
 from lrp.blocking.alds import AldsBlocking
 from lrp.blocking.none import Unblocked
 from lrp.blocking.square import SquareBlocking
-from lrp.candidates import find_candidates
-from lrp.command_line import CONF
-from lrp.decomposition import decompose
+from lrp.config.paths import CONF
+from lrp.decomposition.base import decompose
 from lrp.errors import InputError
+from lrp.estimator.cache import cached_moments, moments_key
+from lrp.estimator.exact import ExactEstimator
+from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.matrices import cut, layer_matrices
-from lrp.scoring import first_order
-from lrp.scoring.exact import ExactEstimator
-from lrp.scoring.first_order import FirstOrderEstimator
-from lrp.scoring.moments import cached_moments, moments_key
-from lrp.scoring.noise_to_signal import NoiseToSignal
+from lrp.network.survey import find_candidates
+from lrp.scorer.noise_to_signal import NoiseToSignal
 
 FILES = {file.stem: yaml.safe_load(file.read_text()) for file in sorted(CONF.glob("scorer/*.yaml"))}
 SCORERS = {name: instantiate(OmegaConf.create({"seed": 0, "scorer": text}).scorer) for name, text in FILES.items()}

@@ -7,7 +7,7 @@ import torch
 
 from lrp.errors import InputError
 from lrp.matrices import Block
-from lrp.selection import GlobalSelection
+from lrp.selection.global_ import GlobalSelection
 
 
 def slow(blocks, scores, sparsity, per_parameter):

@@ -12,18 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_costs import check, problems, value
 
-from lrp.command_line import CONF
-from lrp.config import compose_job
-from lrp.costs import make_costs
+from lrp.config.build import compose_job
+from lrp.config.paths import CONF
+from lrp.cost.costs import make_costs
+from lrp.cost.count import layers_macs, stored_params
 from lrp.errors import InputError
-from lrp.layers import stored_params
+from lrp.job.row import changed_options
 from lrp.matrices import Block, Factors
-from lrp.pipeline import changed_options
-from lrp.report import layers_macs
-from lrp.scoring.energy import Energy
-from lrp.selection import GlobalSelection, LagrangianSelection, UniformSelection
-from lrp.selection.both import select_both
+from lrp.scorer.energy import Energy
 from lrp.selection.frontier import candidate_ranks
+from lrp.selection.global_ import GlobalSelection
+from lrp.selection.lagrangian import LagrangianSelection
+from lrp.selection.two_budgets import select_both
+from lrp.selection.uniform import UniformSelection
 
 SELECTIONS = [GlobalSelection, UniformSelection, LagrangianSelection]
 SPARSITIES = [0, 0.01, 0.2, 0.37, 0.5, 0.77, 0.9, 0.99]

@@ -7,16 +7,19 @@ import pandas as pd
 import pytest
 import torch
 from conftest import check_refused
+from lrp.results.collect import study_of
 from torch import nn
 from torch.testing import assert_close
 
-from lrp.config import compose_job, register
-from lrp.effective_rank import effective_rank
+from lrp.config.build import compose_job
+from lrp.config.schema import register
 from lrp.errors import InputError
-from lrp.product import Product, collapse
-from lrp.studies import plots
-from lrp.studies.job import study_of
-from lrp.studies.simplicity_bias import gram_eigenvalues, make_network
+from lrp.figure.figure1 import figure1_table
+from lrp.figure.figure2 import figure2_table, missing_cells
+from lrp.figure.sweep import summarise_study
+from lrp.study.effective_rank import effective_rank
+from lrp.study.product_layer import Product, collapse
+from lrp.study.simplicity_bias import gram_eigenvalues, make_network
 
 FIGURE1 = ["study=dim_rank", "study.dims=[4,8]", "study.ranks=[-1,2,8]", "study.epochs=1"]
 FIGURE2 = [
@@ -111,7 +114,7 @@ def test_every_cell_is_a_row(tables, name, rows):
 @pytest.mark.parametrize("name", ["figure1", "figure2", "simplicity_bias"])
 def test_figures_from_tables(tables, name):
     """What a sweep leaves: merged tables, the figure, and a table whose means are those of the rows."""
-    paths = plots.summarise_study(name, tables / name)
+    paths = summarise_study(name, tables / name)
     assert all(path.exists() for path in paths) and tables / name / f"{name}.png" in paths
     table = pd.read_csv(tables / name / "results.csv")
     if name == "figure1":
@@ -120,15 +123,15 @@ def test_figures_from_tables(tables, name):
         assert math.isclose(cells.loc[(8, 2), "mean"], both.mean()) and math.isclose(cells.loc[(8, 2), "std"], both.std(ddof=1), abs_tol=1e-12)
         assert cells.loc[(8, 2), "seeds"] == 2
     if name == "figure2":
-        assert plots.missing_cells(plots.figure2_table(table)) == []
+        assert missing_cells(figure2_table(table)) == []
         part = table[~((table["rank_before"] == 2) & (table["switch_epoch"] == 1))]
-        assert plots.missing_cells(plots.figure2_table(part)) == ["2 to -1 after 1"]
+        assert missing_cells(figure2_table(part)) == ["2 to -1 after 1"]
 
 
 def test_tables_of_two_settings_are_not_averaged(tables):
     table = pd.read_csv(tables / "figure1" / "0" / "results.csv")
     with pytest.raises(InputError, match="epochs differ"):
-        plots.figure1_table(pd.concat([table, table.assign(epochs=7)]))
+        figure1_table(pd.concat([table, table.assign(epochs=7)]))
 
 
 @pytest.mark.parametrize(("name", "words", "rows"), [("figure1", FIGURE1, 2), ("figure2", FIGURE2, 3), ("simplicity_bias", BIAS, 1)])

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp.candidates import Candidates
 from lrp.decomposition.metric import metric_factors
 from lrp.errors import check_float, reject
-from lrp.layers import LowRank, balance
-from lrp.replay import Replay
-from lrp.scoring.estimator import plain_arithmetic
-from lrp.statistics import CHUNK, LayerStatistics, Sums, columns, inside
+from lrp.layer.base import LowRank, balance
+from lrp.layer_statistics.base import LayerStatistics
+from lrp.layer_statistics.gather import CHUNK
+from lrp.layer_statistics.positions import columns, inside
+from lrp.layer_statistics.sums import Sums
+from lrp.network.arithmetic import plain_arithmetic
+from lrp.network.layer_inputs import Replay
+from lrp.network.survey import Candidates
 
 METRICS = ("gradient", "plain")
 

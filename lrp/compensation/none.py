@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from lrp.candidates import Candidates
-from lrp.statistics import LayerStatistics
+from lrp.layer_statistics.base import LayerStatistics
+from lrp.network.survey import Candidates
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lrp.layer_statistics.base import LayerStatistics
 from lrp.matrices import Block
-from lrp.statistics import LayerStatistics
 
 
 @dataclass(frozen=True)

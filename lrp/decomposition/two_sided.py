@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from lrp.decomposition.metric import metric_factors, metric_norm
+from lrp.layer_statistics.base import LayerStatistics
 from lrp.matrices import Block
-from lrp.statistics import LayerStatistics
 
 
 @dataclass(frozen=True)

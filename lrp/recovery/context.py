@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lrp.data import Data
+from lrp.dataset.base import Data
 
 
 @dataclass(frozen=True)

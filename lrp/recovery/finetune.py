@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrp.data import Data, Part
+from lrp.dataset.base import Data, Part
 from lrp.errors import InputError, check_bool, check_float, check_int, reject
 from lrp.files import sha256, write_whole
-from lrp.layers import LowRankConv2d
+from lrp.layer.conv import LowRankConv2d
 from lrp.recovery.context import Context
 from lrp.training import Loss, Sgd, cross_entropy
 

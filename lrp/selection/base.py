@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrp.costs import Costs, kept_share, make_costs
+from lrp.cost.costs import Costs, kept_share, make_costs
 from lrp.errors import InputError, check_bool, check_int, check_sparsity, reject
 from lrp.matrices import Block
 

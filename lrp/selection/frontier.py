@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lrp.costs import Costs
+from lrp.cost.costs import Costs
 
 
 def hull(cost: np.ndarray, value: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from lrp.costs import Costs
+from lrp.cost.costs import Costs
 from lrp.matrices import Block
 from lrp.selection.base import Selection
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lrp.costs import Costs, make_costs
+from lrp.cost.costs import Costs, make_costs
 from lrp.errors import check_bool, check_float
 from lrp.matrices import Block
 from lrp.selection.base import Selection

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from lrp.costs import Costs
+from lrp.cost.costs import Costs
 from lrp.matrices import Block
 from lrp.selection.global_ import GlobalSelection
 

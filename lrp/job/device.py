@@ -1,0 +1,19 @@
+"""The device that a job runs on."""
+
+from __future__ import annotations
+
+import torch
+
+from lrp.errors import reject
+
+
+def find_device(name: str) -> torch.device:
+    """The device named, "auto" being the first GPU where there is one. Raises InputError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError by device
+        raise reject("device", name, "auto, cpu, or a device that torch finds here (such as cuda:0) is needed") from error
+    return device

@@ -1,0 +1,1 @@
+"""Compressed layers, and how they take the places of dense ones."""

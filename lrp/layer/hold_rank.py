@@ -1,0 +1,71 @@
+"""Layers held at a rank, from scratch or from a trained weight, while a network trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from lrp.blocking.none import Unblocked
+from lrp.errors import InputError, check_rank, reject
+from lrp.layer.base import LowRank
+from lrp.layer.build import KINDS, replace_layer
+from lrp.matrices import LayerMatrix, cut, unsupported
+
+
+def at_rank(dense: nn.Module, rank: int, init: str = "svd", generator: torch.Generator | None = None) -> LowRank:
+    """A Linear, Conv1d or Conv2d as a layer W = U V held at ``rank`` (-1: one dense matrix), whose parameters train.
+
+    ``init``: ``svd``, the truncated SVD of the layer's weight; ``glorot``, both factors drawn anew by ``generator``. The bias
+    is copied. A grouped convolution holds each group at the rank. Raises InputError for a rank that the layer cannot have
+    and for a layer of another kind. Source: the paper, section 3.1; the switch of rank is ``LowRank.set_rank``.
+    """
+    reason = unsupported(dense)
+    if reason is not None:
+        raise reject("layer", type(dense).__name__, f"Linear, Conv1d or Conv2d is needed ({reason})")
+    _check_init(init)
+    matrix = LayerMatrix("", dense.weight.detach().flatten(1), dense.weight[0, 0].numel(), getattr(dense, "groups", 1))
+    blocks = cut(Unblocked(), {"": matrix})
+    check_rank("rank", rank, min(block.rank for block in blocks))
+    layer = KINDS[type(dense)](dense, [(block, None) for block in blocks])
+    layer.fill(dense, [], [])
+    if init == "svd":
+        layer.set_rank(rank, generator=generator)
+    else:
+        layer._hold([(block, None if rank == -1 else rank) for block in blocks], dense.weight)
+        layer.initialise(generator)
+    return layer.train(dense.training)
+
+
+def _check_init(init: str) -> None:
+    if init not in ("svd", "glorot"):
+        raise reject("init", init, "svd or glorot is needed")
+
+
+def hold_rank(model: nn.Module, ranks: Mapping[str, int], init: str = "svd", generator: torch.Generator | None = None) -> nn.Module:
+    """Replace the layers named by low-rank layers held at these ranks (see ``at_rank``), in place, and return the network.
+
+    A layer that is low-rank already is switched by its ``set_rank``. Make the optimiser afterwards: the parameters are new.
+    Raises InputError for a name that the network does not have and for a rank that a layer cannot have; the network is then as it was.
+    """
+    _check_init(init)
+    made = {}
+    for name, rank in ranks.items():
+        try:
+            layer = model.get_submodule(name)
+        except AttributeError:
+            raise reject("layer", name, f"the network has no such layer, it has {', '.join(n for n, _ in model.named_children())}") from None
+        try:
+            if isinstance(layer, LowRank):
+                check_rank("rank", rank, min(block.rank for block, _ in layer.blocks))
+            else:
+                made[name] = at_rank(layer, rank, init, generator)
+        except InputError as error:
+            raise InputError(f"layer {name}: {error}") from None
+    for name, rank in ranks.items():
+        if name in made:
+            model = replace_layer(model, name, made[name])
+        else:
+            model.get_submodule(name).set_rank(rank, generator=generator)
+    return model

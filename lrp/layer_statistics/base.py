@@ -1,0 +1,40 @@
+"""What layers read and how the network's outputs react to theirs: second moments on calibration images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lrp.matrices import Block
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """Of one layer ``inputs``, C = E[x x^T] over sampled positions (groups, N, N), or, which is much less work and all that blocks
+    of whole rows need, ``zz`` = W C W^T, the second moment of its outputs without the bias (M, M); and ``gradients``, G = E[sum over positions
+    of g g^T] (M, M), g the gradients of the network's outputs with respect to the layer's; float64 on the CPU, None where it
+    was not asked for. ``where``: the positions that were looked at (images, P), ``outputs`` the layer's outputs there (images,
+    P, M) in the network's precision. ``rows``: M."""
+
+    rows: int
+    inputs: Tensor | None = None
+    gradients: Tensor | None = None
+    where: Tensor | None = None
+    outputs: Tensor | None = None
+    zz: Tensor | None = None
+
+    def products(self, weight: Tensor, block: Block) -> Tensor:
+        """W C W^T (p, p) of the block's part of the layer's matrix ``weight`` (M, N) and its own part of C."""
+        rows, columns = slice(block.row_start, block.row_stop), slice(block.col_start, block.col_stop)
+        if self.inputs is None:
+            assert block.shape[1] == weight.shape[1]
+            return self.zz[rows, rows]
+        group = block.row_start * len(self.inputs) // self.rows
+        W = block.of(weight)
+        return W @ self.inputs[group, columns, columns] @ W.T
+
+    def gradients_of(self, block: Block) -> Tensor:
+        """The block's own part of G (p, p)."""
+        rows = slice(block.row_start, block.row_stop)
+        return self.gradients[rows, rows]

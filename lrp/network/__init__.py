@@ -1,0 +1,1 @@
+"""How a network is looked at and run: which layers it has, its graph, and the inputs of one layer after another."""

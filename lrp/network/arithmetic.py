@@ -1,0 +1,69 @@
+"""How a network is run: the arithmetic that measurements insist on, what layers are called with, and errors in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrp.errors import InputError
+
+
+@contextlib.contextmanager
+def plain_arithmetic(device: torch.device) -> Iterator[None]:
+    """No autocast and no TF32: a perturbation is small against their rounding."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for backend, value in zip(backends, before):
+            backend.allow_tf32 = value
+
+
+def layer_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What a layer is called with."""
+    return args[0] if args else kwargs["input"]
+
+
+@torch.no_grad()
+def check_finite(y: Tensor, module: nn.Module, layers: Sequence[str], images: Tensor) -> None:
+    """Raises InputError, naming the first layer that reads or gives a value that is not finite, if ``y`` holds one."""
+    if bool(torch.isfinite(y).all()):
+        return
+    found: list[str] = []
+
+    def look(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        for what, value in (("reads", layer_input(args, kwargs)), ("gives", output)):
+            if not found and not bool(torch.isfinite(value).all()):
+                found.append(f"layer {name}: it {what} values that are not finite on the calibration images, so nothing can be scored")
+
+    modules = dict(module.named_modules())
+    handles = [
+        modules[name].register_forward_hook(lambda _, args, kwargs, output, name=name: look(name, args, kwargs, output), with_kwargs=True)
+        for name in layers
+        if name in modules
+    ]
+    try:
+        module(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    raise InputError(found[0] if found else "the network's outputs are not finite on the calibration images, so nothing can be scored")
+
+
+def run_model(model: nn.Module, inputs: Tensor, said_before: str = "") -> Any:
+    """The network's output; raises InputError where it cannot run on these inputs."""
+    try:
+        return model(inputs)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the network raises
+        what = f"the network cannot run on inputs of shape {tuple(inputs.shape)} and type {str(inputs.dtype).removeprefix('torch.')}"
+        raise InputError(f"{said_before}{what} ({(str(error).splitlines() or [type(error).__name__])[0]})") from error

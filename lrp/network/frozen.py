@@ -1,0 +1,128 @@
+"""A network made ready for scoring: a frozen copy and, where torch.fx can trace it, a graph of which any part can be run."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils import fuse_conv_bn_eval
+
+from lrp.network.trace import Tracer, default_of, pairs_to_fold, run_node, scale_and_shift
+
+OUT_OF_PLACE = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+
+
+class FrozenNetwork:
+    """A copy of a network in eval mode, in fp32 or better, whose parameters need no gradient.
+
+    Where torch.fx can trace the network, ``layer_node`` and ``run_from`` run it from the output of any of its layers, and batch
+    norms that follow a convolution directly are folded into it: the function stays the same up to rounding and less memory is
+    moved. ``scale[name]`` is what the fold multiplied each row of that layer's matrix by (M,), where it did. A network that
+    cannot be traced stays as it is; ``untraced`` then says why.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.module = copy.deepcopy(model).eval().requires_grad_(False)
+        if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in self.module.parameters()):
+            self.module.float()
+        self.scale: dict[str, Tensor] = {}
+        self.untraced: str | None = None
+        self.nodes: list[fx.Node] = []
+        self._after: dict[fx.Node, list[fx.Node]] = {}
+        self._layer_nodes: dict[str, fx.Node | None] = {}
+        try:
+            self.module = fx.GraphModule(self.module, Tracer().trace(self.module))
+        except Exception as error:  # whatever the forward raised when it met a proxy
+            self.untraced = (str(error).splitlines() or [type(error).__name__])[0]
+        else:
+            self._fold()
+            self._graph_out_of_place()
+            self.nodes = list(self.module.graph.nodes)
+        for module in self.module.modules():  # known values are used again and again: nothing may write into them
+            if getattr(module, "inplace", False):
+                module.inplace = False
+        self.modules = dict(self.module.named_modules())
+        for node in self.nodes:
+            if node.op == "call_module":  # None: called more than once
+                self._layer_nodes[node.target] = None if node.target in self._layer_nodes else node
+
+    def as_input(self, images: Tensor) -> Tensor:
+        """Images in the precision of the parameters; indices stay as they are."""
+        dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
+        return images.to(dtype) if images.is_floating_point() else images
+
+    def _fold(self) -> None:
+        graph, modules = self.module.graph, dict(self.module.named_modules())
+        for before, node in pairs_to_fold(graph, modules):
+            norm, conv = modules[node.target], modules[before.target]
+            if type(norm) is nn.BatchNorm2d and type(conv) is nn.Conv2d:
+                self.scale[before.target] = scale_and_shift(norm)[0]
+                self.module.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
+                node.replace_all_uses_with(before)
+                graph.erase_node(node)
+        self.module.recompile()
+
+    def _graph_out_of_place(self) -> None:
+        for node in self.module.graph.nodes:
+            if node.kwargs.get("inplace"):
+                node.kwargs = {**node.kwargs, "inplace": False}
+            if node.op == "call_function" and node.target in OUT_OF_PLACE:
+                node.target = OUT_OF_PLACE[node.target]
+            elif node.op == "call_method" and node.target.endswith("_") and not node.target.endswith("__"):
+                node.target = node.target.rstrip("_")
+        self.module.recompile()
+
+    def layer_node(self, name: str) -> fx.Node | None:
+        """The one call of a layer in the graph; None where there is no graph, or not just one call in it."""
+        return self._layer_nodes.get(name)
+
+    def record(self, x: Tensor) -> dict[fx.Node, Any]:
+        """The value of every node for one batch; arguments of the network after the first have their defaults."""
+        known: dict[fx.Node, Any] = {}
+        for node in self.nodes:
+            if node.op == "placeholder":
+                known[node] = default_of(node) if known else x
+            else:
+                known[node] = self._run(node, known)
+        return known
+
+    def after(self, layer: fx.Node) -> list[fx.Node]:
+        """The nodes that depend on a layer, in order."""
+        if layer in self._after:
+            return self._after[layer]
+        reached = {layer}
+        for node in self.nodes:
+            if any(source in reached for source in node.all_input_nodes):
+                reached.add(node)
+        self._after[layer] = [node for node in self.nodes if node in reached and node is not layer]
+        return self._after[layer]
+
+    def run_from(self, layer: fx.Node, value: Tensor, known: dict[fx.Node, Any], copies: int) -> Tensor:
+        """What the network returns when ``layer`` gives ``value`` (copies*B, ...) and all that does not depend on it is as
+        ``known`` for B images."""
+        batch = len(value) // copies
+        fresh: dict[fx.Node, Any] = {layer: value}
+        path = self.after(layer)
+        last_use = {source: node for node in path for source in node.all_input_nodes}
+        for node in path:
+            for source in node.all_input_nodes:
+                if source not in fresh:
+                    held = known[source]
+                    across = isinstance(held, Tensor) and held.dim() > 0 and len(held) == batch and source.op != "get_attr"
+                    fresh[source] = held.repeat(copies, *[1] * (held.dim() - 1)) if across else held
+            fresh[node] = self._run(node, fresh)
+            for source in node.all_input_nodes:
+                if last_use[source] is node:
+                    fresh.pop(source, None)
+        return fresh[path[-1]] if path else value
+
+    def _run(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        return run_node(node, values, self.modules, lambda target: operator.attrgetter(target)(self.module))

@@ -1,0 +1,91 @@
+"""The graph of a network: how it is traced, how a node is run, and which batch norms fold into the layers before them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lrp.errors import InputError
+from lrp.layer.base import LowRank
+
+FOLDABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class Folded(nn.Identity):
+    """What is left of a batch norm that was folded into the layer named ``into``.
+
+    Behind a Linear (``flat``) values have to be (B, features): over (B, tokens, features) a batch norm normalises tokens.
+    """
+
+    def __init__(self, into: str, flat: bool) -> None:
+        super().__init__()
+        self.into, self.flat = into, flat
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.flat and x.dim() != 2:
+            raise InputError(f"fuse: the batch norm behind layer {self.into} is over tokens, not over its features, and cannot be folded")
+        return x
+
+
+class Tracer(fx.Tracer):
+    """Low-rank layers are one call each, as the layers were that they replace."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, (LowRank, Folded)) or super().is_leaf_module(m, module_qualified_name)
+
+
+def default_of(node: fx.Node) -> Any:
+    """What an argument of the network after the first is where the network is called with its images alone."""
+    return node.args[0] if node.args else {} if node.target.startswith("**") else ()
+
+
+def run_node(node: fx.Node, values: Mapping[fx.Node, Any], modules: Mapping[str, nn.Module], attribute: Callable[[str], Any]) -> Any:
+    """What a node that is no placeholder gives for the ``values`` of those before it; ``attribute`` reads what get_attr names."""
+    args = fx.node.map_arg(node.args, values.__getitem__)
+    kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
+    if node.op == "call_module":
+        return modules[node.target](*args, **kwargs)
+    if node.op == "call_function":
+        return node.target(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], node.target)(*args[1:], **kwargs)
+    if node.op == "get_attr":
+        return attribute(node.target)
+    return args[0]  # output
+
+
+def pairs_to_fold(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[tuple[fx.Node, fx.Node]]:
+    """The calls of a layer and of the batch norm that alone reads its output; both run once."""
+    calls: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            calls[node.target] = calls.get(node.target, 0) + 1
+    found = []
+    for node in graph.nodes:
+        before = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
+            continue
+        norm, layer = modules[node.target], modules[before.target]
+        plain = type(layer) in FOLDABLE and "weight" in layer._parameters  # not one that is computed from other parameters
+        if isinstance(norm, _BatchNorm) and norm.track_running_stats and (plain or isinstance(layer, LowRank)):
+            if calls[node.target] == calls[before.target] == 1 and _features_second(layer, norm):
+                found.append((before, node))
+    return found
+
+
+def _features_second(layer: nn.Module, norm: _BatchNorm) -> bool:
+    """Whether the numbers of features fit: after a Linear over tokens a BatchNorm1d normalises tokens, which ``Folded`` notices
+    where there are as many."""
+    return norm.num_features == (layer.rows if isinstance(layer, LowRank) else layer.weight.shape[0])
+
+
+def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """A batch norm in eval mode as scale * x + shift, both (features,)."""
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    shift = -norm.running_mean * scale
+    return (norm.weight * scale, norm.weight * shift + norm.bias) if norm.affine else (scale, shift)

@@ -1,0 +1,94 @@
+"""The tables of a run folder: written a row at a time, always whole, continued after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from lrp.errors import InputError, reject
+from lrp.files import write_text, write_whole
+from lrp.results.columns import COLUMNS
+from lrp.results.tables import _read
+from lrp.results.versions import versions
+
+# Settings that configurations of earlier versions lack, with what they were before they could be set, where that is not null.
+_LATER = {"recovery.hold_out": True}
+# Settings that change where and how a job runs, not what it computes.
+_INCIDENTAL = ("resume", "threads", "cache_dir", "tracker")
+
+
+class RunFolder:
+    """One job's results.csv, a table of details (layers.csv), config.yaml and versions.json. ``keys``: the columns that name a row.
+
+    Raises InputError for a folder that holds rows when ``resume`` is false, and for one whose settings differ.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], resume: bool, columns: Sequence[str] = COLUMNS, details: str = "layers.csv",
+        keys: Sequence[str] = ("sparsity",),
+    ) -> None:  # fmt: skip
+        self.folder, self.columns, self.file, self.keys = folder, list(columns), details, list(keys)
+        self.rows = _read(folder / "results.csv", self.columns)
+        self.details = _read(folder / details, None)
+        config = folder / "config.yaml"
+        if self.rows is not None and len(self.rows) and not resume:
+            raise reject("resume", "false", f"{folder} holds finished rows; resume=true keeps them and computes the rest")
+        if resume and config.exists():
+            before = _flat(_read_settings(config))
+            differing = _differences(before, _flat(settings))
+            if differing:
+                raise reject("resume", "true", f"{folder} was made with other settings: {'; '.join(differing)}")
+        if self.rows is None or not resume:
+            self.rows, self.details = pd.DataFrame(columns=self.columns), None
+        if self.details is not None:  # a kill may fall between the two tables
+            whole = set(self.rows[self.keys].itertuples(index=False, name=None))
+            self.details = self.details[[key in whole for key in self.details[self.keys].itertuples(index=False, name=None)]]
+        write_text(config, yaml.safe_dump(dict(settings), sort_keys=False))
+        write_text(folder / "versions.json", json.dumps(versions(), indent=1) + "\n")
+
+    def finished(self, **key: Any) -> bool:
+        """Whether the row named by these values of ``keys`` is there."""
+        assert list(key) == self.keys
+        return any(row == tuple(key.values()) for row in self.rows[self.keys].itertuples(index=False, name=None))
+
+    def add(self, row: Mapping[str, Any], details: pd.DataFrame) -> None:
+        """Store the details of one row and then the row."""
+        assert set(row) == set(self.columns), set(row) ^ set(self.columns)
+        self.details = details if self.details is None or self.details.empty else pd.concat([self.details, details], ignore_index=True)
+        write_whole(self.folder / self.file, lambda path: self.details.to_csv(path, index=False))
+        new = pd.DataFrame([row], columns=self.columns)
+        self.rows = new if self.rows.empty else pd.concat([self.rows, new], ignore_index=True)
+        write_whole(self.folder / "results.csv", lambda path: self.rows.to_csv(path, index=False))
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} cannot be read ({str(error).splitlines()[0]}); choose another folder") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{file} holds no settings; choose another folder")
+    return settings
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result = {}
+    for key, value in settings.items():
+        if not prefix and key in _INCIDENTAL:
+            continue
+        if isinstance(value, Mapping):
+            result.update(_flat(value, f"{prefix}{key}."))
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    before = {**{key: _LATER.get(key) for key in now}, **before}
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return [f"{key} was {before.get(key)}, now {now.get(key)}" for key in keys]

@@ -1,0 +1,58 @@
+"""Tables as files, and those of components and blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from lrp.errors import InputError
+from lrp.matrices import Block, Factors
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """A .csv file; "none" stays a word. Raises InputError for what is no table."""
+    table = _read(file, None)
+    if table is None:
+        raise InputError(f"{file}: there is no such file")
+    return table
+
+
+def _read(file: Path, columns: list[str] | None) -> pd.DataFrame | None:
+    if not file.exists():
+        return None
+    try:
+        table = pd.read_csv(file, keep_default_na=False, na_values=[""])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} cannot be read as a table ({str(error).splitlines()[0]}); remove it or choose another folder") from error
+    if columns is not None and list(table.columns) != list(columns):
+        raise InputError(f"{file} has other columns than this version of lrp writes; choose another folder")
+    return table
+
+
+def score_table(factors: Sequence[Factors], scores: Sequence[Tensor], errors: Sequence[Tensor] | None = None) -> pd.DataFrame:
+    """A row a component: its place, singular value and score, and where ``errors`` are given the perturbation's standard error."""
+    parts = []
+    for i, (factor, score) in enumerate(zip(factors, scores)):
+        b = factor.block
+        part = pd.DataFrame({"component": range(b.rank), "singular_value": factor.S.numpy(), "score": score.double().cpu().numpy()})
+        place = {"layer": b.layer, "block": b.index, "row_start": b.row_start, "row_stop": b.row_stop}
+        place |= {"col_start": b.col_start, "col_stop": b.col_stop}
+        for at, (name, value) in enumerate(place.items()):
+            part.insert(at, name, value)
+        if errors is not None:
+            part["perturbation_standard_error"] = errors[i].numpy()
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def layer_table(sparsity: float, blocks: Sequence[Block], keep: Sequence[Tensor]) -> pd.DataFrame:
+    """A row a block: the components kept of all, and whether it is stored whole."""
+    rows = []
+    for block, mask in zip(blocks, keep):
+        kept = int(mask.sum())
+        shape = f"{block.shape[0]}x{block.shape[1]}"
+        rows.append([sparsity, block.layer, block.index, shape, kept, block.rank, bool(kept) and block.is_dense(kept)])
+    return pd.DataFrame(rows, columns=["sparsity", "layer", "block", "shape", "kept", "full", "dense"])

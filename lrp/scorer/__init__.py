@@ -1,0 +1,1 @@
+"""Scorers say how important each component is; one file each."""

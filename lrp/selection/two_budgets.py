@@ -1,0 +1,81 @@
+"""A budget of parameters and one of multiply-accumulates at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from lrp.cost.costs import Costs, kept_share, make_costs
+from lrp.cost.count import layers_macs, stored_params
+from lrp.matrices import Block
+from lrp.network.survey import Candidates
+from lrp.selection.base import Selection
+
+STEPS = 10  # of the bisection over the mixture's weight
+FINER = 16  # of the bisection over its budget
+UNIT = 2**40  # the whole network's mixed cost, so that costs are whole numbers
+
+
+def select_both(
+    selection: Selection, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, macs_removed: float, params: Costs, candidates: Candidates
+) -> list[Tensor]:
+    """Masks (R,) of the components that stay, where the share ``sparsity`` of the parameters and ``macs_removed`` of the
+    multiply-accumulates have to go: neither budget is ever exceeded.
+
+    Where what ``selection`` keeps of the parameters' budget holds the other too, that is the answer. Otherwise it selects under one budget of
+    the mixture (1 - w) parameters + w multiply-accumulates, each as a share of the dense network's: of w, by bisection, that at which
+    both budgets bind, and of what was found on the way what keeps the largest sum of scores. (The multipliers of a Lagrangian with two
+    constraints, Everett 1963.)
+    """
+    macs = replace(make_costs(blocks, "macs", candidates), break_even=params.break_even)
+    most = [kept_share(share) * sum(costs.dense.values()) for costs, share in ((params, sparsity), (macs, macs_removed))]
+    held: list[list[Tensor]] = []  # of what was tried, what both budgets admit
+
+    def exceeded(keep: list[Tensor]) -> tuple[bool, bool]:
+        """Whether the parameters, and whether the multiply-accumulates, are more than allowed."""
+        over = stored_params(blocks, keep) > most[0], sum(layers_macs(candidates, blocks, keep).values()) > most[1]
+        if not any(over):
+            held.append(keep)
+        return over
+
+    keep = selection(blocks, scores, sparsity, params)
+    if not any(exceeded(keep)):
+        return keep
+    shares = [float(kept_share(share)) for share in (sparsity, macs_removed)]
+    exceeded(selection(blocks, scores, max(sparsity, macs_removed), macs))
+    lightest, heaviest = 0.0, 1.0
+    for _ in range(STEPS):
+        weight = (lightest + heaviest) / 2
+        parts = [(1 - weight) * shares[0], weight * shares[1]]
+        low, high = min(parts), sum(parts)  # both budgets hold at the first; at least one is exceeded above the second
+        costs, beyond = _mixed(params, macs, weight), (False, True)
+        exceeded(selection(blocks, scores, 1 - low, costs))
+        for _ in range(FINER):
+            middle = (low + high) / 2
+            over = exceeded(selection(blocks, scores, 1 - middle, costs))
+            if any(over):
+                high, beyond = middle, over
+            else:
+                low = middle
+        if beyond[1]:  # multiply-accumulates bind, so they have to cost more
+            lightest = weight
+        else:
+            heaviest = weight
+    return max(held, key=lambda keep: sum(float(score[mask].sum()) for score, mask in zip(scores, keep)))
+
+
+def _mixed(params: Costs, macs: Costs, weight: float) -> Costs:
+    totals = [sum(costs.dense.values()) for costs in (params, macs)]
+
+    def mix(a: int, b: int) -> int:
+        return round(UNIT * ((1 - weight) * a / totals[0] + weight * b / totals[1]))
+
+    return replace(
+        params,
+        unit=[mix(*pair) for pair in zip(params.unit, macs.unit)],
+        whole=[mix(*pair) for pair in zip(params.whole, macs.whole)],
+        limit=[min(pair) for pair in zip(params.limit, macs.limit)],
+        dense={name: mix(params.dense[name], macs.dense[name]) for name in params.dense},
+    )

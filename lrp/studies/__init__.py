@@ -1,1 +1,0 @@
-"""Experiments that train networks: one class each, a table of cells each, run by ``lrp.studies.job``."""

@@ -1,0 +1,1 @@
+"""Experiments that train networks: one class each, a table of cells each, run by ``lrp.study.job``."""

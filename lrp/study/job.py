@@ -1,0 +1,117 @@
+"""One job of a study: its cells one after the other, each a row that is written at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from lrp.dataset.base import Data, Dataset
+from lrp.errors import check_int
+from lrp.job.device import find_device
+from lrp.job.running import running
+from lrp.results.columns import COMMON
+from lrp.results.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+Cell = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell is computed: ``folder`` is the job's, for states that let it go on after a kill."""
+
+    data: Data
+    seed: int
+    device: torch.device
+    folder: Path
+
+
+class Study(Protocol):
+    """``cells``: what to do, each named by the columns ``keys``; ``run`` does one and gives its row and the rows of the table
+    ``details`` (a file's name). ``columns`` are the table's, without ``study``, ``dataset`` and ``seed``."""
+
+    name: ClassVar[str]
+    keys: ClassVar[tuple[str, ...]]
+    columns: ClassVar[tuple[str, ...]]
+    details: ClassVar[str]
+    uses: ClassVar[tuple[str, ...]]  # nodes and groups of the configuration that it reads, beside those that every study does
+
+    def cells(self) -> Sequence[Cell]: ...
+
+    def run(self, cell: Cell, place: Place) -> tuple[dict[str, Any], pd.DataFrame]: ...
+
+    def finish(self, place: Place) -> None:
+        """Remove the states of a job that is done."""
+
+    @staticmethod
+    def draw(table: pd.DataFrame, target: Path) -> list[Path]: ...
+
+
+USES = ("study", "dataset", "tracker", "seed", "device", "threads", "resume", "cache_dir", "experiment")
+
+
+@dataclass(frozen=True)
+class StudyJob:
+    """A study on one data set with one seed; ``settings`` is the resolved configuration that it was made from."""
+
+    study: Any
+    dataset: Dataset
+    tracker: Any
+    seed: int
+    device: str
+    threads: int | None
+    cache_dir: str
+    resume: bool
+    settings: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        check_int("seed", self.seed, 0)
+        if self.threads is not None:
+            check_int("threads", self.threads, 1)
+        find_device(self.device)
+
+    def run(self, folder: Path, group: str | None = None) -> pd.DataFrame:
+        """Run the cells that the folder does not hold yet and return all its rows. Raises InputError."""
+        study = self.study
+        results = RunFolder(folder, self.settings, self.resume, [*COMMON, *study.columns], study.details, study.keys)
+        cells = study.cells()
+        todo = [cell for cell in cells if not results.finished(**{key: cell[key] for key in study.keys})]
+        if not todo:
+            log.info("all %d rows of %s are finished", len(results.rows), folder)
+            return results.rows
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        device = find_device(self.device)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        with running(Path(self.cache_dir).expanduser(), alone=False):
+            data = self.dataset.load()
+            place = Place(data, self.seed, device, folder)
+            chosen = {"study": study.name, "dataset": data.name}
+            with self.tracker.start(self.settings, chosen, folder, group) as tracked:
+                tracked.rows(results.rows)
+                for cell in tqdm(todo, desc=study.name, initial=len(cells) - len(todo), total=len(cells), unit="cell", disable=None):
+                    found, details = study.run(cell, place)
+                    row = {"study": study.name, "dataset": data.name, "seed": self.seed, **found}
+                    details = details.assign(**{key: cell[key] for key in study.keys})
+                    results.add(row, details[[*study.keys, *(name for name in details if name not in study.keys)]])
+                    tracked.row(row, None)
+                    log.info("%s", ", ".join(f"{key} {_short(value)}" for key, value in row.items() if key not in COMMON))
+                tracked.file(folder / "results.csv")
+            study.finish(place)
+        return results.rows
+
+    def summarise(self, table: pd.DataFrame, folder: Path) -> list[Path]:
+        """Draw the figures of a table into a folder; their paths."""
+        return self.study.draw(table, folder / self.study.name)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,37 @@
+"""Trackers write a job down elsewhere, beside its own tables, which never depend on them; this one does not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from lrp.errors import reject
+
+
+@dataclass(frozen=True)
+class NoTracker:
+    """Nothing is tracked; ``project`` and ``mode`` are accepted, so that a sweep may set them, and not used."""
+
+    name: ClassVar[str] = "none"
+    project: str = "lrp"
+    mode: str = "offline"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("offline", "online", "disabled"):
+            raise reject("tracker.mode", self.mode, "offline, online or disabled is needed")
+
+    @contextlib.contextmanager
+    def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Any]:
+        """A run of the job in ``folder``; ``chosen`` names the option of each group, ``group`` the sweep."""
+        yield self
+
+    def rows(self, rows: pd.DataFrame) -> None: ...
+
+    def row(self, row: Mapping[str, Any], layers: pd.DataFrame | None) -> None: ...
+
+    def file(self, path: Path) -> None: ...

@@ -1,0 +1,130 @@
+"""Weights & Biases."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from lrp.tracker.none import NoTracker
+
+log = logging.getLogger(__name__)
+
+_FROM_USER = frozenset(name for name in os.environ if name.startswith("WANDB_"))
+
+
+@dataclass(frozen=True)
+class WandbTracker(NoTracker):
+    """One Weights & Biases run a job, grouped by sweep: the settings flat, a step a sparsity, results.csv as an artifact.
+
+    ``mode`` is offline (no account, nothing leaves the machine), online or disabled. Online without a key or without a
+    network becomes offline, with one line that says so: a job never waits for its log, nor dies for it.
+    """
+
+    name: ClassVar[str] = "wandb"
+
+    @contextlib.contextmanager
+    def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Any]:
+        try:
+            run = self._init({**flat_settings(settings), **chosen}, folder, group)
+        except Exception as error:
+            log.warning("tracker=wandb: no run could be started (%s); the job goes on without it", _first_line(error))
+            yield NoTracker()
+            return
+        failed = 1
+        try:
+            yield _WandbRun(run)
+            failed = 0
+        finally:
+            _quietly(run.finish, exit_code=failed)
+
+    def _init(self, config: dict[str, Any], folder: Path, group: str | None) -> Any:
+        for name, place in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):  # staged here, not in the home folder
+            if name not in _FROM_USER:
+                os.environ[name] = str((folder / "wandb" / place).resolve())
+        import wandb
+
+        mode = self.mode
+        if mode == "online" and not wandb.api.api_key:
+            log.warning("tracker.mode=online: there is no W&B key (wandb login makes one); the run stays offline in %s", folder)
+            mode = "offline"
+        options = {
+            "project": self.project,
+            "group": group,
+            "config": config,
+            "dir": str(folder),
+            "reinit": "finish_previous",
+            "settings": wandb.Settings(silent=True, console="off", init_timeout=30),
+        }
+        try:
+            return wandb.init(mode=mode, **options)
+        except Exception as error:
+            if mode != "online":
+                raise
+            log.warning("tracker.mode=online: W&B cannot be reached (%s); the run stays offline in %s", _first_line(error), folder)
+            return wandb.init(mode="offline", **options)
+
+
+class _WandbRun:
+    """A job's view of a run: a failure to log is said and otherwise ignored."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+
+    def rows(self, rows: pd.DataFrame) -> None:
+        """The rows that an earlier, killed run had finished."""
+        for row in rows.to_dict("records"):
+            _quietly(self.run.log, _numbers(row))
+
+    def row(self, row: Mapping[str, Any], layers: pd.DataFrame | None) -> None:
+        import wandb
+
+        if layers is None:
+            _quietly(self.run.log, _numbers(row))
+            return
+
+        ranks = layers.groupby("layer", sort=False)[["kept", "full"]].sum()
+        by_layer = {f"rank/{name}": int(kept) for name, kept in ranks["kept"].items()}
+        _quietly(lambda: self.run.log({**_numbers(row), **by_layer, "ranks": wandb.Table(dataframe=ranks.reset_index())}))
+
+    def file(self, path: Path) -> None:
+        import wandb
+
+        def log_file() -> None:
+            artifact = wandb.Artifact(f"results-{self.run.id}", type="results")
+            artifact.add_file(str(path))
+            self.run.log_artifact(artifact)
+
+        _quietly(log_file)
+
+
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings in one level: calibration.seed as calibration_seed."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update(flat_settings(value, f"{prefix}{key}_"))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if isinstance(value, (int, float)) and value == value}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _quietly(action: Any, *args: Any, **kwargs: Any) -> None:
+    try:
+        action(*args, **kwargs)
+    except Exception as error:
+        log.warning("tracker=wandb: not logged (%s)", _first_line(error))
