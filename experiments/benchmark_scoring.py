@@ -124,7 +124,10 @@ def quality(setting: Setting, images: int) -> list[dict]:
     x = setting.images(images).to(next(setting.model.parameters()).device)
     exact, first = setting.moments(ExactEstimator(), x), setting.moments(FirstOrderEstimator(), x)
     row = {"network": setting.network, "blocking": setting.blocking, "images": images}
-    row |= {"spearman_perturbation": spearman(perturbation(exact), perturbation(first)), "spearman_variance": spearman(variance(exact), variance(first))}
+    row |= {
+        "spearman_perturbation": spearman(perturbation(exact), perturbation(first)),
+        "spearman_variance": spearman(variance(exact), variance(first)),
+    }
     rows = []
     for sparsity in SPARSITIES:
         keep = [setting.keep(perturbation(moments), sparsity) for moments in (exact, first)]
@@ -137,7 +140,9 @@ def quality(setting: Setting, images: int) -> list[dict]:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--resnet20", type=Path, metavar="CHECKPOINT", help="weights of a ResNet-20 trained on CIFAR-10")
-    options.add_argument("--speed-images", type=int, default=128, help="images that the first-order estimator and the naive way are timed on")
+    options.add_argument(
+        "--speed-images", type=int, default=128, help="images that the first-order estimator and the naive way are timed on"
+    )
     options.add_argument("--images", type=int, default=64, help="images that are scored on to compare the estimators")
     options.add_argument("--square-images", type=int, default=16, help="images for the quality of VGG16 with square blocks (exact is slow)")
     options.add_argument("--exact-images", type=int, default=4, help="images that the exact estimator is timed on")

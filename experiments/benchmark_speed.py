@@ -335,9 +335,19 @@ def _draw_whole(summary: pd.DataFrame, file: Path) -> None:
                 blocking, break_even, budget = name
                 how = "8, measured" if break_even == "measured" else "8, same MACs" if budget == "macs" else "as pruned"
                 label = f"{device}, {threads} threads: {blocking}, {how}"
-                ax.plot(line["macs_ratio"], line["speedup"], marker=marker, color=f"C{i}", linewidth=1 if marker in "os" else 0, markersize=5, label=label)
+                ax.plot(
+                    line["macs_ratio"],
+                    line["speedup"],
+                    marker=marker,
+                    color=f"C{i}",
+                    linewidth=1 if marker in "os" else 0,
+                    markersize=5,
+                    label=label,
+                )
             bound = rows.sort_values("macs_ratio")
-            ax.plot(bound["macs_ratio"], bound["amdahl_bound"], f"C{i}--", linewidth=0.8, label=f"{device}, {threads} threads: Amdahl bound")
+            ax.plot(
+                bound["macs_ratio"], bound["amdahl_bound"], f"C{i}--", linewidth=0.8, label=f"{device}, {threads} threads: Amdahl bound"
+            )
         _diagonal(ax, part["macs_ratio"].max())
         ax.set_title(f"{network}, batch {batch_size}: best dense / best compressed", fontsize=10)
         ax.legend(fontsize=6)
@@ -373,7 +383,9 @@ def _draw_batch(table: pd.DataFrame, file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", metavar="whole layers batch sizes draw", help="which parts (all); draw: none, from the tables alone")
+    parser.add_argument(
+        "what", nargs="*", metavar="whole layers batch sizes draw", help="which parts (all); draw: none, from the tables alone"
+    )
     parser.add_argument("--vgg16", type=Path, metavar="CHECKPOINT", help="weights of a VGG16 trained on CIFAR-10")
     parser.add_argument("--data", help="CIFAR-10, as dataset.path takes it")
     parser.add_argument("--no-resnet", action="store_true", help="leave ResNet-18 out")

@@ -1,6 +1,6 @@
 """Figure 2: train at one rank, switch to another, from the tables of any runs; draws what is there and says what is missing.
 
-    python experiments/figure2.py FOLDER... [--out figure2]
+python experiments/figure2.py FOLDER... [--out figure2]
 """
 
 from __future__ import annotations

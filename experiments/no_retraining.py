@@ -1,6 +1,6 @@
 """Accuracy without a gradient step: a table and a figure of the result tables of experiment=no_retraining and its like.
 
-    python experiments/no_retraining.py outputs/<sweep> [...] --figure figure.png --table table.csv --reference alds.csv
+python experiments/no_retraining.py outputs/<sweep> [...] --figure figure.png --table table.csv --reference alds.csv
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     # how outputs are read, and how many are scored, changes nothing where no part of the method asks
     unread = (table["scorer"].isin(WITHOUT_OUTPUTS) | (table["method"] == "alds")) & (table["compensation"] == "none")
     unread &= (table["decomposition"] != "two_sided") & (table["selection"] != "joint")
-    options = [" ".join(word for word in str(each).split() if not word.startswith("estimator.")) for each in table.loc[unread, "options"].fillna("")]
+    options = [
+        " ".join(word for word in str(each).split() if not word.startswith("estimator."))
+        for each in table.loc[unread, "options"].fillna("")
+    ]
     table.loc[unread, "options"] = pd.Series(options, table.index[unread], dtype=object).replace("", None)
     table.loc[unread, "scoring_images"] = table["scoring_images"].max()
     table.loc[unread, "estimator"] = "none"
@@ -49,7 +52,9 @@ def main() -> None:
     if args.table:
         write_whole(args.table, lambda path: table.drop(columns="folder").drop_duplicates().to_csv(path, index=False))
     lines = summarise(table)
-    text = lines.assign(text=[f"{100 * y:.2f}" + (f" ± {100 * s:.2f}" if n > 1 else "") for y, s, n in zip(lines["y"], lines["spread"], lines["seeds"])])
+    text = lines.assign(
+        text=[f"{100 * y:.2f}" + (f" ± {100 * s:.2f}" if n > 1 else "") for y, s, n in zip(lines["y"], lines["spread"], lines["seeds"])]
+    )
     wide = text.pivot_table(index="line", columns="sparsity", values="text", aggfunc="first", sort=False).sort_index(axis=1).fillna("")
     print(wide.rename_axis(index=None, columns="sparsity").to_string())
     seconds = [name for name in table if name.startswith("seconds_")]
@@ -67,7 +72,16 @@ def draw(lines: pd.DataFrame, target: Path, reference: Path | None) -> None:
     ):
         for number, (name, each) in enumerate(part.groupby("line", sort=False)):
             each = each.sort_values("x")
-            ax.errorbar(each["x"], 100 * each["y"], 100 * each["spread"].fillna(0), marker="o", markersize=3, capsize=2, color=plt.cm.tab20(number % 20), label=name.removesuffix(SUFFIXES["accuracy"]))
+            ax.errorbar(
+                each["x"],
+                100 * each["y"],
+                100 * each["spread"].fillna(0),
+                marker="o",
+                markersize=3,
+                capsize=2,
+                color=plt.cm.tab20(number % 20),
+                label=name.removesuffix(SUFFIXES["accuracy"]),
+            )
         if reference is not None:
             known = pd.read_csv(reference)
             known = known[known["params_kept"] <= 0.52]

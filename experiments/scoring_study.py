@@ -82,7 +82,13 @@ def outputs(setting: Setting, args) -> list[dict]:
         scores |= {(output, name): score(moments) for name, score in SCORES.items()}
     base, rows = scores["logits", "perturbation"], []
     for (output, name), score in scores.items():
-        row = {"blocking": setting.blocking, "output": output, "scorer": name, "images": args.images, "spearman_with_first": spearman(base, score)}
+        row = {
+            "blocking": setting.blocking,
+            "output": output,
+            "scorer": name,
+            "images": args.images,
+            "spearman_with_first": spearman(base, score),
+        }
         rows.append(row | judged(setting, base, score))
     return rows
 
@@ -96,7 +102,9 @@ def correlation(setting: Setting, args) -> list[dict]:
     for name, other in others.items():
         table = pd.DataFrame(
             {
-                "layer": np.repeat(layers, [len(score) for score in base]), "a": torch.cat(base).numpy(), "b": torch.cat(other).numpy()
+                "layer": np.repeat(layers, [len(score) for score in base]),
+                "a": torch.cat(base).numpy(),
+                "b": torch.cat(other).numpy(),
             }  # fmt: skip
         )
         table = table[(table["a"] > 0) & (table["b"] > 0)]  # rank-deficient blocks: logarithms
@@ -172,7 +180,13 @@ def fewer(setting: Setting, args) -> list[dict]:
             tried.append((name, share, way(exact, share, spectra)))
     rows = []
     for name, share, scores in tried:
-        row = {"blocking": setting.blocking, "scored": name, "share_of_evaluations": share, "images": count, "spearman": spearman(exact, scores)}
+        row = {
+            "blocking": setting.blocking,
+            "scored": name,
+            "share_of_evaluations": share,
+            "images": count,
+            "spearman": spearman(exact, scores),
+        }
         rows.append(row | judged(setting, exact, scores))
     return rows
 
@@ -189,7 +203,9 @@ def draw(table: pd.DataFrame, file: Path) -> None:
     part = table[table["scorer"] == "perturbation"]
     colours = {name: f"C{i}" for i, name in enumerate(part["blocking"].unique())}
     for (blocking, output), line in part.groupby(["blocking", "output"], sort=False):
-        axis.plot(line["images"], line["spearman_of_two_sets"], styles[output], color=colours[blocking], marker="o", label=f"{blocking}, {output}")
+        axis.plot(
+            line["images"], line["spearman_of_two_sets"], styles[output], color=colours[blocking], marker="o", label=f"{blocking}, {output}"
+        )
     axis.set(xscale="log", xticks=SIZES, xlabel="images in each of two disjoint sets", ylabel="Spearman correlation of their scores")
     axis.set_xticklabels([str(size) for size in SIZES])
     axis.minorticks_off()

@@ -1,7 +1,7 @@
 """The simplicity bias: effective ranks, singular values over time, and pruned accuracies, from the tables of any runs.
 
-    python experiments/simplicity_bias.py FOLDER... [--out simplicity_bias]
-    python experiments/simplicity_bias.py results/simplicity_bias.csv --measures results/simplicity_bias_measures.csv
+python experiments/simplicity_bias.py FOLDER... [--out simplicity_bias]
+python experiments/simplicity_bias.py results/simplicity_bias.csv --measures results/simplicity_bias_measures.csv
 """
 
 from __future__ import annotations

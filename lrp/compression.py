@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lrp.config.parts import make_part
 from lrp.cost.report import Report
-from lrp.errors import InputError, check_int, check_sparsity, reject
+from lrp.errors import InputError, check_int, check_sparsity
 from lrp.layer.build import KINDS
 from lrp.method.singular_vectors import SingularVectors
 from lrp.network.arithmetic import run_model
@@ -62,7 +62,7 @@ def compress(
     check_int("images", images, 1)
     check_int("batch_size", batch_size, 2)
     if not isinstance(model, nn.Module):
-        raise reject("model", type(model).__name__, "a torch.nn.Module is needed")
+        raise InputError("model", type(model).__name__, "a torch.nn.Module is needed")
     parts = {
         "blocking": blocking, "scorer": scorer, "estimator": estimator, "selection": selection, "decomposition": decomposition,
         "compensation": compensation,
@@ -73,7 +73,13 @@ def compress(
     recover = make_part("recovery", recovery)
     if output is not None:
         parts["estimator"] = replace(parts["estimator"], output_fn=output)
-    method = SingularVectors(**parts, budget=budget, macs_removed=macs_removed, samples=samples, exclude=tuple([exclude] if isinstance(exclude, str) else exclude or ()))
+    method = SingularVectors(
+        **parts,
+        budget=budget,
+        macs_removed=macs_removed,
+        samples=samples,
+        exclude=tuple([exclude] if isinstance(exclude, str) else exclude or ()),
+    )
     inputs = calibration_inputs(calibration, images)
     check_inputs(model, inputs)
 
@@ -103,7 +109,7 @@ def calibration_inputs(calibration: Tensor | Iterable[Any], count: int) -> Tenso
     elif isinstance(calibration, Iterable) and not isinstance(calibration, (str, bytes, Mapping)):
         batches = calibration
     else:
-        raise reject("calibration", type(calibration).__name__, "a tensor, a DataLoader or an iterable of batches is needed")
+        raise InputError("calibration", type(calibration).__name__, "a tensor, a DataLoader or an iterable of batches is needed")
     found: list[Tensor] = []
     for batch in batches:
         first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch

@@ -59,7 +59,9 @@ def main() -> None:
     try:
         built = workspace(entity, project)
     except ImportError:
-        raise SystemExit("lrp: the dashboard needs wandb-workspaces: pip install 'lrp[dashboard]', or -e '.[dashboard]' in a checkout") from None
+        raise SystemExit(
+            "lrp: the dashboard needs wandb-workspaces: pip install 'lrp[dashboard]', or -e '.[dashboard]' in a checkout"
+        ) from None
     try:
         built.save()
     except Exception as error:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from lrp.dataset.base import Data, Part
-from lrp.errors import InputError, check_float, check_int, reject
+from lrp.errors import InputError, check_float, check_int
 from lrp.evaluation import evaluate
 from lrp.files import write_whole
 
@@ -42,7 +42,9 @@ class Sgd:
 
     option: ClassVar[str]  # where the fields are in the configuration
     fewest: ClassVar[int]  # epochs allowed
-    swing: ClassVar[float]  # the momentum falls from ``momentum`` + swing to ``momentum`` - swing as the rate rises, and comes back as it falls; 0: it stays
+    swing: ClassVar[
+        float
+    ]  # the momentum falls from ``momentum`` + swing to ``momentum`` - swing as the rate rises, and comes back as it falls; 0: it stays
 
     epochs: int = 30
     lr: float = 0.1
@@ -53,7 +55,7 @@ class Sgd:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise reject(f"{self.option}.precision", self.precision, f"{' or '.join(PRECISIONS)} is needed")
+            raise InputError(f"{self.option}.precision", self.precision, f"{' or '.join(PRECISIONS)} is needed")
         check_int(f"{self.option}.epochs", self.epochs, self.fewest)
         check_int(f"{self.option}.batch_size", self.batch_size, 2)
         check_float(f"{self.option}.lr", self.lr, above=0)
@@ -115,9 +117,7 @@ class Sgd:
 
     def _optimizer(self, model: nn.Module, images: int) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.OneCycleLR]:
         """The optimiser at the beginning of the schedule."""
-        optimizer = torch.optim.SGD(
-            model.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=True
-        )
+        optimizer = torch.optim.SGD(model.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=True)
         steps = -(-images // self.batch_size) * self.epochs
         lowest, highest = (round(self.momentum + side, 12) for side in (-self.swing, self.swing))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -156,7 +156,11 @@ class Sgd:
     def identity(self) -> str:
         """Whatever the trained weights depend on; an option that came later is left out at its default, so that older files stay valid."""
         later = ("precision", "hold_out")
-        settings = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in later or getattr(self, each.name) != each.default}
+        settings = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.name not in later or getattr(self, each.name) != each.default
+        }
         if self.swing and self.momentum != 0.9:  # once the momentum had no effect here
             settings["swing"] = self.swing
         return str(settings)
@@ -170,9 +174,7 @@ class Training(Sgd):
     fewest = 0
     swing = 0.05
 
-    def __call__(
-        self, model: nn.Module, data: Data, seed: int, unfinished: Path, pick: Callable[[Any], Tensor] | None = None
-    ) -> None:
+    def __call__(self, model: nn.Module, data: Data, seed: int, unfinished: Path, pick: Callable[[Any], Tensor] | None = None) -> None:
         """Train ``model`` in place on the training part, and leave it in eval mode. Arguments and errors as of ``fit``."""
         self.fit(model, data, data.train, seed, unfinished, pick)
         model.eval()

@@ -585,7 +585,12 @@ def test_half_precision():
     for part in x.split(500):
         sums.add(part, part[:, 0])
     exact = x[:, 0].double()
-    for found, true in ((sums.flush().xx[0], exact.T @ exact), (sums.zx, exact.T @ exact), (sums.x[0], exact.sum(0)), (sums.z, exact.sum(0))):
+    for found, true in (
+        (sums.flush().xx[0], exact.T @ exact),
+        (sums.zx, exact.T @ exact),
+        (sums.x[0], exact.sum(0)),
+        (sums.z, exact.sum(0)),
+    ):
         assert torch.allclose(found, true, rtol=1e-5)
 
 

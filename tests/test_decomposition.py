@@ -445,7 +445,9 @@ def test_sums_against_loops(monkeypatch, seen):
     assert (Sums(read)._kind is None) == (seen == 1.0)
 
 
-@pytest.mark.parametrize("options", [{"padding": 1}, {"padding": 1, "padding_mode": "circular"}, {"padding": (0, 2), "stride": 2, "groups": 2}])
+@pytest.mark.parametrize(
+    "options", [{"padding": 1}, {"padding": 1, "padding_mode": "circular"}, {"padding": (0, 2), "stride": 2, "groups": 2}]
+)
 def test_what_a_position_reads(options):
     layer, x = nn.Conv2d(4, 4, 3, **options).double(), torch.randn(1, 4, 3, 3).double() + 9
     positions = layer(x)[0, 0].numel()

@@ -170,7 +170,7 @@ def test_fuse_other_networks(name):
 
 
 def test_a_fused_network_is_in_eval_mode():
-  
+
     assert [name for name, m in lrp.fuse(make("small")[0].train()).named_modules() if m.training] == []
 
 
@@ -196,7 +196,6 @@ def test_batch_norms_that_stay():
 
 
 def test_a_batch_norm_over_as_many_tokens_as_features():
-  
     """Nothing but the input tells it from one over features: it is folded, and refused when tokens come."""
     model, x = shaken(nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)).eval()), torch.randn(3, 5, 6)
     fused = lrp.fuse(model)
@@ -218,7 +217,7 @@ def test_a_tied_layer_and_its_batch_norm():
             return self.b(F.relu(self.norm(self.a(x))))
 
     model, x = shaken(Tied().eval()), torch.randn(4, 6)
-  
+
     assert torch.allclose(lrp.fuse(model)(x), model(x), atol=1e-5)
 
 

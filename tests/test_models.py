@@ -167,7 +167,9 @@ def test_divergence_is_a_sentence(tmp_path, tiny):
 
 def test_batchnorm_statistics_are_the_cumulative_average():
     """Against means and variances computed by hand; no weight, mode or momentum changes."""
-    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2, momentum=0.3)).double()
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2, momentum=0.3)
+    ).double()
     model.eval()
     model[2].train()
     images = [torch.randn(4, 1, 6, 6).double() for _ in range(3)]

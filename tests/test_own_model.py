@@ -14,7 +14,7 @@ from lrp.config.build import compose_job
 from lrp.dataset.folder import ImageFolder
 from lrp.errors import InputError
 
-NETWORK = '''
+NETWORK = """
 from torch import nn
 
 
@@ -33,7 +33,7 @@ class Net(nn.Module):
 
 def logits(result):
     return result["logits"]
-'''
+"""
 
 
 def write_images(folder, splits=("",), classes=("a", "b", "c"), count=30):
@@ -55,7 +55,14 @@ def place(tmp_path):
 
 
 def lrp_run(place, *words, code=0):
-    shared = ["dataset=folder", "dataset.path=images", "dataset.size=16", f"hydra.run.dir={place}/run", "threads=1", f"cache_dir={place}/cache"]
+    shared = [
+        "dataset=folder",
+        "dataset.path=images",
+        "dataset.size=16",
+        f"hydra.run.dir={place}/run",
+        "threads=1",
+        f"cache_dir={place}/cache",
+    ]
     command = [sys.executable, "-m", "lrp.run", *shared, *words]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL)
     assert done.returncode == code, done.stdout + done.stderr
@@ -65,7 +72,13 @@ def lrp_run(place, *words, code=0):
 
 def test_own_network_on_own_images(place, monkeypatch):
     """Trained, pruned in MACs, timed and saved; the file loads into the architecture and computes what the row says."""
-    words = ["model._target_=mynet.Net", "estimator.output_fn=mynet.logits", "model.training.epochs=6", "save=true", "evaluation.latency=true"]
+    words = [
+        "model._target_=mynet.Net",
+        "estimator.output_fn=mynet.logits",
+        "model.training.epochs=6",
+        "save=true",
+        "evaluation.latency=true",
+    ]
     lrp_run(place, *words, "budget=macs", "exclude=[fc]", "sparsity.grid=[0,0.5]", "recovery=batchnorm", "selection.round_to=8")
     table = pd.read_csv(place / "run" / "results.csv")
     assert list(table["model"]) == ["mynet.Net"] * 2 and list(table["dataset"]) == ["folder"] * 2 and list(table["exclude"]) == ["fc"] * 2

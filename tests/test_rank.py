@@ -232,7 +232,6 @@ def test_layers_of_many_blocks(dense, shape, blocking, grow):
     assert all(p.grad is not None for p in layer.parameters())
 
 
-
 @pytest.mark.parametrize("rank", [2, 4, 8, -1])
 def test_round_trip_after_a_switch(rank, tmp_path):
     """Also at full rank, where the factors are larger than the matrix."""

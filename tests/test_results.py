@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from lrp.results.collect import collect
 
 from lrp.config.build import compose_job
 from lrp.errors import InputError
 from lrp.figure.accuracy import accuracy_table, average_over_seeds, draw_figure3, read_reference
 from lrp.files import write_whole
 from lrp.job.row import changed_options
+from lrp.results.collect import collect
 from lrp.results.columns import COLUMNS
 from lrp.results.run_folder import RunFolder
 
@@ -61,8 +61,13 @@ def test_tables_of_earlier_versions_are_read(tmp_path):
 
 def test_runs_with_other_options_are_other_lines():
     """What has no column of its own is in ``options``: such runs are not averaged, and the line says what differs."""
-    lines = average_over_seeds(table(row(options="a.b=1 c.d=2"), row(options="a.b=1", accuracy=0.7), row(options="a.b=1", accuracy=0.8, seed=1)))
-    assert sorted(zip(lines["line"].str.split(", ").str[-1], lines["y"].round(6), lines["seeds"])) == [("c.d=2", 0.5, 1), ("default options", 0.75, 2)]
+    lines = average_over_seeds(
+        table(row(options="a.b=1 c.d=2"), row(options="a.b=1", accuracy=0.7), row(options="a.b=1", accuracy=0.8, seed=1))
+    )
+    assert sorted(zip(lines["line"].str.split(", ").str[-1], lines["y"].round(6), lines["seeds"])) == [
+        ("c.d=2", 0.5, 1),
+        ("default options", 0.75, 2),
+    ]
     lines = average_over_seeds(table(row(exclude=None), row(exclude="classifier")))
     assert sorted(lines["line"].str.split(", ").str[-1]) == ["exclude=classifier", "exclude=none"]
 
@@ -70,7 +75,10 @@ def test_runs_with_other_options_are_other_lines():
 def test_runs_on_other_images_and_of_other_rounds_are_other_lines():
     """Test and validation images are not averaged; one keep_factor is one line whatever the rounds it takes, another is another."""
     lines = average_over_seeds(table(row(part="test"), row(part="validation", accuracy=0.9), row(part="test", accuracy=0.7, seed=1)))
-    assert sorted(zip(lines["line"].str.split(", ").str[-1], lines["y"].round(6), lines["seeds"])) == [("part=test", 0.6, 2), ("part=validation", 0.9, 1)]
+    assert sorted(zip(lines["line"].str.split(", ").str[-1], lines["y"].round(6), lines["seeds"])) == [
+        ("part=test", 0.6, 2),
+        ("part=validation", 0.9, 1),
+    ]
     slow, fast = ({"options": f"rounds.keep_factor={k}"} for k in (0.8, 0.5))
     lines = average_over_seeds(table(row(0.8, rounds=3, **fast), row(0.9, rounds=4, **fast), row(0.8, rounds=8, **slow)))
     assert lines.groupby("line")["sparsity"].apply(list).to_list() == [[0.8, 0.9], [0.8]]
@@ -84,7 +92,9 @@ def test_table_without_a_gradient_step():
     spec.loader.exec_module(script)
     known = {"recovery": "batchnorm", "accuracy": 0.6, "accuracy_before_recovery": 0.5}
     others = [{"options": None}, {"options": "estimator.output=hellinger estimator.temperature=4.0", "scoring_images": 256}]
-    rows = [row(method=name, scorer="energy", **known | other, seed=number) for name in ("balf", "pca") for number, other in enumerate(others)]
+    rows = [
+        row(method=name, scorer="energy", **known | other, seed=number) for name in ("balf", "pca") for number, other in enumerate(others)
+    ]
     rows += [row(method="output_aware", compensation="least_squares", **known | other, seed=number) for number, other in enumerate(others)]
     lines = script.summarise(table(*rows, row(recovery="none")))
     found = {name: part for name, part in lines.groupby("line")}
@@ -95,11 +105,20 @@ def test_table_without_a_gradient_step():
 
 
 def test_options_say_what_is_not_default():
-    job = compose_job("method=output_aware", "scorer=noise_to_signal", "scorer.depth=0.5", "estimator.output_fn=torch.nn.functional.relu", "recovery=finetune", "recovery.lr=1")
+    job = compose_job(
+        "method=output_aware",
+        "scorer=noise_to_signal",
+        "scorer.depth=0.5",
+        "estimator.output_fn=torch.nn.functional.relu",
+        "recovery=finetune",
+        "recovery.lr=1",
+    )
     again = compose_job("scorer=random", "scorer.seed=1", "rounds.keep_factor=0.8", "recovery=batchnorm", "recovery.lr=1")
     assert changed_options(again.method, again.recovery) == "scorer.seed=1 rounds.keep_factor=0.8"
     assert changed_options(job.method, job.recovery) == "scorer.depth=0.5 estimator.output_fn=torch.nn.functional.relu recovery.lr=1"
-    job = compose_job("blocking=alds", "blocking.k=2", "selection.per_parameter=true", "estimator.memory_limit=0.5", "seed=3", "exclude=[a]")
+    job = compose_job(
+        "blocking=alds", "blocking.k=2", "selection.per_parameter=true", "estimator.memory_limit=0.5", "seed=3", "exclude=[a]"
+    )
     assert changed_options(job.method, job.recovery) == ""
 
 

@@ -67,7 +67,10 @@ def lrp(cache, *words, cwd, code=0):
         (["selection=joint", "selection.shrinkage=1"], "selection.shrinkage=1: a number of at least 0 and less than 1"),
         (["calibration.samples=0"], "calibration.samples=0: an integer of at least 1"),
         (["evaluation.part=train"], "evaluation.part=train: test or validation is needed"),
-        (["evaluation.part=validation", "recovery=finetune", "recovery.hold_out=false"], "recovery.hold_out=False: true is needed with evaluation.part=validation"),
+        (
+            ["evaluation.part=validation", "recovery=finetune", "recovery.hold_out=false"],
+            "recovery.hold_out=False: true is needed with evaluation.part=validation",
+        ),
         (["threads=0"], "threads=0: an integer of at least 1"),
         (["budget=flops"], "budget=flops: params or macs"),
         (["selection.round_to=0"], "selection.round_to=0: an integer of at least 1"),
@@ -94,14 +97,49 @@ def test_every_experiment_composes(file):
 
 def test_every_key_exists_whatever_is_chosen():
     register()
-    for group in ("scorer=magnitude,perturbation,noise_to_signal,random,energy,spectrum", "blocking=none,alds,square", "recovery=none,batchnorm,finetune", "selection=global,uniform,lagrangian,joint", "decomposition=svd,activation,two_sided", "compensation=none,least_squares", "method=singular_vectors,alds,balf", "tracker=none,wandb", "dataset=cifar10,mnist,mnist_small,folder", "estimator=exact,first_order", "model=vgg16,resnet20"):
-        check_command_line(["-m", group, "calibration.scoring_images=8", "blocking.k=2", "estimator.memory_limit=0.5", "estimator.projections=8", "estimator.output=probabilities", "dataset.path=null", "tracker.project=x", "compensation.ridge=0.1", "selection.per_parameter=true", "rounds.keep_factor=0.5", "recovery.epochs=2"])
+    for group in (
+        "scorer=magnitude,perturbation,noise_to_signal,random,energy,spectrum",
+        "blocking=none,alds,square",
+        "recovery=none,batchnorm,finetune",
+        "selection=global,uniform,lagrangian,joint",
+        "decomposition=svd,activation,two_sided",
+        "compensation=none,least_squares",
+        "method=singular_vectors,alds,balf",
+        "tracker=none,wandb",
+        "dataset=cifar10,mnist,mnist_small,folder",
+        "estimator=exact,first_order",
+        "model=vgg16,resnet20",
+    ):
+        check_command_line(
+            [
+                "-m",
+                group,
+                "calibration.scoring_images=8",
+                "blocking.k=2",
+                "estimator.memory_limit=0.5",
+                "estimator.projections=8",
+                "estimator.output=probabilities",
+                "dataset.path=null",
+                "tracker.project=x",
+                "compensation.ridge=0.1",
+                "selection.per_parameter=true",
+                "rounds.keep_factor=0.5",
+                "recovery.epochs=2",
+            ]
+        )
 
 
 def test_help_lists_groups_and_options(tmp_path):
     done = subprocess.run([sys.executable, "-m", "lrp.run", "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
-    for word in ("blocking: alds, none, square", "scorer: energy, magnitude, noise_to_signal, perturbation", "experiment: figure1, figure1_small, figure2, figure2_small, figure3", "study: dim_rank, rank_switch", "scoring_images: 64", "seed: 0"):
+    for word in (
+        "blocking: alds, none, square",
+        "scorer: energy, magnitude, noise_to_signal, perturbation",
+        "experiment: figure1, figure1_small, figure2, figure2_small, figure3",
+        "study: dim_rank, rank_switch",
+        "scoring_images: 64",
+        "seed: 0",
+    ):
         assert word in done.stdout
 
 
@@ -114,7 +152,12 @@ def test_sweep_with_a_failing_job(tmp_path, cache):
     out, err = lrp(cache, *words, f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path, code=1)
     assert f"model.checkpoint={bad}: it cannot be read as a safetensors file" in err
     table = pd.read_csv(tmp_path / "sweep" / "results.csv")
-    assert sorted(zip(table["scorer"], table["sparsity"])) == [("magnitude", 0), ("magnitude", 0.5), ("perturbation", 0), ("perturbation", 0.5)]
+    assert sorted(zip(table["scorer"], table["sparsity"])) == [
+        ("magnitude", 0),
+        ("magnitude", 0.5),
+        ("perturbation", 0),
+        ("perturbation", 0.5),
+    ]
     assert out.strip().splitlines()[-3:] == [f"{tmp_path}/sweep/{name}" for name in ("results.csv", "figure3.png", "figure3.pdf")]
     half = table[table["sparsity"] == 0.5]
     assert (half["params"] <= half["params_dense"] / 2).all() and (half["sparsity_params"] >= 0.5).all()
@@ -131,7 +174,17 @@ def test_run_folder_is_complete(tmp_path, cache):
     lrp(cache, "blocking=alds", "blocking.k=2", "scorer=variance", "sparsity.grid=[0.6]", f"hydra.run.dir={tmp_path}/run", cwd=tmp_path)
     run = tmp_path / "run"
     scores = pd.read_parquet(run / "scores.parquet")
-    assert list(scores.columns) == ["layer", "block", "row_start", "row_stop", "col_start", "col_stop", "component", "singular_value", "score"]
+    assert list(scores.columns) == [
+        "layer",
+        "block",
+        "row_start",
+        "row_stop",
+        "col_start",
+        "col_stop",
+        "component",
+        "singular_value",
+        "score",
+    ]
     layers, calibration = pd.read_csv(run / "layers.csv"), pd.read_csv(run / "calibration.csv")
     row = pd.read_csv(run / "results.csv").iloc[0]
     assert (len(scores), layers["kept"].sum(), len(layers)) == (row["components"], row["components_kept"], row["blocks"])
@@ -149,7 +202,15 @@ def test_rows_compare_single_scores_with_what_pruning_does(tmp_path, cache):
     """On the dense network all three are 0; the additive one is the sum of the scores of what was removed. Exact scores know no
     joint change; with first-order ones a scorer that looks at no output has all three."""
     shared = ["sparsity.grid=[0,0.3,0.5]", "calibration.scoring_images=16"]
-    lrp(cache, "-m", "scorer=perturbation,magnitude,random", "estimator=first_order,exact", *shared, f"hydra.sweep.dir={tmp_path}/s", cwd=tmp_path)
+    lrp(
+        cache,
+        "-m",
+        "scorer=perturbation,magnitude,random",
+        "estimator=first_order,exact",
+        *shared,
+        f"hydra.sweep.dir={tmp_path}/s",
+        cwd=tmp_path,
+    )
     table = pd.read_csv(tmp_path / "s" / "results.csv").set_index(["scorer", "estimator"])
     kinds = ["perturbation_additive", "perturbation_joint", "perturbation_true"]
     for scorer in ("perturbation", "magnitude", "random"):
@@ -157,7 +218,9 @@ def test_rows_compare_single_scores_with_what_pruning_does(tmp_path, cache):
         assert (rows[rows["sparsity"] == 0][kinds].abs() < 1e-9).all().all() and (rows[rows["sparsity"] > 0][kinds] > 0).all().all()
         exact = table.loc[(scorer, "exact")]
         assert exact["perturbation_joint"].isna().all() and exact["perturbation_additive"].notna().all() == (scorer == "perturbation")
-    scores, layers = (getattr(pd, f"read_{kind}")(tmp_path / "s" / "0" / f"{name}.{kind}") for name, kind in (("scores", "parquet"), ("layers", "csv")))
+    scores, layers = (
+        getattr(pd, f"read_{kind}")(tmp_path / "s" / "0" / f"{name}.{kind}") for name, kind in (("scores", "parquet"), ("layers", "csv"))
+    )
     removed = {}  # the sum of the lowest scores of each layer, as many as the table says
     for sparsity, part in layers.groupby("sparsity"):
         gone = [scores[scores["layer"] == row.layer]["score"].nsmallest(row.full - row.kept).sum() for row in part.itertuples()]
@@ -208,14 +271,25 @@ def test_kill_and_resume(tmp_path, cache):
 def test_wandb_offline_run_reads_back(tmp_path, cache):
     """Without key, network or terminal: nothing prompts, and the run on disk holds settings, rows, ranks and the table."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")} | {"HOME": str(tmp_path)}
-    words = ["-m", "scorer=magnitude,relative_error", "tracker=wandb", "tracker.mode=online", "sparsity.grid=[0,0.5]", "hydra.sweep.dir=sweep"]
-    done = subprocess.run(command(cache, *words), cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL)
+    words = [
+        "-m",
+        "scorer=magnitude,relative_error",
+        "tracker=wandb",
+        "tracker.mode=online",
+        "sparsity.grid=[0,0.5]",
+        "hydra.sweep.dir=sweep",
+    ]
+    done = subprocess.run(
+        command(cache, *words), cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL
+    )
     assert done.returncode == 0, done.stderr
     assert "there is no W&B key" in done.stderr
     for number, scorer in enumerate(("magnitude", "relative_error")):
         runs = list((tmp_path / "sweep" / str(number) / "wandb").glob("offline-run-*"))
         assert len(runs) == 1
-        read = subprocess.run([sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(runs[0])], capture_output=True, text=True, timeout=60)
+        read = subprocess.run(
+            [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(runs[0])], capture_output=True, text=True, timeout=60
+        )
         records = [json.loads(line) for line in read.stdout.splitlines()]
         text = json.dumps(records)
         run = next(record["run"] for record in records if "run" in record)

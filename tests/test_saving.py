@@ -133,7 +133,7 @@ def test_fused_networks_round_trip(name, tmp_path):
 
 
 def test_what_is_loaded_is_in_eval_mode(tmp_path):
-  
+
     _, compressed, _ = make("resnet")
     for model in (compressed, lrp.fuse(compressed)):
         lrp.save(model, tmp_path / "a.safetensors")
@@ -168,7 +168,7 @@ def test_an_architecture_that_ties_what_the_file_holds_apart(tmp_path):
     apart = Tied()
     apart.output.weight = nn.Parameter(torch.randn(50, 20))
     lrp.save(apart, tmp_path / "a.safetensors")
-  
+
     refused(tmp_path / "a.safetensors", Tied, "another architecture")
 
 
@@ -351,7 +351,6 @@ DAMAGE = {
     "short block": lambda d, t: d["layers"]["first"]["blocks"].__setitem__(0, [0, 4]),
     "empty block": lambda d, t: d["layers"]["first"]["blocks"].__setitem__(0, []),
     "words in a block": lambda d, t: d["layers"]["first"]["blocks"].__setitem__(0, ["a", "b", "c", "d", "e"]),
-  
     "a block beyond the layer": lambda d, t: d["layers"]["first"]["blocks"][0].__setitem__(1, 400),
     "another rank": lambda d, t: d["layers"]["first"]["blocks"][0].__setitem__(4, 30),
     "a huge rank": lambda d, t: d["layers"]["first"]["blocks"][0].__setitem__(4, 10**15),
@@ -360,7 +359,6 @@ DAMAGE = {
     "no folded": lambda d, t: d.pop("folded"),
     "folded nothing": lambda d, t: d.update(folded={"nothing": "first"}),
     "folded list": lambda d, t: d.update(folded={"second": ["first"]}),
-  
     "same": lambda d, t: d.update(same=3),
     "no same": lambda d, t: d.pop("same"),
     "same list": lambda d, t: d.update(same={"first.bias": ["a"]}),
@@ -387,7 +385,6 @@ def test_a_description_that_is_none(saved, text):
 
 def test_a_dropped_block_of_the_description(saved):
     """It has to be noticed: the rows of a block that nobody stores would be missing from the output."""
-  
 
     def drop(description, tensors):
         description["layers"]["second"]["blocks"].clear()

@@ -8,7 +8,6 @@ import pytest
 import torch
 import yaml
 from hydra.utils import instantiate
-from lrp.estimator import first_order
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -20,6 +19,7 @@ from lrp.blocking.square import SquareBlocking
 from lrp.config.paths import CONF
 from lrp.decomposition.base import decompose
 from lrp.errors import InputError
+from lrp.estimator import first_order
 from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
@@ -387,7 +387,9 @@ def test_noise_to_signal(residual):
             assert torch.allclose(scores[order[:count]].sum(), own.sum() * lost / (kept + 0.1 * own.sum()))
         assert bool((scores[order].diff() >= -1e-12).all())
     faint = NoiseToSignal(0.5)._layer(torch.tensor([1e-30, 1.0, 1e-25], dtype=torch.float64))
-    assert torch.allclose(faint[[0, 2]], torch.tensor([1e-30, 1e-25], dtype=torch.float64) / 1.5, rtol=1e-12, atol=0)  # no cancellation against the whole
+    assert torch.allclose(
+        faint[[0, 2]], torch.tensor([1e-30, 1e-25], dtype=torch.float64) / 1.5, rtol=1e-12, atol=0
+    )  # no cancellation against the whole
     silent = [dataclasses.replace(block, second=torch.zeros_like(block.second)) for block in moments]
     assert all(float(score.abs().max()) == 0 for score in NoiseToSignal()(matrices, factors, lambda: silent))
     deep = NoiseToSignal(0.1, depth=2)(matrices, factors, lambda: moments)
@@ -432,7 +434,12 @@ def test_cache(tmp_path, residual):
     assert len(calls) == 2 and not (tmp_path / f"{key}.partial").exists()
 
     _, blocked = factors_of(residual, SquareBlocking())
-    keys = {key, moments_key(residual, blocked, x, "exact"), moments_key(residual, factors, x + 1, "exact"), moments_key(residual, factors, x, "other")}
+    keys = {
+        key,
+        moments_key(residual, blocked, x, "exact"),
+        moments_key(residual, factors, x + 1, "exact"),
+        moments_key(residual, factors, x, "other"),
+    }
     with torch.no_grad():
         residual.fc.bias += 1e-12
     keys.add(moments_key(residual, factors, x, "exact"))

@@ -81,7 +81,9 @@ def test_both_budgets_bind():
     """A layer of many positions, where multiply-accumulates are, and a layer of one, where parameters are: alone, parameters leave the
     first dense; with both, it gives way, and the second takes what parameters are left."""
     blocks = [Block("early", 0, 0, 20, 0, 20), Block("late", 0, 0, 60, 0, 60)]
-    candidates = SimpleNamespace(matrices={b.layer: SimpleNamespace(kernel=1, weight=torch.empty(b.shape)) for b in blocks}, positions={"early": 100, "late": 1})
+    candidates = SimpleNamespace(
+        matrices={b.layer: SimpleNamespace(kernel=1, weight=torch.empty(b.shape)) for b in blocks}, positions={"early": 100, "late": 1}
+    )
     scores = [torch.arange(b.rank, 0, -1).double() for b in blocks]
     params, selection = make_costs(blocks, "params", candidates), LagrangianSelection()
     one = kept_ranks(selection(blocks, scores, 0.8, params))

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 from conftest import check_refused
-from lrp.results.collect import study_of
 from torch import nn
 from torch.testing import assert_close
 
@@ -17,6 +16,7 @@ from lrp.errors import InputError
 from lrp.figure.figure1 import figure1_table
 from lrp.figure.figure2 import figure2_table, missing_cells
 from lrp.figure.sweep import summarise_study
+from lrp.results.collect import study_of
 from lrp.study.effective_rank import effective_rank
 from lrp.study.product_layer import Product, collapse
 from lrp.study.simplicity_bias import gram_eigenvalues, make_network
@@ -120,7 +120,9 @@ def test_figures_from_tables(tables, name):
     if name == "figure1":
         cells = pd.read_csv(tables / name / "figure1_table.csv").set_index(["dim", "rank"])
         both = table[(table["dim"] == 8) & (table["rank"] == 2)]["accuracy"]
-        assert math.isclose(cells.loc[(8, 2), "mean"], both.mean()) and math.isclose(cells.loc[(8, 2), "std"], both.std(ddof=1), abs_tol=1e-12)
+        assert math.isclose(cells.loc[(8, 2), "mean"], both.mean()) and math.isclose(
+            cells.loc[(8, 2), "std"], both.std(ddof=1), abs_tol=1e-12
+        )
         assert cells.loc[(8, 2), "seeds"] == 2
     if name == "figure2":
         assert missing_cells(figure2_table(table)) == []

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lrp.decomposition.metric import metric_factors
-from lrp.errors import check_float, reject
+from lrp.errors import InputError, check_float
 from lrp.layer.base import LowRank, balance
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.gather import CHUNK
@@ -47,16 +47,14 @@ class LeastSquares:
     def __post_init__(self) -> None:
         check_float("compensation.ridge", self.ridge, least=0)
         if self.metric not in METRICS:
-            raise reject("compensation.metric", self.metric, f"{' or '.join(METRICS)} is needed")
+            raise InputError("compensation.metric", self.metric, f"{' or '.join(METRICS)} is needed")
 
     @property
     def needs(self) -> tuple[str, ...]:
         return ("outputs", "gradients") if self.metric == "gradient" else ("outputs",)
 
     @torch.no_grad()
-    def __call__(
-        self, model: nn.Module, candidates: Candidates, inputs: Tensor, statistics: Mapping[str, LayerStatistics]
-    ) -> None:
+    def __call__(self, model: nn.Module, candidates: Candidates, inputs: Tensor, statistics: Mapping[str, LayerStatistics]) -> None:
         """Refit the layers of the pruned network ``model`` in place; ``statistics`` are the dense network's on the images ``inputs``."""
         training = {module: module.training for module in model.modules()}
         model.eval()

@@ -21,7 +21,5 @@ class NoCompensation:
     ridge: float = 0.03
     metric: str = "gradient"
 
-    def __call__(
-        self, model: nn.Module, candidates: Candidates, inputs: Tensor, statistics: Mapping[str, LayerStatistics]
-    ) -> None:
+    def __call__(self, model: nn.Module, candidates: Candidates, inputs: Tensor, statistics: Mapping[str, LayerStatistics]) -> None:
         return None

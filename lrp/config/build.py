@@ -69,14 +69,21 @@ def _make_method(config: DictConfig) -> Any:
 
     from hydra.utils import get_class, instantiate
 
-    from lrp.errors import reject
+    from lrp.errors import InputError
 
     options = OmegaConf.to_container(config.method, resolve=True)
     kind = get_class(options.pop("_target_"))
     named = options.pop("parts", None) or {}
     if config.macs_removed is not None and "macs_removed" not in signature(kind).parameters:
-        raise reject("macs_removed", config.macs_removed, f"method={options.get('name', kind.__name__.lower())} knows one budget only")
-    given = {"budget": config.budget, "macs_removed": config.macs_removed, "exclude": tuple(config.exclude), "samples": config.calibration.samples, "keep_factor": config.rounds.keep_factor, **options}
+        raise InputError("macs_removed", config.macs_removed, f"method={options.get('name', kind.__name__.lower())} knows one budget only")
+    given = {
+        "budget": config.budget,
+        "macs_removed": config.macs_removed,
+        "exclude": tuple(config.exclude),
+        "samples": config.calibration.samples,
+        "keep_factor": config.rounds.keep_factor,
+        **options,
+    }
     for group in METHOD_PARTS:
         if group in signature(kind).parameters:
             chosen = named.get(group)
@@ -123,19 +130,21 @@ def _model_source(options: dict[str, Any]) -> Any:
     from hydra.utils import get_object
 
     from lrp.config.paths import CONF
-    from lrp.errors import InputError, reject
+    from lrp.errors import InputError
     from lrp.model.source import ModelSource
     from lrp.training import Training
 
     target = options.pop("_target_")
     name, checkpoint, training = options.pop("name"), options.pop("checkpoint"), options.pop("training")
     if checkpoint is not None and not isinstance(checkpoint, str):
-        raise reject("model.checkpoint", checkpoint, "the path of a file is needed")
+        raise InputError("model.checkpoint", checkpoint, "the path of a file is needed")
     try:
         make = get_object(target)
         signature = inspect.signature(make)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise reject("model._target_", target, f"the dotted path of something that makes a network is needed ({' '.join(str(error).split())})") from error
+        raise InputError(
+            "model._target_", target, f"the dotted path of something that makes a network is needed ({' '.join(str(error).split())})"
+        ) from error
     if not target.startswith("lrp."):
         default = OmegaConf.load(CONF / "model" / f"{name}.yaml") if (CONF / "model" / f"{name}.yaml").exists() else {}
         if options.get("width") == default.get("width"):  # nobody asked for it: it belongs to the network in whose place this one is

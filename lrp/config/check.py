@@ -30,7 +30,19 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         if skip:
             flags.append(word)
             skip = False
-        elif word in ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--experimental-rerun"):
+        elif word in (
+            "--cfg",
+            "-c",
+            "--package",
+            "-p",
+            "--config-dir",
+            "-cd",
+            "--config-name",
+            "-cn",
+            "--config-path",
+            "-cp",
+            "--experimental-rerun",
+        ):
             flags.append(word)
             skip = True
         else:
@@ -91,7 +103,9 @@ def _check_alone(texts: list[str]) -> None:
     """Jobs that measure latency do not run beside each other."""
     launcher = compose("config", overrides=texts, return_hydra_config=True).hydra.launcher
     if launcher.get("n_jobs", 1) != 1:
-        _stop(f"evaluation.latency=true: jobs that run beside each other disturb it, so hydra.launcher.n_jobs=1 is needed, not {launcher.n_jobs}")
+        _stop(
+            f"evaluation.latency=true: jobs that run beside each other disturb it, so hydra.launcher.n_jobs=1 is needed, not {launcher.n_jobs}"
+        )
 
 
 def _combinations(overrides: Sequence[Override], multirun: bool) -> Iterator[list[str]]:

@@ -14,15 +14,15 @@ def make_part(group: str, chosen: Any) -> Any:
     from hydra.utils import instantiate
 
     from lrp.config.paths import CONF
-    from lrp.errors import reject
+    from lrp.errors import InputError
 
     if not isinstance(chosen, str):
         if callable(chosen) and not isinstance(chosen, type):
             return chosen
-        raise reject(group, chosen, "a name or a configured object is needed")
+        raise InputError(group, chosen, "a name or a configured object is needed")
     options = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
     if chosen not in options:
-        raise reject(group, chosen, f"there is no such option, allowed are {', '.join(options)}")
+        raise InputError(group, chosen, f"there is no such option, allowed are {', '.join(options)}")
     try:
         return instantiate(OmegaConf.create({"seed": 0, group: OmegaConf.load(CONF / group / f"{chosen}.yaml")})[group])
     except InstantiationException as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from lrp.cost.count import block_macs
-from lrp.errors import reject
+from lrp.errors import InputError
 from lrp.matrices import Block
 from lrp.network.survey import Candidates
 
@@ -16,7 +16,7 @@ BUDGETS = ("params", "macs")
 
 def check_budget(value: object) -> None:
     if value not in BUDGETS:
-        raise reject("budget", value, "params or macs is needed")
+        raise InputError("budget", value, "params or macs is needed")
 
 
 def kept_share(sparsity: float) -> Fraction:

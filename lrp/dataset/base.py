@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lrp.dataset.parquet import _read_parquet
-from lrp.errors import check_bool, check_int, reject
+from lrp.errors import InputError, check_bool, check_int
 from lrp.files import sha256
 
 SPLIT_SEED = 20240  # one division for every job: no option moves it
@@ -89,7 +89,7 @@ class Data:
         Raises InputError where the training part is smaller.
         """
         if images > len(self.train):
-            raise reject("calibration.images", images, f"the training part of {self.name} holds {len(self.train)} images")
+            raise InputError("calibration.images", images, f"the training part of {self.name} holds {len(self.train)} images")
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))
         return self.train.take(order[:images])
 
@@ -138,13 +138,13 @@ class Dataset:
         check_int("dataset.crop", self.crop, 0)
         check_bool("dataset.flip", self.flip)
         if self.path is not None and not isinstance(self.path, str):
-            raise reject("dataset.path", self.path, "the path of a folder is needed")
+            raise InputError("dataset.path", self.path, "the path of a folder is needed")
 
     def load(self) -> Data:
         """Read everything into memory. Raises InputError for files that are missing, damaged or of another layout."""
         train, test = self._stored()
         if min(len(train), len(test)) < 10:
-            raise reject("dataset.path", self.path, f"only {len(train)} training and {len(test)} test images were found")
+            raise InputError("dataset.path", self.path, f"only {len(train)} training and {len(test)} test images were found")
         fit, validation = divide(train)
         return Data(self.name, fit, validation, test, self.mean, self.std, self.crop, self.flip, self.num_classes)
 
@@ -154,7 +154,7 @@ class Dataset:
             return self._torchvision(Path(self.root), download=True)
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
-            raise reject("dataset.path", self.path, "there is no such folder")
+            raise InputError("dataset.path", self.path, "there is no such folder")
         if any(folder.rglob("*.parquet")):
             return self._parquet(str(folder), "train"), self._parquet(str(folder), "test")
         return self._torchvision(folder, download=False)
@@ -173,7 +173,7 @@ class Dataset:
             reason = str(error).splitlines()[0]
             allowed = f"torchvision could not {'download' if download else 'read'} {self.name} in {root} ({reason})"
             hint = "; dataset.path may name a folder of parquet files instead" if download else ", nor are there parquet files"
-            raise reject("dataset.path", self.path, allowed + hint) from error
+            raise InputError("dataset.path", self.path, allowed + hint) from error
         parts = []
         for each in stored:
             pixels = np.asarray(each.data).reshape(-1, *self.shape)

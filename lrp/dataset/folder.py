@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from lrp.dataset.base import SPLIT_SEED, Data, Part, divide
-from lrp.errors import InputError, check_bool, check_float, check_int, reject
+from lrp.errors import InputError, check_bool, check_float, check_int
 
 TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
 
@@ -43,44 +43,44 @@ class ImageFolder:
             check_int("dataset.size", self.size, 1)
         for option, values in (("dataset.mean", self.mean), ("dataset.std", self.std)):
             if isinstance(values, str) or len(values) != 3:
-                raise reject(option, values, "three numbers are needed, one a channel")
+                raise InputError(option, values, "three numbers are needed, one a channel")
             for value in values:
                 check_float(option, value, above=0 if option == "dataset.std" else -1e9)
         if self.path is not None and not isinstance(self.path, str):
-            raise reject("dataset.path", self.path, "the path of a folder is needed")
+            raise InputError("dataset.path", self.path, "the path of a folder is needed")
 
     def load(self) -> Data:
         """Read everything into memory. Raises InputError for a folder of another layout and for files that are no images."""
         from torchvision.datasets import ImageFolder as Layout
 
         if self.path is None:
-            raise reject("dataset.path", self.path, "dataset=folder needs the folder of the images")
+            raise InputError("dataset.path", self.path, "dataset=folder needs the folder of the images")
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
-            raise reject("dataset.path", self.path, "there is no such folder")
+            raise InputError("dataset.path", self.path, "there is no such folder")
         inside = [child.name for child in folder.iterdir() if child.is_dir()]
         train, test = ([folder / name for name in names if name in inside] for names in (TRAIN, TEST))
         if bool(train) != bool(test):
-            raise reject("dataset.path", self.path, "beside a folder train one named test or val is needed, and the reverse")
+            raise InputError("dataset.path", self.path, "beside a folder train one named test or val is needed, and the reverse")
         try:
             layouts = [Layout(str(root)) for root in ([train[0], test[0]] if train else [folder])]
         except FileNotFoundError as error:
             allowed = f"a folder a class with images in it is needed ({str(error).splitlines()[0]})"
-            raise reject("dataset.path", self.path, allowed) from error
+            raise InputError("dataset.path", self.path, allowed) from error
         classes = layouts[0].classes
         if len(classes) < 2:
-            raise reject("dataset.path", self.path, f"two classes are the least, but only {classes[0]} is there")
+            raise InputError("dataset.path", self.path, f"two classes are the least, but only {classes[0]} is there")
         if len(layouts) == 2 and layouts[1].classes != classes:
-            raise reject("dataset.path", self.path, f"{train[0].name} has the classes {', '.join(classes)}, {test[0].name} others")
+            raise InputError("dataset.path", self.path, f"{train[0].name} has the classes {', '.join(classes)}, {test[0].name} others")
         parts = [self._read(layout.samples) for layout in layouts]
         if len(parts) == 2 and parts[0].images.shape[1:] != parts[1].images.shape[1:]:
-            raise reject("dataset.size", self.size, "training and test images have different sizes, so one has to be given")
+            raise InputError("dataset.size", self.size, "training and test images have different sizes, so one has to be given")
         if len(parts) == 1:
             order = torch.randperm(len(parts[0]), generator=torch.Generator().manual_seed(SPLIT_SEED))
             held_out = len(order) // 5
             parts = [parts[0].take(order[held_out:].sort().values), parts[0].take(order[:held_out].sort().values)]
         if min(len(part) for part in parts) < 2 or len(parts[0]) < 10:
-            raise reject("dataset.path", self.path, f"only {len(parts[0])} training and {len(parts[1])} test images were found")
+            raise InputError("dataset.path", self.path, f"only {len(parts[0])} training and {len(parts[1])} test images were found")
         fit, validation = divide(parts[0])
         return Data(self.name, fit, validation, parts[1], tuple(self.mean), tuple(self.std), self.crop, self.flip, len(classes))
 
@@ -93,7 +93,7 @@ class ImageFolder:
             except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
                 raise InputError(f"dataset.path={self.path}: {Path(file).name} is no image ({type(error).__name__})") from error
             if images and pixels.shape != images[0].shape:
-                raise reject("dataset.size", self.size, "the images have different sizes, so one has to be given")
+                raise InputError("dataset.size", self.size, "the images have different sizes, so one has to be given")
             images.append(pixels)
         labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
         return Part(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), labels, torch.arange(len(labels)))

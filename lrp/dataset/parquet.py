@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lrp.errors import InputError, reject
+from lrp.errors import InputError
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
     """All parquet files of one split, in order; a shard that its neighbours count but that is absent is an error."""
     files = sorted((f for f in folder.rglob("*.parquet") if f.name.startswith(split)), key=lambda f: f.name)
     if not files:
-        raise reject("dataset.path", folder, f"no {split}-*.parquet is there")
+        raise InputError("dataset.path", folder, f"no {split}-*.parquet is there")
     counts = [re.search(r"-(\d+)-of-(\d+)\.parquet$", file.name) for file in files]
     if all(counts):
         expected = {int(match[2]) for match in counts}
         present = [int(match[1]) for match in counts]
         if len(expected) > 1 or present != list(range(expected.pop())):
-            raise reject("dataset.path", folder, f"the {split} shards are incomplete or doubled: {', '.join(f.name for f in files)}")
+            raise InputError("dataset.path", folder, f"the {split} shards are incomplete or doubled: {', '.join(f.name for f in files)}")
     return files
 
 

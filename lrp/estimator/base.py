@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lrp.errors import check_float, check_int, reject
+from lrp.errors import InputError, check_float, check_int
 from lrp.estimator.moments import Moments
 from lrp.matrices import Factors
 from lrp.network.arithmetic import plain_arithmetic
@@ -42,14 +42,14 @@ class Estimator:
         check_int("estimator.projections", self.projections, 1)
         check_float("estimator.temperature", self.temperature, above=0)
         if self.output not in OUTPUTS:
-            raise reject("estimator.output", self.output, f"{', '.join(OUTPUTS[:-1])} or {OUTPUTS[-1]} is needed")
+            raise InputError("estimator.output", self.output, f"{', '.join(OUTPUTS[:-1])} or {OUTPUTS[-1]} is needed")
         if isinstance(self.output_fn, str):
             try:
                 object.__setattr__(self, "output_fn", pkgutil.resolve_name(self.output_fn))
             except (ImportError, AttributeError, ValueError) as error:
-                raise reject("estimator.output_fn", self.output_fn, f"the dotted path of a function is needed ({error})") from error
+                raise InputError("estimator.output_fn", self.output_fn, f"the dotted path of a function is needed ({error})") from error
         if self.output_fn is not None and not callable(self.output_fn):
-            raise reject("estimator.output_fn", self.output_fn, "a function from the network's output to a tensor is needed")
+            raise InputError("estimator.output_fn", self.output_fn, "a function from the network's output to a tensor is needed")
 
     @property
     def output_name(self) -> str | None:
@@ -71,9 +71,7 @@ class Estimator:
         of a killed run included; ``partial``: a folder for unfinished work. Raises InputError where outputs are not finite."""
         raise NotImplementedError
 
-    def joint(
-        self, model: nn.Module, factors: Sequence[Factors], images: Tensor, removed: Sequence[Sequence[Tensor]]
-    ) -> Tensor | None:
+    def joint(self, model: nn.Module, factors: Sequence[Factors], images: Tensor, removed: Sequence[Sequence[Tensor]]) -> Tensor | None:
         """E ||sum of the changes of a whole set||^2 for each set in ``removed`` (masks (R,), a block each), as (sets,)
         float64; None where the estimator does not know the changes apart."""
         return None
@@ -85,10 +83,14 @@ class Estimator:
                 result = self.output_fn(result)
             except Exception as error:  # whatever the user's function raises
                 name = getattr(self.output_fn, "__qualname__", self.output_fn)
-                raise reject("estimator.output_fn", name, f"it cannot read what the network returns ({type(error).__name__}: {error})") from error
+                raise InputError(
+                    "estimator.output_fn", name, f"it cannot read what the network returns ({type(error).__name__}: {error})"
+                ) from error
         if not isinstance(result, Tensor):
             kind = "dict" if isinstance(result, Mapping) else type(result).__name__
-            raise reject("estimator.output_fn", self.output_fn, f"the network gives a {kind}; a function that picks a tensor of it is needed")
+            raise InputError(
+                "estimator.output_fn", self.output_fn, f"the network gives a {kind}; a function that picks a tensor of it is needed"
+            )
         return result
 
     def read(self, result: Any) -> Tensor:
@@ -97,7 +99,7 @@ class Estimator:
         if self.output == "logits":
             return flat
         if flat.shape[1] < 2:
-            raise reject("estimator.output", self.output, "the network has one output, whose softmax is constant; logits is needed")
+            raise InputError("estimator.output", self.output, "the network has one output, whose softmax is constant; logits is needed")
         log = (flat / self.temperature).log_softmax(1)
         return log.exp() if self.output == "probabilities" else 2 * (log / 2).exp()
 

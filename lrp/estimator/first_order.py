@@ -70,9 +70,7 @@ class FirstOrderEstimator(Estimator):
         """
         return [torch.cat(parts) for parts in zip(*(D for _, D, _ in self.stream(model, factors, images)))]
 
-    def joint(
-        self, model: nn.Module, factors: Sequence[Factors], images: Tensor, removed: Sequence[Sequence[Tensor]]
-    ) -> Tensor:
+    def joint(self, model: nn.Module, factors: Sequence[Factors], images: Tensor, removed: Sequence[Sequence[Tensor]]) -> Tensor:
         total = torch.zeros(len(removed), dtype=torch.float64)
         chosen = [torch.stack(masks, dim=1).double() for masks in zip(*removed)]  # (R, sets) a block
         for _, D, _ in self.stream(model, factors, images):
@@ -80,9 +78,7 @@ class FirstOrderEstimator(Estimator):
             total += change.square().sum((0, 1))
         return total / len(images)
 
-    def stream(
-        self, model: nn.Module, factors: Sequence[Factors], images: Tensor
-    ) -> Iterator[tuple[Tensor, list[Tensor], bool]]:
+    def stream(self, model: nn.Module, factors: Sequence[Factors], images: Tensor) -> Iterator[tuple[Tensor, list[Tensor], bool]]:
         """For each batch of images: the batch, D of each block (B, K, R), and whether K counts projections (D is then divided
         by the square root of their number). Raises InputError for a layer whose first dimension does not run over the images."""
         with torch.inference_mode(False), plain_arithmetic(images.device):

@@ -13,7 +13,11 @@ from lrp.errors import InputError
 from lrp.figure.style import save_with_legend
 from lrp.results.columns import COLUMNS, MEASURED
 
-SCORER_LABELS = {"perturbation": "alignment output (perturbation)", "variance": "alignment variance (variance)", "relative_error": "relative error"}
+SCORER_LABELS = {
+    "perturbation": "alignment output (perturbation)",
+    "variance": "alignment variance (variance)",
+    "relative_error": "relative error",
+}
 SEEDS = ["seed", "calibration_seed"]
 _FIRST_COLOURS = ("magnitude", "relative_error", "perturbation", "variance")  # the same in every figure
 _STYLES = {"none": "-", "alds": "--", "square": ":"}
@@ -46,9 +50,19 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
         if "options" in differing[label]:
             extra.append(" ".join(word for word in _words(named["options"]) if word not in shared[label]) or "default options")
         means = part.groupby("sparsity").agg(
-            x=("sparsity_params", "mean"), y=(column, "mean"), spread=(column, "std"), seeds=(column, "size"), dense=("accuracy_dense", "mean")
+            x=("sparsity_params", "mean"),
+            y=(column, "mean"),
+            spread=(column, "std"),
+            seeds=(column, "size"),
+            dense=("accuracy_dense", "mean"),
         )
-        lines.append(means.reset_index().assign(line=", ".join([label, *extra]), blocking=named["blocking"] if isinstance(named["blocking"], str) else "", scorer=_kind(named)))
+        lines.append(
+            means.reset_index().assign(
+                line=", ".join([label, *extra]),
+                blocking=named["blocking"] if isinstance(named["blocking"], str) else "",
+                scorer=_kind(named),
+            )
+        )
     return pd.concat(lines, ignore_index=True)
 
 
@@ -60,7 +74,11 @@ def _kind(row: Mapping[str, Any] | pd.Series) -> str:
 def _label(row: Mapping[str, Any] | pd.Series) -> str:
     kind = _kind(row)
     blocking = row["blocking"]
-    return f"{SCORER_LABELS.get(kind, kind)}, {blocking}" if row["method"] == "singular_vectors" or isinstance(blocking, str) and blocking != "none" else kind
+    return (
+        f"{SCORER_LABELS.get(kind, kind)}, {blocking}"
+        if row["method"] == "singular_vectors" or isinstance(blocking, str) and blocking != "none"
+        else kind
+    )
 
 
 def _words(options: object) -> list[str]:
@@ -107,7 +125,9 @@ def draw_figure3(
             if part.empty:
                 continue
             first = part.iloc[0]
-            siblings = [n for n in names if (lines[lines["line"] == n][["blocking", "scorer"]].iloc[0] == first[["blocking", "scorer"]]).all()]
+            siblings = [
+                n for n in names if (lines[lines["line"] == n][["blocking", "scorer"]].iloc[0] == first[["blocking", "scorer"]]).all()
+            ]
             colour = f"C{scorers.index(first['scorer'])}"
             style = {"color": colour, "linestyle": _STYLES.get(first["blocking"], "-."), "marker": "osDv^P*X"[siblings.index(name) % 8]}
             ax.plot(part["x"], 100 * part["y"], label=name, markersize=3.5, linewidth=1.4, **style)

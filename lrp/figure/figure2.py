@@ -24,7 +24,10 @@ def figure2_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def figure2_markdown(cells: pd.DataFrame) -> str:
     """A row a cell, in percent."""
-    lines = ["| rank before | rank after | switch after epoch | final | best after the switch | right before | right after | seeds |", "|---" * 8 + "|"]
+    lines = [
+        "| rank before | rank after | switch after epoch | final | best after the switch | right before | right after | seeds |",
+        "|---" * 8 + "|",
+    ]
     for row in cells.itertuples(index=False):
         pair = lambda mean, std: "" if mean != mean else f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if std == std else "")  # noqa: E731
         lines.append(
@@ -65,7 +68,9 @@ def draw_figure2(table: pd.DataFrame, target: Path) -> list[Path]:
         part = part.sort_values("switch_epoch")
         ax.plot(part["switch_epoch"], 100 * part["accuracy_mean"], "o", markersize=4, label=f"{a} to {b}", **style)
         spread = part["accuracy_std"].fillna(0)
-        ax.fill_between(part["switch_epoch"], 100 * (part["accuracy_mean"] - spread), 100 * (part["accuracy_mean"] + spread), color=colour, alpha=0.15)
+        ax.fill_between(
+            part["switch_epoch"], 100 * (part["accuracy_mean"] - spread), 100 * (part["accuracy_mean"] + spread), color=colour, alpha=0.15
+        )
     for a, row in same.iterrows():
         ax.axhline(100 * row["accuracy_mean"], color=f"C{befores.index(a)}", linewidth=1, linestyle=(0, (1, 3)), label=f"{a} throughout")
     ax.set(xlabel="switch after epoch", ylabel="final test accuracy (%)", title="rank before to rank after (-1: dense)")
@@ -81,7 +86,10 @@ def draw_figure2(table: pd.DataFrame, target: Path) -> list[Path]:
     missing = missing_cells(cells)
     first = table.iloc[0]
     note = f"; missing: {', '.join(missing[:6])}{f' and {len(missing) - 6} more' if len(missing) > 6 else ''}" if missing else ""
-    figure.suptitle(f"{first['dataset']}, {first['images']:,} images, {first['units']} units, {first['epochs']} epochs, {_count(cells['seeds'])} seeds{note}", fontsize=10)
+    figure.suptitle(
+        f"{first['dataset']}, {first['images']:,} images, {first['units']} units, {first['epochs']} epochs, {_count(cells['seeds'])} seeds{note}",
+        fontsize=10,
+    )
     return [csv, markdown, *_save(figure, target)]
 
 

@@ -43,7 +43,10 @@ def pruned_markdown(table: pd.DataFrame, measures: pd.DataFrame) -> str:
     lines = ["| network | depth | " + " | ".join(f"{100 * s:g} %" for s in sparsities) + " |", "|---" * (len(sparsities) + 2) + "|"]
     for (network, depth), part in curves.groupby(["network", "depth"], sort=False):
         at = part.groupby("sparsity")["value"].agg(["mean", "std"])
-        texts = [f"{100 * at.loc[s, 'mean']:.1f}" + (f" ± {100 * at.loc[s, 'std']:.1f}" if at.loc[s, "std"] == at.loc[s, "std"] else "") for s in sparsities]
+        texts = [
+            f"{100 * at.loc[s, 'mean']:.1f}" + (f" ± {100 * at.loc[s, 'std']:.1f}" if at.loc[s, "std"] == at.loc[s, "std"] else "")
+            for s in sparsities
+        ]
         lines.append(f"| {network} | {depth} | " + " | ".join(texts) + " |")
     return "\n".join(lines) + "\n"
 
@@ -73,8 +76,24 @@ def draw_simplicity_bias(table: pd.DataFrame, measures: pd.DataFrame | None, tar
         for what, colour in (("layers", "C0"), ("gram", "C1")):
             for moment, line in (("initial", "--"), ("trained", "-")):
                 values = part.groupby("depth")[f"{what}_entropy_{moment}"].agg(["mean", "std"])
-                ax.errorbar(values.index, values["mean"], values["std"].fillna(0), color=colour, linestyle=line, marker="o", markersize=3, label=f"{what}, {moment}")
-        ax.set(title=network, xlabel="matrices a layer", ylabel="effective rank (entropy, nats)", xscale="log", xticks=depths, xticklabels=depths)
+                ax.errorbar(
+                    values.index,
+                    values["mean"],
+                    values["std"].fillna(0),
+                    color=colour,
+                    linestyle=line,
+                    marker="o",
+                    markersize=3,
+                    label=f"{what}, {moment}",
+                )
+        ax.set(
+            title=network,
+            xlabel="matrices a layer",
+            ylabel="effective rank (entropy, nats)",
+            xscale="log",
+            xticks=depths,
+            xticklabels=depths,
+        )
         ax.set_xticks([], minor=True)
         ax.legend(fontsize=7)
     if not linear.empty:

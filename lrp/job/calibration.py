@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from lrp.dataset.base import Data, Part
-from lrp.errors import check_int, reject
+from lrp.errors import InputError, check_int
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Calibration:
         check_int("calibration.batch_size", self.batch_size, 2)
         check_int("calibration.samples", self.samples, 1)
         if self.scoring_images > self.images:
-            raise reject("calibration.scoring_images", self.scoring_images, f"at most calibration.images={self.images} is allowed")
+            raise InputError("calibration.scoring_images", self.scoring_images, f"at most calibration.images={self.images} is allowed")
 
 
 def _normalised(data: Data, part: Part, size: int, device: torch.device):

@@ -16,7 +16,7 @@ from lrp.cost.count import count_params
 from lrp.cost.timing import LATENCY_COLUMNS, measure_latency
 from lrp.dataset.base import Dataset
 from lrp.deploy.saving import save
-from lrp.errors import InputError, check_bool, check_int, check_sparsity, reject
+from lrp.errors import InputError, check_bool, check_int, check_sparsity
 from lrp.files import write_whole
 from lrp.job.calibration import Calibration, _normalised
 from lrp.job.dense import _dense_metrics, _evaluate
@@ -62,17 +62,17 @@ class Job:
         check_bool("save", self.save)
         check_bool("evaluation.latency", self.latency)
         if self.part not in ("test", "validation"):
-            raise reject("evaluation.part", self.part, "test or validation is needed")
+            raise InputError("evaluation.part", self.part, "test or validation is needed")
         if self.part == "validation" and self.recovery.name == "finetune" and not self.recovery.hold_out:
-            raise reject("recovery.hold_out", self.recovery.hold_out, "true is needed with evaluation.part=validation")
+            raise InputError("recovery.hold_out", self.recovery.hold_out, "true is needed with evaluation.part=validation")
         if self.threads is not None:
             check_int("threads", self.threads, 1)
         if not self.sparsities:
-            raise reject("sparsity.grid", "[]", "at least one sparsity is needed")
+            raise InputError("sparsity.grid", "[]", "at least one sparsity is needed")
         for sparsity in self.sparsities:
             check_sparsity("sparsity.grid", sparsity)
         if len(set(self.sparsities)) < len(self.sparsities):
-            raise reject("sparsity.grid", list(self.sparsities), "every sparsity may be there once")
+            raise InputError("sparsity.grid", list(self.sparsities), "every sparsity may be there once")
         find_device(self.device)
 
     def run(self, folder: Path, group: str | None = None) -> pd.DataFrame:
@@ -141,7 +141,13 @@ def _run(
     dense = _dense_metrics(model, data, job, cache, device)
     log.info("dense: %s accuracy %.2f %%, %s parameters", job.part, 100 * dense.accuracy, f"{count_params(model):,}")
 
-    chosen = {"dataset": data.name, "model": job.model.name, "method": method.name, "recovery": job.recovery.name, "compensation": method.compensation.name}
+    chosen = {
+        "dataset": data.name,
+        "model": job.model.name,
+        "method": method.name,
+        "recovery": job.recovery.name,
+        "compensation": method.compensation.name,
+    }
     chosen |= {name: value for name, value in part_names(method).items() if value is not None}
     with job.tracker.start(job.settings, chosen, folder, group) as tracked:
         tracked.rows(results.rows)

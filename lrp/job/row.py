@@ -14,12 +14,19 @@ from lrp.results.columns import COLUMNS
 
 # Options with a column, of their own name or (k) of another, and those on which no result depends. A part's seed is not the job's.
 _NOT_LISTED = {*COLUMNS, "k", "name", "memory_limit"} - {"seed"}
-_ELSEWHERE = {"samples": "calibration.samples", "keep_factor": "rounds.keep_factor", "macs_removed": "macs_removed"}  # options of the method, as they are set
+_ELSEWHERE = {
+    "samples": "calibration.samples",
+    "keep_factor": "rounds.keep_factor",
+    "macs_removed": "macs_removed",
+}  # options of the method, as they are set
 
 
 def part_names(method: Any) -> dict[str, Any]:
     """The columns that say which parts a method is made of, empty where it has none."""
-    named = {name: getattr(getattr(method, name, None), "name", None) for name in ("blocking", "decomposition", "scorer", "estimator", "selection")}
+    named = {
+        name: getattr(getattr(method, name, None), "name", None)
+        for name in ("blocking", "decomposition", "scorer", "estimator", "selection")
+    }
     options = {name: getattr(getattr(method, "selection", None), name, None) for name in ("per_parameter", "round_to", "break_even")}
     return {**named, **options, "blocking_k": method.blocking.k if named["blocking"] == "alds" else None}
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrp.errors import check_rank, reject
+from lrp.errors import InputError, check_rank
 from lrp.matrices import Block, Factors
 
 GROW = ("orthogonal", "svd")
@@ -116,10 +116,10 @@ class LowRank(nn.Module):
         """
         check_rank("rank", rank, min(block.rank for block, _ in self.blocks))
         if grow not in GROW:
-            raise reject("grow", grow, f"{' or '.join(GROW)} is needed")
+            raise InputError("grow", grow, f"{' or '.join(GROW)} is needed")
         weight = self.weight_matrix()
         if not bool(torch.isfinite(weight).all()):
-            raise reject("rank", rank, "the layer's weight holds values that are not finite, so that it cannot be decomposed")
+            raise InputError("rank", rank, "the layer's weight holds values that are not finite, so that it cannot be decomposed")
         like = next(iter([*self.U.values(), *self.W.values()]), None)
         if like is None:  # no component is left: as the bias is
             like = weight if self.bias is None else self.bias

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lrp.blocking.none import Unblocked
-from lrp.errors import InputError, check_rank, reject
+from lrp.errors import InputError, check_rank
 from lrp.layer.base import LowRank
 from lrp.layer.build import KINDS, replace_layer
 from lrp.matrices import LayerMatrix, cut, unsupported
@@ -23,7 +23,7 @@ def at_rank(dense: nn.Module, rank: int, init: str = "svd", generator: torch.Gen
     """
     reason = unsupported(dense)
     if reason is not None:
-        raise reject("layer", type(dense).__name__, f"Linear, Conv1d or Conv2d is needed ({reason})")
+        raise InputError("layer", type(dense).__name__, f"Linear, Conv1d or Conv2d is needed ({reason})")
     _check_init(init)
     matrix = LayerMatrix("", dense.weight.detach().flatten(1), dense.weight[0, 0].numel(), getattr(dense, "groups", 1))
     blocks = cut(Unblocked(), {"": matrix})
@@ -40,7 +40,7 @@ def at_rank(dense: nn.Module, rank: int, init: str = "svd", generator: torch.Gen
 
 def _check_init(init: str) -> None:
     if init not in ("svd", "glorot"):
-        raise reject("init", init, "svd or glorot is needed")
+        raise InputError("init", init, "svd or glorot is needed")
 
 
 def hold_rank(model: nn.Module, ranks: Mapping[str, int], init: str = "svd", generator: torch.Generator | None = None) -> nn.Module:
@@ -55,7 +55,9 @@ def hold_rank(model: nn.Module, ranks: Mapping[str, int], init: str = "svd", gen
         try:
             layer = model.get_submodule(name)
         except AttributeError:
-            raise reject("layer", name, f"the network has no such layer, it has {', '.join(n for n, _ in model.named_children())}") from None
+            raise InputError(
+                "layer", name, f"the network has no such layer, it has {', '.join(n for n, _ in model.named_children())}"
+            ) from None
         try:
             if isinstance(layer, LowRank):
                 check_rank("rank", rank, min(block.rank for block, _ in layer.blocks))

@@ -45,13 +45,16 @@ def columns(module: nn.Module, x: Tensor, where: Tensor) -> Tensor:
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     x = F.pad(x, around, mode=mode) if any(around) else x
     dims = len(module.kernel_size)
-    sizes = [
-        (x.shape[2 + d] - module.dilation[d] * (module.kernel_size[d] - 1) - 1) // module.stride[d] + 1 for d in range(dims)
-    ]
+    sizes = [(x.shape[2 + d] - module.dilation[d] * (module.kernel_size[d] - 1) - 1) // module.stride[d] + 1 for d in range(dims)]
     strides = x.stride()
     windows = x.as_strided(
         (len(x), *sizes, x.shape[1], *module.kernel_size),
-        (strides[0], *(strides[2 + d] * module.stride[d] for d in range(dims)), strides[1], *(strides[2 + d] * module.dilation[d] for d in range(dims))),
+        (
+            strides[0],
+            *(strides[2 + d] * module.stride[d] for d in range(dims)),
+            strides[1],
+            *(strides[2 + d] * module.dilation[d] for d in range(dims)),
+        ),
         x.storage_offset(),
     )
     return windows[(each, *torch.unravel_index(where, sizes))].reshape(where.numel(), module.groups, -1)

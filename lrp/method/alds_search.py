@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from lrp.blocking.alds import AldsBlocking
 from lrp.cost.costs import check_budget, kept_share
-from lrp.errors import InputError, check_bool, check_int, check_sparsity, reject
+from lrp.errors import InputError, check_bool, check_int, check_sparsity
 from lrp.matrices import Block, LayerMatrix, check_partition, cut
 
 
@@ -114,7 +114,7 @@ class AldsSearch:
         if least > budget:
             most = math.floor(10_000 * (1 - Fraction(least, total))) / 10_000
             what = "parameters" if self.budget == "params" else "multiply-accumulates"
-            raise reject("sparsity.grid", sparsity, f"ALDS removes at most {most} of these {what}, with rank 1 in every layer")
+            raise InputError("sparsity.grid", sparsity, f"ALDS removes at most {most} of these {what}, with rank 1 in every layer")
         best: tuple[float, dict[str, int]] | None = None
         for start in self._starts(sparsity):
             while self._cost(start, math.inf) > budget:

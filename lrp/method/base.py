@@ -14,7 +14,7 @@ from lrp.cost.costs import Costs
 from lrp.cost.count import count_macs, count_params, layers_macs, stored_params
 from lrp.cost.report import Report, make_report
 from lrp.decomposition.base import check_weights
-from lrp.errors import InputError, reject
+from lrp.errors import InputError
 from lrp.layer.build import build
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.matrices import Block, Factors
@@ -107,7 +107,7 @@ def as_masks(factors: Sequence[Factors], ranks: Sequence[int | None]) -> list[Te
 
 def check_exclude(exclude: Any) -> None:
     if isinstance(exclude, str) or not all(isinstance(name, str) for name in exclude):
-        raise reject("exclude", exclude, "a list of layer names is needed")
+        raise InputError("exclude", exclude, "a list of layer names is needed")
 
 
 def find_layers(model: nn.Module, example: Tensor, exclude: Sequence[str]) -> Candidates:

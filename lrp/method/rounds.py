@@ -95,5 +95,14 @@ def states_key(state: SingularVectorsFitted) -> str:
     """Hash of all that determines the states: the network, the images and the method."""
     method = state.method
     parts = [method.blocking, method.decomposition, method.scorer, method.selection, method.compensation]
-    described = ["rounds-2", repr(parts), method.estimator.identity, method.budget, repr(method.exclude), str(method.samples), str(method.keep_factor), str(len(state.scoring))]
+    described = [
+        "rounds-2",
+        repr(parts),
+        method.estimator.identity,
+        method.budget,
+        repr(method.exclude),
+        str(method.samples),
+        str(method.keep_factor),
+        str(len(state.scoring)),
+    ]
     return sha256([*described, str(state.model), state.inputs, *state.model.state_dict().values()])

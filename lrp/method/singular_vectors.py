@@ -17,7 +17,7 @@ from lrp.cost.break_even import measure_break_even
 from lrp.cost.costs import Costs, check_budget, make_costs
 from lrp.decomposition.base import decompose
 from lrp.decomposition.svd import Svd
-from lrp.errors import check_int, check_sparsity, reject
+from lrp.errors import InputError, check_int, check_sparsity
 from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.moments import Moments
 from lrp.layer.build import build
@@ -58,9 +58,13 @@ class SingularVectors:
         if self.macs_removed is not None:
             check_sparsity("macs_removed", self.macs_removed)
             if self.budget != "params":
-                raise reject("macs_removed", self.macs_removed, "it needs budget=params; budget=macs has sparsity.grid for it")
+                raise InputError("macs_removed", self.macs_removed, "it needs budget=params; budget=macs has sparsity.grid for it")
             if self.keep_factor is not None or getattr(self.selection, "reads_network", False):
-                raise reject("macs_removed", self.macs_removed, "rounds.keep_factor and selection=joint know one budget only, so neither can be used with it")
+                raise InputError(
+                    "macs_removed",
+                    self.macs_removed,
+                    "rounds.keep_factor and selection=joint know one budget only, so neither can be used with it",
+                )
         check_exclude(self.exclude)
         check_int("calibration.samples", self.samples, 1)
         check_keep_factor(self.keep_factor)
@@ -98,7 +102,15 @@ class SingularVectors:
         factors = decompose(candidates.matrices, blocks, self.decomposition, statistics)
         seconds["decompose"] = time.perf_counter() - start
         fitted = SingularVectorsFitted(
-            self, model, inputs, candidates, statistics if targets is None else targets, seconds, factors=factors, cache=cache, scoring=scoring
+            self,
+            model,
+            inputs,
+            candidates,
+            statistics if targets is None else targets,
+            seconds,
+            factors=factors,
+            cache=cache,
+            scoring=scoring,
         )
         blocking, layers = getattr(self.blocking, "name", "blocks"), len(candidates.matrices)
         log.info("%s: %d layers, %d blocks, %s components", blocking, layers, len(blocks), f"{fitted.components:,}")
@@ -155,14 +167,16 @@ class SingularVectorsFitted(Fitted):
         if self._contributions is None:
             estimator = self.method.estimator
             if not hasattr(estimator, "contributions"):
-                raise reject("selection", self.method.selection.name, f"it needs estimator=first_order, not {estimator.name}")
+                raise InputError("selection", self.method.selection.name, f"it needs estimator=first_order, not {estimator.name}")
             self._contributions = estimator.contributions(self.model, self.factors, self.scoring)
         return self._contributions
 
     def select(self, sparsity: float) -> list[Tensor]:
         """Masks (R,) of the components that stay, a block each."""
         if self.method.macs_removed is not None:
-            return select_both(self.method.selection, self.blocks, self.scores, sparsity, self.method.macs_removed, self.costs, self.candidates)
+            return select_both(
+                self.method.selection, self.blocks, self.scores, sparsity, self.method.macs_removed, self.costs, self.candidates
+            )
         network = [self.contributions] if getattr(self.method.selection, "reads_network", False) else []
         keep = self.method.selection(self.blocks, self.scores, sparsity, self.costs, *network)
         if self.alive is None:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lrp.errors import reject
+from lrp.errors import InputError
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -19,17 +19,17 @@ def read_state(path: Path) -> dict[str, Tensor]:
     A file that holds its weights under "state_dict" or "model" is understood. Raises InputError.
     """
     if not path.is_file():
-        raise reject("model.checkpoint", path, "there is no such file")
+        raise InputError("model.checkpoint", path, "there is no such file")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         what = "a safetensors file" if path.suffix == ".safetensors" else "a file of tensors alone (weights_only=True)"
-        raise reject("model.checkpoint", path, f"it cannot be read as {what} ({str(error).splitlines()[0]})") from error
+        raise InputError("model.checkpoint", path, f"it cannot be read as {what} ({str(error).splitlines()[0]})") from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise reject("model.checkpoint", path, "it does not hold a dictionary of tensors")
+        raise InputError("model.checkpoint", path, "it does not hold a dictionary of tensors")
     return state
 
 
@@ -46,10 +46,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if wrong:
         problems.append("of another shape " + _some(wrong))
     if problems:
-        raise reject("model.checkpoint", path, "it does not fit the network: " + "; ".join(problems))
+        raise InputError("model.checkpoint", path, "it does not fit the network: " + "; ".join(problems))
     bad = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
     if bad:
-        raise reject("model.checkpoint", path, "it holds values that are not finite in " + _some(bad))
+        raise InputError("model.checkpoint", path, "it holds values that are not finite in " + _some(bad))
     model.load_state_dict(state, strict=False)
 
 

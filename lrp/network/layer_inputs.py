@@ -54,7 +54,11 @@ class Replay:
             for source in node.all_input_nodes:
                 if self._last_use[source] <= i:
                     values.pop(source, None)
-            alive = {value.untyped_storage().data_ptr(): value for value in values.values() if isinstance(value, Tensor) and value.device.type != "meta"}
+            alive = {
+                value.untyped_storage().data_ptr(): value
+                for value in values.values()
+                if isinstance(value, Tensor) and value.device.type != "meta"
+            }
             most = max(most, sum(value.numel() * value.element_size() for value in alive.values()))
         return most
 
@@ -62,9 +66,7 @@ class Replay:
     def order(self, names: Sequence[str]) -> list[str]:
         """These layers in the order in which they run; those that do not run are left out."""
         seen: list[str] = []
-        handles = [
-            self._modules[name].register_forward_pre_hook(lambda *_, name=name: seen.append(name)) for name in names
-        ]
+        handles = [self._modules[name].register_forward_pre_hook(lambda *_, name=name: seen.append(name)) for name in names]
         try:
             self.model(self.batches[0][:1].clone())
         finally:

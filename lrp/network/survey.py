@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp.errors import reject
+from lrp.errors import InputError
 from lrp.layer.base import LowRank
 from lrp.matrices import LayerMatrix, layer_matrices, unsupported
 from lrp.network.arithmetic import run_model
@@ -49,7 +49,7 @@ def find_candidates(model: nn.Module, example: Tensor, exclude: Sequence[str] = 
     for pattern in exclude:
         fits = [name for name in modules if fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")]
         if not fits:
-            raise reject("exclude", pattern, f"no layer has this name; the layers are {', '.join(modules)}")
+            raise InputError("exclude", pattern, f"no layer has this name; the layers are {', '.join(modules)}")
         excluded.update(fits)
     holders = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
     matrices = layer_matrices(model)

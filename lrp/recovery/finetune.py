@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.dataset.base import Data, Part
-from lrp.errors import InputError, check_bool, check_float, check_int, reject
+from lrp.errors import InputError, check_bool, check_float, check_int
 from lrp.files import sha256, write_whole
 from lrp.layer.conv import LowRankConv2d
 from lrp.recovery.context import Context
@@ -49,7 +49,7 @@ class FinetuneRecovery(Sgd):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.distill, bool) or not isinstance(self.distill, Real) or not 0 <= self.distill <= 1:
-            raise reject("recovery.distill", self.distill, "a number in [0, 1] is needed")
+            raise InputError("recovery.distill", self.distill, "a number in [0, 1] is needed")
         check_float("recovery.temperature", self.temperature, above=0)
         if self.images is not None:
             check_int("recovery.images", self.images, 2)
@@ -67,7 +67,7 @@ class FinetuneRecovery(Sgd):
         if data is None:
             raise InputError("recovery=finetune: labelled training images are needed, which only python -m lrp.run has")
         if self.distill and teacher is None:
-            raise reject("recovery.distill", self.distill, "the dense network is needed as teacher")
+            raise InputError("recovery.distill", self.distill, "the dense network is needed as teacher")
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InputError("recovery=finetune: there is nothing to train, no parameter of the network requires a gradient")
         part = self._part(data, context.seed)
@@ -100,7 +100,11 @@ class FinetuneRecovery(Sgd):
         if self.images is None:
             return whole
         if self.images > len(whole):
-            raise reject("recovery.images", self.images, f"the training {'part' if self.hold_out else 'set'} of {data.name} holds {len(whole)} images")
+            raise InputError(
+                "recovery.images",
+                self.images,
+                f"the training {'part' if self.hold_out else 'set'} of {data.name} holds {len(whole)} images",
+            )
         return whole.take(torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))[: self.images])
 
 

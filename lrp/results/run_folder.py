@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from lrp.errors import InputError, reject
+from lrp.errors import InputError
 from lrp.files import write_text, write_whole
 from lrp.results.columns import COLUMNS
 from lrp.results.tables import _read
@@ -37,12 +37,12 @@ class RunFolder:
         self.details = _read(folder / details, None)
         config = folder / "config.yaml"
         if self.rows is not None and len(self.rows) and not resume:
-            raise reject("resume", "false", f"{folder} holds finished rows; resume=true keeps them and computes the rest")
+            raise InputError("resume", "false", f"{folder} holds finished rows; resume=true keeps them and computes the rest")
         if resume and config.exists():
             before = _flat(_read_settings(config))
             differing = _differences(before, _flat(settings))
             if differing:
-                raise reject("resume", "true", f"{folder} was made with other settings: {'; '.join(differing)}")
+                raise InputError("resume", "true", f"{folder} was made with other settings: {'; '.join(differing)}")
         if self.rows is None or not resume:
             self.rows, self.details = pd.DataFrame(columns=self.columns), None
         if self.details is not None:  # a kill may fall between the two tables

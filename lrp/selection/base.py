@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lrp.cost.costs import Costs, kept_share, make_costs
-from lrp.errors import InputError, check_bool, check_int, check_sparsity, reject
+from lrp.errors import InputError, check_bool, check_int, check_sparsity
 from lrp.matrices import Block
 
 
@@ -38,11 +38,9 @@ class Selection:
         check_int("selection.round_to", self.round_to, 1)
         check_int("selection.batch_size", self.batch_size, 1)
         if self.break_even not in ("params", "measured"):
-            raise reject("selection.break_even", self.break_even, "params or measured is needed")
+            raise InputError("selection.break_even", self.break_even, "params or measured is needed")
 
-    def __call__(
-        self, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, costs: Costs | None = None
-    ) -> list[Tensor]:
+    def __call__(self, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, costs: Costs | None = None) -> list[Tensor]:
         """Masks (R,) bool of the components kept, a block each; all of a block that is stored whole. ``costs``: parameters,
         unless given.
 

@@ -60,9 +60,7 @@ class LagrangianSelection(Selection):
             chosen |= frontier.ranks(steps)
         return [chosen[i] for i in range(len(values))]
 
-    def _spend(
-        self, blocks: Sequence[Block], ranks: list[int], values: Sequence[np.ndarray], costs: Costs, budget: Fraction
-    ) -> None:
+    def _spend(self, blocks: Sequence[Block], ranks: list[int], values: Sequence[np.ndarray], costs: Costs, budget: Fraction) -> None:
         """Raise ``ranks`` while the budget admits it: a block to its next rank or whole, or a layer to dense."""
         # -score per cost, block (of a layer its first), its new rank (0: the layer dense), its rank (the layer's cost) so far
         waiting: list[tuple[float, int, int, int]] = []

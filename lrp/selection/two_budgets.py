@@ -19,7 +19,13 @@ UNIT = 2**40  # the whole network's mixed cost, so that costs are whole numbers
 
 
 def select_both(
-    selection: Selection, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, macs_removed: float, params: Costs, candidates: Candidates
+    selection: Selection,
+    blocks: Sequence[Block],
+    scores: Sequence[Tensor],
+    sparsity: float,
+    macs_removed: float,
+    params: Costs,
+    candidates: Candidates,
 ) -> list[Tensor]:
     """Masks (R,) of the components that stay, where the share ``sparsity`` of the parameters and ``macs_removed`` of the
     multiply-accumulates have to go: neither budget is ever exceeded.

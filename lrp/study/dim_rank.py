@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pandas as pd
 import torch
 
-from lrp.errors import check_float, check_int, check_list, reject
+from lrp.errors import InputError, check_float, check_int, check_list
 from lrp.layer.hold_rank import hold_rank
 from lrp.study.job import Cell, Place
 from lrp.study.networks import OneHidden
@@ -53,7 +53,7 @@ class DimRank:
             if rank != -1:
                 check_int("study.ranks", rank, 1)
         if not self.cells():
-            raise reject("study.ranks", list(self.ranks), f"a rank of at most study.dims={list(self.dims)}, or -1, is needed")
+            raise InputError("study.ranks", list(self.ranks), f"a rank of at most study.dims={list(self.dims)}, or -1, is needed")
 
     def cells(self) -> list[Cell]:
         return [{"dim": dim, "rank": rank} for dim in self.dims for rank in self.ranks if rank <= dim]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lrp.dataset.base import Part
-from lrp.errors import check_float, check_int, check_list, check_rank, reject
+from lrp.errors import InputError, check_float, check_int, check_list, check_rank
 from lrp.files import write_whole
 from lrp.layer.base import GROW
 from lrp.layer.hold_rank import hold_rank
@@ -69,7 +69,7 @@ class RankSwitch:
         check_int("study.batch_size", self.batch_size, 1)
         check_float("study.lr", self.lr, above=0)
         if self.grow not in GROW:
-            raise reject("study.grow", self.grow, f"{' or '.join(GROW)} is needed")
+            raise InputError("study.grow", self.grow, f"{' or '.join(GROW)} is needed")
         for option in ("train_ranks", "switch_ranks", "switch_epochs"):
             check_list(f"study.{option}", getattr(self, option))
         for option in ("train_ranks", "switch_ranks"):
@@ -78,7 +78,7 @@ class RankSwitch:
         for epoch in self.switch_epochs:
             check_int("study.switch_epochs", epoch, 1)
             if epoch >= self.epochs:
-                raise reject("study.switch_epochs", epoch, f"a switch is after an epoch before the last, study.epochs={self.epochs}")
+                raise InputError("study.switch_epochs", epoch, f"a switch is after an epoch before the last, study.epochs={self.epochs}")
 
     @property
     def units(self) -> int:

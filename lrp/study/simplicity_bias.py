@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp.dataset.base import Part
-from lrp.errors import check_float, check_int, check_list, check_sparsity, reject
+from lrp.errors import InputError, check_float, check_int, check_list, check_sparsity
 from lrp.study.effective_rank import effective_rank
 from lrp.study.job import Cell, Place
 from lrp.study.product_layer import Product, collapse
@@ -78,7 +78,7 @@ class SimplicityBias:
             check_list(f"study.{option}", getattr(self, option))
         for network in self.networks:
             if network not in NETWORKS:
-                raise reject("study.networks", network, f"{', '.join(NETWORKS)} are allowed")
+                raise InputError("study.networks", network, f"{', '.join(NETWORKS)} are allowed")
         for depth in self.depths:
             check_int("study.depths", depth, 1)
         for sparsity in self.sparsities:
@@ -112,7 +112,9 @@ class SimplicityBias:
         measures += self._measure(model, data.validation, steps * self.epochs)
         collapsed = collapse(model).eval()
         pruned = self._prune(collapsed, part, data.test)
-        measures += [{"measure": "accuracy_pruned", "part": "network", "step": steps * self.epochs, "index": s, "value": a} for s, a in pruned]
+        measures += [
+            {"measure": "accuracy_pruned", "part": "network", "step": steps * self.epochs, "index": s, "value": a} for s, a in pruned
+        ]
         table = pd.DataFrame(measures)
         row = {
             **{name: getattr(self, name) for name in ("epochs", "batch_size", "lr", "momentum", "scorer")}, "images": len(part), **cell,

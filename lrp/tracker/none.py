@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from lrp.errors import reject
+from lrp.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class NoTracker:
 
     def __post_init__(self) -> None:
         if self.mode not in ("offline", "online", "disabled"):
-            raise reject("tracker.mode", self.mode, "offline, online or disabled is needed")
+            raise InputError("tracker.mode", self.mode, "offline, online or disabled is needed")
 
     @contextlib.contextmanager
     def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Any]:
