@@ -61,3 +61,8 @@ def check_list(option: str, values: object) -> None:
     plain = isinstance(values, (list, tuple)) and all(isinstance(value, (str, int, float)) for value in values)
     if not plain or not values or len(set(values)) < len(values):
         raise InputError(option, values, "a list of at least one value, each once, is needed")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

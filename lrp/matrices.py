@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from lrp.errors import InputError
+
 
 @dataclass(frozen=True)
 class LayerMatrix:
@@ -155,3 +157,10 @@ def spans(total: int, parts: int) -> list[tuple[int, int]]:
     size, larger = divmod(total, parts)
     edges = [i * size + min(i, larger) for i in range(parts + 1)]
     return list(zip(edges[:-1], edges[1:]))
+
+
+def check_weights(matrices: Mapping[str, LayerMatrix]) -> None:
+    """Raises InputError, with the layer's name, for a weight that is not finite."""
+    for name, matrix in matrices.items():
+        if not bool(torch.isfinite(matrix.weight).all()):
+            raise InputError(f"layer {name}: its weight holds values that are not finite, so it cannot be decomposed")

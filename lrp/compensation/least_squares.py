@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lrp.batches import Batches, device_of
 from lrp.decomposition.metric import metric_factors
 from lrp.errors import InputError, check_float
 from lrp.layer.base import LowRank, balance
@@ -54,12 +55,12 @@ class LeastSquares:
         return ("outputs", "gradients") if self.metric == "gradient" else ("outputs",)
 
     @torch.no_grad()
-    def __call__(self, model: nn.Module, candidates: Candidates, inputs: Tensor, statistics: Mapping[str, LayerStatistics]) -> None:
+    def __call__(self, model: nn.Module, candidates: Candidates, inputs: Batches, statistics: Mapping[str, LayerStatistics]) -> None:
         """Refit the layers of the pruned network ``model`` in place; ``statistics`` are the dense network's on the images ``inputs``."""
         training = {module: module.training for module in model.modules()}
         model.eval()
-        with plain_arithmetic(inputs.device):
-            replay = Replay(model, inputs.split(CHUNK))
+        with plain_arithmetic(device_of(model, torch.device("cpu"))):
+            replay = Replay(model, Batches.of(inputs), CHUNK)
             for name in tqdm(replay.order(list(candidates.matrices)), desc="compensation", unit="layer", leave=False, disable=None):
                 module, dense = model.get_submodule(name), statistics[name]
                 sums = None

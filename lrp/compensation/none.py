@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
+from lrp.batches import Batches
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.network.survey import Candidates
 
@@ -21,5 +22,5 @@ class NoCompensation:
     ridge: float = 0.03
     metric: str = "gradient"
 
-    def __call__(self, model: nn.Module, candidates: Candidates, inputs: Tensor, statistics: Mapping[str, LayerStatistics]) -> None:
+    def __call__(self, model: nn.Module, candidates: Candidates, inputs: Batches, statistics: Mapping[str, LayerStatistics]) -> None:
         return None

@@ -44,3 +44,10 @@ def _sentence(error: Exception) -> str:
     while root.__cause__ is not None:
         root = root.__cause__
     return str(root).splitlines()[0] if str(root) else type(root).__name__
+
+
+def option_names(group: str) -> list[str]:
+    """The options of a group, in order."""
+    from lrp.config.paths import CONF
+
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lrp.batches import Inputs, call, on_tensors, tensors
 from lrp.matrices import Block
 from lrp.network.survey import Candidates
 
@@ -44,7 +45,7 @@ def count_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_macs(model: nn.Module, example: Tensor) -> int:
+def count_macs(model: nn.Module, example: Inputs) -> int:
     """Multiply-accumulates of the convolutions, linear layers and matrix products as they run on ``example`` (1, ...).
 
     Counted by torch's FlopCounterMode, on tensors without data where the network runs on those. Gradients are on: without them
@@ -53,11 +54,11 @@ def count_macs(model: nn.Module, example: Tensor) -> int:
     try:
         return _count(model, example, "meta")
     except Exception:  # a network may read values, which such tensors lack
-        return _count(model, example, example.device)
+        return _count(model, example, tensors(example)[0].device)
 
 
-def _count(model: nn.Module, example: Tensor, device: torch.device | str) -> int:
+def _count(model: nn.Module, example: Inputs, device: torch.device | str) -> int:
     model = copy.deepcopy(model).to(device).eval().requires_grad_()
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.empty_like(example, device=device) if device == "meta" else example)
+        call(model, on_tensors(lambda x: torch.empty_like(x, device=device), example) if device == "meta" else example)
     return counter.get_total_flops() // 2

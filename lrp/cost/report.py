@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from torch import Tensor, nn
+from torch import nn
 
-from lrp.cost.costs import Costs
-from lrp.cost.count import layers_macs
 from lrp.layer.base import LowRank
-from lrp.matrices import Block
 from lrp.network.survey import Candidates
 
 COLUMNS = "layer type shape what blocks rank full_rank params_before params_after macs_before macs_after".split()
@@ -54,31 +51,20 @@ class Report(pd.DataFrame):
         return f"{self._text().to_html(index=False)}<pre>{str(self).splitlines()[-1]}</pre>"
 
 
-def make_report(
-    model: nn.Module, candidates: Candidates, blocks: Sequence[Block], keep: Sequence[Tensor], costs: Costs, totals: dict[str, Any]
-) -> Report:
-    """The report of one compressed network; ``model`` is the dense one."""
-    after = layers_macs(candidates, blocks, keep)
+def make_report(model: nn.Module, survey: Candidates, layers: Mapping[str, Mapping[str, Any]], totals: dict[str, Any]) -> Report:
+    """The report of one compressed network; ``model`` is the dense one, ``layers`` say what became of each compressed layer."""
     rows = []
     for name, module in model.named_modules():
-        if name not in candidates.matrices and name not in candidates.left:
+        if name not in layers and name not in survey.left:
             continue
         held = module.parameters() if isinstance(module, LowRank) else module._parameters.values()
         params = sum(p.numel() for p in held if p is not None and p.dim() > 1)
-        macs = candidates.positions[name] * params if name in candidates.positions else None
+        macs = survey.positions[name] * params if name in survey.positions else None
         row = {"layer": name, "type": type(module).__name__, "params_before": params, "macs_before": macs}
-        if name in candidates.left:
-            row |= {"what": f"left alone: {candidates.left[name]}", "params_after": params, "macs_after": macs}
+        if name in survey.left:
+            row |= {"what": f"left alone: {survey.left[name]}", "params_after": params, "macs_after": macs}
         else:
-            parts = [(blocks[i], keep[i]) for i in costs.blocks[name]]
-            kept = sum(int(mask.sum()) for _, mask in parts)
-            row |= {
-                "shape": "x".join(str(n) for n in candidates.matrices[name].shape), "blocks": len(parts), "rank": kept,
-                "full_rank": sum(block.rank for block, _ in parts), "macs_after": after[name],
-                "params_after": sum(block.cost(int(mask.sum())) for block, mask in parts), "what": "low rank" if kept else "empty",
-            }  # fmt: skip
-            if all(bool(mask.all()) for _, mask in parts):
-                row["what"] = f"left dense: would not be {'smaller and faster' if name in costs.break_even else 'smaller'}"
+            row |= layers[name]
         rows.append(row)
     report = Report(pd.DataFrame(rows, columns=COLUMNS))
     report.attrs = dict(totals)

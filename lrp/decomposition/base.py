@@ -8,18 +8,10 @@ from typing import Any
 import torch
 
 from lrp.decomposition.svd import Svd
-from lrp.errors import InputError
 from lrp.layer_statistics.base import LayerStatistics
-from lrp.matrices import Block, Factors, LayerMatrix
+from lrp.matrices import Block, Factors, LayerMatrix, check_weights
 
 PLAIN = Svd()
-
-
-def check_weights(matrices: Mapping[str, LayerMatrix]) -> None:
-    """Raises InputError, with the layer's name, for a weight that is not finite."""
-    for name, matrix in matrices.items():
-        if not bool(torch.isfinite(matrix.weight).all()):
-            raise InputError(f"layer {name}: its weight holds values that are not finite, so it cannot be decomposed")
 
 
 def decompose(

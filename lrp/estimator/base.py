@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lrp.batches import Batches, Inputs, call, tensors
 from lrp.errors import InputError, check_float, check_int
 from lrp.estimator.moments import Moments
 from lrp.matrices import Factors
 from lrp.network.arithmetic import plain_arithmetic
+from lrp.network.frozen import FrozenNetwork
 
 OUTPUTS = ("logits", "probabilities", "hellinger")
 
@@ -65,13 +67,28 @@ class Estimator:
         return self.name + "".join(f";{key}={value}" for key, (value, default) in options.items() if value != default)
 
     def __call__(
-        self, model: nn.Module, factors: Sequence[Factors], images: Tensor, partial: Path | None = None
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, partial: Path | None = None
     ) -> tuple[list[Moments], float]:
-        """The moments of every block's components on ``images`` (B, ...), normalised, and the seconds that this took, those
-        of a killed run included; ``partial``: a folder for unfinished work. Raises InputError where outputs are not finite."""
+        """The moments of every block's components on ``images``, as the network takes them, and the seconds that this took.
+
+        The seconds of a killed run are included; ``partial`` is a folder for unfinished work. An InputError says where outputs are not
+        finite.
+        """
         raise NotImplementedError
 
-    def joint(self, model: nn.Module, factors: Sequence[Factors], images: Tensor, removed: Sequence[Sequence[Tensor]]) -> Tensor | None:
+    def contributions(self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs) -> list[Tensor]:
+        """The change of every output of every image by each component, (B, K, R) of each block.
+
+        Raises:
+            InputError: Where the estimator does not know the changes apart.
+        """
+        raise InputError(
+            "selection", "joint", f"it adds up single changes, which estimator={self.name} does not keep; choose estimator=first_order"
+        )
+
+    def joint(
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, removed: Sequence[Sequence[Tensor]]
+    ) -> Tensor | None:
         """E ||sum of the changes of a whole set||^2 for each set in ``removed`` (masks (R,), a block each), as (sets,)
         float64; None where the estimator does not know the changes apart."""
         return None
@@ -104,7 +121,7 @@ class Estimator:
         return log.exp() if self.output == "probabilities" else 2 * (log / 2).exp()
 
     @torch.no_grad()
-    def outputs(self, model: nn.Module, images: Tensor) -> Tensor:
+    def outputs(self, model: nn.Module, images: Inputs) -> Tensor:
         """y of a network as it stands, (B, K) float64."""
-        with plain_arithmetic(images.device):
-            return torch.cat([self.read(model(batch)).double() for batch in images.split(64)])
+        with plain_arithmetic(tensors(images)[0].device):
+            return torch.cat([self.read(call(model, batch)).double() for batch in Batches.of(images).split(64)])

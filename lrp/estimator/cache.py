@@ -11,7 +11,9 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils._pytree import tree_structure
 
+from lrp.batches import Inputs, tensors
 from lrp.errors import InputError
 from lrp.estimator.moments import Moments
 from lrp.files import class_sources, sha256, write_whole
@@ -21,13 +23,12 @@ from lrp.network.frozen import FrozenNetwork
 log = logging.getLogger(__name__)
 
 
-def moments_key(model: nn.Module, factors: Sequence[Factors], images: Tensor, estimator: str) -> str:
+def moments_key(network: FrozenNetwork, model: nn.Module, factors: Sequence[Factors], images: Inputs, estimator: str) -> str:
     """Hash of all that determines the moments: the network and its weights, the blocks and their factors (by the weights
     and the cut), the images as the network sees them, and the estimator with those of its options that matter.
 
     Of a network's code the hash takes the graph, or, where torch.fx cannot trace it, the source of its own modules' classes.
     """
-    network = FrozenNetwork(model)
     kinds = {factor.decomposition for factor in factors}
     parts: list[Tensor | str] = [f"moments-2|{estimator}|{' '.join(sorted(kinds))}|{model}"]
     if kinds - {"svd"}:  # what statistics made them is seen in the components alone
@@ -36,7 +37,9 @@ def moments_key(model: nn.Module, factors: Sequence[Factors], images: Tensor, es
     for name, value in sorted(model.state_dict().items()):
         parts += [name, value]
     parts.append(repr([factor.block for factor in factors]))
-    parts.append(images)
+    parts += tensors(images)
+    if not isinstance(images, Tensor):
+        parts.append(str(tree_structure(images)))
     return sha256(parts)
 
 

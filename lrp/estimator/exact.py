@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, fx, nn
 from tqdm import tqdm
 
+from lrp.batches import Batches, Inputs, call, examples, on_tensors, tensors
 from lrp.estimator.base import Estimator
 from lrp.estimator.cache import read_tensors
 from lrp.estimator.change import changes
@@ -21,7 +22,7 @@ from lrp.estimator.moments import Moments
 from lrp.files import write_whole
 from lrp.matrices import Factors
 from lrp.network.arithmetic import check_finite, layer_input, plain_arithmetic
-from lrp.network.frozen import FrozenNetwork
+from lrp.network.frozen import FrozenNetwork, freeze
 
 log = logging.getLogger(__name__)
 
@@ -43,23 +44,24 @@ class ExactEstimator(Estimator):
 
     @torch.inference_mode()
     def __call__(
-        self, model: nn.Module, factors: Sequence[Factors], images: Tensor, partial: Path | None = None
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, partial: Path | None = None
     ) -> tuple[list[Moments], float]:
-        network = FrozenNetwork(model)
+        with torch.inference_mode(False):
+            network = freeze(model)
         layers: dict[str, list[int]] = {}
         for i, factor in enumerate(factors):
             layers.setdefault(factor.block.layer, []).append(i)
         images = network.as_input(images)
-        with plain_arithmetic(images.device):
+        with plain_arithmetic(tensors(images)[0].device):
             return self._score(network, factors, images, layers, partial)
 
     def _score(
-        self, network: FrozenNetwork, factors: Sequence[Factors], images: Tensor, layers: dict[str, list[int]], partial: Path | None
+        self, network: FrozenNetwork, factors: Sequence[Factors], images: Inputs, layers: dict[str, list[int]], partial: Path | None
     ) -> tuple[list[Moments], float]:
-        size = self._images_at_once(network, images)
+        count, size = examples(images), self._images_at_once(network, images)
         components = sum(len(factor.S) for factor in factors)
-        alone, expected = self._try(network, images[:16], factors, layers)
-        log.info("exact scoring: %s components x %d images, about %s", f"{components:,}", len(images), _duration(expected * len(images)))
+        alone, expected = self._try(network, _first(images, 16), factors, layers)
+        log.info("exact scoring: %s components x %d images, about %s", f"{components:,}", count, _duration(expected * count))
         whole = [name for name in layers if network.layer_node(name) is None]
         if whole:
             which = f"{len(whole)} of {len(layers)} layers, {whole[0]} the first" if len(whole) < len(layers) else "every layer"
@@ -67,17 +69,17 @@ class ExactEstimator(Estimator):
             log.warning("exact scoring: the whole network runs for each component of %s (%s)", which, why)
         sums = [torch.zeros(2, len(factor.S), 1, dtype=torch.float64) for factor in factors]  # K is known after the first
         seconds = 0.0
-        total = components * -(-len(images) // size)
+        total = components * -(-count // size)
         with tqdm(total=total, desc="exact scoring", unit="component", smoothing=0.05, disable=None) as bar:
-            for start in range(0, len(images), size):
-                batch, known = images[start : start + size], None
+            for start, batch in zip(range(0, count, size), Batches.of(images).split(size), strict=True):
+                known = None
                 for number, (name, places) in enumerate(layers.items()):
                     file = partial / f"{start}-{size}-{number}.safetensors" if partial else None
                     stored = read_tensors(file) if file else None
                     if stored is None:
                         if known is None:
                             known = network.record(batch)
-                            y = self.read(known[network.nodes[-1]] if known else network.module(batch)).double()
+                            y = self.read(known[network.nodes[-1]] if known else call(network.module, batch)).double()
                             check_finite(y, network.module, list(layers), batch)
                         began = time.perf_counter()
                         parts = [self._block(network, known, factors[i], batch, y, name in alone, bar) for i in places]
@@ -89,11 +91,11 @@ class ExactEstimator(Estimator):
                         bar.update(len(stored["moments"][0]))
                     seconds += float(stored["seconds"])
                     for i, part in zip(places, stored["moments"].split([len(factors[i].S) for i in places], dim=1)):
-                        sums[i] = sums[i] + len(batch) / len(images) * part
+                        sums[i] = sums[i] + examples(batch) / count * part
         return [Moments(first, second) for first, second in sums], seconds
 
     def _block(
-        self, network: FrozenNetwork, known: dict[fx.Node, Any], factor: Factors, batch: Tensor, y: Tensor, alone: bool, bar: tqdm
+        self, network: FrozenNetwork, known: dict[fx.Node, Any], factor: Factors, batch: Inputs, y: Tensor, alone: bool, bar: tqdm
     ) -> Tensor:
         """First and second moments (2, R, K) of one block's components on one batch of images, whose outputs are y."""
         node = network.layer_node(factor.block.layer)
@@ -114,24 +116,26 @@ class ExactEstimator(Estimator):
             bar.update(copies)
         return torch.cat(moments, dim=1)
 
-    def _with_hook(self, network: FrozenNetwork, factor: Factors, which: slice, batch: Tensor) -> Any:
+    def _with_hook(self, network: FrozenNetwork, factor: Factors, which: slice, batch: Inputs) -> Any:
         """What the whole network returns without one component, wherever and however often its layer runs."""
         module = network.modules.get(factor.block.layer)
         if module is None:  # the graph shows that it never runs
-            return network.module(batch)
+            return call(network.module, batch)
         handle = module.register_forward_hook(
             lambda _, args, kwargs, output: output - changes(network, factor, which, layer_input(args, kwargs))[0], with_kwargs=True
         )
         try:
-            return network.module(batch)
+            return call(network.module, batch)
         finally:
             handle.remove()
 
-    def _images_at_once(self, network: FrozenNetwork, images: Tensor) -> int:
+    def _images_at_once(self, network: FrozenNetwork, images: Inputs) -> int:
         """How many images' dense activations stay within the memory limit."""
-        known = network.record(images[:1])
-        held = sum(_bytes(value) for node, value in known.items() if node.op != "get_attr") or 64 * _bytes(images[:1])
-        return min(len(images), max(1, int(self.memory_limit * 2**30 // held)))
+        known = network.record(_first(images, 1))
+        held = sum(_bytes(value) for node, value in known.items() if node.op != "get_attr") or 64 * sum(
+            _bytes(tensor[:1]) for tensor in tensors(images)
+        )
+        return min(examples(images), max(1, int(self.memory_limit * 2**30 // held)))
 
     def _chunk(self, network: FrozenNetwork, node: fx.Node, known: dict[fx.Node, Any]) -> int:
         """How many components fit: what a node reads and writes, at the largest one, bounds the memory."""
@@ -144,7 +148,7 @@ class ExactEstimator(Estimator):
         return max(1, int(limit // largest))
 
     def _try(
-        self, network: FrozenNetwork, images: Tensor, factors: Sequence[Factors], layers: dict[str, list[int]]
+        self, network: FrozenNetwork, images: Inputs, factors: Sequence[Factors], layers: dict[str, list[int]]
     ) -> tuple[set[str], float]:
         """The layers after which copies of a batch cannot run as one larger batch (a network may reshape by a fixed batch
         size, or have its batch in another dimension), and the seconds an image that the whole will take."""
@@ -155,8 +159,8 @@ class ExactEstimator(Estimator):
             components = sum(len(factors[i].S) for i in places)
             start = time.perf_counter()
             if node is None:
-                network.module(images)
-                seconds += (time.perf_counter() - start) / len(images) * components
+                call(network.module, images)
+                seconds += (time.perf_counter() - start) / examples(images) * components
                 continue
             y, copies = self.read(known[network.nodes[-1]]), min(8, self._chunk(network, node, known))
             try:
@@ -167,8 +171,12 @@ class ExactEstimator(Estimator):
             if not same and bool(torch.isfinite(y).all()):
                 alone.add(name)
                 copies = 1
-            seconds += (time.perf_counter() - start) / (copies * len(images)) * components
+            seconds += (time.perf_counter() - start) / (copies * examples(images)) * components
         return alone, seconds
+
+
+def _first(images: Inputs, count: int) -> Inputs:
+    return on_tensors(lambda leaf: leaf[:count], images)
 
 
 def _bytes(value: Any) -> int:

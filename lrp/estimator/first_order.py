@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lrp.batches import Batches, Inputs, examples, on_tensors, tensors
+from lrp.batches import call as run
 from lrp.errors import InputError
 from lrp.estimator.base import Estimator
 from lrp.estimator.change import inner_filters, inner_values, outer_vectors
 from lrp.estimator.moments import Moments
 from lrp.matrices import Factors
 from lrp.network.arithmetic import check_finite, layer_input, plain_arithmetic
-from lrp.network.frozen import FrozenNetwork
+from lrp.network.frozen import FrozenNetwork, freeze
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class FirstOrderEstimator(Estimator):
         return f"{super().identity};projections={self.projections}"
 
     def __call__(
-        self, model: nn.Module, factors: Sequence[Factors], images: Tensor, partial: Path | None = None
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, partial: Path | None = None
     ) -> tuple[list[Moments], float]:
         start = time.perf_counter()
         sums, projected = None, False
@@ -56,46 +58,53 @@ class FirstOrderEstimator(Estimator):
                 part = part.double()
                 parts.append(torch.stack([part.sum(0), part.square_().sum(0)]).transpose(1, 2))
             sums = parts if sums is None else [total.add_(part) for total, part in zip(sums, parts)]
-        moments = [Moments(*(total / len(images)).cpu(), projected) for total in sums]
+        moments = [Moments(*(total / examples(images)).cpu(), projected) for total in sums]
         if projected:
             error = torch.cat([m.standard_error() / m.second.sum(1).clamp(min=torch.finfo(torch.float64).tiny) for m in moments])
             log.info("%d random projections of the outputs: relative standard error of a score %.0f %% in the median, %.0f %% at most",
                      self.projections, 100 * error.median(), 100 * error.max())  # fmt: skip
         return moments, time.perf_counter() - start
 
-    def contributions(self, model: nn.Module, factors: Sequence[Factors], images: Tensor) -> list[Tensor]:
+    def contributions(self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs) -> list[Tensor]:
         """D: of each block the change of every output of every image by each component, (B, K, R) in the network's precision.
 
         ||sum of the rows of a set S||^2 is the perturbation of removing all of S at once, to first order.
         """
         return [torch.cat(parts) for parts in zip(*(D for _, D, _ in self.stream(model, factors, images)))]
 
-    def joint(self, model: nn.Module, factors: Sequence[Factors], images: Tensor, removed: Sequence[Sequence[Tensor]]) -> Tensor:
+    def joint(
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, removed: Sequence[Sequence[Tensor]]
+    ) -> Tensor:
         total = torch.zeros(len(removed), dtype=torch.float64)
         chosen = [torch.stack(masks, dim=1).double() for masks in zip(*removed)]  # (R, sets) a block
         for _, D, _ in self.stream(model, factors, images):
             change = sum(part.double().cpu() @ masks for part, masks in zip(D, chosen))  # (B, K, sets)
             total += change.square().sum((0, 1))
-        return total / len(images)
+        return total / examples(images)
 
-    def stream(self, model: nn.Module, factors: Sequence[Factors], images: Tensor) -> Iterator[tuple[Tensor, list[Tensor], bool]]:
+    def stream(
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs
+    ) -> Iterator[tuple[Inputs, list[Tensor], bool]]:
         """For each batch of images: the batch, D of each block (B, K, R), and whether K counts projections (D is then divided
         by the square root of their number). Raises InputError for a layer whose first dimension does not run over the images."""
-        with torch.inference_mode(False), plain_arithmetic(images.device):
-            network = FrozenNetwork(model)
-            images = network.as_input(images.clone())
-            if images.dim() == 4:  # in which the inner products below are views
+        device = tensors(images)[0].device
+        with torch.inference_mode(False), plain_arithmetic(device):
+            network = freeze(model)
+            images = network.as_input(on_tensors(Tensor.clone, images))
+            if any(tensor.dim() == 4 for tensor in tensors(images)):  # in which the inner products below are views
                 network.module.to(memory_format=torch.channels_last)
-                images = images.to(memory_format=torch.channels_last)
+                images = on_tensors(_channels_last, images)
             parts = _prepare(network, factors)
             size = self._images_at_once(network, parts, images)
-        for batch in tqdm(images.split(size), desc="first-order scoring", unit="batch", leave=False, disable=None):
-            with torch.inference_mode(False), plain_arithmetic(images.device):
+        steps = -(-examples(images) // size)
+        batches = Batches.of(images).split(size)
+        for batch in tqdm(batches, desc="first-order scoring", unit="batch", total=steps, leave=False, disable=None):
+            with torch.inference_mode(False), plain_arithmetic(device):
                 D, projected = self._batch(network, factors, parts, batch)
             yield batch, D, projected
 
     def _batch(
-        self, network: FrozenNetwork, factors: Sequence[Factors], parts: dict[str, list[_Part]], batch: Tensor
+        self, network: FrozenNetwork, factors: Sequence[Factors], parts: dict[str, list[_Part]], batch: Inputs
     ) -> tuple[list[Tensor], bool]:
         y, calls = self._forward(network, parts, batch)
         check_finite(y, network.module, list(parts), batch)
@@ -103,13 +112,13 @@ class FirstOrderEstimator(Estimator):
             raise InputError("the network's output carries no gradient, so estimator=first_order cannot score it; estimator=exact can")
         directions, projected = self._directions(y)
         buffer = torch.empty(BUFFER_BYTES // y.element_size(), dtype=y.dtype, device=y.device)
-        D = [y.new_zeros(len(batch), len(directions), len(factor.S)) for factor in factors]
+        D = [y.new_zeros(len(y), len(directions), len(factor.S)) for factor in factors]
         current = 0
 
         def contract(call: _Call, grad: Tensor | None) -> None:
             if grad is None:  # the output does not depend on this call
                 return
-            g = _positions(grad, call.linear, len(batch))
+            g = _positions(grad, call.linear, len(y))
             for part, z in zip(parts[call.layer], call.inner):
                 D[part.place][:, current] += _contract(g[..., part.rows], z, part.U, buffer)
 
@@ -126,7 +135,7 @@ class FirstOrderEstimator(Estimator):
                     contract(call, grad)
         return D, projected
 
-    def _forward(self, network: FrozenNetwork, parts: dict[str, list[_Part]], batch: Tensor) -> tuple[Tensor, list[_Call]]:
+    def _forward(self, network: FrozenNetwork, parts: dict[str, list[_Part]], batch: Inputs) -> tuple[Tensor, list[_Call]]:
         """y (B, K) with its graph, and of each call of a layer its output and the values of its components."""
         calls: list[_Call] = []
 
@@ -135,7 +144,7 @@ class FirstOrderEstimator(Estimator):
             with torch.no_grad():
                 x = layer_input(args, kwargs).detach()
                 values = (inner_values(module, part.channels, part.filters, x) for part in parts[name])
-                inner = [_positions(value, linear, len(batch), name) for value in values]
+                inner = [_positions(value, linear, examples(batch), name) for value in values]
             if not output.requires_grad:
                 output.requires_grad_()
             calls.append(_Call(name, linear, output, inner))
@@ -150,7 +159,7 @@ class FirstOrderEstimator(Estimator):
         ]
         try:
             with torch.enable_grad():
-                return self.read(network.module(batch)), calls
+                return self.read(run(network.module, batch)), calls
         finally:
             for handle in handles:
                 handle.remove()
@@ -162,7 +171,7 @@ class FirstOrderEstimator(Estimator):
         signs = torch.randint(0, 2, (self.projections, y.shape[1]), generator=torch.Generator().manual_seed(0))
         return (2 * signs - 1).to(y) / self.projections**0.5, True
 
-    def _images_at_once(self, network: FrozenNetwork, parts: dict[str, list[_Part]], images: Tensor) -> int:
+    def _images_at_once(self, network: FrozenNetwork, parts: dict[str, list[_Part]], images: Inputs) -> int:
         """How many images' activations and gradients stay within the memory limit; one batch of two images also shows that
         no image's output depends on another's activations, without which nothing here is right."""
         held: dict[int, int] = {}
@@ -171,10 +180,10 @@ class FirstOrderEstimator(Estimator):
             held[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
             return value
 
-        few = images[:2]
+        few = on_tensors(lambda leaf: leaf[:2], images)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
             y, calls = self._forward(network, parts, few)
-        if len(few) > 1 and y.requires_grad:
+        if examples(few) > 1 and y.requires_grad:
             grads = torch.autograd.grad(y[0].sum(), [call.output for call in calls], allow_unused=True)
             for call, grad in zip(calls, grads):
                 if grad is not None and bool(_positions(grad, call.linear, 2)[1].any()):
@@ -184,7 +193,7 @@ class FirstOrderEstimator(Estimator):
         inner = sum(z.numel() for call in calls for z in call.inner) * y.element_size()
         gradients = 3 * max((call.output.numel() for call in calls), default=0) * y.element_size()
         changes = len(self._directions(y)[0]) * sum(part.U.shape[1] for layer in parts.values() for part in layer) * y.element_size()
-        each = (activations + inner + gradients) / len(few) + changes
+        each = (activations + inner + gradients) / examples(few) + changes
         return max(1, min(IMAGES_AT_ONCE, int(self.memory_limit * 2**30 // each)))
 
 
@@ -223,6 +232,10 @@ def _prepare(network: FrozenNetwork, factors: Sequence[Factors]) -> dict[str, li
         U = outer_vectors(network, factor).T.contiguous().to(module.weight)
         parts.setdefault(block.layer, []).append(_Part(place, slice(block.row_start, block.row_stop), channels, filters, U))
     return parts
+
+
+def _channels_last(value: Tensor) -> Tensor:
+    return value.to(memory_format=torch.channels_last) if value.dim() == 4 else value
 
 
 def _positions(value: Tensor, linear: bool, images: int, layer: str = "") -> Tensor:

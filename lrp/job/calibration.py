@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
 
 from lrp.dataset.base import Data, Part
 from lrp.errors import InputError, check_int
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,10 @@ class Calibration:
             raise InputError("calibration.scoring_images", self.scoring_images, f"at most calibration.images={self.images} is allowed")
 
 
-def _normalised(data: Data, part: Part, size: int, device: torch.device):
-    for images in part.images.tensor_split(-(-len(part) // size)):  # of about one size: a last small batch would count as much
-        yield data.network_input(images, device)
+def calibration_parts(data: Data, calibration: Calibration) -> tuple[Part, Part]:
+    """The calibration images of a data set, as many as there are, and the first of them, which are scored on."""
+    count = min(calibration.images, len(data.train))
+    if count < calibration.images:
+        log.warning("calibration.images=%d: the training part of %s holds %d, which are used", calibration.images, data.name, count)
+    images = data.calibration(count, calibration.seed)
+    return images, images.take(torch.arange(min(count, calibration.scoring_images)))

@@ -11,24 +11,27 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor, nn
 
+from lrp.batches import Batches
 from lrp.cost.count import count_params
 from lrp.cost.timing import LATENCY_COLUMNS, measure_latency
-from lrp.dataset.base import Dataset
+from lrp.dataset.base import Data, Dataset
 from lrp.deploy.saving import save
 from lrp.errors import InputError, check_bool, check_int, check_sparsity
+from lrp.evaluation import Metrics, evaluate
+from lrp.evidence import Evidence
 from lrp.files import write_whole
-from lrp.job.calibration import Calibration, _normalised
-from lrp.job.dense import _dense_metrics, _evaluate
+from lrp.job.calibration import Calibration, calibration_parts
+from lrp.job.dense import dense_metrics
 from lrp.job.device import find_device
-from lrp.job.row import _share, changed_options, part_names
+from lrp.job.row import asked_columns, chosen_parts, share
 from lrp.job.running import running
-from lrp.method.singular_vectors import SingularVectorsFitted
+from lrp.method.base import FittedMethod, Prediction
 from lrp.model.source import ModelSource
 from lrp.recovery.context import Context
-from lrp.results.columns import COLUMNS
+from lrp.results.columns import COLUMNS, LAYER_COLUMNS
 from lrp.results.run_folder import RunFolder
-from lrp.results.tables import layer_table, score_table
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +66,10 @@ class Job:
         check_bool("evaluation.latency", self.latency)
         if self.part not in ("test", "validation"):
             raise InputError("evaluation.part", self.part, "test or validation is needed")
-        if self.part == "validation" and self.recovery.name == "finetune" and not self.recovery.hold_out:
-            raise InputError("recovery.hold_out", self.recovery.hold_out, "true is needed with evaluation.part=validation")
+        if self.part == "validation" and self.recovery.trains_on_validation:
+            raise InputError(
+                "evaluation.part", self.part, "recovery.hold_out=false trains on these images; choose test, or recovery.hold_out=true"
+            )
         if self.threads is not None:
             check_int("threads", self.threads, 1)
         if not self.sparsities:
@@ -88,7 +93,11 @@ class Job:
 
 
 def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
-    """Run a job in its folder and return its rows. Raises InputError for input that cannot be used."""
+    """Run a job in its folder and return its rows.
+
+    Raises:
+        InputError: For input that cannot be used.
+    """
     results = RunFolder(folder, job.settings, job.resume)
     todo = [sparsity for sparsity in job.sparsities if not results.finished(sparsity=sparsity)]
     if not todo:
@@ -98,102 +107,109 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
         torch.set_num_threads(job.threads)
     device, cache = find_device(job.device), Path(job.cache_dir).expanduser()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-
     with running(cache, alone=job.latency):
-        return _run(job, folder, group, results, todo, device, cache)
-
-
-def _run(
-    job: Job, folder: Path, group: str | None, results: RunFolder, todo: list[float], device: torch.device, cache: Path
-) -> pd.DataFrame:
-    job.model.check()
-    data = job.dataset.load()
-    method, estimator = job.method, job.estimator
-    model, checkpoint = job.model.obtain(data, job.seed, cache, device, estimator)
-    wanted = min(job.calibration.images, len(data.train))
-    if wanted < job.calibration.images:
-        log.warning("calibration.images=%d: the training part of %s holds %d, which are used", job.calibration.images, data.name, wanted)
-    calibration = data.calibration(wanted, job.calibration.seed)
-    scoring = calibration.take(torch.arange(min(wanted, job.calibration.scoring_images)))
-    table = pd.DataFrame({"index": scoring.index.tolist()})
-    write_whole(folder / "calibration.csv", lambda path: table.to_csv(path, index=False))
-
-    inputs = data.network_input(calibration.images, device)
-    images = data.normalise(scoring.images.to(device))
-    fitted = method.fit(model, inputs, cache, len(scoring))
-    scored = isinstance(fitted, SingularVectorsFitted)
-    if scored:
-        errors = [block.standard_error() for block in fitted.found] if any(block.projected for block in fitted.found) else None
-        scores = score_table(fitted.factors, fitted.scores, errors)
-        write_whole(folder / "scores.parquet", lambda path: scores.to_parquet(path, index=False))
-    plans = (fitted.plan(sparsity) for sparsity in todo)
-    joint = None
-    if scored and fitted.one_shot:
-        plans = list(plans)
-        try:
-            joint = estimator.joint(model, fitted.factors, images, [[~mask for mask in plan.keep] for plan in plans])
-            if joint is not None:
-                fitted.moments()
-        except InputError as error:  # a scorer that does not look at outputs works on networks that an estimator refuses
-            log.warning("perturbation_additive and perturbation_joint stay empty: %s", error)
-    y = estimator.outputs(model, images)
-    energy = float(y.square().sum(1).mean())
-    dense = _dense_metrics(model, data, job, cache, device)
-    log.info("dense: %s accuracy %.2f %%, %s parameters", job.part, 100 * dense.accuracy, f"{count_params(model):,}")
-
-    chosen = {
-        "dataset": data.name,
-        "model": job.model.name,
-        "method": method.name,
-        "recovery": job.recovery.name,
-        "compensation": method.compensation.name,
-    }
-    chosen |= {name: value for name, value in part_names(method).items() if value is not None}
-    with job.tracker.start(job.settings, chosen, folder, group) as tracked:
-        tracked.rows(results.rows)
-        for number, plan in enumerate(plans):
-            sparsity = plan.sparsity
-            pruned, seconds_compensate = fitted.compress(plan)
-            change = y - estimator.outputs(pruned, images)
-            found = fitted.found if joint is not None or (scored and fitted.one_shot) else []
-            additive = sum(float(block.second[~mask].sum()) for block, mask in zip(found, plan.keep)) if found else None
-            before = dense if plan.untouched else _evaluate(pruned, data, job, f"sparsity {sparsity:g}")
-            start = time.perf_counter()
-            job.recovery(
-                pruned,
-                Context(
-                    lambda: _normalised(data, calibration, job.calibration.batch_size, device), data, model,
-                    folder / f"unfinished-{sparsity:g}.pt", job.seed, estimator.pick,
-                ),
-            )  # fmt: skip
-            seconds_recover = time.perf_counter() - start
-            after = _evaluate(pruned, data, job, f"sparsity {sparsity:g}, recovered") if job.recovery.changes else before
-            sizes = fitted.sizes(pruned, plan)
-            latency = measure_latency(model, pruned, images) if job.latency else dict.fromkeys(LATENCY_COLUMNS)
-            row = {
-                "model": job.model.name, "checkpoint_sha256": checkpoint, "dataset": data.name, "method": method.name,
-                **part_names(method), "scoring_images": len(scoring), "exclude": " ".join(method.exclude) or None,
-                "compensation": method.compensation.name, "rounds": fitted.rounds(sparsity), "recovery": job.recovery.name,
-                "options": changed_options(method, job.recovery) or None, "seed": job.seed,
-                **{name: value for name, value in sizes.items() if name in COLUMNS}, "part": job.part, "accuracy": after.accuracy,
-                "accuracy_before_recovery": before.accuracy, "accuracy_dense": dense.accuracy, "loss": after.loss,
-                "perturbation_additive": _share(additive, energy), "perturbation_joint": _share(None if joint is None else joint[number], energy),
-                "perturbation_true": _share(change.square().sum(1).mean(), energy),
-                "blocks": len(plan.factors), "components": sum(len(mask) for mask in plan.keep),
-                "components_kept": sum(int(mask.sum()) for mask in plan.keep),
-                **latency, **{f"seconds_{name}": fitted.seconds.get(name) for name in ("statistics", "decompose", "score")},
-                "seconds_select": plan.seconds, "seconds_compensate": seconds_compensate, "seconds_recover": seconds_recover,
-                "calibration_images": len(calibration), "calibration_seed": job.calibration.seed,
-            }  # fmt: skip
-            if job.save:
-                save(pruned, folder / f"model-{sparsity:g}.safetensors", fitted.report(plan, sizes))
-            layers = layer_table(sparsity, plan.blocks, plan.keep)
-            results.add(row, layers)
-            tracked.row(row, layers)
-            log.info(
-                "%s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)",
-                " ".join(str(value) for name, value in chosen.items() if name in ("method", "blocking", "scorer")),
-                row["sparsity_params"], row["sparsity_macs"], 100 * after.accuracy, 100 * before.accuracy,
-            )  # fmt: skip
-        tracked.file(folder / "results.csv")
+        _Pruning.begin(job, folder, device, cache).rows(results, todo, group)
     return results.rows
+
+
+@dataclass
+class _Pruning:
+    """A job under way: all that its rows have in common.
+
+    Attributes:
+        checkpoint: The SHA-256 of the file that holds the dense network's weights.
+        images: The scoring images, normalised.
+        y: What the dense network gives for them, (B, K) float64.
+        dense: How accurate it is.
+    """
+
+    job: Job
+    folder: Path
+    data: Data
+    model: nn.Module
+    checkpoint: str
+    fitted: FittedMethod
+    images: Tensor
+    y: Tensor
+    dense: Metrics
+
+    @classmethod
+    def begin(cls, job: Job, folder: Path, device: torch.device, cache: Path) -> _Pruning:
+        """Load the data and the network, and let the method look at both."""
+        job.model.check()
+        data = job.dataset.load()
+        model, checkpoint = job.model.obtain(data, job.seed, cache, device, job.estimator)
+        calibration, scoring = calibration_parts(data, job.calibration)
+        table = pd.DataFrame({"index": scoring.index.tolist()})
+        write_whole(folder / "calibration.csv", lambda path: table.to_csv(path, index=False))
+        inputs = Batches.of(data.network_input(calibration.images, device))
+        inputs.labels = calibration.labels
+        fitted = job.method.fit(Evidence(model, inputs, cache, len(scoring)))
+        images = data.normalise(scoring.images.to(device))
+        y = job.estimator.outputs(model, images)
+        dense = dense_metrics(model, data, job.part, job.batch_size, job.estimator, cache, device)
+        log.info("dense: %s accuracy %.2f %%, %s parameters", job.part, 100 * dense.accuracy, f"{count_params(model):,}")
+        return cls(job, folder, data, model, checkpoint, fitted, images, y, dense)
+
+    def rows(self, results: RunFolder, todo: Sequence[float], group: str | None) -> None:
+        """Prune to each sparsity; a row is written as soon as it is there."""
+        job, scores = self.job, self.fitted.score_table()
+        if scores is not None:
+            write_whole(self.folder / "scores.parquet", lambda path: scores.to_parquet(path, index=False))
+        predicted = self.fitted.predict(todo)
+        chosen = chosen_parts(job, self.data.name)
+        said = " ".join(str(value) for name, value in chosen.items() if name in ("method", "blocking", "scorer"))
+        with job.tracker.start(job.settings, chosen, self.folder, group) as tracked:
+            tracked.rows(results.rows)
+            for sparsity, prediction in zip(todo, predicted, strict=True):
+                row, layers = self.row(sparsity, prediction)
+                results.add(row, layers)
+                tracked.row(row, layers)
+                log.info(
+                    "%s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)",
+                    said, row["sparsity_params"], row["sparsity_macs"], 100 * row["accuracy"], 100 * row["accuracy_before_recovery"],
+                )  # fmt: skip
+            tracked.file(self.folder / "results.csv")
+
+    def row(self, sparsity: float, prediction: Prediction) -> tuple[dict[str, Any], pd.DataFrame]:
+        """The network pruned to one sparsity, recovered and measured: its row, and those of its layers."""
+        job, fitted = self.job, self.fitted
+        plan = fitted.plan(sparsity)
+        pruned, seconds_compensate = fitted.compress(plan)
+        change = self.y - job.estimator.outputs(pruned, self.images)
+        before = self.dense if plan.untouched else self._evaluate(pruned, f"sparsity {sparsity:g}")
+        seconds_recover = self._recover(pruned, sparsity)
+        after = self._evaluate(pruned, f"sparsity {sparsity:g}, recovered") if job.recovery.changes else before
+        sizes = fitted.sizes(pruned, plan)
+        latency = measure_latency(self.model, pruned, self.images) if job.latency else dict.fromkeys(LATENCY_COLUMNS)
+        if job.save:
+            save(pruned, self.folder / f"model-{sparsity:g}.safetensors", fitted.report(plan, sizes))
+        energy = float(self.y.square().sum(1).mean())
+        layers = pd.DataFrame(plan.rows, columns=LAYER_COLUMNS)
+        measured = {
+            **{name: value for name, value in sizes.items() if name in COLUMNS},
+            "accuracy": after.accuracy, "accuracy_before_recovery": before.accuracy, "accuracy_dense": self.dense.accuracy, "loss": after.loss,
+            "perturbation_additive": share(prediction.additive, energy), "perturbation_joint": share(prediction.joint, energy),
+            "perturbation_true": share(change.square().sum(1).mean(), energy), "rounds": fitted.rounds(sparsity),
+            "blocks": len(layers), "components": int(layers["full"].sum()), "components_kept": int(layers["kept"].sum()), **latency,
+            **{f"seconds_{name}": fitted.seconds.get(name) for name in ("statistics", "decompose", "score")},
+            "seconds_select": plan.seconds, "seconds_compensate": seconds_compensate, "seconds_recover": seconds_recover,
+        }  # fmt: skip
+        evidence = fitted.evidence
+        asked = asked_columns(job, self.data.name, self.checkpoint, len(evidence.scoring), len(evidence.batches))
+        return {**asked, **measured}, layers
+
+    def _recover(self, pruned: nn.Module, sparsity: float) -> float:
+        """Let the recovery work on a pruned network, in place; the seconds that it took."""
+        job, start = self.job, time.perf_counter()
+        batches = self.fitted.evidence.batches
+        context = Context(
+            lambda: batches.even(job.calibration.batch_size), self.data, self.model, self.folder / f"unfinished-{sparsity:g}.pt", job.seed,
+            job.estimator.pick,
+        )  # fmt: skip
+        job.recovery(pruned, context)
+        return time.perf_counter() - start
+
+    def _evaluate(self, model: nn.Module, progress: str) -> Metrics:
+        job = self.job
+        return evaluate(model, self.data, getattr(self.data, job.part), job.batch_size, progress, job.estimator.pick)

@@ -46,5 +46,25 @@ def changed_options(method: Any, recovery: Any) -> str:
     return " ".join(found)
 
 
-def _share(value: Tensor | float | None, energy: float) -> float | None:
+def share(value: Tensor | float | None, energy: float) -> float | None:
+    """A perturbation as a share of the energy E ||y||^2 of the dense outputs."""
     return None if value is None else float(value) / max(energy, torch.finfo(torch.float64).tiny)
+
+
+def chosen_parts(job: Any, dataset: str) -> dict[str, str]:
+    """The option of each group, for trackers and the log."""
+    method = job.method
+    named = {"dataset": dataset, "model": job.model.name, "method": method.name, "recovery": job.recovery.name}
+    parts = {name: value for name, value in part_names(method).items() if value is not None}
+    return {**named, "compensation": method.compensation.name, **parts}
+
+
+def asked_columns(job: Any, dataset: str, checkpoint: str, scoring_images: int, calibration_images: int) -> dict[str, Any]:
+    """The columns of a row that say what was asked for, but the sparsity."""
+    method = job.method
+    return {
+        "model": job.model.name, "checkpoint_sha256": checkpoint, "dataset": dataset, "method": method.name, **part_names(method),
+        "scoring_images": scoring_images, "exclude": " ".join(method.exclude) or None, "compensation": method.compensation.name,
+        "recovery": job.recovery.name, "options": changed_options(method, job.recovery) or None, "seed": job.seed, "part": job.part,
+        "calibration_images": calibration_images, "calibration_seed": job.calibration.seed,
+    }  # fmt: skip

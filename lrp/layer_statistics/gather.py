@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lrp.batches import Batches, call, examples, on_tensors, tensors
 from lrp.errors import InputError
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.positions import Positions, columns, outputs
@@ -37,7 +38,7 @@ def layer_calls(model: nn.Module, names: Iterable[str], watch: Callable[[str, nn
 def gather(
     model: nn.Module,
     candidates: Candidates,
-    inputs: Tensor,
+    inputs: Batches,
     needs: Iterable[str],
     read: Callable[[Any], Tensor],
     samples: int = 65536,
@@ -49,7 +50,7 @@ def gather(
     E[sum_k g_k g_k^T] without bias. Raises InputError where values are not finite or the first dimension of a layer's values
     does not run over the images.
     """
-    needs, names = set(needs), list(candidates.matrices)
+    inputs, needs, names = Batches.of(inputs), set(needs), list(candidates.matrices)
     if not needs:
         return {}
     with torch.inference_mode(False):
@@ -63,13 +64,13 @@ def gather(
     held: dict[str, list[Tensor]] = {name: [] for name in names}
     squares: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(0)
-    for start in tqdm(range(0, len(inputs), CHUNK), desc="layer statistics", unit="batch", leave=False, disable=None):
-        batch = inputs[start : start + CHUNK]
+    starts = tqdm(range(0, len(inputs), CHUNK), desc="layer statistics", unit="batch", leave=False, disable=None)
+    for start, batch in zip(starts, inputs.split(CHUNK), strict=True):
         calls: dict[str, Tensor] = {}
         with_gradients = "gradients" in needs and start < GRADIENT_IMAGES
 
         def watch(name: str, module: nn.Module, x: Tensor, z: Tensor) -> Tensor | None:
-            if len(x) != len(batch):
+            if len(x) != examples(batch):
                 raise InputError(
                     f"layer {name}: the first dimension of its values does not run over the images, so decomposition=svd and "
                     "compensation=none are needed"
@@ -90,8 +91,8 @@ def gather(
 
         handles = layer_calls(twin, names, watch)
         try:
-            with torch.inference_mode(False), plain_arithmetic(inputs.device), torch.set_grad_enabled(with_gradients):
-                y = read(twin(batch.clone()))
+            with torch.inference_mode(False), plain_arithmetic(tensors(batch)[0].device), torch.set_grad_enabled(with_gradients):
+                y = read(call(twin, on_tensors(Tensor.clone, batch)))
                 if with_gradients:
                     if calls and not y.requires_grad:
                         raise InputError(

@@ -6,18 +6,16 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
 from lrp.compensation.none import NoCompensation
-from lrp.cost.costs import check_budget, make_costs
+from lrp.cost.costs import check_budget
 from lrp.decomposition.base import decompose
 from lrp.errors import check_bool, check_int
-from lrp.layer_statistics.gather import gather
+from lrp.evidence import Evidence
 from lrp.method.alds_search import AldsSearch, allocation_blocks
-from lrp.method.base import Fitted, Plan, as_masks, check_exclude, find_layers
+from lrp.method.base import FittedMethod, as_masks, check_exclude
+from lrp.method.plan import Plan, matrix_plans
 
 log = logging.getLogger(__name__)
 
@@ -45,36 +43,38 @@ class Alds:
         check_int("method.seed", self.seed, 0)
         check_bool("method.sqrt_k", self.sqrt_k)
 
-    def fit(self, model: nn.Module, inputs: Tensor, cache: Path | None = None, scoring_images: int | None = None) -> AldsFitted:
-        """Find the singular values of every layer in every number of groups. Raises InputError for a network without a layer to
-        compress."""
-        candidates = find_layers(model, inputs[:1], self.exclude)
+    def fit(self, evidence: Evidence) -> AldsFitted:
+        """Find the singular values of every layer in every number of groups.
+
+        Raises:
+            InputError: For a network without a layer to compress.
+        """
+        evidence = evidence.of(self.estimator, self.exclude, self.samples)
+        survey = evidence.survey
         start = time.perf_counter()
-        statistics = gather(model, candidates, inputs, self.compensation.needs, self.estimator.read, self.samples)
+        evidence.statistics(self.compensation.needs)
         seconds = {"statistics": time.perf_counter() - start}
         start = time.perf_counter()
-        search = AldsSearch(candidates.matrices, candidates.positions, self.budget, self.starts, self.seed, self.sqrt_k)
+        search = AldsSearch(survey.matrices, survey.positions, self.budget, self.starts, self.seed, self.sqrt_k)
         seconds["decompose"] = time.perf_counter() - start
-        return AldsFitted(self, model, inputs, candidates, statistics, seconds, search=search)
+        return AldsFitted(self, evidence, seconds, search=search)
 
 
 @dataclass
-class AldsFitted(Fitted):
+class AldsFitted(FittedMethod):
     """A network whose layers' singular values are known."""
 
     search: AldsSearch | None = None
 
-    @property
-    def one_shot(self) -> bool:
-        return False  # the blocks differ from one sparsity to the next
-
     def plan(self, sparsity: float) -> Plan:
+        """The groups and ranks of ALDS's search, which differ from one sparsity to the next."""
+        assert self.search is not None
         start = time.perf_counter()
         allocation = self.search(sparsity)
         seconds = time.perf_counter() - start
-        matrices = self.candidates.matrices
-        blocks = allocation_blocks(matrices, allocation)
-        factors = decompose(matrices, blocks)
-        ranks = [allocation.rank[block.layer] for block in blocks]
+        survey = self.evidence.survey
+        blocks = allocation_blocks(survey.matrices, allocation)
+        factors = decompose(survey.matrices, blocks)
+        keep = as_masks(factors, [allocation.rank[block.layer] for block in blocks])
         log.info("ALDS at sparsity %g: relative error %.4f", sparsity, allocation.error)
-        return Plan(sparsity, factors, as_masks(factors, ranks), make_costs(blocks, self.method.budget, self.candidates), seconds)
+        return Plan(sparsity, matrix_plans(survey, factors, keep), self.model, survey, seconds)

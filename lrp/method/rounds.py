@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from lrp.batches import device_of, tensors
+from lrp.cost.costs import Costs
 from lrp.deploy.saving import load, save
 from lrp.errors import InputError, check_float
 from lrp.files import sha256
 from lrp.layer.base import LowRank
 from lrp.layer.build import KINDS, replace_layer
-from lrp.method.base import Plan
-
-if TYPE_CHECKING:
-    from lrp.method.singular_vectors import SingularVectorsFitted
+from lrp.matrices import Block
+from lrp.method.base import FittedMethod
+from lrp.method.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -54,55 +57,114 @@ def as_dense(model: nn.Module, like: nn.Module) -> nn.Module:
     return result
 
 
-def next_state(state: SingularVectorsFitted, sparsity: float, file: Path | None) -> SingularVectorsFitted:
-    """The network compressed from ``state`` to a sparsity and compensated, decomposed and scored again. The compressed network is
-    read from ``file`` where an earlier run stored it."""
-    compressed = None
-    if file is not None and file.exists():
+@dataclass(frozen=True)
+class _Alive:
+    """A selection among the components that earlier rounds left: of each block the first ``ranks``, None: all."""
+
+    selection: Any
+    ranks: Sequence[int | None]
+
+    def __call__(
+        self,
+        blocks: Sequence[Block],
+        scores: Sequence[Tensor],
+        sparsity: float,
+        costs: Costs | None = None,
+        contributions: Callable[[], list[Tensor]] | None = None,
+    ) -> list[Tensor]:
+        """What an earlier round dropped stays away, where the budget has room for it too."""
+        keep = self.selection(blocks, scores, sparsity, costs, contributions)
+        return [mask if rank is None else mask & (torch.arange(len(mask)) < rank) for mask, rank in zip(keep, self.ranks, strict=True)]
+
+
+@dataclass
+class Rounds(FittedMethod):
+    """A scored method that scores again on the way to a sparsity, whenever ``keep_factor`` of what is left is left.
+
+    The network of a round is the one before it, compressed and compensated, with dense layers that hold what its low-rank layers
+    amount to. Compensation keeps to what the dense network gave.
+
+    Attributes:
+        first: The dense network, scored.
+        keep_factor: The share of what is left that a round leaves, in (0, 1).
+    """
+
+    first: Any = None
+    keep_factor: float = 0.5
+    states: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.states = [self.first]
+
+    def rounds(self, sparsity: float) -> int:
+        """How often the network is scored on the way to a sparsity."""
+        return 1 + len(schedule(self.keep_factor, sparsity))
+
+    def score_table(self) -> pd.DataFrame | None:
+        """The scores of the dense network."""
+        return self.first.score_table()
+
+    def plan(self, sparsity: float) -> Plan:
+        """What becomes of each layer of the last state above the sparsity."""
+        steps = schedule(self.keep_factor, sparsity)
+        todo = steps[len(self.states) - 1 :]
+        cache = self.evidence.cache
+        folder = cache / "rounds" / self._key() if todo and cache is not None else None
+        for at in todo:
+            self.states.append(self._next(at, folder and folder / f"{len(self.states)}.safetensors"))
+        return self.states[len(steps)].plan(sparsity)
+
+    def _next(self, sparsity: float, file: Path | None) -> Any:
+        """The last state compressed to a sparsity and compensated, decomposed and scored again.
+
+        The compressed network is read from ``file`` where an earlier run stored it.
+        """
+        state = self.states[-1]
+        compressed = None if file is None or not file.exists() else self._stored(file, state.model)
+        if compressed is None:
+            compressed, _ = self.compress(state.plan(sparsity))
+            if file is not None:
+                save(compressed, file)
+        ranks = {}
+        for name, module in compressed.named_modules():
+            if isinstance(module, LowRank):
+                ranks |= {(name, block.row_start, block.col_start): rank for block, rank in module.blocks}
+        alive = [ranks.get((b.layer, b.row_start, b.col_start)) for b in state.blocks]
+        log.info("round at sparsity %.4f: scored again", sparsity)
+        fitted = self.method.score(self.evidence.for_model(as_dense(compressed, state.model)), targets=False)
+        fitted.scores = only_alive(fitted.scores, alive)
+        fitted.selection = _Alive(self.method.selection, alive)
+        return fitted
+
+    def _stored(self, file: Path, before: nn.Module) -> nn.Module | None:
+        """The network of an earlier run's round, in the modes of the one before it; None where it cannot be read."""
         try:
-            compressed = load(file, state.model).to(state.inputs.device)
-            for name, module in state.model.named_modules():  # a file does not hold modes
-                here = compressed.get_submodule(name)
-                for part in here.modules() if isinstance(here, LowRank) else [here]:
-                    part.training = module.training
+            compressed = load(file, before).to(device_of(before, torch.device("cpu")))
         except InputError as error:
             log.warning("the state of a round cannot be read (%s); it is made again", error)
-    if compressed is None:
-        keep = state.select(sparsity)  # not state.plan, which would begin with rounds of its own
-        compressed, _ = state.compress(Plan(sparsity, state.factors, keep, state.costs, state=state))
-        if file is not None:
-            save(compressed, file)
-    ranks = {}
-    for name, module in compressed.named_modules():
-        if isinstance(module, LowRank):
-            ranks |= {(name, block.row_start, block.col_start): rank for block, rank in module.blocks}
-    alive = [ranks.get((b.layer, b.row_start, b.col_start)) for b in state.blocks]
-    log.info("round at sparsity %.4f: scored again", sparsity)
-    return state.method.score_again(state, as_dense(compressed, state.model), alive)
+            return None
+        for name, module in before.named_modules():  # a file does not hold modes
+            here = compressed.get_submodule(name)
+            for part in here.modules() if isinstance(here, LowRank) else [here]:
+                part.training = module.training
+        return compressed
+
+    def _key(self) -> str:
+        """Hash of all that determines the states: the network, the images and the method."""
+        method, evidence = self.method, self.evidence
+        parts = [method.blocking, method.decomposition, method.scorer, method.selection, method.compensation]
+        described = [
+            "rounds-2", repr(parts), method.estimator.identity, method.budget, repr(method.exclude), str(method.samples),
+            str(self.keep_factor), str(len(evidence.scoring)), str(evidence.model),
+        ]  # fmt: skip
+        return sha256([*described, *tensors(evidence.batches.whole()), *evidence.model.state_dict().values()])
 
 
 def only_alive(scores: Sequence[Tensor], ranks: Sequence[int | None]) -> list[Tensor]:
     """The scores of the components that an earlier round kept, the first ``rank`` of a block (None: all), and 0 of the others."""
     found = []
-    for score, rank in zip(scores, ranks):
+    for score, rank in zip(scores, ranks, strict=True):
         score = score.clone()
         score[len(score) if rank is None else rank :] = 0
         found.append(score)
     return found
-
-
-def states_key(state: SingularVectorsFitted) -> str:
-    """Hash of all that determines the states: the network, the images and the method."""
-    method = state.method
-    parts = [method.blocking, method.decomposition, method.scorer, method.selection, method.compensation]
-    described = [
-        "rounds-2",
-        repr(parts),
-        method.estimator.identity,
-        method.budget,
-        repr(method.exclude),
-        str(method.samples),
-        str(method.keep_factor),
-        str(len(state.scoring)),
-    ]
-    return sha256([*described, str(state.model), state.inputs, *state.model.state_dict().values()])

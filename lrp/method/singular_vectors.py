@@ -6,10 +6,9 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
+import pandas as pd
 from torch import Tensor, nn
 
 from lrp.compensation.none import NoCompensation
@@ -18,14 +17,15 @@ from lrp.cost.costs import Costs, check_budget, make_costs
 from lrp.decomposition.base import decompose
 from lrp.decomposition.svd import Svd
 from lrp.errors import InputError, check_int, check_sparsity
-from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.moments import Moments
+from lrp.evidence import Evidence
 from lrp.layer.build import build
 from lrp.layer_statistics.base import LayerStatistics
-from lrp.layer_statistics.gather import gather
 from lrp.matrices import Block, Factors, cut
-from lrp.method.base import Fitted, Plan, check_exclude, find_layers
-from lrp.method.rounds import check_keep_factor, next_state, only_alive, schedule, states_key
+from lrp.method.base import FittedMethod, Prediction, check_exclude
+from lrp.method.plan import Plan, matrix_plans
+from lrp.method.rounds import Rounds, check_keep_factor
+from lrp.results.tables import score_table
 from lrp.selection.two_budgets import select_both
 
 log = logging.getLogger(__name__)
@@ -33,11 +33,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SingularVectors:
-    """Fit a network once; compress it to any sparsity from there. ``budget``: the sparsity is a share of the parameters
-    (``params``) or of the multiply-accumulates (``macs``) of the compressed layers; ``macs_removed``: with ``params``, the share
-    of the multiply-accumulates that has to go besides. ``exclude``: names of layers to leave alone.
-    ``samples``: of a layer's positions in all images the statistics look at about so many. ``keep_factor``: score again whenever this
-    share of what is left is left (None: score once). ``name``: what a combination of parts is called in tables.
+    """Fit a network once; compress it to any sparsity from there.
+
+    Attributes:
+        blocking: Cuts layer matrices into blocks.
+        scorer: Scores components.
+        estimator: Finds the changes of the network's outputs, and says what these are.
+        selection: Chooses which components stay.
+        decomposition: Turns blocks into components.
+        compensation: Refits what is kept.
+        budget: What a sparsity is a share of, in the compressed layers: parameters (``params``) or multiply-accumulates (``macs``).
+        exclude: Names of layers, of modules that contain them, or patterns: they are left alone.
+        samples: Statistics look at about so many positions of a layer's output, in all examples together.
+        keep_factor: Score again whenever this share of what is left is left; None: score once.
+        name: What a combination of parts is called in tables.
+        macs_removed: With ``budget="params"``: the share of the multiply-accumulates that has to go as well.
     """
 
     blocking: Any
@@ -59,7 +69,7 @@ class SingularVectors:
             check_sparsity("macs_removed", self.macs_removed)
             if self.budget != "params":
                 raise InputError("macs_removed", self.macs_removed, "it needs budget=params; budget=macs has sparsity.grid for it")
-            if self.keep_factor is not None or getattr(self.selection, "reads_network", False):
+            if self.keep_factor is not None or self.selection.reads_network:
                 raise InputError(
                     "macs_removed",
                     self.macs_removed,
@@ -69,146 +79,135 @@ class SingularVectors:
         check_int("calibration.samples", self.samples, 1)
         check_keep_factor(self.keep_factor)
 
-    def fit(self, model: nn.Module, inputs: Tensor, cache: Path | None = None, scoring_images: int | None = None) -> SingularVectorsFitted:
-        """Cut, decompose and score the layers of a network, in eval mode, on ``inputs`` (B, ...) on its device; the network
-        itself is left as it is. Scores look at the first ``scoring_images`` (default: all), decomposition and compensation at all.
-        ``cache``: a folder for scores that are slow to compute.
+    def fit(self, evidence: Evidence) -> FittedMethod:
+        """Cut, decompose and score the layers of a network, in eval mode; the network itself is left as it is.
 
-        Raises InputError for a network without a layer to compress and for inputs that it cannot run on.
+        Raises:
+            InputError: For a network without a layer to compress and for examples that it cannot run on.
         """
-        return self._fit(model, inputs, cache, inputs[:scoring_images])
+        evidence = evidence.of(self.estimator, self.exclude, self.samples)
+        fitted = self.score(evidence)
+        return fitted if self.keep_factor is None else Rounds(self, evidence, fitted.seconds, first=fitted, keep_factor=self.keep_factor)
 
-    def score_again(self, state: SingularVectorsFitted, model: nn.Module, ranks: Sequence[int | None]) -> SingularVectorsFitted:
-        """As ``fit``, of a later round's network; compensation keeps to what the first one gave. ``ranks``: of each block the
-        components that are left, None: all."""
-        fitted = self._fit(model, state.inputs, state.cache, state.scoring, state.statistics)
-        fitted.scores[:] = only_alive(fitted.scores, ranks)
-        fitted.alive = list(ranks)
-        return fitted
-
-    def _fit(
-        self, model: nn.Module, inputs: Tensor, cache: Path | None, scoring: Tensor,
-        targets: Mapping[str, LayerStatistics] | None = None,
-    ) -> SingularVectorsFitted:  # fmt: skip
-        candidates = find_layers(model, inputs[:1], self.exclude)
+    def score(self, evidence: Evidence, targets: bool = True) -> SingularVectorsFitted:
+        """A network cut, decomposed and scored once; ``targets``: gather what compensation reads as well."""
+        survey = evidence.survey
         start = time.perf_counter()
-        blocks = cut(self.blocking, candidates.matrices)
-        needs = {*self.decomposition.needs, *(self.compensation.needs if targets is None else ())}
-        if "inputs" in needs and all(block.shape[1] == candidates.matrices[block.layer].shape[1] for block in blocks):
+        blocks = cut(self.blocking, survey.matrices)
+        needs = {*self.decomposition.needs, *(self.compensation.needs if targets else ())}
+        if "inputs" in needs and all(block.shape[1] == survey.matrices[block.layer].shape[1] for block in blocks):
             needs = needs - {"inputs"} | {"products"}
-        statistics = gather(model, candidates, inputs, needs, self.estimator.read, self.samples)
+        statistics = evidence.statistics(sorted(needs))
         seconds = {"statistics": time.perf_counter() - start}
         start = time.perf_counter()
-        factors = decompose(candidates.matrices, blocks, self.decomposition, statistics)
+        factors = decompose(survey.matrices, blocks, self.decomposition, statistics)
         seconds["decompose"] = time.perf_counter() - start
-        fitted = SingularVectorsFitted(
-            self,
-            model,
-            inputs,
-            candidates,
-            statistics if targets is None else targets,
-            seconds,
-            factors=factors,
-            cache=cache,
-            scoring=scoring,
-        )
-        blocking, layers = getattr(self.blocking, "name", "blocks"), len(candidates.matrices)
-        log.info("%s: %d layers, %d blocks, %s components", blocking, layers, len(blocks), f"{fitted.components:,}")
+        fitted = SingularVectorsFitted(self, evidence, seconds, selection=self.selection, factors=factors)
+        log.info("%s: %d layers, %d blocks, %s components", self.blocking.name, len(survey.matrices), len(blocks), f"{fitted.components:,}")
         start = time.perf_counter()
-        fitted.scores.extend(self.scorer(candidates.matrices, factors, fitted.moments))
-        seconds["score"] = fitted.seconds_estimator or time.perf_counter() - start
-        costs = make_costs(blocks, self.budget, candidates)
-        if getattr(self.selection, "break_even", "params") == "measured":
-            batch, step = self.selection.batch_size, self.selection.round_to
-            break_even = measure_break_even(model, candidates, factors, make_costs(blocks, "params"), batch, step)
-            costs = make_costs(blocks, self.budget, candidates, break_even)
-        fitted.costs = costs
+        fitted.scores = self.scorer(factors, evidence)
+        seconds["score"] = evidence.seconds_estimator or time.perf_counter() - start
+        fitted.costs = self._costs(evidence, blocks, factors)
         return fitted
+
+    def _costs(self, evidence: Evidence, blocks: Sequence[Block], factors: Sequence[Factors]) -> Costs:
+        """What the blocks cost, with break-even ranks where the selection asks for measured ones."""
+        break_even: Mapping[str, int] | None = None
+        if self.selection.break_even == "measured":
+            batch, step = self.selection.batch_size, self.selection.round_to
+            break_even = measure_break_even(evidence.model, evidence.survey, factors, make_costs(blocks, "params"), batch, step)
+        return make_costs(blocks, self.budget, evidence.survey, break_even)
 
 
 @dataclass
-class SingularVectorsFitted(Fitted):
-    """A network cut, decomposed and scored. ``scores``: (R,) a block; ``scoring``: the images that they look at; ``moments()``: what
-    the estimator found, if it is asked."""
+class SingularVectorsFitted(FittedMethod):
+    """A network cut, decomposed and scored.
 
+    Attributes:
+        selection: Chooses which components stay.
+        factors: The components of every block.
+        scores: (R,) of each block.
+        costs: What blocks and components cost.
+    """
+
+    selection: Any = None
     factors: list[Factors] = field(default_factory=list)
-    cache: Path | None = None
-    scoring: Tensor | None = None
-    seconds_estimator: float = 0.0  # when it ran, if its moments were in the cache
     scores: list[Tensor] = field(default_factory=list)
     costs: Costs | None = None
-    alive: list[int | None] | None = None  # of each block how many components earlier rounds left, None: all
-    found: list[Moments] = field(default_factory=list)  # empty until the moments are asked for
-    _states: list[SingularVectorsFitted] = field(default_factory=list)  # of the rounds, this one first
     _contributions: list[Tensor] | None = None
+    _kept: dict[float, tuple[list[Tensor], float]] = field(default_factory=dict)  # of each sparsity: masks, and the seconds they took
 
     @property
     def blocks(self) -> list[Block]:
+        """The blocks of all layers."""
         return [factor.block for factor in self.factors]
 
     @property
     def components(self) -> int:
+        """How many components there are."""
         return sum(block.rank for block in self.blocks)
 
+    @property
+    def statistics(self) -> Mapping[str, LayerStatistics]:
+        """Those of the network's layers that were asked for."""
+        return self.evidence.statistics(())
+
     def moments(self) -> list[Moments]:
-        if not self.found:
-            estimator = self.method.estimator
-            compute = lambda partial: estimator(self.model, self.factors, self.scoring, partial)  # noqa: E731
-            if self.cache is None:
-                read, self.seconds_estimator = compute(None)
-            else:
-                key = moments_key(self.model, self.factors, self.scoring, estimator.identity)
-                read, self.seconds_estimator = cached_moments(self.cache / "moments", key, self.factors, compute)
-            self.found.extend(read)
-        return self.found
+        """E[y - y_b] and E[(y - y_b)^2] of every component."""
+        return self.evidence.moments(self.factors)
 
     def contributions(self) -> list[Tensor]:
-        """The first-order engine's D (B, K, R) of each block on the scoring images."""
+        """The first-order engine's D (B, K, R) of each block on the scoring examples."""
         if self._contributions is None:
-            estimator = self.method.estimator
-            if not hasattr(estimator, "contributions"):
-                raise InputError("selection", self.method.selection.name, f"it needs estimator=first_order, not {estimator.name}")
-            self._contributions = estimator.contributions(self.model, self.factors, self.scoring)
+            self._contributions = self.evidence.contributions(self.factors)
         return self._contributions
 
     def select(self, sparsity: float) -> list[Tensor]:
-        """Masks (R,) of the components that stay, a block each."""
-        if self.method.macs_removed is not None:
-            return select_both(
-                self.method.selection, self.blocks, self.scores, sparsity, self.method.macs_removed, self.costs, self.candidates
-            )
-        network = [self.contributions] if getattr(self.method.selection, "reads_network", False) else []
-        keep = self.method.selection(self.blocks, self.scores, sparsity, self.costs, *network)
-        if self.alive is None:
-            return keep
-        # what an earlier round dropped stays away, where the budget has room for it too
-        return [mask if rank is None else mask & (torch.arange(len(mask)) < rank) for mask, rank in zip(keep, self.alive)]
-
-    @property
-    def one_shot(self) -> bool:
-        return self.method.keep_factor is None
-
-    def rounds(self, sparsity: float) -> int:
-        return 1 + len(schedule(self.method.keep_factor, sparsity))
+        """Masks (R,) of the components that stay, one for each block."""
+        macs_removed = self.method.macs_removed
+        if macs_removed is not None:
+            return select_both(self.selection, self.blocks, self.scores, sparsity, macs_removed, self.costs, self.evidence.survey)
+        return self.selection(self.blocks, self.scores, sparsity, self.costs, self.contributions)
 
     def plan(self, sparsity: float) -> Plan:
-        start = time.perf_counter()
-        state = self._state_above(sparsity)
-        keep = state.select(sparsity)
-        return Plan(sparsity, state.factors, keep, state.costs, time.perf_counter() - start, state)
+        """What becomes of each layer."""
+        keep, seconds = self._selected(sparsity)
+        assert self.costs is not None
+        survey = self.evidence.survey
+        return Plan(sparsity, matrix_plans(survey, self.factors, keep, self.costs.break_even), self.model, survey, seconds)
 
-    def _state_above(self, sparsity: float) -> SingularVectorsFitted:
-        """The last state of the rounds above a sparsity; this one where there are no rounds."""
-        if not self._states:
-            self._states.append(self)
-        steps = schedule(self.method.keep_factor, sparsity)
-        todo = steps[len(self._states) - 1 :]
-        folder = self.cache / "rounds" / states_key(self) if todo and self.cache is not None else None
-        for at in todo:
-            file = folder and folder / f"{len(self._states)}.safetensors"
-            self._states.append(next_state(self._states[-1], at, file))
-        return self._states[len(steps)]
+    def _selected(self, sparsity: float) -> tuple[list[Tensor], float]:
+        if sparsity not in self._kept:
+            start = time.perf_counter()
+            keep = self.select(sparsity)
+            self._kept[sparsity] = keep, time.perf_counter() - start
+        return self._kept[sparsity]
 
     def build(self, keep: Sequence[Tensor]) -> nn.Module:
         """A copy of the network with only these components, not compensated."""
         return build(self.model, self.factors, keep)
+
+    def score_table(self) -> pd.DataFrame:
+        """One row per component: its place, singular value and score, and the perturbation's standard error where there is one."""
+        found = self.evidence.known_moments(self.factors) or []
+        errors = [block.standard_error() for block in found] if any(block.projected for block in found) else None
+        return score_table(self.factors, self.scores, errors)
+
+    def predict(self, sparsities: Sequence[float]) -> list[Prediction]:
+        """The sums of the single perturbations, where the scorer asked for these, and the joint change to first order."""
+        kept = [self._selected(sparsity)[0] for sparsity in sparsities]
+        joint: Sequence[float | None] = [None] * len(kept)
+        try:
+            removed = [[~mask for mask in keep] for keep in kept]
+            found = self.method.estimator.joint(self.evidence.network, self.factors, self.evidence.scoring.whole(), removed)
+            if found is not None:
+                joint = found.tolist()
+                self.moments()
+        except InputError as error:  # a scorer that does not look at outputs works on networks that an estimator refuses
+            log.warning("perturbation_additive and perturbation_joint stay empty: %s", error)
+        moments = self.evidence.known_moments(self.factors)
+        return [Prediction(None if moments is None else _additive(moments, keep), j) for keep, j in zip(kept, joint, strict=True)]
+
+
+def _additive(moments: Sequence[Moments], keep: Sequence[Tensor]) -> float:
+    return sum(float(block.second[~mask].sum()) for block, mask in zip(moments, keep, strict=True))

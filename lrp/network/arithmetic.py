@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lrp.batches import Inputs, call, tensors
 from lrp.errors import InputError
 
 
@@ -33,7 +34,7 @@ def layer_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
 
 
 @torch.no_grad()
-def check_finite(y: Tensor, module: nn.Module, layers: Sequence[str], images: Tensor) -> None:
+def check_finite(y: Tensor, module: nn.Module, layers: Sequence[str], images: Inputs) -> None:
     """Raises InputError, naming the first layer that reads or gives a value that is not finite, if ``y`` holds one."""
     if bool(torch.isfinite(y).all()):
         return
@@ -51,19 +52,20 @@ def check_finite(y: Tensor, module: nn.Module, layers: Sequence[str], images: Te
         if name in modules
     ]
     try:
-        module(images)
+        call(module, images)
     finally:
         for handle in handles:
             handle.remove()
     raise InputError(found[0] if found else "the network's outputs are not finite on the calibration images, so nothing can be scored")
 
 
-def run_model(model: nn.Module, inputs: Tensor, said_before: str = "") -> Any:
+def run_model(model: nn.Module, inputs: Inputs, said_before: str = "") -> Any:
     """The network's output; raises InputError where it cannot run on these inputs."""
     try:
-        return model(inputs)
+        return call(model, inputs)
     except InputError:
         raise
     except Exception as error:  # whatever the network raises
-        what = f"the network cannot run on inputs of shape {tuple(inputs.shape)} and type {str(inputs.dtype).removeprefix('torch.')}"
+        kinds = (f"shape {tuple(x.shape)} and type {str(x.dtype).removeprefix('torch.')}" for x in tensors(inputs))
+        what = f"the network cannot run on inputs of {', '.join(kinds)}"
         raise InputError(f"{said_before}{what} ({(str(error).splitlines() or [type(error).__name__])[0]})") from error

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from lrp.network.trace import Tracer, default_of, pairs_to_fold, run_node, scale_and_shift
+from lrp.batches import Inputs, on_tensors
+from lrp.network.trace import Tracer, default_of, pairs_to_fold, placeholders, run_node, scale_and_shift
 
 OUT_OF_PLACE = {
     operator.iadd: operator.add,
@@ -54,10 +55,10 @@ class FrozenNetwork:
             if node.op == "call_module":  # None: called more than once
                 self._layer_nodes[node.target] = None if node.target in self._layer_nodes else node
 
-    def as_input(self, images: Tensor) -> Tensor:
+    def as_input(self, images: Inputs) -> Inputs:
         """Images in the precision of the parameters; indices stay as they are."""
         dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
-        return images.to(dtype) if images.is_floating_point() else images
+        return on_tensors(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, images)
 
     def _fold(self) -> None:
         graph, modules = self.module.graph, dict(self.module.named_modules())
@@ -84,12 +85,13 @@ class FrozenNetwork:
         """The one call of a layer in the graph; None where there is no graph, or not just one call in it."""
         return self._layer_nodes.get(name)
 
-    def record(self, x: Tensor) -> dict[fx.Node, Any]:
-        """The value of every node for one batch; arguments of the network after the first have their defaults."""
+    def record(self, inputs: Inputs) -> dict[fx.Node, Any]:
+        """The value of every node for one batch; arguments that it does not give have their defaults."""
         known: dict[fx.Node, Any] = {}
+        arguments = placeholders(self.nodes, inputs)
         for node in self.nodes:
             if node.op == "placeholder":
-                known[node] = default_of(node) if known else x
+                known[node] = arguments.pop(node, None) if node in arguments else default_of(node)
             else:
                 known[node] = self._run(node, known)
         return known
@@ -126,3 +128,8 @@ class FrozenNetwork:
 
     def _run(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         return run_node(node, values, self.modules, lambda target: operator.attrgetter(target)(self.module))
+
+
+def freeze(model: nn.Module | FrozenNetwork) -> FrozenNetwork:
+    """A network as a FrozenNetwork, which it may be already."""
+    return model if isinstance(model, FrozenNetwork) else FrozenNetwork(model)

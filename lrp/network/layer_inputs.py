@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from lrp.batches import Batches, Inputs, call, on_tensors
 from lrp.network.arithmetic import layer_input
-from lrp.network.trace import Tracer, default_of, run_node
+from lrp.network.trace import Tracer, default_of, placeholders, run_node
 
 MEMORY = 8 * 2**30  # bytes
 
@@ -27,8 +28,8 @@ class Replay:
     otherwise, and where they would take more than ``memory`` bytes, the network runs from its beginning for each layer.
     """
 
-    def __init__(self, model: nn.Module, batches: Sequence[Tensor], memory: float = MEMORY) -> None:
-        self.model, self.batches = model, batches
+    def __init__(self, model: nn.Module, batches: Batches, size: int, memory: float = MEMORY) -> None:
+        self.model, self.batches, self.size = model, batches, size
         self._at = 0
         before = set(vars(model))
         try:
@@ -40,8 +41,8 @@ class Replay:
             delattr(model, name)
         self._modules = dict(model.named_modules())
         self._last_use = {source: i for i, node in enumerate(self._nodes) for source in node.all_input_nodes}
-        self._values: list[dict[fx.Node, Any]] = [{} for _ in batches]
-        if self._nodes and self._held() * sum(len(batch) for batch in batches) > memory:
+        self._values: list[dict[fx.Node, Any]] = [{} for _ in range(0, len(batches), size)]
+        if self._nodes and self._held() * len(batches) > memory:
             self._nodes = []
 
     @torch.no_grad()
@@ -50,7 +51,7 @@ class Replay:
         values: dict[fx.Node, Any] = {}
         most = 0
         for i, node in enumerate(self._nodes):
-            values[node] = self._run(node, values, self.batches[0][:1])
+            values[node] = self._run(node, values, self.batches.example)
             for source in node.all_input_nodes:
                 if self._last_use[source] <= i:
                     values.pop(source, None)
@@ -68,7 +69,7 @@ class Replay:
         seen: list[str] = []
         handles = [self._modules[name].register_forward_pre_hook(lambda *_, name=name: seen.append(name)) for name in names]
         try:
-            self.model(self.batches[0][:1].clone())
+            call(self.model, on_tensors(Tensor.clone, self.batches.example))
         finally:
             for handle in handles:
                 handle.remove()
@@ -83,7 +84,7 @@ class Replay:
         if self._nodes:
             yield from self._step_to(name)
             return
-        for batch in self.batches:
+        for batch in self.batches.split(self.size):
             found: list[Tensor] = []
 
             def stop(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -92,7 +93,7 @@ class Replay:
 
             handle = self._modules[name].register_forward_pre_hook(stop, with_kwargs=True)
             try:
-                self.model(batch.clone())
+                call(self.model, on_tensors(Tensor.clone, batch))
             except _Reached:
                 pass
             finally:
@@ -102,7 +103,7 @@ class Replay:
     def _step_to(self, name: str) -> Iterator[Tensor]:
         stop = next(i for i, node in enumerate(self._nodes) if i >= self._at and node.op == "call_module" and node.target == name)
         start, self._at = self._at, stop
-        for values, batch in zip(self._values, self.batches):
+        for values, batch in zip(self._values, self.batches.split(self.size), strict=True):
             for i in range(start, stop):
                 node = self._nodes[i]
                 values[node] = self._run(node, values, batch)
@@ -112,9 +113,10 @@ class Replay:
             node = self._nodes[stop]
             yield layer_input([values[a] for a in node.args], {k: values[v] for k, v in node.kwargs.items()})
 
-    def _run(self, node: fx.Node, values: dict[fx.Node, Any], batch: Tensor) -> Any:
+    def _run(self, node: fx.Node, values: dict[fx.Node, Any], batch: Inputs) -> Any:
         if node.op == "placeholder":
-            return default_of(node) if node is not self._nodes[0] else batch.clone()
+            given = placeholders(self._nodes, batch)
+            return on_tensors(Tensor.clone, given[node]) if node in given else default_of(node)
         return run_node(node, values, self._modules, self._attribute)
 
     def _attribute(self, target: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lrp.batches import Inputs
 from lrp.errors import InputError
 from lrp.layer.base import LowRank
 from lrp.matrices import LayerMatrix, layer_matrices, unsupported
@@ -30,7 +31,7 @@ class Candidates:
     left: dict[str, str]
 
 
-def find_candidates(model: nn.Module, example: Tensor, exclude: Sequence[str] = ()) -> Candidates:
+def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = ()) -> Candidates:
     """Every layer that holds a weight (a parameter of two or more dimensions), as one to compress or one to leave.
 
     Left alone are types that lrp does not compress, depthwise convolutions, layers named by ``exclude`` (names, names of
@@ -73,7 +74,7 @@ def find_candidates(model: nn.Module, example: Tensor, exclude: Sequence[str] = 
 
 
 @torch.no_grad()
-def _run(model: nn.Module, example: Tensor, names: Sequence[str]) -> tuple[Counter[str], dict[str, int], dict[str, tuple[int, ...]]]:
+def _run(model: nn.Module, example: Inputs, names: Sequence[str]) -> tuple[Counter[str], dict[str, int], dict[str, tuple[int, ...]]]:
     """How often each layer is called when the network runs on one example, at how many positions, on what shape."""
     twin = copy.deepcopy(model).eval()
     calls: Counter[str] = Counter()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lrp.batches import Inputs
 from lrp.errors import InputError
 from lrp.layer.base import LowRank
 
@@ -42,6 +43,14 @@ class Tracer(fx.Tracer):
 def default_of(node: fx.Node) -> Any:
     """What an argument of the network after the first is where the network is called with its images alone."""
     return node.args[0] if node.args else {} if node.target.startswith("**") else ()
+
+
+def placeholders(nodes: Sequence[fx.Node], inputs: Inputs) -> dict[fx.Node, Any]:
+    """Which arguments of a traced network a batch gives: a tuple by position, a mapping by name, anything else the first."""
+    found = [node for node in nodes if node.op == "placeholder"]
+    if isinstance(inputs, Mapping):
+        return {node: inputs[node.target] for node in found if node.target in inputs}
+    return dict(zip(found, inputs if isinstance(inputs, tuple) else (inputs,), strict=False))
 
 
 def run_node(node: fx.Node, values: Mapping[fx.Node, Any], modules: Mapping[str, nn.Module], attribute: Callable[[str], Any]) -> Any:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from lrp.batches import call
 from lrp.recovery.context import Context, Unused
 
 
@@ -21,6 +22,7 @@ class BatchNormRecovery(Unused):
 
     name: ClassVar[str] = "batchnorm"
     changes: ClassVar[bool] = True
+    trains_on_validation: ClassVar[bool] = False
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, context: Context) -> None:
@@ -35,7 +37,7 @@ class BatchNormRecovery(Unused):
             norm.momentum = None  # cumulative average
             norm.train()
         for batch in context.images():
-            model(batch)
+            call(model, batch)
         for norm, momentum in momenta.items():
             norm.momentum = momentum
         for module, mode in modes.items():

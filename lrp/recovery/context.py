@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lrp.batches import Inputs
 from lrp.dataset.base import Data
 
 
@@ -21,7 +22,7 @@ class Context:
     ``pick`` gets the logits out of what the network returns, where that is not a tensor (``estimator.pick``).
     """
 
-    images: Callable[[], Iterable[Tensor]]
+    images: Callable[[], Iterable[Inputs]]
     data: Data | None = None
     teacher: nn.Module | None = None
     unfinished: Path | None = None

@@ -55,6 +55,11 @@ class FinetuneRecovery(Sgd):
             check_int("recovery.images", self.images, 2)
         check_bool("recovery.hold_out", self.hold_out)
 
+    @property
+    def trains_on_validation(self) -> bool:
+        """Whether the validation images are trained on."""
+        return not self.hold_out
+
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Train ``model`` in place; modes are afterwards as they were, weights in the usual memory format.
 

@@ -16,6 +16,7 @@ class NoRecovery(Unused):
 
     name: ClassVar[str] = "none"
     changes: ClassVar[bool] = False
+    trains_on_validation: ClassVar[bool] = False
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         return None

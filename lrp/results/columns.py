@@ -19,3 +19,6 @@ ADDED = {
     **dict.fromkeys(("perturbation_additive", "perturbation_joint", "perturbation_true", "exclude", "options", *LATENCY_COLUMNS)),
     **dict.fromkeys(("seconds_statistics", "seconds_compensate")), "round_to": 1, "break_even": "params", "part": "test",
 }  # fmt: skip
+
+# Of layers.csv.
+LAYER_COLUMNS = "sparsity layer block shape kept full dense".split()

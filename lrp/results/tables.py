@@ -9,7 +9,7 @@ import pandas as pd
 from torch import Tensor
 
 from lrp.errors import InputError
-from lrp.matrices import Block, Factors
+from lrp.matrices import Factors
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -46,13 +46,3 @@ def score_table(factors: Sequence[Factors], scores: Sequence[Tensor], errors: Se
             part["perturbation_standard_error"] = errors[i].numpy()
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
-
-
-def layer_table(sparsity: float, blocks: Sequence[Block], keep: Sequence[Tensor]) -> pd.DataFrame:
-    """A row a block: the components kept of all, and whether it is stored whole."""
-    rows = []
-    for block, mask in zip(blocks, keep):
-        kept = int(mask.sum())
-        shape = f"{block.shape[0]}x{block.shape[1]}"
-        rows.append([sparsity, block.layer, block.index, shape, kept, block.rank, bool(kept) and block.is_dense(kept)])
-    return pd.DataFrame(rows, columns=["sparsity", "layer", "block", "shape", "kept", "full", "dense"])

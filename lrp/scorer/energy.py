@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from lrp.estimator.moments import Moments
-from lrp.matrices import Factors, LayerMatrix
+from lrp.evidence import Evidence
+from lrp.matrices import Factors
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Energy:
     to 1, in whichever metric its blocks were decomposed."""
 
     name: ClassVar[str] = "energy"
+    reads_outputs: ClassVar[bool] = False
 
-    def __call__(
-        self, matrices: Mapping[str, LayerMatrix], factors: Sequence[Factors], moments: Callable[[], list[Moments]]
-    ) -> list[Tensor]:
-        total = {name: torch.zeros((), dtype=torch.float64) for name in matrices}
+    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+        """The shares (R,) of each block's components."""
+        total = {name: torch.zeros((), dtype=torch.float64) for name in evidence.matrices}
         for factor in factors:
             total[factor.block.layer] += factor.S.square().sum()
         tiny = torch.finfo(torch.float64).tiny  # a layer of zeros scores 0

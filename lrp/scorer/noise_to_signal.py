@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lrp.errors import check_float
-from lrp.estimator.moments import Moments
-from lrp.matrices import Factors, LayerMatrix
+from lrp.evidence import Evidence
+from lrp.matrices import Factors
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class NoiseToSignal:
     """
 
     name: ClassVar[str] = "noise_to_signal"
+    reads_outputs: ClassVar[bool] = True
     floor: float = 0.02
     depth: float = 0.0
 
@@ -38,11 +39,10 @@ class NoiseToSignal:
         check_float("scorer.floor", self.floor, above=0)
         check_float("scorer.depth", self.depth, least=0, below=10)
 
-    def __call__(
-        self, matrices: Mapping[str, LayerMatrix], factors: Sequence[Factors], moments: Callable[[], list[Moments]]
-    ) -> list[Tensor]:
-        scores = [block.second.sum(1).double() for block in moments()]
-        for to_come, name in zip(range(len(matrices), 0, -1), matrices):
+    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+        """What removing each component adds to its layer's damage, (R,) of each block."""
+        scores = [block.second.sum(1).double() for block in evidence.moments(factors)]
+        for to_come, name in zip(range(len(evidence.matrices), 0, -1), evidence.matrices):
             places = [i for i, factor in enumerate(factors) if factor.block.layer == name]
             together = torch.cat([scores[i] for i in places])
             raised = self._layer(together) * to_come**self.depth

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from lrp.estimator.moments import Moments
-from lrp.matrices import Factors, LayerMatrix
+from lrp.evidence import Evidence
+from lrp.matrices import Factors
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Perturbation:
     """E ||y - y_b||^2 over the scoring images (section 3.3 of the paper, "alignment output")."""
 
     name: ClassVar[str] = "perturbation"
+    reads_outputs: ClassVar[bool] = True
 
-    def __call__(
-        self, matrices: Mapping[str, LayerMatrix], factors: Sequence[Factors], moments: Callable[[], list[Moments]]
-    ) -> list[Tensor]:
-        return [block.second.sum(1) for block in moments()]
+    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+        """The perturbations (R,) of each block's components."""
+        return [block.second.sum(1) for block in evidence.moments(factors)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lrp.errors import check_int
-from lrp.estimator.moments import Moments
-from lrp.matrices import Factors, LayerMatrix
+from lrp.evidence import Evidence
+from lrp.matrices import Factors
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Random:
     """Uniform in [0, 1), drawn by ``seed`` alone."""
 
     name: ClassVar[str] = "random"
+    reads_outputs: ClassVar[bool] = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_int("scorer.seed", self.seed, 0)
 
-    def __call__(
-        self, matrices: Mapping[str, LayerMatrix], factors: Sequence[Factors], moments: Callable[[], list[Moments]]
-    ) -> list[Tensor]:
+    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+        """A number in [0, 1) for each component, (R,) of each block."""
         generator = torch.Generator().manual_seed(self.seed)
         return [torch.rand(len(factor.S), generator=generator, dtype=torch.float64) for factor in factors]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from lrp.estimator.moments import Moments
-from lrp.matrices import Factors, LayerMatrix
+from lrp.evidence import Evidence
+from lrp.matrices import Factors
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class RelativeError:
     error of ALDS)."""
 
     name: ClassVar[str] = "relative_error"
+    reads_outputs: ClassVar[bool] = False
 
-    def __call__(
-        self, matrices: Mapping[str, LayerMatrix], factors: Sequence[Factors], moments: Callable[[], list[Moments]]
-    ) -> list[Tensor]:
+    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+        """S over the layer's largest, (R,) of each block."""
         tiny = torch.finfo(torch.float64).tiny  # a layer of zeros scores 0
         return [factor.S / max(factor.layer_norm, tiny) for factor in factors]

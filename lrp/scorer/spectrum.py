@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from lrp.estimator.moments import Moments
-from lrp.matrices import Factors, LayerMatrix
+from lrp.evidence import Evidence
+from lrp.matrices import Factors
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Spectrum:
     a layer were independent of each other and from position to position: one scale for all layers, without a pass of its own."""
 
     name: ClassVar[str] = "spectrum"
+    reads_outputs: ClassVar[bool] = False
 
-    def __call__(
-        self, matrices: Mapping[str, LayerMatrix], factors: Sequence[Factors], moments: Callable[[], list[Moments]]
-    ) -> list[Tensor]:
+    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+        """S squared, (R,) of each block."""
         return [factor.S.square() for factor in factors]

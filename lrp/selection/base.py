@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
@@ -28,6 +28,7 @@ class Selection:
     """
 
     name: ClassVar[str]
+    reads_network: ClassVar[bool] = False
     per_parameter: bool = False
     round_to: int = 1
     break_even: str = "params"
@@ -40,11 +41,21 @@ class Selection:
         if self.break_even not in ("params", "measured"):
             raise InputError("selection.break_even", self.break_even, "params or measured is needed")
 
-    def __call__(self, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, costs: Costs | None = None) -> list[Tensor]:
-        """Masks (R,) bool of the components kept, a block each; all of a block that is stored whole. ``costs``: parameters,
-        unless given.
+    def __call__(
+        self,
+        blocks: Sequence[Block],
+        scores: Sequence[Tensor],
+        sparsity: float,
+        costs: Costs | None = None,
+        contributions: Callable[[], list[Tensor]] | None = None,
+    ) -> list[Tensor]:
+        """Masks (R,) bool of the components kept, one for each block; all of a block that is stored whole.
 
-        Raises InputError for a sparsity outside [0, 1) and for scores that are not finite.
+        ``costs``: parameters, unless given. ``contributions`` gives the single changes of the network's outputs, D (B, K, R) of each
+        block, to a selection that ``reads_network``.
+
+        Raises:
+            InputError: For a sparsity outside [0, 1) and for scores that are not finite.
         """
         check_sparsity("sparsity.grid", sparsity)
         costs = costs or make_costs(blocks)

@@ -1,0 +1,31 @@
+"""What every compensation is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+from torch import nn
+
+from lrp.batches import Batches
+from lrp.layer_statistics.base import LayerStatistics
+from lrp.network.survey import Candidates
+
+
+class Compensation(Protocol):
+    """Refits what is kept, in closed form, to what the dense layers gave: no gradient steps, no labels.
+
+    Attributes:
+        name: What tables call it.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Which statistics of the dense network it reads: of "inputs", "products", "outputs", "gradients"."""
+        ...
+
+    def __call__(self, model: nn.Module, candidates: Candidates, inputs: Batches, statistics: Mapping[str, LayerStatistics]) -> None:
+        """Refit the compressed layers of ``model`` in place; ``statistics`` are the dense network's on the examples ``inputs``."""
+        ...

@@ -1,0 +1,158 @@
+"""What the parts of a method may ask of a network on the calibration examples."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from lrp.batches import Batches
+from lrp.errors import InputError
+from lrp.estimator.cache import cached_moments, moments_key
+from lrp.layer_statistics.gather import gather
+from lrp.matrices import Factors, LayerMatrix, check_weights
+from lrp.network.frozen import FrozenNetwork
+from lrp.network.gradients import hessian_vector_product, loss_gradients
+from lrp.network.survey import Candidates, find_candidates
+
+if TYPE_CHECKING:
+    from lrp.estimator.base import Estimator
+    from lrp.estimator.moments import Moments
+    from lrp.layer_statistics.base import LayerStatistics
+
+
+class Evidence:
+    """A network and its calibration examples, and what can be found from both: each thing when it is first asked for, and once.
+
+    Attributes:
+        model: The dense network, which nothing here changes.
+        batches: All calibration examples, on the network's device: for decomposition and compensation.
+        scoring: The first of them, which scores look at.
+        labels: (B,) of the scoring examples; None where there are none.
+        cache: A folder for what is slow to compute; None: nothing is kept.
+        estimator: How outputs are read and perturbations found; None until a method says so (``of``).
+        exclude: Names of layers, of modules that contain them, or patterns: they are left alone.
+        samples: Statistics look at about so many positions of each layer's output, in all examples together.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Any,
+        cache: Path | None = None,
+        scoring_images: int | None = None,
+        *,
+        estimator: Estimator | None = None,
+        exclude: Sequence[str] = (),
+        samples: int = 65536,
+    ) -> None:
+        """``batches``: whatever ``Batches.of`` takes; scores look at the first ``scoring_images`` examples (None: at all)."""
+        self.model, self.batches, self.cache = model, Batches.of(batches), cache
+        self.scoring = self.batches.take(scoring_images)
+        self.labels = self.scoring.labels
+        self.estimator, self.exclude, self.samples = estimator, tuple(exclude), samples
+        self.seconds_estimator = 0.0  # what the moments took when they were computed, if they are in the cache now
+        self._statistics: dict[str, LayerStatistics] = {}
+        self._needs: frozenset[str] = frozenset()
+        self._moments: tuple[Sequence[Factors], list[Moments]] | None = None  # of these factors
+
+    def of(self, estimator: Estimator, exclude: Sequence[str], samples: int) -> Evidence:
+        """The same evidence for a method with these options."""
+        result = copy.copy(self)
+        result.estimator, result.exclude, result.samples = estimator, tuple(exclude), samples
+        result._statistics, result._needs, result._moments = {}, frozenset(), None
+        if tuple(exclude) != self.exclude:
+            vars(result).pop("survey", None)
+        return result
+
+    def for_model(self, model: nn.Module) -> Evidence:
+        """The same examples and options for another network: a later round's."""
+        return Evidence(
+            model,
+            self.batches,
+            self.cache,
+            len(self.scoring),
+            estimator=self.estimator,
+            exclude=self.exclude,
+            samples=self.samples,
+        )
+
+    @cached_property
+    def survey(self) -> Candidates:
+        """Which layers are compressed, and why the others are left alone.
+
+        Raises:
+            InputError: For a network without a layer to compress, an excluded name that fits nothing and weights that are not finite.
+        """
+        found = find_candidates(self.model, self.batches.example, self.exclude)
+        check_weights(found.matrices)
+        if not found.matrices:
+            reasons = ", ".join(f"{name}: {reason}" for name, reason in found.left.items())
+            raise InputError(f"the network has no layer to compress{f' ({reasons})' if reasons else ''}")
+        return found
+
+    @property
+    def matrices(self) -> dict[str, LayerMatrix]:
+        """The matrices of the layers to compress, in the order in which they run."""
+        return self.survey.matrices
+
+    @cached_property
+    def network(self) -> FrozenNetwork:
+        """A frozen copy of the network, traced where torch.fx can do so."""
+        return FrozenNetwork(self.model)
+
+    def statistics(self, needs: Sequence[str]) -> dict[str, LayerStatistics]:
+        """Second moments of every layer on all calibration examples (``gather`` says which ``needs`` there are)."""
+        if not set(needs) <= self._needs:
+            self._needs = self._needs | set(needs)
+            self._statistics = gather(self.model, self.survey, self.batches, self._needs, self._estimator.read, self.samples)
+        return self._statistics
+
+    def moments(self, factors: Sequence[Factors]) -> list[Moments]:
+        """E[y - y_b] and E[(y - y_b)^2] of every component of these blocks on the scoring examples, from the cache where possible."""
+        if self._moments is not None and self._moments[0] is factors:
+            return self._moments[1]
+        estimator, images = self._estimator, self.scoring.whole()
+
+        def compute(partial: Path | None) -> tuple[list[Moments], float]:
+            return estimator(self.network, factors, images, partial)
+
+        if self.cache is None:
+            found, self.seconds_estimator = compute(None)
+        else:
+            key = moments_key(self.network, self.model, factors, images, estimator.identity)
+            found, self.seconds_estimator = cached_moments(self.cache / "moments", key, factors, compute)
+        self._moments = factors, found
+        return found
+
+    def known_moments(self, factors: Sequence[Factors]) -> list[Moments] | None:
+        """The moments of these blocks if somebody has asked for them."""
+        return self._moments[1] if self._moments is not None and self._moments[0] is factors else None
+
+    def contributions(self, factors: Sequence[Factors]) -> list[Tensor]:
+        """The change of every output of every scoring example by each component, to first order: (B, K, R) of each block."""
+        return self._estimator.contributions(self.network, factors, self.scoring.whole())
+
+    @cached_property
+    def loss_gradients(self) -> Mapping[str, Tensor]:
+        """The gradient of the mean cross entropy on the labelled scoring examples with respect to each layer matrix, (M, N) float64."""
+        return loss_gradients(self.model, list(self.matrices), self.scoring.whole(), self._labels, self._estimator.pick)
+
+    def hessian_vector_product(self, vectors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """H v of the same loss for one direction v: a matrix (M, N) for each layer that it moves; (M, N) float64 of every layer."""
+        return hessian_vector_product(self.model, list(self.matrices), self.scoring.whole(), self._labels, vectors, self._estimator.pick)
+
+    @property
+    def _labels(self) -> Tensor:
+        if self.labels is None:
+            raise InputError("calibration: it holds no labels, which this score needs; give batches of (inputs, labels)")
+        return self.labels
+
+    @property
+    def _estimator(self) -> Estimator:
+        assert self.estimator is not None, "Evidence.of gives the estimator"
+        return self.estimator

@@ -1,0 +1,69 @@
+"""Derivatives of the loss with respect to layer matrices."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lrp.batches import Inputs, call, on_tensors
+from lrp.errors import InputError
+from lrp.network.arithmetic import plain_arithmetic
+
+Read = Callable[[Any], Tensor]
+
+
+def loss_gradients(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor, pick: Read) -> dict[str, Tensor]:
+    """dL/dW of each layer named, (M, N) float64 on the CPU; L is the mean cross entropy in eval mode, ``pick`` finds the logits.
+
+    Raises:
+        InputError: Where the loss is not finite or does not depend on any of the layers.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        weights, loss = _loss(model, names, inputs, labels, pick)
+        return _as_matrices(names, torch.autograd.grad(loss, weights, allow_unused=True), weights)
+
+
+def hessian_vector_product(
+    model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor, vectors: Mapping[str, Tensor], pick: Read
+) -> dict[str, Tensor]:
+    """H v of the same loss, by a second backward pass; ``vectors``: (M, N) of the layers in which v is not zero.
+
+    Returns (M, N) float64 on the CPU for each layer named.
+
+    Raises:
+        InputError: Where the loss is not finite or does not depend on any of the layers.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        weights, loss = _loss(model, names, inputs, labels, pick)
+        gradients = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
+        moved = [
+            (g * vectors[name].to(w).view_as(w)).sum()
+            for name, g, w in zip(names, gradients, weights, strict=True)
+            if g is not None and g.requires_grad and name in vectors
+        ]
+        if not moved:  # the loss is linear in these weights
+            return _as_matrices(names, [None] * len(weights), weights)
+        return _as_matrices(names, torch.autograd.grad(torch.stack(moved).sum(), weights, allow_unused=True), weights)
+
+
+def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor, pick: Read) -> tuple[list[Tensor], Tensor]:
+    """The layers' weights in a copy of the network, and the loss with its graph."""
+    twin = copy.deepcopy(model).eval().requires_grad_(False)
+    weights = [twin.get_submodule(name).weight.requires_grad_() for name in names]
+    device = weights[0].device
+    with plain_arithmetic(device):
+        logits = pick(call(twin, on_tensors(Tensor.clone, inputs))).flatten(1)
+        loss = F.cross_entropy(logits, labels.to(device))
+    if not bool(torch.isfinite(loss)) or not loss.requires_grad:
+        raise InputError("the loss on the calibration images is not finite or carries no gradient, so nothing can be scored by it")
+    return weights, loss
+
+
+def _as_matrices(names: Sequence[str], values: Sequence[Tensor | None], weights: Sequence[Tensor]) -> dict[str, Tensor]:
+    filled = (torch.zeros_like(w) if v is None else v for v, w in zip(values, weights, strict=True))
+    return {name: value.detach().flatten(1).double().cpu() for name, value in zip(names, filled, strict=True)}
