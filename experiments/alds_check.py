@@ -21,6 +21,7 @@ import torch
 from lrp.config.build import compose_job
 from lrp.decomposition.base import decompose
 from lrp.evaluation import evaluate
+from lrp.evidence import Evidence
 from lrp.layer.build import build
 from lrp.method.alds_search import Allocation, allocation_blocks
 from lrp.method.base import as_masks
@@ -42,8 +43,8 @@ def main() -> None:
     data = job.dataset.load()
     model, _ = job.model.obtain(data, 0, Path(job.cache_dir).expanduser(), torch.device("cpu"), job.estimator)
     images = data.network_input(data.calibration(2000, 0).images, torch.device("cpu"))
-    fitted = job.method.fit(model, images[:1])
-    search, matrices = fitted.search, fitted.candidates.matrices
+    fitted = job.method.fit(Evidence(model, images[:1]))
+    search, matrices = fitted.search, fitted.evidence.survey.matrices
 
     def accuracies(allocation: Allocation) -> list[float]:
         """Before and after batch norm is re-estimated, in per cent."""

@@ -37,6 +37,7 @@ from lrp.deploy.export import export_onnx
 from lrp.deploy.fuse import fuse
 from lrp.deploy.saving import save
 from lrp.errors import InputError
+from lrp.evidence import Evidence
 from lrp.files import write_whole
 from lrp.layer.build import low_rank_layer
 from lrp.matrices import cut
@@ -97,7 +98,7 @@ def compress(model: nn.Module, inputs: Tensor, setting: tuple, batch: int, cache
     selection = GlobalSelection(round_to=round_to, break_even=break_even, batch_size=batch)
     parts = {"scorer": make_part("scorer", "perturbation"), "estimator": make_part("estimator", "first_order")}
     method = SingularVectors(blocking=make_part("blocking", blocking), **parts, selection=selection, budget=budget)
-    fitted = method.fit(model, inputs, cache)
+    fitted = method.fit(Evidence(model, inputs, cache))
     plan = fitted.plan(sparsity)
     compressed = fitted.build_plan(plan).eval()
     return compressed, fitted.sizes(compressed, plan)["sparsity_params"]

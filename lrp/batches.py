@@ -147,6 +147,8 @@ def _read(source: Iterable[Any], count: int | None, name: str) -> Batches:
     first, length = None, 0
     for batch in source:
         inputs, label = _split_batch(batch)
+        if tensors(inputs) and all(tensor.dim() and not len(tensor) for tensor in tensors(inputs)):
+            continue
         first = _check(inputs, first, name)
         labels.append(label)
         length += examples(inputs)
@@ -164,8 +166,8 @@ def _read(source: Iterable[Any], count: int | None, name: str) -> Batches:
         return Batches(lambda: held, length, known).take(count)
 
     def parts() -> Iterator[Inputs]:
-        for digest, batch in zip(digests, source, strict=False):
-            inputs, _ = _split_batch(batch)
+        batches = (_split_batch(batch)[0] for batch in source)
+        for digest, inputs in zip(digests, (batch for batch in batches if examples(batch)), strict=False):
             if sha256(tensors(inputs)) != digest:
                 raise InputError(f"{name}: it gives other examples at each pass; give them in a fixed order, or as a list of batches")
             yield inputs

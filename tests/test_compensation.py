@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import lrp
+from lrp.batches import Batches
 from lrp.compensation import least_squares
 from lrp.compensation.least_squares import LeastSquares, refit, ridge_solve, set_bias
 from lrp.compensation.none import NoCompensation
@@ -22,6 +23,7 @@ from lrp.decomposition.base import decompose
 from lrp.decomposition.metric import roots
 from lrp.deploy.saving import load, save
 from lrp.errors import InputError
+from lrp.evidence import Evidence
 from lrp.layer.base import LowRank
 from lrp.layer.build import KINDS, low_rank_layer, replace_layer
 from lrp.layer_statistics.gather import gather
@@ -398,7 +400,7 @@ def test_replay_gives_what_hooks_give(network):
     for net, memory in ((copy.deepcopy(model), MEMORY), (low, MEMORY), (model, 100)):  # little: from the beginning for each
         whole, names = copy.deepcopy(net), list(candidates.matrices)
         images, state = x.clone(), set(vars(net))
-        replay = Replay(net, batches, memory)
+        replay = Replay(net, Batches.of(list(batches)), len(batches[0]), memory)
         order = replay.order(names)
         assert set(order) == set(names) and len(order) == len(names)  # all that run; no unused one is a candidate
         for name in order:
@@ -416,21 +418,21 @@ def test_replay_runs_each_layer_once_where_it_can(residual, untraceable):
     for model, most in ((residual, 1), (untraceable, 3)):
         x, count = torch.randn(4, 3, 9, 8).double(), dict.fromkeys(["first" if model is untraceable else "stem"], 0)
         (first,) = count
-        replay = Replay(model, [x])
+        replay = Replay(model, Batches.of(x), len(x))
         order = replay.order([n for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))])
         handle = model.get_submodule(first).register_forward_hook(lambda *_: count.update({first: count[first] + 1}))
         for name in order:
             list(replay.inputs(name))
         handle.remove()
         assert count[first] <= most
-        skipped = Replay(model, [x])  # layers may be left out
+        skipped = Replay(model, Batches.of(x), len(x))  # layers may be left out
         assert torch.allclose(next(iter(skipped.inputs("fc"))), slow_inputs(model, "fc", [x])[0])
 
 
 def test_replay_of_a_layer_that_does_not_run(keywords):
     x = torch.randn(3, 12).double()
-    assert Replay(keywords, [x]).order(["right", "unused", "trunk.1", "left", "trunk.0"])[:2] == ["trunk.0", "trunk.1"]
-    assert "unused" not in Replay(keywords, [x]).order(["unused", "left"])
+    assert Replay(keywords, Batches.of(x), len(x)).order(["right", "unused", "trunk.1", "left", "trunk.0"])[:2] == ["trunk.0", "trunk.1"]
+    assert "unused" not in Replay(keywords, Batches.of(x), len(x)).order(["unused", "left"])
 
 
 class Constants(nn.Module):
@@ -451,7 +453,7 @@ def test_replay_leaves_images_and_network_as_they_are(traced):
     model, x = Constants(traced).double().eval(), torch.randn(6, 6).double()
     images, names = x.clone(), set(vars(model))
     for _ in range(2):
-        replay = Replay(model, [x])
+        replay = Replay(model, Batches.of(x), len(x))
         for name in replay.order(["fc", "out"]):
             assert torch.allclose(next(iter(replay.inputs(name))), slow_inputs(model, name, [images])[0])
     assert torch.equal(x, images) and set(vars(model)) == names
@@ -464,7 +466,7 @@ def fit(model, x, compensation, **options):
     parts = {"blocking": "none", "scorer": "relative_error", "estimator": "first_order", "selection": "global", "decomposition": "svd"}
     made = {name: lrp.config.parts.make_part(name, options.pop(name, part)) for name, part in parts.items()}
     made["estimator"] = dataclasses.replace(made["estimator"], output_fn=read)
-    return SingularVectors(**made, compensation=compensation, **options).fit(model, x, scoring_images=4)
+    return SingularVectors(**made, compensation=compensation, **options).fit(Evidence(model, x, scoring_images=4))
 
 
 @torch.no_grad()
@@ -482,7 +484,7 @@ def test_closer_to_the_dense_network(network, blocking, metric):
     for sparsity in (0.2, 0.6):
         plan = plain.plan(sparsity)
         keep = least.plan(sparsity)
-        assert all(torch.equal(a, b) for a, b in zip(plan.keep, keep.keep))
+        assert plan.rows == keep.rows
         without, _ = plain.compress(plan)
         with_, seconds = least.compress(keep)
         assert seconds > 0 and distance(model, with_, x) < distance(model, without, x)
@@ -501,7 +503,7 @@ def test_every_layer_is_refitted(network, monkeypatch):
     fitted = fit(model, x, LeastSquares())
     compressed, _ = fitted.compress(fitted.plan(0.4))
     names = {module: name for name, module in compressed.named_modules()}
-    assert sorted(names[module] for module in seen) == sorted(fitted.candidates.matrices)
+    assert sorted(names[module] for module in seen) == sorted(fitted.evidence.survey.matrices)
 
 
 def test_nothing_is_compensated_where_nothing_was_removed(residual):
@@ -510,7 +512,7 @@ def test_nothing_is_compensated_where_nothing_was_removed(residual):
     same, _ = fitted.compress(fitted.plan(0.0))
     assert all(torch.equal(a, b) for a, b in zip(same.state_dict().values(), residual.state_dict().values(), strict=True))
     again = copy.deepcopy(residual)
-    LeastSquares(ridge=0.0)(again, fitted.candidates, x, fitted.statistics)  # and if it is, nothing changes
+    LeastSquares(ridge=0.0)(again, fitted.evidence.survey, x, fitted.statistics)  # and if it is, nothing changes
     assert distance(residual, again, x) < 1e-16
 
 
@@ -519,7 +521,7 @@ def test_all_that_is_left_are_biases(residual):
     x = torch.randn(20, 3, 9, 8).double()
     fitted = fit(residual, x, LeastSquares())
     nothing = fitted.build([torch.zeros(b.rank, dtype=torch.bool) for b in fitted.blocks])
-    fitted.method.compensation(nothing, fitted.candidates, x, fitted.statistics)
+    fitted.method.compensation(nothing, fitted.evidence.survey, x, fitted.statistics)
     assert torch.allclose(nothing(x), residual(x).mean(0).expand(20, -1), atol=1e-9)
 
 
@@ -551,7 +553,7 @@ def test_added_biases_survive_files(network, tmp_path):
         compressed, _ = fitted.compress(fitted.plan(0.6))
         had = {n for n, m in model.named_modules() if getattr(m, "bias", None) is not None}
         biased = {n for n, m in compressed.named_modules() if getattr(m, "bias", None) is not None} - had
-        assert biased == set(fitted.candidates.matrices) - had
+        assert biased == set(fitted.evidence.survey.matrices) - had
         save(compressed, tmp_path / "a.safetensors")
         again = load(tmp_path / "a.safetensors", model)
         assert all(torch.equal(v, again.state_dict()[k]) for k, v in compressed.state_dict().items())

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import lrp
 from lrp.cost.count import count_macs, count_params
+from lrp.evidence import Evidence
 from lrp.layer.base import LowRank
 from lrp.method.singular_vectors import SingularVectors
 
@@ -128,7 +129,7 @@ def test_the_parts_do_the_same(residual):
     compressed, _ = small(residual, x, 0.5, recovery="none", blocking="alds", budget="macs", **PAPER | {"scorer": "variance"})
     parts = {"blocking": "alds", "scorer": "variance", "estimator": "first_order", "selection": "global"}
     method = SingularVectors(**{name: make_part(name, chosen) for name, chosen in parts.items()}, budget="macs")
-    fitted = method.fit(residual, x[:4])
+    fitted = method.fit(Evidence(residual, x[:4]))
     by_hand = fitted.build(fitted.select(0.5))
     assert compressed.state_dict().keys() == by_hand.state_dict().keys()
     assert all(torch.equal(value, by_hand.state_dict()[key]) for key, value in compressed.state_dict().items())
@@ -136,12 +137,12 @@ def test_the_parts_do_the_same(residual):
 
 def test_recovery_sees_all_images_and_scores_the_first(residual):
     x = torch.randn(12, 3, 8, 8).double()
-    twin, _ = small(residual, x, scoring_images=4, images=8, batch_size=4, **PAPER)
+    twin, _ = small(residual, x, scoring_images=4, images=8, batch_size=4, recovery="batchnorm", **PAPER)
     other = torch.cat([x[:8], 100 * x[8:]])  # beyond ``images``
-    again, _ = small(residual, other, scoring_images=4, images=8, batch_size=4, **PAPER)
+    again, _ = small(residual, other, scoring_images=4, images=8, batch_size=4, recovery="batchnorm", **PAPER)
     assert torch.equal(twin(x), again(x))
     weights = lambda model: [p for n, p in model.named_parameters() if "bn" not in n]  # noqa: E731
-    third, _ = small(residual, torch.cat([x[:4], 3 * x[4:]]), scoring_images=4, images=8, batch_size=4, **PAPER)
+    third, _ = small(residual, torch.cat([x[:4], 3 * x[4:]]), scoring_images=4, images=8, batch_size=4, recovery="batchnorm", **PAPER)
     assert all(torch.equal(a, b) for a, b in zip(weights(twin), weights(third), strict=True))
     assert not torch.equal(twin.bn.running_var, third.bn.running_var)
     expected, _ = small(residual, x, scoring_images=4, recovery="none")
@@ -304,11 +305,11 @@ BAD = {
     "empty list": ({"calibration": []}, "calibration: it is empty"),
     "empty tensor": ({"calibration": IMAGES[:0]}, "calibration: it is empty"),
     "empty batches": ({"calibration": [IMAGES[:0], IMAGES[:0]]}, "calibration: it is empty"),
-    "dict": ({"calibration": {"x": IMAGES}}, "calibration=dict"),
+    "keywords it does not have": ({"calibration": {"y": IMAGES}}, "calibration: the network cannot run on inputs"),
     "string": ({"calibration": "images"}, "calibration=str"),
     "number": ({"calibration": 3}, "calibration=int"),
     "none": ({"calibration": None}, "calibration"),
-    "batches that are dicts": ({"calibration": [{"x": IMAGES}]}, "calibration: a batch holds a dict"),
+    "a dict without tensors": ({"calibration": [{"x": 1}]}, "calibration: a batch holds a dict"),
     "batches of numbers": ({"calibration": [1.0, 2.0]}, "calibration: a batch holds a float"),
     "a scalar": ({"calibration": torch.tensor(1.0)}, "calibration: a batch holds"),
     "an empty tuple": ({"calibration": [()]}, "calibration: a batch holds a tuple"),

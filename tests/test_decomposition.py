@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -480,7 +481,7 @@ def test_scorers_score_these_components(network, decomposition):
     exact, _ = ExactEstimator()(model, factors, x)
     slow = [deleted(model, f, x) for f in factors]
     for name, scorer in SCORERS.items():
-        scores = scorer(candidates.matrices, factors, lambda: exact)
+        scores = scorer(factors, SimpleNamespace(matrices=candidates.matrices, moments=lambda _: exact))
         assert [len(score) for score in scores] == [f.block.rank for f in factors]
         assert all(score.isfinite().all() and (score >= 0).all() for score in scores)
         for f, score, change in zip(factors, scores, slow):
@@ -510,6 +511,6 @@ def test_two_sided_is_the_change_of_a_linear_network():
     floored = roots(torch.outer(weight, weight))[0]
     X = x.T @ x / len(x)
     assert float(f.S[0]) == pytest.approx(float(torch.linalg.eigvalsh(floored @ first @ X @ first.T @ floored)[-1].sqrt()))
-    perturbation = SCORERS["perturbation"]({}, [f], lambda: ExactEstimator()(model, [f], x)[0])[0]
+    perturbation = SCORERS["perturbation"]([f], SimpleNamespace(moments=lambda factors: ExactEstimator()(model, factors, x)[0]))[0]
     assert float(perturbation[0]) == pytest.approx(float(f.S[0].square()), rel=1e-3)
     assert float(perturbation[1:].sum()) < 1e-2 * float(perturbation[0])  # directions that the output does not see

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.matrices import cut, layer_matrices
+from lrp.network.frozen import FrozenNetwork
 from lrp.network.survey import find_candidates
 from lrp.scorer.noise_to_signal import NoiseToSignal
 
@@ -64,8 +66,8 @@ def test_exact_is_the_definition(network, blocking, request):
     matrices, factors = factors_of(model, blocking)
     moments, seconds = ExactEstimator()(model, factors, x)
     assert seconds > 0
-    perturbation = SCORERS["perturbation"](matrices, factors, lambda: moments)
-    variance = SCORERS["variance"](matrices, factors, lambda: moments)
+    perturbation = SCORERS["perturbation"](factors, SimpleNamespace(matrices=matrices, moments=lambda _: moments))
+    variance = SCORERS["variance"](factors, SimpleNamespace(matrices=matrices, moments=lambda _: moments))
     for i in range(0, len(factors), 3 if network == "small_vgg" else 1):
         difference = slow_differences(model, factors[i], x)
         assert close(perturbation[i], difference.square().sum(2).mean(1))
@@ -148,7 +150,7 @@ def test_projections_are_unbiased():
         assert torch.allclose(estimate[0].standard_error(), draws.std(0) / count**0.5, rtol=0.8)
     # the variance too: the mean over images is projected by the same signs
     mean_free = (D - D.mean(0)).square().mean(0).sum(0)
-    estimate = SCORERS["variance"]({}, factors, lambda: many)[0]
+    estimate = SCORERS["variance"](factors, SimpleNamespace(moments=lambda _: many))[0]
     assert torch.allclose(estimate, mean_free, rtol=1.0) and float((estimate / mean_free).log().mean().abs()) < 0.5
 
 
@@ -361,14 +363,15 @@ def test_every_scorer(name, residual):
     scorer = SCORERS[name]
     assert scorer.name == name
     matrices, factors = factors_of(residual, AldsBlocking(2))
-    scores = scorer(matrices, factors, lambda: ExactEstimator()(residual, factors, torch.randn(2, 3, 8, 8).double())[0])
+    moments = ExactEstimator()(residual, factors, torch.randn(2, 3, 8, 8).double())[0]
+    scores = scorer(factors, SimpleNamespace(matrices=matrices, moments=lambda _: moments))
     assert [s.shape for s in scores] == [(f.block.rank,) for f in factors]
     assert all(bool(torch.isfinite(s).all()) and float(s.min()) >= 0 for s in scores)
 
 
 def test_relative_error_is_relative_to_the_unblocked_matrix(residual):
     matrices, factors = factors_of(residual, SquareBlocking())
-    for f, score in zip(factors, SCORERS["relative_error"](matrices, factors, lambda: [])):
+    for f, score in zip(factors, SCORERS["relative_error"](factors, SimpleNamespace(matrices=matrices))):
         whole = torch.linalg.svdvals(matrices[f.block.layer].weight)[0]
         assert torch.allclose(score, f.S / whole)
 
@@ -377,8 +380,8 @@ def test_noise_to_signal(residual):
     """The scores of the smallest components of a layer, its blocks together, add up to removed over kept."""
     matrices, factors = factors_of(residual, AldsBlocking(2))
     moments = ExactEstimator()(residual, factors, torch.randn(2, 3, 8, 8).double())[0]
-    plain = SCORERS["perturbation"](matrices, factors, lambda: moments)
-    found = NoiseToSignal(0.1)(matrices, factors, lambda: moments)
+    plain = SCORERS["perturbation"](factors, SimpleNamespace(matrices=matrices, moments=lambda _: moments))
+    found = NoiseToSignal(0.1)(factors, SimpleNamespace(matrices=matrices, moments=lambda _: moments))
     for name in matrices:
         own, scores = (torch.cat([p for f, p in zip(factors, parts) if f.block.layer == name]) for parts in (plain, found))
         order = own.argsort()
@@ -391,8 +394,10 @@ def test_noise_to_signal(residual):
         faint[[0, 2]], torch.tensor([1e-30, 1e-25], dtype=torch.float64) / 1.5, rtol=1e-12, atol=0
     )  # no cancellation against the whole
     silent = [dataclasses.replace(block, second=torch.zeros_like(block.second)) for block in moments]
-    assert all(float(score.abs().max()) == 0 for score in NoiseToSignal()(matrices, factors, lambda: silent))
-    deep = NoiseToSignal(0.1, depth=2)(matrices, factors, lambda: moments)
+    assert all(
+        float(score.abs().max()) == 0 for score in NoiseToSignal()(factors, SimpleNamespace(matrices=matrices, moments=lambda _: silent))
+    )
+    deep = NoiseToSignal(0.1, depth=2)(factors, SimpleNamespace(matrices=matrices, moments=lambda _: moments))
     order = list(matrices)
     assert all(torch.allclose(b, a * (len(order) - order.index(f.block.layer)) ** 2) for f, a, b in zip(factors, found, deep))
     with pytest.raises(InputError, match="^scorer.floor=0: a number greater than 0 is needed"):
@@ -423,7 +428,7 @@ def test_cache(tmp_path, residual):
         calls.append(partial)
         return ExactEstimator()(residual, factors, x, partial)
 
-    key = moments_key(residual, factors, x, "exact")
+    key = moments_key(FrozenNetwork(residual), residual, factors, x, "exact")
     first, seconds = cached_moments(tmp_path, key, factors, compute)
     second, again = cached_moments(tmp_path, key, factors, compute)
     assert len(calls) == 1 and seconds == again
@@ -436,13 +441,13 @@ def test_cache(tmp_path, residual):
     _, blocked = factors_of(residual, SquareBlocking())
     keys = {
         key,
-        moments_key(residual, blocked, x, "exact"),
-        moments_key(residual, factors, x + 1, "exact"),
-        moments_key(residual, factors, x, "other"),
+        moments_key(FrozenNetwork(residual), residual, blocked, x, "exact"),
+        moments_key(FrozenNetwork(residual), residual, factors, x + 1, "exact"),
+        moments_key(FrozenNetwork(residual), residual, factors, x, "other"),
     }
     with torch.no_grad():
         residual.fc.bias += 1e-12
-    keys.add(moments_key(residual, factors, x, "exact"))
+    keys.add(moments_key(FrozenNetwork(residual), residual, factors, x, "exact"))
     assert len(keys) == 5
 
 
@@ -471,7 +476,9 @@ def test_a_change_of_the_forward_alone_has_another_key(residual):
     other.__class__.__name__ = other.__class__.__qualname__ = type(residual).__name__
     x = torch.randn(2, 3, 8, 8).double()
     _, factors = factors_of(residual, Unblocked())
-    assert str(other) == str(residual) and moments_key(other, factors, x, "e") != moments_key(residual, factors, x, "e")
+    assert str(other) == str(residual) and moments_key(FrozenNetwork(other), other, factors, x, "e") != moments_key(
+        FrozenNetwork(residual), residual, factors, x, "e"
+    )
 
 
 @pytest.mark.parametrize("memory_limit", [1.0, 1e-9])

@@ -304,7 +304,7 @@ def test_energy_sums_to_one_in_each_layer():
     norms = [torch.rand(b.rank, dtype=torch.float64).sort(descending=True)[0] for b in blocks]
     norms[3] = torch.zeros(2, dtype=torch.float64)
     factors = [Factors(b, torch.empty(b.shape[0], b.rank), S, torch.empty(b.rank, b.shape[1])) for b, S in zip(blocks, norms)]
-    scores = Energy()(dict.fromkeys(["a", "b", "zero"]), factors, None)
+    scores = Energy()(factors, SimpleNamespace(matrices=dict.fromkeys(["a", "b", "zero"])))
     assert float(scores[0].sum() + scores[1].sum()) == pytest.approx(1) and float(scores[2].sum()) == pytest.approx(1)
     assert torch.equal(scores[3], torch.zeros(2, dtype=torch.float64))
     assert float(scores[0][0] / scores[1][0]) == pytest.approx(float(norms[0][0] / norms[1][0]) ** 2)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lrp.dataset.base import Part
 from lrp.errors import InputError, check_float, check_int, check_list, check_sparsity
+from lrp.evidence import Evidence
 from lrp.study.effective_rank import effective_rank
 from lrp.study.job import Cell, Place
 from lrp.study.product_layer import Product, collapse
@@ -152,7 +153,7 @@ class SimplicityBias:
         parts = {"blocking": "none", "scorer": self.scorer, "estimator": "first_order", "selection": "global"}
         device = next(model.parameters()).device
         method = SingularVectors(**{group: make_part(group, name) for group, name in parts.items()})
-        fitted = method.fit(model, pixels(part.images[: self.scoring_images], device))
+        fitted = method.fit(Evidence(model, pixels(part.images[: self.scoring_images], device)))
         return [(float(s), accuracy(fitted.build(fitted.select(s)), test)) for s in self.sparsities]
 
     @staticmethod
