@@ -31,7 +31,6 @@ from tqdm import tqdm
 from lrp.config.parts import make
 from lrp.cost.count import count_macs, count_params
 from lrp.cost.timing import alternate, device_name, repeat_to
-from lrp.dataset.cifar10 import Cifar10
 from lrp.decomposition.base import decompose
 from lrp.deploy.export import export_onnx
 from lrp.deploy.fuse import fuse
@@ -81,7 +80,7 @@ def networks(args: argparse.Namespace, device: torch.device) -> dict[str, tuple[
     if args.vgg16:
         vgg = VGG16()
         load_weights(vgg, args.vgg16)
-        data = Cifar10(path=args.data).load()
+        data = make("dataset", "cifar10", path=args.data).load()
         found["vgg16"] = (vgg.eval().to(device), data.normalise(data.calibration(512, 0).images[:64]).to(device), [64, 1])
     if not args.no_resnet:
         from torchvision.models import resnet18

@@ -97,7 +97,7 @@ def test_the_sparsities_on_the_way():
 
 @pytest.mark.parametrize("value", [0, 1, -0.5, 1.5, float("nan"), "half", True])
 def test_keep_factor_is_a_share(value):
-    with pytest.raises(InputError, match=r"^rounds.keep_factor=.*: a number greater than 0 and less than 1 is needed$"):
+    with pytest.raises(InputError, match=r"^rounds.keep_factor=.*: must be a number greater than 0 and less than 1$"):
         method(value)
 
 
@@ -332,7 +332,7 @@ def test_joint_reads_the_network_and_not_the_scores(net, x):
 
 @pytest.mark.parametrize(("options", "text"), [
     ({"shrinkage": 1}, "selection.shrinkage=1: a number"), ({"shrinkage": -0.1}, "selection.shrinkage=-0.1: a number"),
-    ({"shrinkage": None}, "selection.shrinkage=null: a number"), ({"mean_free": 1}, "selection.mean_free=1: true or false is needed"),
+    ({"shrinkage": None}, "selection.shrinkage=null: must be a number"), ({"mean_free": 1}, "selection.mean_free=1: must be true or false"),
     ({"round_to": 0}, "selection.round_to=0: an integer of at least 1"),
 ])  # fmt: skip
 def test_joint_options(options, text):
@@ -363,5 +363,5 @@ def test_compress(x, decomposition, compensation, blocking, budget, tmp_path):
 
 def test_names_that_there_are_not(net, x):
     for group in ("decomposition", "compensation"):
-        with pytest.raises(InputError, match=f"^{group}=best: there is no such option, allowed are {', '.join(NAMES[group])}$"):
+        with pytest.raises(InputError, match=f"^{group}=best: no such option; choose one of {', '.join(NAMES[group])}$"):
             lrp.compress(net, x, 0.5, **{group: "best"})

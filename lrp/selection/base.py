@@ -35,7 +35,7 @@ class Selection:
         check_int("selection.round_to", self.round_to, 1)
         check_int("selection.batch_size", self.batch_size, 1)
         if self.break_even not in ("params", "measured"):
-            raise InputError("selection.break_even", self.break_even, "params or measured is needed")
+            raise InputError("selection.break_even", self.break_even, "choose one of params, measured")
 
     def __call__(self, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, costs: Costs | None = None) -> list[Tensor]:
         """Masks (R,) bool of the components kept, a block each; all of a block that is stored whole. ``costs``: parameters,
