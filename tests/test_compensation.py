@@ -608,10 +608,10 @@ def test_autocast_of_the_caller(network):
 def test_options():
     for options, text in (
         ({"ridge": -0.1}, "compensation.ridge=-0.1: must be a number"),
-        ({"ridge": float("nan")}, "compensation.ridge=nan: a number"),
-        ({"ridge": float("inf")}, "compensation.ridge=inf: a number"),
-        ({"ridge": "much"}, "compensation.ridge=much: a number"),
-        ({"ridge": True}, "compensation.ridge=True: a number"),
+        ({"ridge": float("nan")}, "compensation.ridge=nan: must be a number"),
+        ({"ridge": float("inf")}, "compensation.ridge=inf: must be a number"),
+        ({"ridge": "much"}, "compensation.ridge=much: must be a number"),
+        ({"ridge": True}, "compensation.ridge=True: must be a number"),
         ({"metric": "outputs"}, "compensation.metric=outputs: choose one of gradient, plain"),
         ({"metric": None}, "compensation.metric=null: choose one of gradient, plain"),
     ):

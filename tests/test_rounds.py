@@ -331,9 +331,9 @@ def test_joint_reads_the_network_and_not_the_scores(net, x):
 
 
 @pytest.mark.parametrize(("options", "text"), [
-    ({"shrinkage": 1}, "selection.shrinkage=1: a number"), ({"shrinkage": -0.1}, "selection.shrinkage=-0.1: a number"),
+    ({"shrinkage": 1}, "selection.shrinkage=1: must be a number"), ({"shrinkage": -0.1}, "selection.shrinkage=-0.1: must be a number"),
     ({"shrinkage": None}, "selection.shrinkage=null: must be a number"), ({"mean_free": 1}, "selection.mean_free=1: must be true or false"),
-    ({"round_to": 0}, "selection.round_to=0: an integer of at least 1"),
+    ({"round_to": 0}, "selection.round_to=0: must be an integer of at least 1"),
 ])  # fmt: skip
 def test_joint_options(options, text):
     with pytest.raises(InputError, match=f"^{text}") as error:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from test_costs import check, problems, value
 
 from lrp.config.build import compose_job
+from lrp.config.parts import make
 from lrp.config.paths import CONF
 from lrp.cost.costs import make_costs
 from lrp.cost.count import layers_macs, stored_params
@@ -46,7 +47,7 @@ def test_any_selection(problem, sparsity, budget, step, per_parameter, shares):
     measured = {name: int(share * sums[name]) for name, share in zip(sums, shares) if share is not None}
     for costs in (plain, make_costs(blocks, budget, candidates, measured)):
         for selection in SELECTIONS:
-            keep = selection(per_parameter, round_to=step)(blocks, scores, sparsity, costs)
+            keep = make("selection", selection.name, per_parameter=per_parameter, round_to=step)(blocks, scores, sparsity, costs)
             check(costs, blocks, keep, sparsity)
             for score, mask in zip(scores, keep):
                 assert mask.dtype == torch.bool and mask.shape == score.shape
@@ -54,7 +55,7 @@ def test_any_selection(problem, sparsity, budget, step, per_parameter, shares):
                 assert mask.all() or int(mask.sum()) % step == 0 or int(mask.sum()) < step
             if sparsity == 0:
                 assert all(bool(mask.all()) for mask in keep)
-            again = selection(per_parameter, round_to=step)(blocks, scores, sparsity, costs)
+            again = make("selection", selection.name, per_parameter=per_parameter, round_to=step)(blocks, scores, sparsity, costs)
             assert all(torch.equal(a, b) for a, b in zip(keep, again))
 
 
@@ -90,9 +91,9 @@ def test_both_budgets_bind():
     assert one == [20, 3] and both == [1, 6]  # of 800 parameters 40 a component early and 120 late, of 6,540 MACs 4,000 and 120
     with pytest.raises(InputError, match="^macs_removed=0.5: it needs budget=params"):
         compose_job("macs_removed=0.5", "budget=macs")
-    with pytest.raises(InputError, match="^macs_removed=0.5: method=alds knows one budget only$"):
+    with pytest.raises(InputError, match="^macs_removed=0.5: method=alds can meet only one budget$"):
         compose_job("macs_removed=0.5", "method=alds")
-    with pytest.raises(InputError, match="^macs_removed=1.0: a sparsity"):
+    with pytest.raises(InputError, match="^macs_removed=1.0: must be a share"):
         compose_job("macs_removed=1")
     for other in ("rounds.keep_factor=0.5", "selection=joint"):
         with pytest.raises(InputError, match="^macs_removed=0.5: .* know one budget only"):
@@ -281,9 +282,9 @@ def test_bad_input(selection):
     for bad in (float("nan"), float("inf")):
         with pytest.raises(InputError, match="layer b: block 0 has scores that are not finite"):
             selection()(blocks, [torch.ones(2), torch.tensor([1.0, bad])], 0.5)
-    with pytest.raises(InputError, match="selection.round_to=0: an integer of at least 1"):
+    with pytest.raises(InputError, match="selection.round_to=0: must be an integer of at least 1"):
         selection(round_to=0)
-    with pytest.raises(InputError, match="selection.break_even=guess: params or measured"):
+    with pytest.raises(InputError, match="selection.break_even=guess: choose one of params, measured"):
         selection(break_even="guess")
 
 

@@ -114,7 +114,7 @@ def _part_choice(config: DictConfig, settings: Mapping[str, Any], method: Choice
 
 def _make_method(method: Choice, settings: Mapping[str, Any], parts: Mapping[str, Any]) -> Any:
     if settings["macs_removed"] is not None and not method.takes("macs_removed"):
-        raise InputError("macs_removed", settings["macs_removed"], f"method={method.option} can keep only one budget")
+        raise InputError("macs_removed", settings["macs_removed"], f"method={method.option} can meet only one budget")
     job = {name: _value(settings, place) for name, place in _FROM_JOB.items()}
     return method.make(**job, budget=settings["budget"], exclude=tuple(settings["exclude"]), **parts)
 
