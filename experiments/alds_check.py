@@ -19,13 +19,13 @@ import pandas as pd
 import torch
 
 from lrp.config.build import compose_job
+from lrp.config.parts import make
 from lrp.decomposition.base import decompose
 from lrp.evaluation import evaluate
 from lrp.evidence import Evidence
 from lrp.layer.build import build
 from lrp.method.alds_search import Allocation, allocation_blocks
 from lrp.method.base import as_masks
-from lrp.recovery.batchnorm import BatchNormRecovery
 from lrp.recovery.context import Context
 
 
@@ -51,7 +51,7 @@ def main() -> None:
         factors = decompose(matrices, allocation_blocks(matrices, allocation))
         pruned = build(model, factors, as_masks(factors, [allocation.rank[factor.block.layer] for factor in factors]))
         found = [evaluate(pruned, data, data.test, job.batch_size).accuracy]
-        BatchNormRecovery()(pruned, Context(lambda: images.split(250)))
+        make("recovery", "batchnorm")(pruned, Context(lambda: images.split(250)))
         return [100 * accuracy for accuracy in (*found, evaluate(pruned, data, data.test, job.batch_size).accuracy)]
 
     print("kept   authors' code    their groups and ranks here    our search       error level: theirs, ours")

@@ -28,10 +28,9 @@ from matplotlib import pyplot as plt
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp.config.parts import make_part
+from lrp.config.parts import make
 from lrp.cost.count import count_macs, count_params
 from lrp.cost.timing import alternate, device_name, repeat_to
-from lrp.dataset.cifar10 import Cifar10
 from lrp.decomposition.base import decompose
 from lrp.deploy.export import export_onnx
 from lrp.deploy.fuse import fuse
@@ -82,7 +81,7 @@ def networks(args: argparse.Namespace, device: torch.device) -> dict[str, tuple[
     if args.vgg16:
         vgg = VGG16()
         load_weights(vgg, args.vgg16)
-        data = Cifar10(path=args.data).load()
+        data = make("dataset", "cifar10", path=args.data).load()
         found["vgg16"] = (vgg.eval().to(device), data.normalise(data.calibration(512, 0).images[:64]).to(device), [64, 1])
     if not args.no_resnet:
         from torchvision.models import resnet18
@@ -96,11 +95,11 @@ def compress(model: nn.Module, inputs: Tensor, setting: tuple, batch: int, cache
     """The compressed network and its achieved sparsity in parameters."""
     blocking, budget, sparsity, round_to, break_even = setting
     selection = GlobalSelection(round_to=round_to, break_even=break_even, batch_size=batch)
-    parts = {"scorer": make_part("scorer", "perturbation"), "estimator": make_part("estimator", "first_order")}
-    method = SingularVectors(blocking=make_part("blocking", blocking), **parts, selection=selection, budget=budget)
+    parts = {"scorer": make("scorer", "perturbation"), "estimator": make("estimator", "first_order")}
+    method = SingularVectors(blocking=make("blocking", blocking), **parts, selection=selection, budget=budget)
     fitted = method.fit(Evidence(model, inputs, cache))
     plan = fitted.plan(sparsity)
-    compressed = fitted.build_plan(plan).eval()
+    compressed = plan.build().eval()
     return compressed, fitted.sizes(compressed, plan)["sparsity_params"]
 
 
@@ -196,7 +195,7 @@ def layers(args: argparse.Namespace, device: torch.device) -> None:
                 if before or table.has(**key):
                     continue
                 matrix = candidates.matrices[name]
-                (factor,) = decompose({name: matrix}, cut(make_part("blocking", "none"), {name: matrix}))
+                (factor,) = decompose({name: matrix}, cut(make("blocking", "none"), {name: matrix}))
                 limit = (factor.block.size - 1) // sum(factor.block.shape)
                 ranks = {max(1, round(limit * share)) for share in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)}
                 ranks = sorted(ranks | {r for r in range(8, limit + 1, 8) if r & (r - 1) == 0 or r + 8 > limit})

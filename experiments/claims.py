@@ -15,10 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
-from lrp.config.paths import CONF
+from lrp.config.parts import make
 from lrp.errors import InputError
 from lrp.files import write_whole
 from lrp.matrices import layer_matrices
@@ -34,7 +32,7 @@ def blocks(table: pd.DataFrame) -> pd.DataFrame:
     with torch.device("meta"):
         matrices = layer_matrices(VGG16())
     for name, part in table.groupby("blocking", sort=False):
-        blocking = instantiate(OmegaConf.load(CONF / "blocking" / f"{name}.yaml"))
+        blocking = make("blocking", name)
         times = []
         for _ in range(9):
             start = time.perf_counter()
@@ -101,11 +99,11 @@ def main() -> None:
         table = collect([path for folder in args.folders for path in sorted(folder.iterdir()) if path.is_dir()])
     except (InputError, OSError) as error:
         raise SystemExit(f"lrp: {error}") from None
-    for make in (blocks, collapse, high_sparsity, spearman):
-        result = make(table)
-        print(f"\n{make.__doc__.splitlines()[0]}\n\n{result.to_string(index=False)}")
+    for claim in (blocks, collapse, high_sparsity, spearman):
+        result = claim(table)
+        print(f"\n{claim.__doc__.splitlines()[0]}\n\n{result.to_string(index=False)}")
         if args.out:
-            write_whole(args.out / f"figure3_{make.__name__}.csv", lambda path, result=result: result.to_csv(path, index=False))
+            write_whole(args.out / f"figure3_{claim.__name__}.csv", lambda path, result=result: result.to_csv(path, index=False))
 
 
 if __name__ == "__main__":

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lrp.blocking.alds import AldsBlocking
-from lrp.blocking.none import Unblocked
-from lrp.blocking.square import SquareBlocking
+from lrp.config.build import compose_job
+from lrp.config.parts import make
 from lrp.dataset.base import Data, batches
-from lrp.dataset.cifar10 import Cifar10
 from lrp.decomposition.base import decompose
 from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.moments import Moments
@@ -23,16 +21,9 @@ from lrp.evaluation import evaluate
 from lrp.files import write_whole
 from lrp.layer.build import build
 from lrp.matrices import Factors, layer_matrices
-from lrp.model.loading import load_weights
-from lrp.model.resnet20 import ResNet20
-from lrp.model.vgg16 import VGG16
-from lrp.recovery.batchnorm import BatchNormRecovery
 from lrp.recovery.context import Context
-from lrp.scorer.perturbation import Perturbation
-from lrp.scorer.variance import Variance
-from lrp.selection.global_ import GlobalSelection
 
-BLOCKINGS = {"none": Unblocked(), "alds": AldsBlocking(), "square": SquareBlocking()}
+BLOCKINGS = ("none", "alds", "square")
 
 
 @dataclass(frozen=True)
@@ -56,23 +47,25 @@ class Setting:
         return cached_moments(self.cache / "moments", key, self.factors, compute)[0]
 
     def keep(self, scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
-        return GlobalSelection()([factor.block for factor in self.factors], scores, sparsity)
+        return make("selection", "global")([factor.block for factor in self.factors], scores, sparsity)
 
     def accuracy(self, keep: Sequence[Tensor]) -> float:
         """Validation accuracy (%), batch norm re-estimated on 512 calibration images."""
         pruned = build(self.model, self.factors, keep)
         device = next(pruned.parameters()).device
         part = self.data.calibration(512, 0)
-        BatchNormRecovery()(pruned, Context(lambda: (self.data.network_input(images, device) for images, _ in batches(part, 128))))
+        make("recovery", "batchnorm")(
+            pruned, Context(lambda: (self.data.network_input(images, device) for images, _ in batches(part, 128)))
+        )
         return 100 * evaluate(pruned, self.data, self.data.validation, 100, f"{self.network} {self.blocking}").accuracy
 
 
 def perturbation(moments: Sequence[Moments]) -> list[Tensor]:
-    return Perturbation()({}, [], lambda: list(moments))
+    return make("scorer", "perturbation")({}, [], lambda: list(moments))
 
 
 def variance(moments: Sequence[Moments]) -> list[Tensor]:
-    return Variance()({}, [], lambda: list(moments))
+    return make("scorer", "variance")({}, [], lambda: list(moments))
 
 
 def spearman(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
@@ -95,19 +88,19 @@ def parser(text: str) -> argparse.ArgumentParser:
     return result
 
 
-def settings(args: argparse.Namespace, checkpoints: dict[str, Path | None], blockings: Sequence[str] = tuple(BLOCKINGS)):
+def settings(args: argparse.Namespace, checkpoints: dict[str, Path | None], blockings: Sequence[str] = BLOCKINGS):
     """Each network with each blocking, one after the other."""
     torch.set_num_threads(args.threads)
-    data = Cifar10(path=args.data).load()
+    data = make("dataset", "cifar10", path=args.data).load()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for network, checkpoint in checkpoints.items():
         if checkpoint is None:
             continue
-        model = {"vgg16": VGG16, "resnet20": ResNet20}[network]()
-        load_weights(model, checkpoint)
-        model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        source = replace(compose_job(f"model={network}", "dataset=cifar10").model, checkpoint=str(checkpoint))
+        model, _ = source.obtain(data, 0, args.cache_dir, device)
         matrices = layer_matrices(model)
         for name in blockings:
-            yield Setting(network, name, model, data, decompose(matrices, BLOCKINGS[name](matrices)), args.cache_dir)
+            yield Setting(network, name, model, data, decompose(matrices, make("blocking", name)(matrices)), args.cache_dir)
 
 
 def write_table(rows: list[dict], file: Path) -> pd.DataFrame:

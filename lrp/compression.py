@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lrp.batches import Batches, device_of, tensors
 from lrp.config.method import make_method
-from lrp.config.parts import make_part
+from lrp.config.parts import make
 from lrp.cost.report import Report
 from lrp.errors import InputError, check_int, check_sparsity, first_line
 from lrp.evidence import Evidence
@@ -89,7 +89,7 @@ def compress(
     exclude = tuple([exclude] if isinstance(exclude, str) else exclude or ())
     shared = {"budget": budget, "macs_removed": macs_removed, "exclude": exclude, "samples": samples}
     chosen = make_method(method, {group: part for group, part in parts.items() if part is not None}, shared, output)
-    recover = make_part("recovery", recovery)
+    recover = make("recovery", recovery)
     batches = Batches.of(calibration, images)
     check_inputs(model, batches)
 

@@ -55,7 +55,7 @@ class Sgd:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise InputError(f"{self.option}.precision", self.precision, f"{' or '.join(PRECISIONS)} is needed")
+            raise InputError(f"{self.option}.precision", self.precision, f"choose one of {', '.join(PRECISIONS)}")
         check_int(f"{self.option}.epochs", self.epochs, self.fewest)
         check_int(f"{self.option}.batch_size", self.batch_size, 2)
         check_float(f"{self.option}.lr", self.lr, above=0)
@@ -150,7 +150,7 @@ class Sgd:
         return total / len(order)
 
     def _diverged(self) -> InputError:
-        return InputError(f"{self.option}.lr={self.lr}: the training diverged; a smaller one is needed")
+        return InputError(f"{self.option}.lr={self.lr}: the training diverged; choose a smaller one")
 
     @property
     def identity(self) -> str:

@@ -464,7 +464,7 @@ def test_replay_leaves_images_and_network_as_they_are(traced):
 
 def fit(model, x, compensation, **options):
     parts = {"blocking": "none", "scorer": "relative_error", "estimator": "first_order", "selection": "global", "decomposition": "svd"}
-    made = {name: lrp.config.parts.make_part(name, options.pop(name, part)) for name, part in parts.items()}
+    made = {name: lrp.config.parts.make(name, options.pop(name, part)) for name, part in parts.items()}
     made["estimator"] = dataclasses.replace(made["estimator"], output_fn=read)
     return SingularVectors(**made, compensation=compensation, **options).fit(Evidence(model, x, scoring_images=4))
 
@@ -609,13 +609,13 @@ def test_autocast_of_the_caller(network):
 
 def test_options():
     for options, text in (
-        ({"ridge": -0.1}, "compensation.ridge=-0.1: a number .* is needed"),
-        ({"ridge": float("nan")}, "compensation.ridge=nan: a number"),
-        ({"ridge": float("inf")}, "compensation.ridge=inf: a number"),
-        ({"ridge": "much"}, "compensation.ridge=much: a number"),
-        ({"ridge": True}, "compensation.ridge=True: a number"),
-        ({"metric": "outputs"}, "compensation.metric=outputs: gradient or plain is needed"),
-        ({"metric": None}, "compensation.metric=null: gradient or plain is needed"),
+        ({"ridge": -0.1}, "compensation.ridge=-0.1: must be a number"),
+        ({"ridge": float("nan")}, "compensation.ridge=nan: must be a number"),
+        ({"ridge": float("inf")}, "compensation.ridge=inf: must be a number"),
+        ({"ridge": "much"}, "compensation.ridge=much: must be a number"),
+        ({"ridge": True}, "compensation.ridge=True: must be a number"),
+        ({"metric": "outputs"}, "compensation.metric=outputs: choose one of gradient, plain"),
+        ({"metric": None}, "compensation.metric=null: choose one of gradient, plain"),
     ):
         with pytest.raises(InputError, match=f"^{text}") as error:
             LeastSquares(**options)

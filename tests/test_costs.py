@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from lrp.config.parts import make
 from lrp.config.paths import CONF
 from lrp.cost.costs import make_costs
 from lrp.cost.count import block_macs, count_macs, count_params, layers_macs
@@ -108,7 +109,7 @@ def problems(draw):
         layer = nn.Conv1d(channels, rows, kernel)
         matrices[name] = LayerMatrix(name, layer.weight.detach().flatten(1), kernel)
         positions[name] = draw(st.integers(1, 50))
-    blocks = cut(type(draw(st.sampled_from(BLOCKINGS)))(draw(st.integers(1, 4))), matrices)
+    blocks = cut(make("blocking", draw(st.sampled_from(BLOCKINGS)).name, k=draw(st.integers(1, 4))), matrices)
     generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
     scores = [torch.rand(b.rank, generator=generator, dtype=torch.float64) for b in blocks]
     if draw(st.booleans()):
@@ -153,8 +154,8 @@ def value(scores, keep):
 def test_any_selection(problem, sparsity, budget, step, per_parameter):
     blocks, scores, candidates = problem
     costs = make_costs(blocks, budget, candidates)
-    exact = GlobalSelection(per_parameter)(blocks, scores, sparsity, costs)
-    keep = GlobalSelection(per_parameter, round_to=step)(blocks, scores, sparsity, costs)
+    exact = GlobalSelection(per_parameter=per_parameter)(blocks, scores, sparsity, costs)
+    keep = GlobalSelection(per_parameter=per_parameter, round_to=step)(blocks, scores, sparsity, costs)
     for masks in (exact, keep):
         check(costs, blocks, masks, sparsity)
     if sparsity == 0:
@@ -208,5 +209,5 @@ def test_break_even_by_hand():
 
 
 def test_the_unit_of_the_budget_is_checked():
-    with pytest.raises(InputError, match="budget=flops: params or macs"):
+    with pytest.raises(InputError, match="budget=flops: choose one of params, macs"):
         make_costs([Block("a", 0, 0, 2, 0, 2)], "flops")

@@ -208,7 +208,7 @@ def test_bad_options(name, value):
 
 def test_what_cannot_be_trained(networks, tiny):
     dense, pruned = networks
-    with pytest.raises(InputError, match="recovery=finetune: labelled training images are needed.*python -m lrp.run"):
+    with pytest.raises(InputError, match="recovery=finetune: it needs labelled training images.*python -m lrp.run"):
         SPEC(pruned, Context(images=list))
     with pytest.raises(InputError, match="recovery.distill=0.5: .*teacher"):
         dataclasses.replace(SPEC, distill=0.5)(pruned, Context(images=list, data=tiny))

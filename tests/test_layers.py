@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from lrp.config.parts import make
 from lrp.config.paths import CONF
 from lrp.cost.count import stored_params
 from lrp.decomposition.base import decompose
@@ -103,7 +104,7 @@ def test_any_shape(groups, out, channels, kernel, k, which, share, seed, stride,
     groups = min(groups, 1 if channels == 1 else groups)  # else it is depthwise
     kind = nn.Conv1d if len(kernel) == 1 else nn.Conv2d
     layer = kind(groups * channels, groups * out, kernel, stride, padding=1, groups=groups, bias=bias).double()
-    blocking = type(BLOCKINGS[which])(k)
+    blocking = make("blocking", BLOCKINGS[which].name, k=k)
     with torch.no_grad():
         factors, keep, weight = prune(layer, blocking, share, seed)
         x = torch.randn(2, groups * channels, *[4] * len(kernel)).double()

@@ -10,7 +10,7 @@ from conftest import Residual, randomise
 from torch import nn
 
 import lrp
-from lrp.config.parts import make_part
+from lrp.config.parts import make
 from lrp.config.paths import CONF
 from lrp.cost.costs import make_costs
 from lrp.errors import InputError
@@ -37,7 +37,7 @@ assert {blocking for blocking, _ in PAIRS} == set(NAMES["blocking"])
 
 
 def method(keep_factor=None, budget="params", **parts):
-    made = {name: make_part(name, chosen) for name, chosen in (PARTS | parts).items()}
+    made = {name: make(name, chosen) for name, chosen in (PARTS | parts).items()}
     return SingularVectors(**made, keep_factor=keep_factor, budget=budget)
 
 
@@ -98,7 +98,7 @@ def test_the_sparsities_on_the_way():
 
 @pytest.mark.parametrize("value", [0, 1, -0.5, 1.5, float("nan"), "half", True])
 def test_keep_factor_is_a_share(value):
-    with pytest.raises(InputError, match=r"^rounds.keep_factor=.*: a number greater than 0 and less than 1 is needed$"):
+    with pytest.raises(InputError, match=r"^rounds.keep_factor=.*: must be a number greater than 0 and less than 1$"):
         method(value)
 
 
@@ -139,7 +139,7 @@ def test_rounded_ranks_fall_too(x, selection, factor, sparsity):
     """What rounding frees is not spent on components that are gone; nor is what a step so small that it is met already leaves."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(90, 12), nn.ReLU(), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 10)).double()
     for scorer, step in (("energy", 4), ("random", 4), ("random", 1)):
-        chosen = type(make_part("selection", selection))(round_to=step)
+        chosen = type(make("selection", selection))(round_to=step)
         for before, after in itertools.pairwise(ranks_at(method(factor, scorer=scorer, selection=chosen).fit(Evidence(net, x)), sparsity)):
             assert all(a <= b for a, b in zip(after, before))
 
@@ -337,9 +337,9 @@ def test_joint_reads_the_network_and_not_the_scores(net, x):
 
 
 @pytest.mark.parametrize(("options", "text"), [
-    ({"shrinkage": 1}, "selection.shrinkage=1: a number"), ({"shrinkage": -0.1}, "selection.shrinkage=-0.1: a number"),
-    ({"shrinkage": None}, "selection.shrinkage=null: a number"), ({"mean_free": 1}, "selection.mean_free=1: true or false is needed"),
-    ({"round_to": 0}, "selection.round_to=0: an integer of at least 1"),
+    ({"shrinkage": 1}, "selection.shrinkage=1: must be a number"), ({"shrinkage": -0.1}, "selection.shrinkage=-0.1: must be a number"),
+    ({"shrinkage": None}, "selection.shrinkage=null: must be a number"), ({"mean_free": 1}, "selection.mean_free=1: must be true or false"),
+    ({"round_to": 0}, "selection.round_to=0: must be an integer of at least 1"),
 ])  # fmt: skip
 def test_joint_options(options, text):
     with pytest.raises(InputError, match=f"^{text}") as error:
@@ -369,5 +369,5 @@ def test_compress(x, decomposition, compensation, blocking, budget, tmp_path):
 
 def test_names_that_there_are_not(net, x):
     for group in ("decomposition", "compensation"):
-        with pytest.raises(InputError, match=f"^{group}=best: there is no such option, allowed are {', '.join(NAMES[group])}$"):
+        with pytest.raises(InputError, match=f"^{group}=best: no such option; choose one of {', '.join(NAMES[group])}$"):
             lrp.compress(net, x, 0.5, **{group: "best"})

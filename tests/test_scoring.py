@@ -187,7 +187,7 @@ def test_probabilities_and_output_functions(estimator, residual):
     others = [{"output": "probabilities"}, {"output": "hellinger"}, {"output": "hellinger", "temperature": 2.0}]
     identities = {e.identity for e in (estimator, named, *(dataclasses.replace(estimator, **options) for options in others))}
     assert len(identities) == 5 and dataclasses.replace(estimator, temperature=2.0).identity == estimator.identity
-    with pytest.raises(InputError, match="^estimator.temperature=0: a number greater than 0 is needed"):
+    with pytest.raises(InputError, match="^estimator.temperature=0: must be a number greater than 0"):
         score("plain", output="hellinger", temperature=0)
 
 
@@ -400,9 +400,9 @@ def test_noise_to_signal(residual):
     deep = NoiseToSignal(0.1, depth=2)(factors, SimpleNamespace(matrices=matrices, moments=lambda _: moments))
     order = list(matrices)
     assert all(torch.allclose(b, a * (len(order) - order.index(f.block.layer)) ** 2) for f, a, b in zip(factors, found, deep))
-    with pytest.raises(InputError, match="^scorer.floor=0: a number greater than 0 is needed"):
+    with pytest.raises(InputError, match="^scorer.floor=0: must be a number greater than 0"):
         NoiseToSignal(0)
-    with pytest.raises(InputError, match="^scorer.depth=-1: a number of at least 0 and less than 10 is needed"):
+    with pytest.raises(InputError, match="^scorer.depth=-1: must be a number of at least 0 and less than 10"):
         NoiseToSignal(depth=-1)
 
 

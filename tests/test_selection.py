@@ -38,7 +38,7 @@ def test_against_slow(sparsity, per_parameter, seed):
     scores = [torch.rand(b.rank, generator=generator, dtype=torch.float64) for b in blocks]
     if seed == 2:
         scores = [(score * 4).round() for score in scores]  # many ties
-    keep = GlobalSelection(per_parameter)(blocks, scores, sparsity)
+    keep = GlobalSelection(per_parameter=per_parameter)(blocks, scores, sparsity)
     assert [k.tolist() for k in keep] == [k.tolist() for k in slow(blocks, scores, sparsity, per_parameter)]
     assert sum(b.cost(int(k.sum())) for b, k in zip(blocks, keep)) <= (1 - Fraction(str(sparsity))) * sum(b.size for b in blocks)
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from test_costs import check, problems, value
 
 from lrp.config.build import compose_job
+from lrp.config.parts import make
 from lrp.config.paths import CONF
 from lrp.cost.costs import make_costs
 from lrp.cost.count import layers_macs, stored_params
 from lrp.errors import InputError
-from lrp.job.row import changed_options
 from lrp.matrices import Block, Factors
 from lrp.scorer.energy import Energy
 from lrp.selection.frontier import candidate_ranks
@@ -47,7 +47,7 @@ def test_any_selection(problem, sparsity, budget, step, per_parameter, shares):
     measured = {name: int(share * sums[name]) for name, share in zip(sums, shares) if share is not None}
     for costs in (plain, make_costs(blocks, budget, candidates, measured)):
         for selection in SELECTIONS:
-            keep = selection(per_parameter, round_to=step)(blocks, scores, sparsity, costs)
+            keep = make("selection", selection.name, per_parameter=per_parameter, round_to=step)(blocks, scores, sparsity, costs)
             check(costs, blocks, keep, sparsity)
             for score, mask in zip(scores, keep):
                 assert mask.dtype == torch.bool and mask.shape == score.shape
@@ -55,7 +55,7 @@ def test_any_selection(problem, sparsity, budget, step, per_parameter, shares):
                 assert mask.all() or int(mask.sum()) % step == 0 or int(mask.sum()) < step
             if sparsity == 0:
                 assert all(bool(mask.all()) for mask in keep)
-            again = selection(per_parameter, round_to=step)(blocks, scores, sparsity, costs)
+            again = make("selection", selection.name, per_parameter=per_parameter, round_to=step)(blocks, scores, sparsity, costs)
             assert all(torch.equal(a, b) for a, b in zip(keep, again))
 
 
@@ -91,14 +91,14 @@ def test_both_budgets_bind():
     assert one == [20, 3] and both == [1, 6]  # of 800 parameters 40 a component early and 120 late, of 6,540 MACs 4,000 and 120
     with pytest.raises(InputError, match="^macs_removed=0.5: it needs budget=params"):
         compose_job("macs_removed=0.5", "budget=macs")
-    with pytest.raises(InputError, match="^macs_removed=0.5: method=alds knows one budget only$"):
+    with pytest.raises(InputError, match="^macs_removed=0.5: method=alds can meet only one budget$"):
         compose_job("macs_removed=0.5", "method=alds")
-    with pytest.raises(InputError, match="^macs_removed=1.0: a sparsity"):
+    with pytest.raises(InputError, match="^macs_removed=1.0: must be a share"):
         compose_job("macs_removed=1")
     for other in ("rounds.keep_factor=0.5", "selection=joint"):
         with pytest.raises(InputError, match="^macs_removed=0.5: .* know one budget only"):
             compose_job("macs_removed=0.5", other)
-    assert "macs_removed=0.5" in changed_options(compose_job("macs_removed=0.5").method, None).split()
+    assert "macs_removed=0.5" in compose_job("macs_removed=0.5").options.split()
 
 
 # Uniform
@@ -109,13 +109,13 @@ def test_both_budgets_bind():
 def test_uniform_gives_every_layer_its_own_budget(problem, sparsity, budget, step, per_parameter):
     blocks, scores, candidates = problem
     costs = make_costs(blocks, budget, candidates)
-    keep = UniformSelection(per_parameter, round_to=step)(blocks, scores, sparsity, costs)
+    keep = UniformSelection(per_parameter=per_parameter, round_to=step)(blocks, scores, sparsity, costs)
     ranks = kept_ranks(keep)
     for name, places in costs.blocks.items():
         assert costs.layer(name, ranks) <= (1 - Fraction(str(sparsity))) * costs.dense[name]
         among = [blocks[i] for i in places]
         alone = SimpleNamespace(matrices={name: candidates.matrices[name]}, positions=candidates.positions)
-        masks = GlobalSelection(per_parameter, round_to=step)(
+        masks = GlobalSelection(per_parameter=per_parameter, round_to=step)(
             among, [scores[i] for i in places], sparsity, make_costs(among, budget, alone)
         )
         assert all(torch.equal(mask, keep[i]) for mask, i in zip(masks, places))
@@ -255,7 +255,6 @@ def test_lagrangian_by_hand():
     assert kept_ranks(LagrangianSelection()(blocks, scores, 0.4)) == [1, 10]  # 59, against 40 by rank 4 and 2
     assert kept_ranks(LagrangianSelection()(blocks, scores, 0.5)) == [0, 10]  # 50, against 35
     assert kept_ranks(LagrangianSelection()(blocks, scores, 0.55)) == [4, 0]  # 30: whole does not fit
-    assert kept_ranks(LagrangianSelection(per_parameter=True)(blocks, scores, 0.4)) == [1, 10]  # not used
 
 
 def test_equal_scores_rise_in_order_of_position():
@@ -283,9 +282,9 @@ def test_bad_input(selection):
     for bad in (float("nan"), float("inf")):
         with pytest.raises(InputError, match="layer b: block 0 has scores that are not finite"):
             selection()(blocks, [torch.ones(2), torch.tensor([1.0, bad])], 0.5)
-    with pytest.raises(InputError, match="selection.round_to=0: an integer of at least 1"):
+    with pytest.raises(InputError, match="selection.round_to=0: must be an integer of at least 1"):
         selection(round_to=0)
-    with pytest.raises(InputError, match="selection.break_even=guess: params or measured"):
+    with pytest.raises(InputError, match="selection.break_even=guess: choose one of params, measured"):
         selection(break_even="guess")
 
 

@@ -48,7 +48,7 @@ class LeastSquares:
     def __post_init__(self) -> None:
         check_float("compensation.ridge", self.ridge, least=0)
         if self.metric not in METRICS:
-            raise InputError("compensation.metric", self.metric, f"{' or '.join(METRICS)} is needed")
+            raise InputError("compensation.metric", self.metric, f"choose one of {', '.join(METRICS)}")
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
+
+from lrp.job.calibration import Calibration
 
 
 @dataclass
@@ -15,17 +17,8 @@ class SparsityNode:
 
 
 @dataclass
-class CalibrationNode:
-    images: int = 512
-    scoring_images: int = 64
-    seed: int = 0
-    batch_size: int = 128
-    samples: int = 65536
-
-
-@dataclass
 class RoundsNode:
-    keep_factor: Optional[float] = None
+    keep_factor: float | None = None
 
 
 @dataclass
@@ -52,19 +45,20 @@ class Config:
     tracker: Any = MISSING
     study: Any = None
     sparsity: SparsityNode = field(default_factory=SparsityNode)
-    calibration: CalibrationNode = field(default_factory=CalibrationNode)
+    calibration: Calibration = field(default_factory=Calibration)
     rounds: RoundsNode = field(default_factory=RoundsNode)
     evaluation: EvaluationNode = field(default_factory=EvaluationNode)
     budget: str = "params"
-    macs_removed: Optional[float] = None  # with budget=params: this share of the multiply-accumulates goes too
+    macs_removed: float | None = None  # with budget=params: this share of the multiply-accumulates goes too
     exclude: list[str] = field(default_factory=list)
     save: bool = False
     seed: int = 0
     device: str = "auto"
-    threads: Optional[int] = None  # omegaconf reads this annotation
+    threads: int | None = None  # omegaconf reads this annotation
     resume: bool = False
     cache_dir: str = "outputs/cache"
 
 
 def register() -> None:
+    """Make the schema known to Hydra, as the option ``base``."""
     ConfigStore.instance().store(name="base", node=Config)

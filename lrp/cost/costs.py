@@ -16,7 +16,7 @@ BUDGETS = ("params", "macs")
 
 def check_budget(value: object) -> None:
     if value not in BUDGETS:
-        raise InputError("budget", value, "params or macs is needed")
+        raise InputError("budget", value, "choose one of params, macs")
 
 
 def kept_share(sparsity: float) -> Fraction:

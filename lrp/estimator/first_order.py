@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from lrp.batches import Batches, Inputs, examples, on_tensors, tensors
 from lrp.batches import call as run
-from lrp.errors import InputError
+from lrp.errors import InputError, check_int
 from lrp.estimator.base import Estimator
 from lrp.estimator.change import inner_filters, inner_values, outer_vectors
 from lrp.estimator.moments import Moments
@@ -42,6 +42,11 @@ class FirstOrderEstimator(Estimator):
     """
 
     name: ClassVar[str] = "first_order"
+    projections: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int("estimator.projections", self.projections, 1)
 
     @property
     def identity(self) -> str:

@@ -1,22 +1,28 @@
-"""Which images a job calibrates on."""
+"""Which images a job calibrates on. Torch-free when imported: the schema of the configuration is made from it."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from lrp.dataset.base import Data, Part
 from lrp.errors import InputError, check_int
 
 log = logging.getLogger(__name__)
 
+if TYPE_CHECKING:
+    from lrp.dataset.base import Data, Part
 
-@dataclass(frozen=True)
+
+@dataclass  # not frozen: OmegaConf would make the configuration's node read-only
 class Calibration:
-    """``images`` unlabelled training images, drawn by ``seed``; scores look at the first ``scoring_images`` of them, decompositions
-    and compensation at all of them, at about ``samples`` positions of a layer's output in all of them together."""
+    """Unlabelled training images, and how much of them is looked at.
+
+    ``images``: so many, drawn by ``seed``; decompositions and compensation look at all of them.
+    ``scoring_images``: scores look at the first so many of them.
+    ``batch_size``: images at a time where a recovery reads them.
+    ``samples``: positions of a layer's output looked at, in all images together (about).
+    """
 
     images: int = 512
     scoring_images: int = 64
@@ -31,7 +37,7 @@ class Calibration:
         check_int("calibration.batch_size", self.batch_size, 2)
         check_int("calibration.samples", self.samples, 1)
         if self.scoring_images > self.images:
-            raise InputError("calibration.scoring_images", self.scoring_images, f"at most calibration.images={self.images} is allowed")
+            raise InputError("calibration.scoring_images", self.scoring_images, f"must be at most calibration.images={self.images}")
 
 
 def calibration_parts(data: Data, calibration: Calibration) -> tuple[Part, Part]:
@@ -39,5 +45,7 @@ def calibration_parts(data: Data, calibration: Calibration) -> tuple[Part, Part]
     count = min(calibration.images, len(data.train))
     if count < calibration.images:
         log.warning("calibration.images=%d: the training part of %s holds %d, which are used", calibration.images, data.name, count)
+    import torch  # late: the schema reads this module before the words are checked
+
     images = data.calibration(count, calibration.seed)
     return images, images.take(torch.arange(min(count, calibration.scoring_images)))

@@ -15,5 +15,5 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError by device
-        raise InputError("device", name, "auto, cpu, or a device that torch finds here (such as cuda:0) is needed") from error
+        raise InputError("device", name, "must be auto, cpu, or a device that torch finds here (such as cuda:0)") from error
     return device

@@ -58,6 +58,7 @@ class Job:
     latency: bool
     part: str
     settings: Mapping[str, Any]
+    options: str | None = None  # the column: every option of the parts that is not at its default
 
     def __post_init__(self) -> None:
         check_int("seed", self.seed, 0)
@@ -65,7 +66,7 @@ class Job:
         check_bool("save", self.save)
         check_bool("evaluation.latency", self.latency)
         if self.part not in ("test", "validation"):
-            raise InputError("evaluation.part", self.part, "test or validation is needed")
+            raise InputError("evaluation.part", self.part, "choose one of test, validation")
         if self.part == "validation" and self.recovery.trains_on_validation:
             raise InputError(
                 "evaluation.part", self.part, "recovery.hold_out=false trains on these images; choose test, or recovery.hold_out=true"
@@ -73,23 +74,16 @@ class Job:
         if self.threads is not None:
             check_int("threads", self.threads, 1)
         if not self.sparsities:
-            raise InputError("sparsity.grid", "[]", "at least one sparsity is needed")
+            raise InputError("sparsity.grid", "[]", "must hold at least one sparsity")
         for sparsity in self.sparsities:
             check_sparsity("sparsity.grid", sparsity)
         if len(set(self.sparsities)) < len(self.sparsities):
-            raise InputError("sparsity.grid", list(self.sparsities), "every sparsity may be there once")
+            raise InputError("sparsity.grid", list(self.sparsities), "each sparsity may appear only once")
         find_device(self.device)
 
     def run(self, folder: Path, group: str | None = None) -> pd.DataFrame:
         """Run the job in its folder and return its rows."""
         return run(self, folder, group)
-
-    def summarise(self, table: pd.DataFrame, folder: Path) -> list[Path]:
-        """Print the accuracies and draw figure 3 into a folder; the paths of the figure."""
-        from lrp.figure.accuracy import accuracy_table, draw_figure3
-
-        print(accuracy_table(table))
-        return draw_figure3(table, folder / "figure3.png")
 
 
 def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:

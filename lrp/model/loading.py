@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lrp.errors import InputError
+from lrp.errors import InputError, first_line
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -19,12 +19,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
     A file that holds its weights under "state_dict" or "model" is understood. Raises InputError.
     """
     if not path.is_file():
-        raise InputError("model.checkpoint", path, "there is no such file")
+        raise InputError("model.checkpoint", path, "no such file")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         what = "a safetensors file" if path.suffix == ".safetensors" else "a file of tensors alone (weights_only=True)"
-        raise InputError("model.checkpoint", path, f"it cannot be read as {what} ({str(error).splitlines()[0]})") from error
+        raise InputError("model.checkpoint", path, f"it cannot be read as {what} ({first_line(error)})") from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lrp.dataset.base import Data
-from lrp.errors import InputError
+from lrp.errors import InputError, first_line
 from lrp.files import class_sources, sha256, sha256_file, write_whole
 from lrp.model.loading import load_weights
 from lrp.network.arithmetic import run_model
@@ -44,7 +44,7 @@ class ModelSource:
     def check(self) -> None:
         """Raises InputError for a checkpoint that does not exist, before anything slow."""
         if self.checkpoint is not None and not Path(self.checkpoint).expanduser().is_file():
-            raise InputError("model.checkpoint", self.checkpoint, "there is no such file")
+            raise InputError("model.checkpoint", self.checkpoint, "no such file")
 
     def arguments(self, in_channels: int, num_classes: int) -> dict[str, Any]:
         """What ``make`` is called with: the options, and of these two what it accepts (a function that passes its keywords on,
@@ -71,12 +71,10 @@ class ModelSource:
         except InputError:
             raise
         except Exception as error:  # whatever one's own function raises
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(
-                f"model={self.name}: it cannot be made with {self.options} and {data.num_classes} classes ({reason})"
-            ) from error
+            made_with = f"{self.options} and {data.num_classes} classes"
+            raise InputError(f"model={self.name}: it cannot be made with {made_with} ({first_line(error)})") from error
         if not isinstance(model, nn.Module):
-            raise InputError(f"model={self.name}: it makes a {type(model).__name__}, but a torch.nn.Module is needed")
+            raise InputError(f"model={self.name}: it makes a {type(model).__name__}, not a torch.nn.Module")
         with torch.no_grad():  # before any training
             result = run_model(model.eval(), data.normalise(data.train.images[:1]), f"model={self.name}: ")
             if pick is not None:

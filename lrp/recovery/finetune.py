@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.dataset.base import Data, Part
-from lrp.errors import InputError, check_bool, check_float, check_int
+from lrp.errors import InputError, check_bool, check_float, check_int, first_line
 from lrp.files import sha256, write_whole
 from lrp.layer.conv import LowRankConv2d
 from lrp.recovery.context import Context
@@ -49,7 +49,7 @@ class FinetuneRecovery(Sgd):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.distill, bool) or not isinstance(self.distill, Real) or not 0 <= self.distill <= 1:
-            raise InputError("recovery.distill", self.distill, "a number in [0, 1] is needed")
+            raise InputError("recovery.distill", self.distill, "must be a number in [0, 1]")
         check_float("recovery.temperature", self.temperature, above=0)
         if self.images is not None:
             check_int("recovery.images", self.images, 2)
@@ -70,9 +70,9 @@ class FinetuneRecovery(Sgd):
         """
         data, teacher = context.data, context.teacher if self.distill else None
         if data is None:
-            raise InputError("recovery=finetune: labelled training images are needed, which only python -m lrp.run has")
+            raise InputError("recovery=finetune: it needs labelled training images, which only python -m lrp.run has")
         if self.distill and teacher is None:
-            raise InputError("recovery.distill", self.distill, "the dense network is needed as teacher")
+            raise InputError("recovery.distill", self.distill, "must be 0 where there is no dense network as teacher")
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InputError("recovery=finetune: there is nothing to train, no parameter of the network requires a gradient")
         part = self._part(data, context.seed)
@@ -88,7 +88,7 @@ class FinetuneRecovery(Sgd):
         except InputError:
             raise
         except ValueError as error:  # batch norm in train mode refuses a single value a channel
-            raise InputError(f"recovery=finetune: {str(error).splitlines()[0]}") from error
+            raise InputError(f"recovery=finetune: {first_line(error)}") from error
         finally:
             _arrange(model, torch.contiguous_format)
             for module, mode in modes.items():

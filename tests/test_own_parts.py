@@ -1,0 +1,104 @@
+"""Your own parts in a folder of your own: found by name, made with what they take, listed in rows, in sweeps and under joblib."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from conftest import check_refused
+
+from lrp.config.build import compose_job
+from lrp.errors import InputError
+
+NUCLEAR = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Nuclear:
+    name: ClassVar[str] = "nuclear"
+    power: float = 1.0
+
+    def __call__(self, matrices, factors, *more):
+        return [factor.S.double() ** self.power for factor in factors]
+"""
+CLUSTERED = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lrp.blocking.alds import AldsBlocking
+
+
+@dataclass(frozen=True)
+class Clustered:
+    name: ClassVar[str] = "clustered"
+    k: int = 4
+
+    def __call__(self, matrices):
+        return AldsBlocking(self.k)(matrices)
+"""
+QUICK = [
+    "model.training.epochs=1", "model.width=0.03125", "calibration.images=64", "calibration.scoring_images=4", "threads=1",
+    "sparsity.grid=[0.5]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """my/conf/scorer/nuclear.yaml with its module beside the conf folder; a blocking with its module in it."""
+    place = tmp_path_factory.mktemp("own") / "my"
+    for folder in ("conf/scorer", "conf/blocking"):
+        (place / folder).mkdir(parents=True)
+    (place / "nuclear_scores.py").write_text(NUCLEAR)
+    (place / "conf" / "clustered_rows.py").write_text(CLUSTERED)
+    (place / "conf" / "scorer" / "nuclear.yaml").write_text("_target_: nuclear_scores.Nuclear\npower: 1.0\n")
+    (place / "conf" / "blocking" / "clustered.yaml").write_text("_target_: clustered_rows.Clustered\n")
+    return place
+
+
+def lrp(place, *words, code=0):
+    command = [sys.executable, "-m", "lrp.run", *QUICK, f"cache_dir={place}/cache", *words]
+    done = subprocess.run(command, cwd=place.parent, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("how", ["--config-dir", "searchpath"])
+def test_sweeps_over_your_own_parts(mine, how):
+    """By name beside lrp's own, one job after the other and two at once; what differs is in the row."""
+    words = ["--config-dir", "my/conf"] if how == "--config-dir" else ["hydra.searchpath=[file://my/conf]"]
+    words += ["-m", "scorer=nuclear,magnitude", "blocking=clustered", "blocking.k=2,4", f"hydra.sweep.dir={mine}/{how}"]
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"] if how == "searchpath" else []
+    lrp(mine, *words, *launcher)
+    table = pd.read_csv(mine / how / "results.csv", keep_default_na=False)
+    assert sorted(zip(table["scorer"], table["blocking"], table["options"])) == [
+        ("magnitude", "clustered", ""),
+        ("magnitude", "clustered", "blocking.k=2"),
+        ("nuclear", "clustered", ""),
+        ("nuclear", "clustered", "blocking.k=2"),
+    ]
+    assert sorted(table["blocking_k"]) == [2, 2, 4, 4]
+
+
+def test_a_class_named_on_the_command_line(mine):
+    """A module in the working directory, and options that no file of lrp's has."""
+    (mine.parent / "named.py").write_text(NUCLEAR)
+    lrp(mine, "scorer._target_=named.Nuclear", "+scorer.power=2", f"hydra.run.dir={mine}/named")
+    row = pd.read_csv(mine / "named" / "results.csv").iloc[0]
+    assert row["scorer"] == "nuclear" and row["options"] == "scorer._target_=named.Nuclear scorer.power=2"
+
+
+def test_sentences(mine, capsys):
+    check_refused(["--config-dir", "nowhere"], "--config-dir nowhere: no such folder", capsys)
+    check_refused(["--config-dir", str(mine / "conf"), "scorer=nucular"], "noise_to_signal, nuclear, perturbation", capsys)
+    check_refused(["scorer._target_=nowhere.Scorer"], "scorer._target_=nowhere.Scorer: must be the dotted path of a class", capsys)
+
+
+def test_from_python(mine):
+    job = compose_job("scorer=nuclear", "scorer.power=3", config_dir=mine / "conf")
+    assert job.method.scorer.power == 3 and job.options == "scorer.power=3"
+    with pytest.raises(InputError, match="scorer=nucular: no such option"):
+        compose_job("+method.parts={scorer: nucular}", config_dir=mine / "conf")
+    assert torch.equal(job.method.scorer({}, [type("F", (), {"S": torch.ones(2)})])[0], torch.ones(2, dtype=torch.float64))
