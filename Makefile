@@ -1,9 +1,9 @@
-# make run: the whole of lrp on embedded data; make test: all tests; make check: lint, format and types.
-# Each builds .venv first, once.
+# make run: the whole of lrp on embedded data; make test: all tests; make check: lint, format and types;
+# make docs: the tables that scripts write. Each builds .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run check test clean
+.PHONY: run check test docs clean
 
 run: .venv/installed
 	$(BIN)/python -m lrp.run -m blocking=alds,square,none scorer=magnitude,relative_error,perturbation,variance
@@ -27,6 +27,10 @@ test: .venv/tested
 .venv/tested: .venv/installed
 	$(BIN)/python -m pip install --quiet -e '.[test,dev]'
 	touch $@
+
+docs: .venv/tested
+	$(BIN)/python docs/make.py
+	$(BIN)/python docs/tables.py
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -12,16 +12,14 @@ import ast
 import dataclasses
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import yaml
-from tables import markdown
+from layout import ROOT, markdown
 
 from lrp.config.schema import Config
 from lrp.files import write_text
 
-ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
 TARGET = ROOT / "docs/options.md"
 LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.]+):(?: (?P<value>.*?))?(?:  +# (?P<comment>.*))?$")
