@@ -8,13 +8,14 @@ the first sentence of its class. tests/test_docs.py runs this and asserts that n
 
 from __future__ import annotations
 
-import ast
 import dataclasses
+import inspect
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import yaml
+from hydra.utils import get_object
 from layout import ROOT, markdown
 
 from lrp.config.schema import Config
@@ -22,7 +23,8 @@ from lrp.files import write_text
 
 CONF = ROOT / "conf"
 TARGET = ROOT / "docs/options.md"
-LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.]+):(?: (?P<value>.*?))?(?:  +# (?P<comment>.*))?$")
+LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.]+):(?: (?P<value>[^\s#].*?))?(?: +# (?P<comment>.*))?$")
+TARGETED = re.compile(r"^_target_: ([\w.]+)$", re.MULTILINE)
 
 # What each group decides, in the order of a run.
 GROUPS = {
@@ -94,7 +96,7 @@ def options(text: str) -> Iterator[Option]:
         if not (match := LINE.match(line)):
             continue
         path = [*path[: len(match["indent"]) // 2], match["key"]]
-        if path[0] in ("_target_", "name", "defaults", "parts", "hydra") or not match["value"]:
+        if path[0] in ("_target_", "name", "defaults", "parts", "hydra", "figure") or not match["value"]:
             continue
         yield Option(".".join(path), match["value"], match["comment"] or "")
 
@@ -119,13 +121,21 @@ def description(text: str) -> str:
             lines.append(line.removeprefix("#").strip())
     if lines:
         return " ".join(f"`{line}`" if line.startswith("python ") else line for line in lines)
-    target = re.search(r"^_target_: lrp\.([\w.]+)\.(\w+)$", text, re.MULTILINE)
+    target = TARGETED.search(text)
     if not target:
         return ""
-    tree = ast.parse((ROOT / "lrp" / f"{target[1].replace('.', '/')}.py").read_text(encoding="utf-8"))
-    found = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == target[2])
-    first = " ".join((ast.get_docstring(found) or "").split("\n\n")[0].split()).replace("``", "`")
+    first = " ".join((inspect.getdoc(get_object(target[1])) or "").split("\n\n")[0].split()).replace("``", "`")
     return re.split(r"(?<=\.) (?=[A-Z`])", first)[0]
+
+
+def takers(texts: dict[str, str], option: str) -> list[str]:
+    """The choices of a group whose class has such an option; all of them where no class has it (a model is built around its class)."""
+    found = []
+    for name, text in texts.items():
+        target = TARGETED.search(text)
+        if target and option in inspect.signature(get_object(target[1])).parameters:
+            found.append(name)
+    return found or list(texts)
 
 
 def chosen() -> dict[str, str]:
@@ -144,17 +154,21 @@ def group_section(group: str, default: str, common: list[Option]) -> str:
     names = sorted(texts, key=lambda name: (name != default, name))
     rows = [[f"`{name}`" + (" (default)" if name == default else ""), _cell(description(texts[name]))] for name in names]
     parts = [f"## {group}", GROUPS[group], markdown(["choice", "what it is"], rows).strip()]
-    holders: dict[Option, list[str]] = {option: [] for option in common}
-    if group != "experiment":
-        for name in names:
-            for option in options(texts[name]):
-                holders.setdefault(option, []).append(name)
+    own = {name: list(options(text)) if group != "experiment" else [] for name, text in texts.items()}
+    holders: dict[Option, list[str]] = {}
+    for option in common:  # a mapping adds to the shared one, any other value replaces it
+        replaced = {name for name, lines in own.items() for line in lines if line.name == option.name and not line.value.startswith("{")}
+        holders[option] = [name for name in takers(texts, option.name) if name not in replaced]
+    meaning = {option.name: option.comment for option in common}
+    for name in names:
+        for option in own[name]:
+            holders.setdefault(option._replace(comment=option.comment or meaning.get(option.name, "")), []).append(name)
     rows = []
     for option, having in sorted(holders.items(), key=lambda each: each[0].name):
-        of = ", ".join(f"`{name}`" for name in having) if 0 < len(having) < len(names) else "all"
-        rows.append([f"`{group}.{option.name}`", f"`{_cell(option.value)}`", of, _cell(option.comment)])
+        choices = ", ".join(f"`{name}`" for name in names if name in having) if len(having) < len(names) else "all"
+        rows.append([f"`{group}.{option.name}`", f"`{_cell(option.value)}`", choices, _cell(option.comment)])
     if rows:
-        parts.append(markdown(["option", "default", "of", "meaning"], rows).strip())
+        parts.append(markdown(["option", "default", "choices", "meaning"], rows).strip())
     return "\n\n".join(parts)
 
 
