@@ -20,9 +20,14 @@ class InputError(ValueError):
         return f"{option}={'null' if value is None else value}: {allowed}"
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line: the first of its text, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def check_int(option: str, value: object, minimum: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
-        raise InputError(option, value, f"an integer of at least {minimum} is needed")
+        raise InputError(option, value, f"must be an integer of at least {minimum}")
     return int(value)
 
 
@@ -32,27 +37,27 @@ def check_float(option: str, value: object, above: float = -math.inf, below: flo
         allowed = (f"greater than {above:g}" if least is None else f"of at least {least:g}") + (
             "" if below == math.inf else f" and less than {below:g}"
         )
-        raise InputError(option, value, f"a number {allowed} is needed")
+        raise InputError(option, value, f"must be a number {allowed}")
     return float(value)
 
 
 def check_bool(option: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise InputError(option, value, "true or false is needed")
+        raise InputError(option, value, "must be true or false")
     return value
 
 
 def check_sparsity(option: str, value: object) -> float:
     """A share of the compressed parameters to remove, in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
-        raise InputError(option, value, "a sparsity is a number in [0, 1)")
+        raise InputError(option, value, "must be a share in [0, 1)")
     return float(value)
 
 
 def check_rank(option: str, value: object, full: int) -> int:
     """A rank from 1 to ``full``, or -1: one dense matrix."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not (value == -1 or 1 <= value <= full):
-        raise InputError(option, value, f"-1 (one dense matrix) or an integer from 1 to {full} is needed")
+        raise InputError(option, value, f"must be -1 (one dense matrix) or an integer from 1 to {full}")
     return int(value)
 
 
@@ -60,4 +65,4 @@ def check_list(option: str, values: object) -> None:
     """A list of plain values, at least one and each once."""
     plain = isinstance(values, (list, tuple)) and all(isinstance(value, (str, int, float)) for value in values)
     if not plain or not values or len(set(values)) < len(values):
-        raise InputError(option, values, "a list of at least one value, each once, is needed")
+        raise InputError(option, values, "must be a list of at least one value, each of which appears once")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lrp.errors import check_int
 from lrp.matrices import Block, LayerMatrix
 
 
@@ -14,15 +13,10 @@ from lrp.matrices import Block, LayerMatrix
 class SquareBlocking:
     """Blocks of side min(M, N) cut from the top left (section 3.2 of the paper).
 
-    The last block may be smaller than the side: nothing is dropped, nothing is padded. ``k`` is accepted, so that a
-    sweep over blockings may set it, and not used.
+    The last block may be smaller than the side: nothing is dropped, nothing is padded.
     """
 
     name: ClassVar[str] = "square"
-    k: int = 4
-
-    def __post_init__(self) -> None:
-        check_int("blocking.k", self.k, 1)
 
     def __call__(self, matrices: Mapping[str, LayerMatrix]) -> list[Block]:
         blocks = []

@@ -14,12 +14,10 @@ from lrp.network.survey import Candidates
 
 @dataclass(frozen=True)
 class NoCompensation:
-    """What is kept stays as the decomposition made it. The options are accepted, so that a sweep may set them, and not used."""
+    """What is kept stays as the decomposition made it."""
 
     name: ClassVar[str] = "none"
     needs: ClassVar[tuple[str, ...]] = ()
-    ridge: float = 0.03
-    metric: str = "gradient"
 
     def __call__(self, model: nn.Module, candidates: Candidates, inputs: Tensor, statistics: Mapping[str, LayerStatistics]) -> None:
         return None

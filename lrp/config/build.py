@@ -1,164 +1,183 @@
-"""The job that a configuration describes."""
+"""The job that a configuration describes. Importing it loads torch."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from lrp.config.parts import _reason, make_part
-from lrp.config.schema import register
+from lrp.config.parts import Choice, make, option_defaults
+from lrp.config.paths import CONF, search_path, use_folders
+from lrp.config.schema import Config, register
+from lrp.errors import InputError
+from lrp.figure.base import Figure
+from lrp.figure.accuracy import FIGURE
+from lrp.job.calibration import Calibration
+from lrp.job.prune import Job
+from lrp.job.row import changed_options
 from lrp.method.base import METHOD_PARTS
+from lrp.model.source import ModelSource
+from lrp.study.job import USES, StudyJob
+from lrp.training import Training
+
+# Options of the job that a method may take: its name for them, and where they are set.
+_FROM_JOB = {"samples": "calibration.samples", "keep_factor": "rounds.keep_factor", "macs_removed": "macs_removed"}
 
 
-def compose_job(*overrides: str) -> Any:
+def compose_job(*overrides: str, config_dir: str | Path | None = None) -> Any:
     """The job that these words on the command line describe, for notebooks and scripts: ``compose_job("scorer=variance")``.
+    ``config_dir``: a folder of your own options, as ``--config-dir`` names it.
 
     Raises InputError for a value that no part accepts, and Hydra's own errors for words that it does not understand.
     """
-    from hydra import compose, initialize_config_dir
-
-    from lrp.config.paths import CONF
-
+    words = list(overrides) if config_dir is None else [search_path([str(config_dir)]), *overrides]
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return make_job(compose("config", overrides=list(overrides)))
+        config = compose("config", overrides=words, return_hydra_config=True)
+    return make_job(config, config.hydra)
 
 
-def make_job(config: DictConfig) -> Any:
-    """The job that a configuration describes. Raises InputError for a value that no part accepts."""
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
+def make_job(config: DictConfig, hydra: Any) -> Any:
+    """The job that a configuration describes; ``hydra`` is Hydra's own node, which knows the options chosen and where options
+    are found. Raises InputError for a value that no part accepts."""
+    use_folders(source.path for source in hydra.runtime.config_sources if source.schema == "file")
+    config = OmegaConf.create(OmegaConf.to_container(config, resolve=False, enum_to_str=True))
+    config.pop("hydra", None)
+    settings = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    chosen = {group: option for group, option in hydra.runtime.choices.items() if group in settings}
+    settings["choices"] = chosen
+    return _make_pruning(config, settings) if config.study is None else _make_study(config, settings)
 
-    from lrp.job.calibration import Calibration
-    from lrp.job.prune import Job
 
-    settings = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
-    if settings["study"] is not None:
-        return _make_study(config, settings)
+def find_figure(config: DictConfig) -> Figure | None:
+    """The figure of a job's tables: of a study its own (``study.figure``), which it may lack."""
+    if config.get("study") is None:
+        return FIGURE
+    return None if config.study.get("figure") is None else get_object(config.study.figure)
+
+
+def study_options(config: DictConfig) -> tuple[str, ...] | None:
+    """The groups and options that the configuration's study reads; None where it has no study."""
+    if config.study is None:
+        return None
+    return (*USES, *Choice("study", "", OmegaConf.to_container(config.study), {}).target.uses)
+
+
+def _choice(config: DictConfig, settings: Mapping[str, Any], group: str) -> Choice:
+    option = settings["choices"][group]
+    return Choice(group, option, settings[group], option_defaults(group, option, config))
+
+
+def _make_pruning(config: DictConfig, settings: dict[str, Any]) -> Job:
     settings.pop("study")
-    try:
-        source = _model_source(dict(settings["model"]))
-        parts = {name: instantiate(config[name]) for name in ("dataset", "recovery", "tracker", "estimator")}
-        method = _make_method(config)
-    except InstantiationException as error:
-        raise _reason(error) from error
+    source = _model_source(dict(settings["model"]), str(settings["choices"]["model"]))
+    method = _choice(config, settings, "method")
+    chosen = {group: choice for group in METHOD_PARTS if method.takes(group) for choice in [_part_choice(config, settings, method, group)]}
+    parts = {group: choice.make() for group, choice in chosen.items()}
+    recovery = _choice(config, settings, "recovery")
     return Job(
+        dataset=_choice(config, settings, "dataset").make(),
         model=source,
-        method=method,
+        method=_make_method(method, settings, parts),
+        estimator=parts["estimator"] if "estimator" in parts else _choice(config, settings, "estimator").make(),
+        recovery=recovery.make(),
+        tracker=_choice(config, settings, "tracker").make(),
+        options=_changed([*chosen.values(), method, recovery], settings),
         sparsities=tuple(float(s) for s in settings["sparsity"]["grid"]),
         calibration=Calibration(**settings["calibration"]),
         batch_size=settings["evaluation"]["batch_size"],
         latency=settings["evaluation"]["latency"],
         part=settings["evaluation"]["part"],
-        save=settings["save"],
-        seed=settings["seed"],
-        device=settings["device"],
-        threads=settings["threads"],
-        cache_dir=settings["cache_dir"],
-        resume=settings["resume"],
+        **{name: settings[name] for name in ("save", "seed", "device", "threads", "cache_dir", "resume")},
         settings=settings,
-        **parts,
     )
 
 
-def _make_method(config: DictConfig) -> Any:
-    """The method, given those of the job's parts that it has a place for; those that it names itself (``method.parts``) replace the
-    job's choice: a name with the options of the job where it chose the same, a mapping with the options that it holds."""
-    from inspect import signature
-
-    from hydra.utils import get_class, instantiate
-
-    from lrp.errors import InputError
-
-    options = OmegaConf.to_container(config.method, resolve=True)
-    kind = get_class(options.pop("_target_"))
-    named = options.pop("parts", None) or {}
-    if config.macs_removed is not None and "macs_removed" not in signature(kind).parameters:
-        raise InputError("macs_removed", config.macs_removed, f"method={options.get('name', kind.__name__.lower())} knows one budget only")
-    given = {
-        "budget": config.budget,
-        "macs_removed": config.macs_removed,
-        "exclude": tuple(config.exclude),
-        "samples": config.calibration.samples,
-        "keep_factor": config.rounds.keep_factor,
-        **options,
-    }
-    for group in METHOD_PARTS:
-        if group in signature(kind).parameters:
-            chosen = named.get(group)
-            if isinstance(chosen, dict):
-                given[group] = instantiate(chosen)
-                continue
-            ours = instantiate(config[group])
-            given[group] = ours if chosen in (None, ours.name) else make_part(group, chosen)
-    return kind(**{name: value for name, value in given.items() if name in signature(kind).parameters})
+def _part_choice(config: DictConfig, settings: Mapping[str, Any], method: Choice, group: str) -> Choice:
+    """What a part of a method is: the job's choice, unless the method names its own (``method.parts``): a name, with the job's
+    options where the job chose the same, or a mapping, with the options that it holds."""
+    named, ours = (method.settings.get("parts") or {}).get(group), _choice(config, settings, group)
+    if named in (None, ours.option):
+        return ours
+    if isinstance(named, str):
+        defaults = option_defaults(group, named, config)
+        return Choice(group, named, defaults, defaults)
+    usual = (method.defaults.get("parts") or {}).get(group)
+    return Choice(group, method.option, named, usual if isinstance(usual, Mapping) else {})
 
 
-def study_options(config: DictConfig) -> tuple[str, ...] | None:
-    """The groups and options that the configuration's study reads; None where it has no study."""
-    from hydra.utils import get_class
-
-    from lrp.study.job import USES
-
-    return None if config.study is None else (*USES, *get_class(config.study._target_).uses)
+def _make_method(method: Choice, settings: Mapping[str, Any], parts: Mapping[str, Any]) -> Any:
+    if settings["macs_removed"] is not None and not method.takes("macs_removed"):
+        raise InputError("macs_removed", settings["macs_removed"], f"method={method.option} can keep only one budget")
+    job = {name: _value(settings, place) for name, place in _FROM_JOB.items()}
+    return method.make(**job, budget=settings["budget"], exclude=tuple(settings["exclude"]), **parts)
 
 
-def _make_study(config: DictConfig, settings: dict[str, Any]) -> Any:
+def _changed(choices: list[Choice], settings: Mapping[str, Any]) -> str | None:
+    """The column ``options``: whatever is not at its default, of every part as it really is."""
+    usual, words = OmegaConf.structured(Config), []
+    for choice in choices:
+        if choice.group == "method":
+            places = [place for name, place in _FROM_JOB.items() if choice.takes(name)]
+            now, before = ({place: _value(values, place) for place in places} for values in (settings, usual))
+            words += changed_options("", now, before)
+        words += changed_options(choice.group, choice.taken, choice.defaults)
+    return " ".join(words) or None
+
+
+def _value(settings: Any, place: str) -> Any:
+    for key in place.split("."):
+        settings = settings[key]
+    return settings
+
+
+def _make_study(config: DictConfig, settings: dict[str, Any]) -> StudyJob:
     """The job of a study, which trains networks of its own; of the other nodes it gets those that it uses."""
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
-    from lrp.study.job import StudyJob
-
     used = study_options(config)
-    try:
-        return StudyJob(
-            study=instantiate(config.study, _convert_="all"), dataset=instantiate(config.dataset), tracker=instantiate(config.tracker),
-            seed=settings["seed"], device=settings["device"], threads=settings["threads"], cache_dir=settings["cache_dir"],
-            resume=settings["resume"], settings={name: value for name, value in settings.items() if name in used},
-        )  # fmt: skip
-    except InstantiationException as error:
-        raise _reason(error) from error
+    study = _choice(config, settings, "study")
+    named = {group: make(group, option) for group, option in study.settings.items() if group in METHOD_PARTS}
+    study = Choice("study", study.option, {name: value for name, value in study.settings.items() if name not in named}, study.defaults)
+    settings["choices"] = {group: option for group, option in settings["choices"].items() if group in used}
+    return StudyJob(
+        study=study.make(**named),
+        dataset=_choice(config, settings, "dataset").make(),
+        tracker=_choice(config, settings, "tracker").make(),
+        **{name: settings[name] for name in ("seed", "device", "threads", "cache_dir", "resume")},
+        settings={name: value for name, value in settings.items() if name in (*used, "choices")},
+    )
 
 
-def _model_source(options: dict[str, Any]) -> Any:
-    """Where the network comes from. One's own callable is named in the tables by its path; of the options that lrp's networks
-    have it gets those that it accepts."""
-    import inspect
-
-    from hydra.utils import get_object
-
-    from lrp.config.paths import CONF
-    from lrp.errors import InputError
-    from lrp.model.source import ModelSource
-    from lrp.training import Training
-
-    target = options.pop("_target_")
-    name, checkpoint, training = options.pop("name"), options.pop("checkpoint"), options.pop("training")
+def _model_source(options: dict[str, Any], option: str) -> ModelSource:
+    """Where the network comes from. Your own callable is named in the tables by its path; of the options that lrp's networks have
+    it gets those that it accepts."""
+    target, checkpoint, training = options.pop("_target_"), options.pop("checkpoint"), options.pop("training")
+    name = options.pop("name", target)
     if checkpoint is not None and not isinstance(checkpoint, str):
-        raise InputError("model.checkpoint", checkpoint, "the path of a file is needed")
+        raise InputError("model.checkpoint", checkpoint, "must be the path of a file")
     try:
-        make = get_object(target)
-        signature = inspect.signature(make)
+        factory = get_object(target)
+        signature = inspect.signature(factory)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise InputError(
-            "model._target_", target, f"the dotted path of something that makes a network is needed ({' '.join(str(error).split())})"
-        ) from error
-    if not target.startswith("lrp."):
-        default = OmegaConf.load(CONF / "model" / f"{name}.yaml") if (CONF / "model" / f"{name}.yaml").exists() else {}
+        said = f"must be the dotted path of something that makes a network ({' '.join(str(error).split())})"
+        raise InputError("model._target_", target, said) from error
+    default = option_defaults("model", option)
+    if target != default["_target_"]:
         if options.get("width") == default.get("width"):  # nobody asked for it: it belongs to the network in whose place this one is
             options.pop("width", None)
         name = target
-    source = ModelSource(name, make, options, checkpoint, Training(**training))
+    source = ModelSource(name, factory, options, checkpoint, Training(**training))
     accepted = source.arguments(in_channels=1, num_classes=10)
     try:
         signature.bind(**accepted)
     except TypeError as error:
         raise InputError(f"model={name}: its options do not fit ({error})") from error
     if target.startswith("lrp."):  # a wrong value is found before any data is read: build it once without memory
-        import torch
-
         with torch.device("meta"):
-            make(**accepted)
+            factory(**accepted)
     return source

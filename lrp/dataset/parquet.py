@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lrp.errors import InputError
+from lrp.errors import InputError, first_line
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
     """All parquet files of one split, in order; a shard that its neighbours count but that is absent is an error."""
     files = sorted((f for f in folder.rglob("*.parquet") if f.name.startswith(split)), key=lambda f: f.name)
     if not files:
-        raise InputError("dataset.path", folder, f"no {split}-*.parquet is there")
+        raise InputError("dataset.path", folder, f"no {split}-*.parquet in it")
     counts = [re.search(r"-(\d+)-of-(\d+)\.parquet$", file.name) for file in files]
     if all(counts):
         expected = {int(match[2]) for match in counts}
@@ -41,7 +41,7 @@ def _read_parquet(path: str, split: str, shape: tuple[int, int, int], classes: i
         try:
             table = pyarrow.parquet.read_table(file)
         except (pyarrow.ArrowException, OSError) as error:
-            raise InputError(f"dataset.path={path}: {file.name} cannot be read as parquet ({str(error).splitlines()[0]})") from error
+            raise InputError(f"dataset.path={path}: {file.name} cannot be read as parquet ({first_line(error)})") from error
         column = next((name for name in ("img", "image") if name in table.column_names), None)
         if column is None or "label" not in table.column_names or not pyarrow.types.is_struct(table.schema.field(column).type):
             found = ", ".join(table.column_names)
@@ -57,7 +57,7 @@ def _read_parquet(path: str, split: str, shape: tuple[int, int, int], classes: i
                 pixels = np.asarray(Image.open(io.BytesIO(row["bytes"]))).reshape(shape)
             except (OSError, KeyError, TypeError, ValueError) as error:
                 wanted = " x ".join(str(n) for n in shape)
-                raise InputError(f"dataset.path={path}: row {number} of {file.name} is no image of {wanted}") from error
+                raise InputError(f"dataset.path={path}: row {number} of {file.name} is not an image of {wanted}") from error
             images.append(pixels)
         labels.extend(label)
     if not images:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lrp.errors import InputError, check_float, check_int
+from lrp.errors import InputError, check_float
 from lrp.estimator.moments import Moments
 from lrp.matrices import Factors
 from lrp.network.arithmetic import plain_arithmetic
@@ -35,11 +35,9 @@ class Estimator:
     output: str = "logits"
     temperature: float = 1.0
     output_fn: Callable[[Any], Tensor] | str | None = None
-    projections: int = 32  # here so that a sweep over estimators may set it
 
     def __post_init__(self) -> None:
         check_float("estimator.memory_limit", self.memory_limit, above=0)
-        check_int("estimator.projections", self.projections, 1)
         check_float("estimator.temperature", self.temperature, above=0)
         if self.output not in OUTPUTS:
             raise InputError("estimator.output", self.output, f"{', '.join(OUTPUTS[:-1])} or {OUTPUTS[-1]} is needed")

@@ -35,7 +35,7 @@ class ExactEstimator(Estimator):
     Without component i a layer gives its dense output less s_i u_i (v_i . x): the dense activations are computed once,
     this rank-one change is applied, and only what follows the layer runs, for several components in one batch whose
     activations stay within ``memory_limit``. A layer that torch.fx does not show as one call in the network's graph is
-    watched by a hook instead, and the whole network runs for each of its components. ``projections`` is not used. A killed
+    watched by a hook instead, and the whole network runs for each of its components. A killed
     run goes on after the last finished layer.
     """
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp.errors import InputError
+from lrp.errors import InputError, check_int
 from lrp.estimator.base import Estimator
 from lrp.estimator.change import inner_filters, inner_values, outer_vectors
 from lrp.estimator.moments import Moments
@@ -40,6 +40,11 @@ class FirstOrderEstimator(Estimator):
     """
 
     name: ClassVar[str] = "first_order"
+    projections: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_int("estimator.projections", self.projections, 1)
 
     @property
     def identity(self) -> str:

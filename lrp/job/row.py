@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lrp.method.base import METHOD_PARTS
-from lrp.recovery.context import Unused
-from lrp.results.columns import COLUMNS
+# Options that change no result, and the name of a combination of parts, which has a column.
+_NOT_LISTED = ("estimator.memory_limit", "method.name", "method.parts")
+_ABSENT = object()
 
-# Options with a column, of their own name or (k) of another, and those on which no result depends. A part's seed is not the job's.
-_NOT_LISTED = {*COLUMNS, "k", "name", "memory_limit"} - {"seed"}
-_ELSEWHERE = {
-    "samples": "calibration.samples",
-    "keep_factor": "rounds.keep_factor",
-    "macs_removed": "macs_removed",
-}  # options of the method, as they are set
+
+def changed_options(group: str, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+    """The options with other values than their defaults, by their full names: ["scorer.depth=0.5", "scorer.floor=0.1"]."""
+    words = []
+    for key, value in settings.items():
+        name, default = f"{group}.{key}" if group else key, defaults.get(key, _ABSENT)
+        if name in _NOT_LISTED or value == default:
+            continue
+        if isinstance(value, Mapping):
+            words += changed_options(name, value, default if isinstance(default, Mapping) else {})
+        else:
+            value = int(value) if isinstance(value, float) and value.is_integer() else value  # 1 and 1.0 are one setting
+            words.append(f"{name}={str(value).replace(' ', '')}")  # words are divided by spaces
+    return words
 
 
 def part_names(method: Any) -> dict[str, Any]:
     """The columns that say which parts a method is made of, empty where it has none."""
-    named = {
-        name: getattr(getattr(method, name, None), "name", None)
-        for name in ("blocking", "decomposition", "scorer", "estimator", "selection")
-    }
-    options = {name: getattr(getattr(method, "selection", None), name, None) for name in ("per_parameter", "round_to", "break_even")}
-    return {**named, **options, "blocking_k": method.blocking.k if named["blocking"] == "alds" else None}
-
-
-def changed_options(method: Any, recovery: Any) -> str:
-    """The options that have no column and other values than their defaults: "scorer.depth=0.5 estimator.output=hellinger"."""
-    parts = {name: getattr(method, name, None) for name in METHOD_PARTS} | {"method": method}
-    if not isinstance(recovery, Unused):
-        parts["recovery"] = recovery
-    found = []
-    for group, part in parts.items():
-        for field in fields(part) if is_dataclass(part) else ():
-            value = part.output_name if field.name == "output_fn" else getattr(part, field.name)
-            if field.name not in _NOT_LISTED and field.default is not MISSING and value != field.default:
-                value = int(value) if isinstance(value, float) and value.is_integer() else value  # 1 and 1.0 are one setting
-                found.append(f"{_ELSEWHERE.get(field.name, f'{group}.{field.name}')}={value}")
-    return " ".join(found)
+    groups = ("blocking", "decomposition", "scorer", "estimator", "selection")
+    named = {name: getattr(getattr(method, name, None), "name", None) for name in groups}
+    selection = getattr(method, "selection", None)
+    usual = {"per_parameter": False, "round_to": 1, "break_even": "params"}  # what a selection does that has no such option
+    options = {name: None if selection is None else getattr(selection, name, value) for name, value in usual.items()}
+    return {**named, **options, "blocking_k": getattr(getattr(method, "blocking", None), "k", None)}
 
 
 def _share(value: Tensor | float | None, energy: float) -> float | None:

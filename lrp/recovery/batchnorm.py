@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from lrp.recovery.context import Context, Unused
+from lrp.recovery.context import Context
 
 
 @dataclass(frozen=True)
-class BatchNormRecovery(Unused):
+class BatchNormRecovery:
     """Re-estimate every batch norm's running mean and variance on unlabelled images.
 
     The statistics are the cumulative average over the batches; all other modules are in eval mode, no weight changes, and

@@ -27,19 +27,3 @@ class Context:
     unfinished: Path | None = None
     seed: int = 0
     pick: Callable[[Any], Tensor] | None = None
-
-
-@dataclass(frozen=True)
-class Unused:
-    """The options of ``finetune``, accepted by every recovery so that a sweep over recoveries may set them, and not used."""
-
-    epochs: int = 20
-    lr: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    batch_size: int = 128
-    precision: str = "float32"
-    distill: float = 0.0
-    temperature: float = 4.0
-    images: int | None = None
-    hold_out: bool = True

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch import nn
 
-from lrp.recovery.context import Context, Unused
+from lrp.recovery.context import Context
 
 
 @dataclass(frozen=True)
-class NoRecovery(Unused):
+class NoRecovery:
     """The network stays as pruning left it."""
 
     name: ClassVar[str] = "none"

@@ -12,29 +12,26 @@ import torch
 from torch import Tensor
 
 from lrp.cost.costs import Costs, kept_share, make_costs
-from lrp.errors import InputError, check_bool, check_int, check_sparsity
+from lrp.errors import InputError, check_int, check_sparsity
 from lrp.matrices import Block
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which components stay at a sparsity. Every selection takes the same options, so that a sweep over selections may set any
-    of them, and says which it does not use. None ever exceeds a budget.
+    """Which components stay at a sparsity. No selection ever exceeds a budget.
 
-    ``per_parameter``: a score counts per unit of its component's cost. ``round_to``: ranks of blocks that are not stored whole
+    ``round_to``: ranks of blocks that are not stored whole
     are multiples of it, or below it. ``break_even=measured``: ranks at which a layer would be no faster than the dense one
     leave it dense, timed on this machine with ``batch_size`` examples (by whoever makes the costs; see ``Costs.break_even``).
     Raises InputError for options out of range.
     """
 
     name: ClassVar[str]
-    per_parameter: bool = False
     round_to: int = 1
     break_even: str = "params"
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        check_bool("selection.per_parameter", self.per_parameter)
         check_int("selection.round_to", self.round_to, 1)
         check_int("selection.batch_size", self.batch_size, 1)
         if self.break_even not in ("params", "measured"):

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from lrp.cost.costs import Costs
+from lrp.errors import check_bool
 from lrp.matrices import Block
 from lrp.selection.base import Selection
 
@@ -31,6 +32,11 @@ class GlobalSelection(Selection):
     """
 
     name: ClassVar[str] = "global"
+    per_parameter: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bool("selection.per_parameter", self.per_parameter)
 
     def ranks(self, blocks: Sequence[Block], parts: Sequence[np.ndarray], costs: Costs, share: Fraction) -> list[int]:
         budget = share * sum(costs.dense.values())

@@ -26,7 +26,7 @@ class JointSelection(Selection):
 
     ``shrinkage``, in [0, 1), multiplies the products of different components by 1 - shrinkage: with few images they are noise
     (1 would be the sum of the single perturbations). ``mean_free`` takes the mean over the images off D first, which leaves what
-    re-estimated biases cannot repair. ``per_parameter`` is not used: costs count always.
+    re-estimated biases cannot repair. Costs always count.
     """
 
     name: ClassVar[str] = "joint"

@@ -28,8 +28,7 @@ class LagrangianSelection(Selection):
     fit. (With ``break_even=measured`` this holds for layers of one block; see LayerFrontier.) Of equal slopes the
     first (layer, block) rises first; a component whose score is negative is kept only where its block is stored whole.
 
-    ``round_to`` and ``break_even`` restrict the choices. ``per_parameter`` is accepted, so that a sweep over selections may
-    set it, and not used: the multiplier prices components already.
+    ``round_to`` and ``break_even`` restrict the choices; the multiplier prices components, so scores are not divided by costs.
     """
 
     name: ClassVar[str] = "lagrangian"
