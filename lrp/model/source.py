@@ -32,8 +32,15 @@ def own_sources(model: nn.Module) -> list[str]:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """``make`` builds the network from ``options``, ``in_channels`` and ``num_classes``; ``checkpoint`` holds its weights, or None:
-    then it is trained, unless ``training.epochs`` is 0, which leaves it as it was built."""
+    """A network, how it is built and where its weights come from.
+
+    Attributes:
+        name: Of the network, in tables and messages.
+        make: Builds the network from ``options``, ``in_channels`` and ``num_classes``.
+        options: Keywords for ``make``.
+        checkpoint: The file that holds its weights; None: it is trained, unless ``training.epochs`` is 0, which leaves it as built.
+        training: How it is trained.
+    """
 
     name: str
     make: Callable[..., nn.Module]
@@ -42,9 +49,13 @@ class ModelSource:
     training: Training
 
     def check(self) -> None:
-        """Raises InputError for a checkpoint that does not exist, before anything slow."""
+        """Look for the checkpoint, before anything slow.
+
+        Raises:
+            InputError: For a checkpoint that does not exist.
+        """
         if self.checkpoint is not None and not Path(self.checkpoint).expanduser().is_file():
-            raise InputError("model.checkpoint", self.checkpoint, "there is no such file")
+            raise InputError("model.checkpoint", self.checkpoint, "no such file")
 
     def arguments(self, in_channels: int, num_classes: int) -> dict[str, Any]:
         """What ``make`` is called with: the options, and of these two what it accepts (a function that passes its keywords on,
@@ -59,10 +70,13 @@ class ModelSource:
         return given
 
     def obtain(self, data: Data, seed: int, cache: Path, device: torch.device, estimator: Any = None) -> tuple[nn.Module, str]:
-        """The trained network in eval mode on ``device`` and the SHA-256 of the file that holds its weights. ``estimator.pick``
-        gets the logits out of what it returns, where that is not a tensor.
+        """The trained network in eval mode on ``device`` and the SHA-256 of the file that holds its weights.
 
-        Two jobs that need the same training do it once. Raises InputError for weights that do not fit.
+        ``estimator.pick`` gets the logits out of what the network returns, where that is not a tensor. Two jobs that need the same
+        training do it once.
+
+        Raises:
+            InputError: For a network that cannot be made or run, and for weights that do not fit it.
         """
         torch.manual_seed(seed)
         pick = None if estimator is None else estimator.pick
@@ -70,13 +84,13 @@ class ModelSource:
             model = self.make(**self.arguments(in_channels=data.channels, num_classes=data.num_classes))
         except InputError:
             raise
-        except Exception as error:  # whatever one's own function raises
+        except Exception as error:  # whatever the user's function raises
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"model={self.name}: it cannot be made with {self.options} and {data.num_classes} classes ({reason})"
             ) from error
         if not isinstance(model, nn.Module):
-            raise InputError(f"model={self.name}: it makes a {type(model).__name__}, but a torch.nn.Module is needed")
+            raise InputError(f"model={self.name}: it makes a {type(model).__name__}, which is not a torch.nn.Module")
         with torch.no_grad():  # before any training
             result = run_model(model.eval(), data.normalise(data.train.images[:1]), f"model={self.name}: ")
             if pick is not None:
