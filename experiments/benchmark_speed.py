@@ -28,7 +28,7 @@ from matplotlib import pyplot as plt
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp.config.parts import make_part
+from lrp.config.parts import make
 from lrp.cost.count import count_macs, count_params
 from lrp.cost.timing import alternate, device_name, repeat_to
 from lrp.dataset.cifar10 import Cifar10
@@ -95,8 +95,8 @@ def compress(model: nn.Module, inputs: Tensor, setting: tuple, batch: int, cache
     """The compressed network and its achieved sparsity in parameters."""
     blocking, budget, sparsity, round_to, break_even = setting
     selection = GlobalSelection(round_to=round_to, break_even=break_even, batch_size=batch)
-    parts = {"scorer": make_part("scorer", "perturbation"), "estimator": make_part("estimator", "first_order")}
-    method = SingularVectors(blocking=make_part("blocking", blocking), **parts, selection=selection, budget=budget)
+    parts = {"scorer": make("scorer", "perturbation"), "estimator": make("estimator", "first_order")}
+    method = SingularVectors(blocking=make("blocking", blocking), **parts, selection=selection, budget=budget)
     fitted = method.fit(model, inputs, cache)
     plan = fitted.plan(sparsity)
     compressed = fitted.build_plan(plan).eval()
@@ -195,7 +195,7 @@ def layers(args: argparse.Namespace, device: torch.device) -> None:
                 if before or table.has(**key):
                     continue
                 matrix = candidates.matrices[name]
-                (factor,) = decompose({name: matrix}, cut(make_part("blocking", "none"), {name: matrix}))
+                (factor,) = decompose({name: matrix}, cut(make("blocking", "none"), {name: matrix}))
                 limit = (factor.block.size - 1) // sum(factor.block.shape)
                 ranks = {max(1, round(limit * share)) for share in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)}
                 ranks = sorted(ranks | {r for r in range(8, limit + 1, 8) if r & (r - 1) == 0 or r + 8 > limit})

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp.config.parts import make_part
+from lrp.config.parts import make
 from lrp.cost.report import Report
 from lrp.errors import InputError, check_int, check_sparsity
 from lrp.layer.build import KINDS
@@ -67,10 +67,10 @@ def compress(
         "blocking": blocking, "scorer": scorer, "estimator": estimator, "selection": selection, "decomposition": decomposition,
         "compensation": compensation,
     }  # fmt: skip
-    parts = {name: make_part(name, chosen) for name, chosen in parts.items()}
+    parts = {name: make(name, chosen) for name, chosen in parts.items()}
     if recovery is None:  # compensation has already fitted what batch norm reads: new statistics would undo a part of it
         recovery = "batchnorm" if parts["compensation"].name == "none" else "none"
-    recover = make_part("recovery", recovery)
+    recover = make("recovery", recovery)
     if output is not None:
         parts["estimator"] = replace(parts["estimator"], output_fn=output)
     method = SingularVectors(

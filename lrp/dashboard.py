@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import Any
 
+from lrp.errors import first_line
+
 STAGES = ("seconds_decompose", "seconds_score", "seconds_select", "seconds_recover")
 
 
@@ -65,8 +67,9 @@ def main() -> None:
     try:
         built.save()
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SystemExit(f"lrp: {name}: W&B did not take the workspace ({reason}); wandb login makes the key that it needs") from error
+        raise SystemExit(
+            f"lrp: {name}: W&B did not take the workspace ({first_line(error)}); wandb login makes the key that it needs"
+        ) from error
     print(built.url)
 
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and hashes of what they hold."""
+"""Files that are either whole or absent, hashes of what they hold, and settings as they are written."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import inspect
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,3 +63,11 @@ def class_sources(classes: Iterable[type]) -> list[str]:
         except (OSError, TypeError):
             texts.append(kind.__qualname__)
     return texts
+
+
+def flatten(settings: Mapping[str, Any], separator: str = ".", prefix: str = "") -> dict[str, Any]:
+    """Nested settings in one level, their names joined: calibration.seed."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat.update(flatten(value, separator, f"{prefix}{key}{separator}") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat

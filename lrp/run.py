@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from pathlib import Path
 
 import hydra
@@ -15,6 +16,7 @@ from lrp.config import callbacks
 from lrp.config.check import check_command_line
 from lrp.config.paths import CONF
 from lrp.config.schema import register
+from lrp.errors import InputError
 
 log = logging.getLogger(__name__)
 register()
@@ -26,19 +28,17 @@ class JobFailed(RuntimeError):
 
 def job(config: DictConfig) -> None:
     """One job in its Hydra run folder."""
-    import traceback
-
-    from lrp.config.build import make_job
-    from lrp.errors import InputError
+    from lrp.config.build import find_figure, make_job  # load torch, after the words have been checked
+    from lrp.figure.sweep import summarise
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     try:
-        made = make_job(config)
-        table = made.run(folder, group=Path(hydra_config.sweep.dir).name if sweeping else None)
+        made = make_job(config, hydra_config)
+        made.run(folder, group=Path(hydra_config.sweep.dir).name if sweeping else None)
         if not sweeping:
-            print(folder / "results.csv", *made.summarise(table, folder), sep="\n")
+            _tell(*summarise(folder, find_figure(config)))
     except InputError as error:
         reason = str(error)
     except OSError as error:  # a full disk, a folder that cannot be written
@@ -55,35 +55,32 @@ def job(config: DictConfig) -> None:
     raise SystemExit(1)
 
 
-def _collect_sweep(folder: Path) -> None:
+def _collect_sweep(config: DictConfig) -> None:
     """The table and the figure of a multirun, from whatever its jobs finished."""
-    from lrp.errors import InputError
-    from lrp.figure.accuracy import accuracy_table
-    from lrp.figure.sweep import summarise, summarise_study
-    from lrp.results.collect import collect, study_of
+    from lrp.config.build import find_figure  # loads torch, after the words have been checked
+    from lrp.figure.sweep import summarise_sweep
 
     try:
-        name = study_of(folder)
-        if name is not None:
-            print(*summarise_study(name, folder), sep="\n")
-            return
-        table = collect(sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: (len(path.name), path.name)))
+        _tell(*summarise_sweep(Path(config.hydra.sweep.dir), find_figure(config)))
     except (InputError, OSError) as error:
         print(f"lrp: {error}", file=sys.stderr)
-        return
-    paths = summarise(table, folder)
-    print(accuracy_table(table))
+
+
+def _tell(text: str, paths: list[Path]) -> None:
+    if text:
+        print(text)
     print(*paths, sep="\n")
 
 
 def main() -> None:
+    """Check the words, then run what they ask for."""
     sys.argv[1:] = check_command_line(sys.argv[1:])
     entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
     try:
         entry()
     finally:
-        if callbacks.sweep_folder is not None:
-            _collect_sweep(callbacks.sweep_folder)
+        if callbacks.multirun is not None:
+            _collect_sweep(callbacks.multirun)
 
 
 if __name__ == "__main__":

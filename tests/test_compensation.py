@@ -462,7 +462,7 @@ def test_replay_leaves_images_and_network_as_they_are(traced):
 
 def fit(model, x, compensation, **options):
     parts = {"blocking": "none", "scorer": "relative_error", "estimator": "first_order", "selection": "global", "decomposition": "svd"}
-    made = {name: lrp.config.parts.make_part(name, options.pop(name, part)) for name, part in parts.items()}
+    made = {name: lrp.config.parts.make(name, options.pop(name, part)) for name, part in parts.items()}
     made["estimator"] = dataclasses.replace(made["estimator"], output_fn=read)
     return SingularVectors(**made, compensation=compensation, **options).fit(model, x, scoring_images=4)
 

@@ -122,12 +122,12 @@ def test_modes_and_weights_survive_a_failure(residual):
 
 
 def test_the_parts_do_the_same(residual):
-    from lrp.config.parts import make_part
+    from lrp.config.parts import make
 
     x = torch.randn(8, 3, 8, 8).double()
     compressed, _ = small(residual, x, 0.5, recovery="none", blocking="alds", budget="macs", **PAPER | {"scorer": "variance"})
     parts = {"blocking": "alds", "scorer": "variance", "estimator": "first_order", "selection": "global"}
-    method = SingularVectors(**{name: make_part(name, chosen) for name, chosen in parts.items()}, budget="macs")
+    method = SingularVectors(**{name: make(name, chosen) for name, chosen in parts.items()}, budget="macs")
     fitted = method.fit(residual, x[:4])
     by_hand = fitted.build(fitted.select(0.5))
     assert compressed.state_dict().keys() == by_hand.state_dict().keys()

@@ -153,8 +153,8 @@ def value(scores, keep):
 def test_any_selection(problem, sparsity, budget, step, per_parameter):
     blocks, scores, candidates = problem
     costs = make_costs(blocks, budget, candidates)
-    exact = GlobalSelection(per_parameter)(blocks, scores, sparsity, costs)
-    keep = GlobalSelection(per_parameter, round_to=step)(blocks, scores, sparsity, costs)
+    exact = GlobalSelection(per_parameter=per_parameter)(blocks, scores, sparsity, costs)
+    keep = GlobalSelection(per_parameter=per_parameter, round_to=step)(blocks, scores, sparsity, costs)
     for masks in (exact, keep):
         check(costs, blocks, masks, sparsity)
     if sparsity == 0:

@@ -141,9 +141,9 @@ def test_folders_of_images(tmp_path):
     ("change", "sentence"),
     [
         (lambda f: None, "dataset.size=null: the images have different sizes"),
-        (lambda f: (f / "a" / "0.png").write_bytes(b"no image"), "0.png is no image"),
-        (lambda f: (f / "empty").mkdir(), "a folder a class with images in it is needed"),
-        (lambda f: (f / "train").mkdir(), "beside a folder train one named test or val is needed"),
+        (lambda f: (f / "a" / "0.png").write_bytes(b"no image"), "0.png is not an image"),
+        (lambda f: (f / "empty").mkdir(), "must hold one folder of images per class"),
+        (lambda f: (f / "train").mkdir(), "needs both a folder train and a folder test"),
     ],
 )
 def test_bad_folders(tmp_path, change, sentence):

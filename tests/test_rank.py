@@ -448,7 +448,7 @@ def test_a_killed_job_goes_on(keep, data, expected, tmp_path):
 @pytest.mark.parametrize("name", ["rank2-latest.pt", "rank2-epoch2.pt", "*.pt"])
 def test_damaged_states_cost_only_time(name, how, data, expected, tmp_path):
     study, here = switch_study(), place(data, tmp_path)
-    study._prefix(2, 2, rank_switch.some(rank_switch.whole_training_set(data), 128, "study.images"), here)
+    study._prefix(2, 2, rank_switch.some(data.undivided(), 128, "study.images"), here)
     files = list((tmp_path / "states").glob(name))
     assert files
     for file in files:

@@ -10,7 +10,6 @@ from lrp.config.build import compose_job
 from lrp.errors import InputError
 from lrp.figure.accuracy import accuracy_table, average_over_seeds, draw_figure3, read_reference
 from lrp.files import write_whole
-from lrp.job.row import changed_options
 from lrp.results.collect import collect
 from lrp.results.columns import COLUMNS
 from lrp.results.run_folder import RunFolder
@@ -114,12 +113,12 @@ def test_options_say_what_is_not_default():
         "recovery.lr=1",
     )
     again = compose_job("scorer=random", "scorer.seed=1", "rounds.keep_factor=0.8", "recovery=batchnorm", "recovery.lr=1")
-    assert changed_options(again.method, again.recovery) == "scorer.seed=1 rounds.keep_factor=0.8"
-    assert changed_options(job.method, job.recovery) == "scorer.depth=0.5 estimator.output_fn=torch.nn.functional.relu recovery.lr=1"
+    assert again.options == "scorer.seed=1 rounds.keep_factor=0.8"
+    assert job.options == "scorer.depth=0.5 estimator.output_fn=torch.nn.functional.relu recovery.lr=1"
     job = compose_job(
         "blocking=alds", "blocking.k=2", "selection.per_parameter=true", "estimator.memory_limit=0.5", "seed=3", "exclude=[a]"
     )
-    assert changed_options(job.method, job.recovery) == ""
+    assert job.options == "blocking.k=2 selection.per_parameter=True"
 
 
 def test_a_kill_between_the_two_tables_doubles_nothing(tmp_path):

@@ -10,7 +10,7 @@ from conftest import Residual, randomise
 from torch import nn
 
 import lrp
-from lrp.config.parts import make_part
+from lrp.config.parts import make
 from lrp.config.paths import CONF
 from lrp.cost.costs import make_costs
 from lrp.errors import InputError
@@ -36,7 +36,7 @@ assert {blocking for blocking, _ in PAIRS} == set(NAMES["blocking"])
 
 
 def method(keep_factor=None, budget="params", **parts):
-    made = {name: make_part(name, chosen) for name, chosen in (PARTS | parts).items()}
+    made = {name: make(name, chosen) for name, chosen in (PARTS | parts).items()}
     return SingularVectors(**made, keep_factor=keep_factor, budget=budget)
 
 
@@ -138,7 +138,7 @@ def test_rounded_ranks_fall_too(x, selection, factor, sparsity):
     """What rounding frees is not spent on components that are gone; nor is what a step so small that it is met already leaves."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(90, 12), nn.ReLU(), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 10)).double()
     for scorer, step in (("energy", 4), ("random", 4), ("random", 1)):
-        chosen = type(make_part("selection", selection))(round_to=step)
+        chosen = type(make("selection", selection))(round_to=step)
         for before, after in itertools.pairwise(ranks_at(method(factor, scorer=scorer, selection=chosen).fit(net, x), sparsity)):
             assert all(a <= b for a, b in zip(after, before))
 

@@ -17,7 +17,6 @@ from lrp.config.paths import CONF
 from lrp.cost.costs import make_costs
 from lrp.cost.count import layers_macs, stored_params
 from lrp.errors import InputError
-from lrp.job.row import changed_options
 from lrp.matrices import Block, Factors
 from lrp.scorer.energy import Energy
 from lrp.selection.frontier import candidate_ranks
@@ -98,7 +97,7 @@ def test_both_budgets_bind():
     for other in ("rounds.keep_factor=0.5", "selection=joint"):
         with pytest.raises(InputError, match="^macs_removed=0.5: .* know one budget only"):
             compose_job("macs_removed=0.5", other)
-    assert "macs_removed=0.5" in changed_options(compose_job("macs_removed=0.5").method, None).split()
+    assert "macs_removed=0.5" in compose_job("macs_removed=0.5").options.split()
 
 
 # Uniform
@@ -109,13 +108,13 @@ def test_both_budgets_bind():
 def test_uniform_gives_every_layer_its_own_budget(problem, sparsity, budget, step, per_parameter):
     blocks, scores, candidates = problem
     costs = make_costs(blocks, budget, candidates)
-    keep = UniformSelection(per_parameter, round_to=step)(blocks, scores, sparsity, costs)
+    keep = UniformSelection(per_parameter=per_parameter, round_to=step)(blocks, scores, sparsity, costs)
     ranks = kept_ranks(keep)
     for name, places in costs.blocks.items():
         assert costs.layer(name, ranks) <= (1 - Fraction(str(sparsity))) * costs.dense[name]
         among = [blocks[i] for i in places]
         alone = SimpleNamespace(matrices={name: candidates.matrices[name]}, positions=candidates.positions)
-        masks = GlobalSelection(per_parameter, round_to=step)(
+        masks = GlobalSelection(per_parameter=per_parameter, round_to=step)(
             among, [scores[i] for i in places], sparsity, make_costs(among, budget, alone)
         )
         assert all(torch.equal(mask, keep[i]) for mask, i in zip(masks, places))
@@ -255,7 +254,6 @@ def test_lagrangian_by_hand():
     assert kept_ranks(LagrangianSelection()(blocks, scores, 0.4)) == [1, 10]  # 59, against 40 by rank 4 and 2
     assert kept_ranks(LagrangianSelection()(blocks, scores, 0.5)) == [0, 10]  # 50, against 35
     assert kept_ranks(LagrangianSelection()(blocks, scores, 0.55)) == [4, 0]  # 30: whole does not fit
-    assert kept_ranks(LagrangianSelection(per_parameter=True)(blocks, scores, 0.4)) == [1, 10]  # not used
 
 
 def test_equal_scores_rise_in_order_of_position():

@@ -13,14 +13,16 @@ from torch.testing import assert_close
 from lrp.config.build import compose_job
 from lrp.config.schema import register
 from lrp.errors import InputError
+from lrp.figure import figure1, figure2, simplicity_bias
 from lrp.figure.figure1 import figure1_table
 from lrp.figure.figure2 import figure2_table, missing_cells
-from lrp.figure.sweep import summarise_study
+from lrp.figure.sweep import summarise_sweep
 from lrp.results.collect import study_of
 from lrp.study.effective_rank import effective_rank
 from lrp.study.product_layer import Product, collapse
 from lrp.study.simplicity_bias import gram_eigenvalues, make_network
 
+FIGURES = {figure.FIGURE.name: figure.FIGURE for figure in (figure1, figure2, simplicity_bias)}
 FIGURE1 = ["study=dim_rank", "study.dims=[4,8]", "study.ranks=[-1,2,8]", "study.epochs=1"]
 FIGURE2 = [
     "study=rank_switch", "study.width=0.03125", "study.images=100", "study.epochs=3", "study.train_ranks=[2,-1]", "study.switch_ranks=[-1,2]",
@@ -114,7 +116,7 @@ def test_every_cell_is_a_row(tables, name, rows):
 @pytest.mark.parametrize("name", ["figure1", "figure2", "simplicity_bias"])
 def test_figures_from_tables(tables, name):
     """What a sweep leaves: merged tables, the figure, and a table whose means are those of the rows."""
-    paths = summarise_study(name, tables / name)
+    _, paths = summarise_sweep(tables / name, FIGURES[name])
     assert all(path.exists() for path in paths) and tables / name / f"{name}.png" in paths
     table = pd.read_csv(tables / name / "results.csv")
     if name == "figure1":
@@ -178,15 +180,15 @@ def test_spectra_of_the_linear_network(tables):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["study=dim_rank", "blocking=square"], "blocking=square: study=dim_rank has no such option, allowed are cache_dir, dataset"),
-        (["study=dim_rank", "study.ranks=[0]"], "study.ranks=0: an integer of at least 1"),
-        (["study=rank_switch", "study.train_ranks=[300]"], "study.train_ranks=300: -1 (one dense matrix) or an integer from 1 to 256"),
-        (["study=rank_switch", "study.switch_epochs=[50]"], "study.switch_epochs=50: a switch is after an epoch before the last"),
-        (["study=rank_switch", "study.grow=fast"], "study.grow=fast: orthogonal or svd"),
-        (["study=simplicity_bias", "study.networks=[rnn]"], "study.networks=rnn: linear, mlp, conv are allowed"),
-        (["study=simplicity_bias", "study.scorer=best"], "scorer=best: there is no such option"),
+        (["study=dim_rank", "blocking=square"], "blocking=square: study=dim_rank has no such option; choose among cache_dir, dataset"),
+        (["study=dim_rank", "study.ranks=[0]"], "study.ranks=0: must be an integer of at least 1"),
+        (["study=rank_switch", "study.train_ranks=[300]"], "study.train_ranks=300: must be -1 (one dense matrix) or an integer from 1 to 256"),
+        (["study=rank_switch", "study.switch_epochs=[50]"], "study.switch_epochs=50: must be less than study.epochs=50"),
+        (["study=rank_switch", "study.grow=fast"], "study.grow=fast: choose one of orthogonal, svd"),
+        (["study=simplicity_bias", "study.networks=[rnn]"], "study.networks=rnn: choose among linear, mlp, conv"),
+        (["study=simplicity_bias", "study.scorer=best"], "scorer=best: no such option"),
         (["study=dim_rank", "study.dmis=[4]"], "study.dmis=[4]"),
-        (["study=nothing"], "study=nothing: there is no such option, allowed are dim_rank, rank_switch, simplicity_bias"),
+        (["study=nothing"], "study=nothing: no such option; choose one of dim_rank, rank_switch, simplicity_bias"),
     ],
 )
 def test_one_sentence_for_bad_input(words, sentence, capsys):

@@ -16,8 +16,8 @@ from lrp.config.parts import Choice, make, option_defaults
 from lrp.config.paths import CONF, search_path, use_folders
 from lrp.config.schema import Config, register
 from lrp.errors import InputError
-from lrp.figure.base import Figure
 from lrp.figure.accuracy import FIGURE
+from lrp.figure.base import Figure
 from lrp.job.calibration import Calibration
 from lrp.job.prune import Job
 from lrp.job.row import changed_options

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
 
-sweep_folder: Path | None = None
+multirun: DictConfig | None = None
 
 
 class RememberSweep(Callback):
-    """Remember the folder of the multirun, so that its tables can be collected even when a job failed."""
+    """Remember the configuration of the multirun, so that its tables can be collected even when a job failed."""
 
-    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        global sweep_folder
-        sweep_folder = Path(config.hydra.sweep.dir)
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra before the first job."""
+        global multirun
+        multirun = config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -18,7 +18,7 @@ class SparsityNode:
 
 @dataclass
 class RoundsNode:
-    keep_factor: Optional[float] = None
+    keep_factor: float | None = None
 
 
 @dataclass
@@ -49,12 +49,12 @@ class Config:
     rounds: RoundsNode = field(default_factory=RoundsNode)
     evaluation: EvaluationNode = field(default_factory=EvaluationNode)
     budget: str = "params"
-    macs_removed: Optional[float] = None  # with budget=params: this share of the multiply-accumulates goes too
+    macs_removed: float | None = None  # with budget=params: this share of the multiply-accumulates goes too
     exclude: list[str] = field(default_factory=list)
     save: bool = False
     seed: int = 0
     device: str = "auto"
-    threads: Optional[int] = None  # omegaconf reads this annotation
+    threads: int | None = None  # omegaconf reads this annotation
     resume: bool = False
     cache_dir: str = "outputs/cache"
 

@@ -10,8 +10,10 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from lrp.errors import InputError
-from lrp.figure.style import save_with_legend
-from lrp.results.columns import COLUMNS, MEASURED
+from lrp.figure.base import Figure
+from lrp.figure.style import band, save_with_legend
+from lrp.results.collect import collect
+from lrp.results.columns import COLUMNS, MEASURED, OWN_COLUMN
 
 SCORER_LABELS = {
     "perturbation": "alignment output (perturbation)",
@@ -24,13 +26,14 @@ _STYLES = {"none": "-", "alds": "--", "square": ":"}
 
 
 def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.DataFrame:
-    """One row a line and sparsity: the mean, standard deviation and number of seeds of ``column``, x the achieved sparsity.
+    """One row per line and sparsity: the mean, standard deviation and number of seeds of ``column``, x the achieved sparsity.
 
     Rows are averaged that differ in seeds alone; whatever else differs makes its own line, named in ``line``. A trained
     network's hash follows from its seed and then counts as no difference.
     """
     if column not in table:
         raise InputError(f"the tables have no column {column}")
+    table = table.assign(options=[_unsaid(row) for row in table.to_dict("records")])
     # of runs whose options say what rounds they had, their number follows from the sparsity
     table = table.assign(rounds=table["rounds"].mask(table["options"].astype(str).str.contains("rounds.keep_factor"), 1))
     asked = [name for name in COLUMNS if name not in MEASURED and name not in [*SEEDS, "sparsity"]]
@@ -66,6 +69,12 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
     return pd.concat(lines, ignore_index=True)
 
 
+def _unsaid(row: Mapping[str, Any]) -> str | None:
+    """The options of a row without those that a column of it says as well."""
+    said = [name for name, (column, _) in OWN_COLUMN.items() if not pd.isna(row[column])]
+    return " ".join(word for word in _words(row["options"]) if word.partition("=")[0] not in said) or None
+
+
 def _kind(row: Mapping[str, Any] | pd.Series) -> str:
     """What a line's colour stands for: the scorer, or a named method."""
     return row["scorer"] if row["method"] == "singular_vectors" else row["method"]
@@ -94,7 +103,7 @@ def _short(value: object) -> str:
 def read_reference(file: Path, column: str) -> pd.DataFrame:
     """Another system's curves: columns ``method`` (or one line), ``sparsity_params`` or ``params_kept``, and ``column``."""
     if not file.is_file():
-        raise InputError(f"--reference {file}: there is no such file")
+        raise InputError(f"--reference {file}: no such file")
     table = pd.read_csv(file)
     if "sparsity_params" not in table and "params_kept" in table:
         table["sparsity_params"] = 1 - table["params_kept"]
@@ -110,39 +119,20 @@ def draw_figure3(
     table: pd.DataFrame, target: Path, column: str = "accuracy", reference: pd.DataFrame | None = None,
     reference_column: str = "accuracy", title: str | None = None,
 ) -> list[Path]:  # fmt: skip
-    """Accuracy against sparsity, a line a blocking x scorer, all sparsities on the left and from 0.9 on the right.
+    """Accuracy against sparsity, one line per blocking and scorer, all sparsities on the left and from 0.9 on the right.
 
     Colours are scorers, strokes are blockings; a band is one standard deviation over seeds. Writes ``target`` as PNG and
     PDF and returns both paths.
     """
     lines = average_over_seeds(table, column)
-    names = list(dict.fromkeys(lines["line"]))
-    scorers = list(dict.fromkeys([*_FIRST_COLOURS, *lines["scorer"]]))
     figure, axes = plt.subplots(1, 2, figsize=(13, 5.2))
     for ax, start in zip(axes, (0.0, 0.9)):
-        for name in names:
-            part = lines[(lines["line"] == name) & (lines["sparsity"] >= start)].sort_values("x")
-            if part.empty:
-                continue
-            first = part.iloc[0]
-            siblings = [
-                n for n in names if (lines[lines["line"] == n][["blocking", "scorer"]].iloc[0] == first[["blocking", "scorer"]]).all()
-            ]
-            colour = f"C{scorers.index(first['scorer'])}"
-            style = {"color": colour, "linestyle": _STYLES.get(first["blocking"], "-."), "marker": "osDv^P*X"[siblings.index(name) % 8]}
-            ax.plot(part["x"], 100 * part["y"], label=name, markersize=3.5, linewidth=1.4, **style)
-            if (part["seeds"] > 1).any():
-                spread = part["spread"].fillna(0)
-                ax.fill_between(part["x"], 100 * (part["y"] - spread), 100 * (part["y"] + spread), color=colour, alpha=0.15)
+        _draw_lines(ax, lines, start)
         if reference is not None:
-            for name, part in reference.groupby("method"):
-                part = part[part["sparsity_params"] >= start - 0.005].sort_values("sparsity_params")
-                label = f"{name} (reference)"
-                ax.plot(part["sparsity_params"], 100 * part[reference_column], "k-x", label=label, markersize=4, linewidth=1.2)
+            _draw_reference(ax, reference, reference_column, start)
         for i, dense in enumerate(sorted(set(lines["dense"].round(6)))):
             ax.axhline(100 * dense, color="grey", linewidth=0.8, linestyle=(0, (1, 3)), label="dense" if i == 0 else None)
-        ax.set_xlabel("sparsity (share of parameters removed)")
-        ax.set_ylabel("test accuracy (%)")
+        ax.set(xlabel="sparsity (share of parameters removed)", ylabel="test accuracy (%)")
         ax.set_title("all sparsities" if start == 0 else "0.9 and above")
         ax.grid(alpha=0.25)
     axes[1].set_xlim(left=0.895)
@@ -150,8 +140,41 @@ def draw_figure3(
     return save_with_legend(figure, target)
 
 
+def _draw_lines(ax: plt.Axes, lines: pd.DataFrame, start: float) -> None:
+    """The lines from a sparsity on; lines of one colour and stroke differ in their markers."""
+    scorers = list(dict.fromkeys([*_FIRST_COLOURS, *lines["scorer"]]))
+    kinds = lines.drop_duplicates("line").set_index("line")[["blocking", "scorer"]]
+    for name, (blocking, scorer) in zip(kinds.index, kinds.itertuples(index=False)):
+        part = lines[(lines["line"] == name) & (lines["sparsity"] >= start)].sort_values("x")
+        if part.empty:
+            continue
+        siblings = list(kinds.index[(kinds == (blocking, scorer)).all(axis=1)])
+        colour = f"C{scorers.index(scorer)}"
+        style = {"color": colour, "linestyle": _STYLES.get(blocking, "-."), "marker": "osDv^P*X"[siblings.index(name) % 8]}
+        ax.plot(part["x"], 100 * part["y"], label=name, markersize=3.5, linewidth=1.4, **style)
+        if (part["seeds"] > 1).any():
+            band(ax, part["x"], part["y"], part["spread"], colour)
+
+
+def _draw_reference(ax: plt.Axes, reference: pd.DataFrame, column: str, start: float) -> None:
+    for name, part in reference.groupby("method"):
+        part = part[part["sparsity_params"] >= start - 0.005].sort_values("sparsity_params")
+        ax.plot(part["sparsity_params"], 100 * part[column], "k-x", label=f"{name} (reference)", markersize=4, linewidth=1.2)
+
+
 def accuracy_table(table: pd.DataFrame, column: str = "accuracy") -> str:
-    """Accuracy in per cent, a row a blocking x scorer, a column a requested sparsity."""
+    """Accuracy in percent, one row per line, one column per requested sparsity."""
     lines = average_over_seeds(table, column)
     wide = lines.pivot_table(index="line", columns="sparsity", values="y", sort=False).sort_index(axis=1)
     return (100 * wide).map("{:.1f}".format).rename_axis(index=None, columns="sparsity").to_string()
+
+
+def _draw(
+    table: pd.DataFrame, details: pd.DataFrame | None, target: Path, column: str = "accuracy", reference: Path | None = None,
+    reference_column: str = "accuracy", title: str | None = None,
+) -> tuple[str, list[Path]]:  # fmt: skip
+    other = None if reference is None else read_reference(reference, reference_column)
+    return accuracy_table(table, column), draw_figure3(table, target, column, other, reference_column, title)
+
+
+FIGURE = Figure("figure3", collect, _draw)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from lrp.figure.style import _heat, _save, one_setting
-from lrp.files import write_text, write_whole
+from lrp.figure.base import Figure
+from lrp.figure.style import heat_map, one_setting, save_figure, write_tables
+from lrp.results.collect import collect_study
+
+_KEYS = ["dim", "rank"]
+_MEASURED = ["accuracy", "accuracy_validation", "loss", "params_hidden", "params"]
 
 # Figure 1 of the paper: accuracy by dim (rows) and rank (columns).
 PAPER_RANKS = (-1, 5, 10, 20, 50, 100, 200, 500)
@@ -23,10 +28,9 @@ PAPER = {
 
 
 def figure1_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean, standard deviation and number of seeds a cell, in percent, beside the paper's value."""
-    measured = ["accuracy", "accuracy_validation", "loss", "params_hidden", "params"]
-    rows = one_setting(table, ["dim", "rank"], measured)
-    cells = rows.groupby(["dim", "rank"])["accuracy"].agg(mean="mean", std="std", seeds="size").reset_index()
+    """Mean, standard deviation and number of seeds of each cell, beside the paper's value."""
+    rows = one_setting(table, _KEYS, _MEASURED)
+    cells = rows.groupby(_KEYS)["accuracy"].agg(mean="mean", std="std", seeds="size").reset_index()
     paper = {(dim, rank): value for dim, values in PAPER.items() for rank, value in zip(PAPER_RANKS, values)}
     cells["paper"] = [paper.get((d, r)) for d, r in zip(cells["dim"], cells["rank"])]
     return cells
@@ -51,12 +55,10 @@ def figure1_markdown(cells: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw_figure1(table: pd.DataFrame, target: Path) -> list[Path]:
-    """The table (.csv, .md) and the heat maps, ours and the paper's side by side (.png, .pdf); the paths."""
+def draw_figure1(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
+    """The table (.csv, .md) and the heat maps, ours and the paper's side by side (.png, .pdf); the table as text, and the paths."""
     cells = figure1_table(table)
-    csv, markdown = target.parent / f"{target.name}_table.csv", target.parent / f"{target.name}_table.md"
-    write_whole(csv, lambda path: cells.to_csv(path, index=False))
-    write_text(markdown, figure1_markdown(cells))
+    markdown = figure1_markdown(cells)
     ranks = sorted({*cells["rank"]}, key=lambda rank: (rank != -1, rank))
     dims = sorted({*cells["dim"]})
     panels = [(f"here, mean of {cells['seeds'].max()} seeds", "mean")]
@@ -65,7 +67,11 @@ def draw_figure1(table: pd.DataFrame, target: Path) -> list[Path]:
     figure, axes = plt.subplots(1, len(panels), figsize=(6.3 * len(panels), 4.2), squeeze=False)
     for ax, (title, column) in zip(axes[0], panels):
         grid = cells.pivot(index="dim", columns="rank", values=column).astype(float).reindex(index=dims, columns=ranks)
-        _heat(ax, 100 * grid.to_numpy(float), dims, ranks, 60, 100)
+        heat_map(ax, 100 * grid.to_numpy(float), dims, ranks, 60, 100)
         ax.set(title=title, xlabel="rank (-1: one dense matrix)", ylabel="dim")
     figure.suptitle(f"Test accuracy (%) on {table['dataset'].iloc[0]} by size and rank of the last hidden layer")
-    return [csv, markdown, *_save(figure, target)]
+    figure.tight_layout()
+    return markdown, [*write_tables(target, markdown, cells), *save_figure(figure, target)]
+
+
+FIGURE = Figure("figure1", partial(collect_study, name="figure1", columns=[*_KEYS, *_MEASURED]), draw_figure1, "epochs.csv")

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
 
 from lrp.errors import InputError
-from lrp.figure.style import _save, one_setting
-from lrp.files import write_text
-from lrp.study.simplicity_bias import SimplicityBias
+from lrp.figure.base import Figure
+from lrp.figure.style import band, one_setting, save_figure, write_tables
+from lrp.results.collect import collect_study
 
+_KEYS = ["network", "depth"]
+_MEASURED = [
+    "accuracy",
+    "accuracy_validation",
+    "loss",
+    *(f"{what}_{kind}_{moment}" for what in ("layers", "gram") for kind in ("entropy", "exp") for moment in ("initial", "trained")),
+    "accuracy_pruned_mean",
+]
 _MEASURES = ("network", "depth", "measure", "part", "step", "index", "value")
 
 
 def simplicity_markdown(table: pd.DataFrame) -> str:
-    """A row a network and depth: accuracy, effective ranks (exponential; entropy in nats) before and after training."""
+    """One row per network and depth: accuracy, effective ranks (exponential; entropy in nats) before and after training."""
     rows = _simplicity_rows(table)
     head = ["network", "depth", "accuracy", "layers, initial", "layers, trained", "Gram matrix, initial", "Gram matrix, trained", "seeds"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
@@ -31,9 +40,7 @@ def simplicity_markdown(table: pd.DataFrame) -> str:
 
 
 def _simplicity_rows(table: pd.DataFrame) -> pd.DataFrame:
-    columns = SimplicityBias.columns
-    measured = [name for name in columns if name not in ("images", "epochs", "batch_size", "lr", "momentum", "scorer", "network", "depth")]
-    return one_setting(table, ["network", "depth"], measured)
+    return one_setting(table, _KEYS, _MEASURED)
 
 
 def pruned_markdown(table: pd.DataFrame, measures: pd.DataFrame) -> str:
@@ -57,71 +64,78 @@ def _pruned_curves(table: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([dense, pruned[["seed", "network", "depth", "sparsity", "value"]]], ignore_index=True)
 
 
-def draw_simplicity_bias(table: pd.DataFrame, measures: pd.DataFrame | None, target: Path) -> list[Path]:
+def draw_simplicity_bias(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
     """Effective rank by depth, the linear network's singular values over time, accuracy against sparsity of the collapsed
-    networks (.png, .pdf), and the tables (.md). Raises InputError without the table of measures."""
-    missing = [*_MEASURES] if measures is None else [name for name in _MEASURES if name not in measures]
+    networks (.png, .pdf), and the tables (.md); the tables as text, and the paths. Raises InputError without the table of measures."""
+    missing = [*_MEASURES] if details is None else [name for name in _MEASURES if name not in details]
     if missing:
         raise InputError(f"the table of measures lacks the columns {', '.join(missing)}")
     rows = _simplicity_rows(table)
-    measures = measures.drop_duplicates(subset=["seed", *_MEASURES[:-1]], keep="last")
-    markdown = target.parent / f"{target.name}_table.md"
-    write_text(markdown, simplicity_markdown(table) + "\n" + pruned_markdown(table, measures))
+    measures = details.drop_duplicates(subset=["seed", *_MEASURES[:-1]], keep="last")
     networks, depths = list(dict.fromkeys(rows["network"])), sorted(rows["depth"].unique())
-    linear = measures[(measures["network"] == "linear") & (measures["part"] == "network")]
     columns = max(2, len(networks) + 1, len(depths))
     figure, axes = plt.subplots(3, columns, figsize=(3.6 * columns, 10), squeeze=False)
-    for ax, network in zip(axes[0], networks):
-        part = rows[rows["network"] == network]
-        for what, colour in (("layers", "C0"), ("gram", "C1")):
-            for moment, line in (("initial", "--"), ("trained", "-")):
-                values = part.groupby("depth")[f"{what}_entropy_{moment}"].agg(["mean", "std"])
-                ax.errorbar(
-                    values.index,
-                    values["mean"],
-                    values["std"].fillna(0),
-                    color=colour,
-                    linestyle=line,
-                    marker="o",
-                    markersize=3,
-                    label=f"{what}, {moment}",
-                )
-        ax.set(
-            title=network,
-            xlabel="matrices a layer",
-            ylabel="effective rank (entropy, nats)",
-            xscale="log",
-            xticks=depths,
-            xticklabels=depths,
-        )
-        ax.set_xticks([], minor=True)
-        ax.legend(fontsize=7)
-    if not linear.empty:
-        ax = axes[0][len(networks)]
-        found = linear[linear["measure"] == "effective_rank_entropy"]
-        for i, depth in enumerate(depths):
-            line = found[found["depth"] == depth].groupby("step")["value"].mean()
-            ax.plot(line.index, line, marker="o", markersize=3, color=f"C{i}", label=f"{depth} matrices a layer")
-        ax.set(title="linear, end to end", xlabel="SGD step", ylabel="effective rank (entropy, nats)")
-        ax.legend(fontsize=7)
-        singular = linear[linear["measure"] == "singular_value"]
-        for ax, depth in zip(axes[1], depths):
-            part = singular[singular["depth"] == depth].groupby(["index", "step"])["value"].mean().unstack("step")
-            for k, line in part.iterrows():
-                ax.plot(line.index, line, color=plt.cm.viridis(k / max(1, len(part) - 1)), linewidth=1.2)
-            ax.set(title=f"singular values, {depth} a layer", xlabel="SGD step", ylim=(0, None))
     curves = _pruned_curves(table, measures)
-    for ax, network in zip(axes[2], networks):
-        for i, depth in enumerate(depths):
-            part = curves[(curves["network"] == network) & (curves["depth"] == depth)].groupby("sparsity")["value"].agg(["mean", "std"])
-            spread = part["std"].fillna(0)
-            ax.plot(part.index, 100 * part["mean"], marker="o", markersize=3, color=f"C{i}", label=f"{depth} matrices a layer")
-            ax.fill_between(part.index, 100 * (part["mean"] - spread), 100 * (part["mean"] + spread), color=f"C{i}", alpha=0.15)
-        ax.set(title=f"{network}, collapsed and pruned", xlabel="sparsity", ylabel="test accuracy (%)")
-        ax.legend(fontsize=7)
+    for network, above, below in zip(networks, axes[0], axes[2]):
+        _draw_ranks(above, rows[rows["network"] == network], network, depths)
+        _draw_accuracy(below, curves[curves["network"] == network], network, depths)
+    linear = measures[(measures["network"] == "linear") & (measures["part"] == "network")]
+    if not linear.empty:
+        _draw_rank_over_time(axes[0][len(networks)], linear, depths)
+        for ax, depth in zip(axes[1], depths):
+            _draw_singular_values(ax, linear, depth)
     for ax in axes.flat:
         if ax.has_data():
             ax.grid(alpha=0.25)
         else:
             ax.set_axis_off()
-    return [markdown, *_save(figure, target)]
+    figure.tight_layout()
+    markdown = simplicity_markdown(table) + "\n" + pruned_markdown(table, measures)
+    return markdown, [*write_tables(target, markdown), *save_figure(figure, target)]
+
+
+def _draw_ranks(ax: plt.Axes, rows: pd.DataFrame, network: str, depths: list[int]) -> None:
+    """Effective rank of the layers and of the Gram matrix by depth, before and after training."""
+    for what, colour in (("layers", "C0"), ("gram", "C1")):
+        for moment, line in (("initial", "--"), ("trained", "-")):
+            values = rows.groupby("depth")[f"{what}_entropy_{moment}"].agg(["mean", "std"])
+            style = {"color": colour, "linestyle": line, "marker": "o", "markersize": 3}
+            ax.errorbar(values.index, values["mean"], values["std"].fillna(0), label=f"{what}, {moment}", **style)
+    ax.set(title=network, xlabel="matrices per layer", ylabel="effective rank (entropy, nats)")
+    ax.set(xscale="log", xticks=depths, xticklabels=depths)
+    ax.set_xticks([], minor=True)
+    ax.legend(fontsize=7)
+
+
+def _draw_rank_over_time(ax: plt.Axes, linear: pd.DataFrame, depths: list[int]) -> None:
+    """Effective rank of the linear network's end-to-end matrix, one line per depth."""
+    entropy = linear[linear["measure"] == "effective_rank_entropy"]
+    for i, depth in enumerate(depths):
+        line = entropy[entropy["depth"] == depth].groupby("step")["value"].mean()
+        ax.plot(line.index, line, marker="o", markersize=3, color=f"C{i}", label=f"{depth} matrices per layer")
+    ax.set(title="linear, end to end", xlabel="SGD step", ylabel="effective rank (entropy, nats)")
+    ax.legend(fontsize=7)
+
+
+def _draw_singular_values(ax: plt.Axes, linear: pd.DataFrame, depth: int) -> None:
+    """The singular values of the linear network's end-to-end matrix over time, at one depth."""
+    rows = linear[(linear["measure"] == "singular_value") & (linear["depth"] == depth)]
+    lines = rows.groupby(["index", "step"])["value"].mean().unstack("step")
+    for k, line in lines.iterrows():
+        ax.plot(line.index, line, color=plt.cm.viridis(k / max(1, len(lines) - 1)), linewidth=1.2)
+    ax.set(title=f"singular values, {depth} per layer", xlabel="SGD step", ylim=(0, None))
+
+
+def _draw_accuracy(ax: plt.Axes, curves: pd.DataFrame, network: str, depths: list[int]) -> None:
+    """Test accuracy of the collapsed network against sparsity, one line per depth."""
+    for i, depth in enumerate(depths):
+        part = curves[curves["depth"] == depth].groupby("sparsity")["value"].agg(["mean", "std"])
+        ax.plot(part.index, 100 * part["mean"], marker="o", markersize=3, color=f"C{i}", label=f"{depth} matrices per layer")
+        band(ax, part.index, part["mean"], part["std"], f"C{i}")
+    ax.set(title=f"{network}, collapsed and pruned", xlabel="sparsity", ylabel="test accuracy (%)")
+    ax.legend(fontsize=7)
+
+
+FIGURE = Figure(
+    "simplicity_bias", partial(collect_study, name="simplicity_bias", columns=[*_KEYS, *_MEASURED]), draw_simplicity_bias, "measures.csv"
+)

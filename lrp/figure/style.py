@@ -9,12 +9,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-matplotlib.use("Agg")  # files only: no display is needed
+matplotlib.use("Agg")  # files only: this needs no display
 
 from matplotlib import pyplot as plt
 
 from lrp.errors import InputError
-from lrp.files import write_whole
+from lrp.files import write_text, write_whole
 
 
 def one_setting(table: pd.DataFrame, keys: list[str], measured: list[str]) -> pd.DataFrame:
@@ -26,7 +26,7 @@ def one_setting(table: pd.DataFrame, keys: list[str], measured: list[str]) -> pd
     return table.drop_duplicates(subset=[*keys, "seed"], keep="last")
 
 
-def _heat(ax: plt.Axes, grid: np.ndarray, rows: list, columns: list, low: float, high: float) -> None:
+def heat_map(ax: plt.Axes, grid: np.ndarray, rows: list, columns: list, low: float, high: float) -> None:
     """A heat map with its numbers; what is missing stays empty."""
     ax.imshow(grid, vmin=low, vmax=max(high, low + 1e-9), cmap="viridis", aspect="auto")
     ax.set_xticks(range(len(columns)), columns)
@@ -36,17 +36,18 @@ def _heat(ax: plt.Axes, grid: np.ndarray, rows: list, columns: list, low: float,
             ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8, color="black" if value > (low + high) / 2 else "white")
 
 
-def _save(figure: plt.Figure, target: Path) -> list[Path]:
-    figure.tight_layout()
-    paths = [target.parent / f"{target.name}{suffix}" for suffix in (".png", ".pdf")]
+def save_figure(figure: plt.Figure, target: Path) -> list[Path]:
+    """Write a figure as PNG and PDF beside ``target``, whose own suffix does not count, and close it; both paths."""
+    stem = target.with_suffix("") if target.suffix in (".png", ".pdf") else target
+    paths = [stem.parent / f"{stem.name}{suffix}" for suffix in (".png", ".pdf")]
     for path in paths:
-        write_whole(path, lambda file: figure.savefig(file, dpi=130))
+        write_whole(path, lambda file: figure.savefig(file, dpi=150))
     plt.close(figure)
     return paths
 
 
 def save_with_legend(figure: plt.Figure, target: Path, columns: int = 3) -> list[Path]:
-    """Write a figure, the legend of its first axes below it in so many columns, as PNG and PDF; both paths."""
+    """As ``save_figure``, with the legend of the first axes below the figure in so many columns."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     labels = [textwrap.fill(label, 150 // columns) for label in labels]
     height = figure.get_figheight()
@@ -54,10 +55,21 @@ def save_with_legend(figure: plt.Figure, target: Path, columns: int = 3) -> list
     figure.set_figheight(height + legend)
     figure.legend(handles, labels, loc="lower center", ncol=columns, fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, legend / (height + legend), 1, 1))
-    written = []
-    for suffix in (".png", ".pdf"):
-        path = target.with_suffix(suffix)
-        write_whole(path, lambda file: figure.savefig(file, dpi=150))
-        written.append(path)
-    plt.close(figure)
-    return written
+    return save_figure(figure, target)
+
+
+def write_tables(target: Path, markdown: str, cells: pd.DataFrame | None = None) -> list[Path]:
+    """A figure's table beside it: as Markdown, and as .csv where ``cells`` are given; the paths."""
+    paths = []
+    if cells is not None:
+        paths.append(target.parent / f"{target.name}_table.csv")
+        write_whole(paths[0], lambda path: cells.to_csv(path, index=False))
+    paths.append(target.parent / f"{target.name}_table.md")
+    write_text(paths[-1], markdown)
+    return paths
+
+
+def band(ax: plt.Axes, x: pd.Series, mean: pd.Series, spread: pd.Series, colour: str) -> None:
+    """One standard deviation on both sides of a line, shares as percent."""
+    spread = spread.fillna(0)
+    ax.fill_between(x, 100 * (mean - spread), 100 * (mean + spread), color=colour, alpha=0.15)

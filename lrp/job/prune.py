@@ -21,7 +21,7 @@ from lrp.files import write_whole
 from lrp.job.calibration import Calibration, _normalised
 from lrp.job.dense import _dense_metrics, _evaluate
 from lrp.job.device import find_device
-from lrp.job.row import _share, changed_options, part_names
+from lrp.job.row import _share, part_names
 from lrp.job.running import running
 from lrp.method.singular_vectors import SingularVectorsFitted
 from lrp.model.source import ModelSource
@@ -55,6 +55,7 @@ class Job:
     latency: bool
     part: str
     settings: Mapping[str, Any]
+    options: str | None = None  # the column: every option of the parts that is not at its default
 
     def __post_init__(self) -> None:
         check_int("seed", self.seed, 0)
@@ -62,29 +63,22 @@ class Job:
         check_bool("save", self.save)
         check_bool("evaluation.latency", self.latency)
         if self.part not in ("test", "validation"):
-            raise InputError("evaluation.part", self.part, "test or validation is needed")
+            raise InputError("evaluation.part", self.part, "choose one of test, validation")
         if self.part == "validation" and self.recovery.name == "finetune" and not self.recovery.hold_out:
-            raise InputError("recovery.hold_out", self.recovery.hold_out, "true is needed with evaluation.part=validation")
+            raise InputError("recovery.hold_out", self.recovery.hold_out, "must be true with evaluation.part=validation")
         if self.threads is not None:
             check_int("threads", self.threads, 1)
         if not self.sparsities:
-            raise InputError("sparsity.grid", "[]", "at least one sparsity is needed")
+            raise InputError("sparsity.grid", "[]", "must hold at least one sparsity")
         for sparsity in self.sparsities:
             check_sparsity("sparsity.grid", sparsity)
         if len(set(self.sparsities)) < len(self.sparsities):
-            raise InputError("sparsity.grid", list(self.sparsities), "every sparsity may be there once")
+            raise InputError("sparsity.grid", list(self.sparsities), "each sparsity may appear only once")
         find_device(self.device)
 
     def run(self, folder: Path, group: str | None = None) -> pd.DataFrame:
         """Run the job in its folder and return its rows."""
         return run(self, folder, group)
-
-    def summarise(self, table: pd.DataFrame, folder: Path) -> list[Path]:
-        """Print the accuracies and draw figure 3 into a folder; the paths of the figure."""
-        from lrp.figure.accuracy import accuracy_table, draw_figure3
-
-        print(accuracy_table(table))
-        return draw_figure3(table, folder / "figure3.png")
 
 
 def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
@@ -174,7 +168,7 @@ def _run(
                 "model": job.model.name, "checkpoint_sha256": checkpoint, "dataset": data.name, "method": method.name,
                 **part_names(method), "scoring_images": len(scoring), "exclude": " ".join(method.exclude) or None,
                 "compensation": method.compensation.name, "rounds": fitted.rounds(sparsity), "recovery": job.recovery.name,
-                "options": changed_options(method, job.recovery) or None, "seed": job.seed,
+                "options": job.options, "seed": job.seed,
                 **{name: value for name, value in sizes.items() if name in COLUMNS}, "part": job.part, "accuracy": after.accuracy,
                 "accuracy_before_recovery": before.accuracy, "accuracy_dense": dense.accuracy, "loss": after.loss,
                 "perturbation_additive": _share(additive, energy), "perturbation_joint": _share(None if joint is None else joint[number], energy),

@@ -10,16 +10,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from lrp.errors import InputError
+from lrp.errors import InputError, first_line
 from lrp.files import write_text, write_whole
 from lrp.results.columns import COLUMNS
-from lrp.results.tables import _read
+from lrp.results.settings import differences
+from lrp.results.tables import read_if_there
 from lrp.results.versions import versions
-
-# Settings that configurations of earlier versions lack, with what they were before they could be set, where that is not null.
-_LATER = {"recovery.hold_out": True}
-# Settings that change where and how a job runs, not what it computes.
-_INCIDENTAL = ("resume", "threads", "cache_dir", "tracker")
 
 
 class RunFolder:
@@ -33,14 +29,13 @@ class RunFolder:
         keys: Sequence[str] = ("sparsity",),
     ) -> None:  # fmt: skip
         self.folder, self.columns, self.file, self.keys = folder, list(columns), details, list(keys)
-        self.rows = _read(folder / "results.csv", self.columns)
-        self.details = _read(folder / details, None)
+        self.rows = read_if_there(folder / "results.csv", self.columns)
+        self.details = read_if_there(folder / details)
         config = folder / "config.yaml"
         if self.rows is not None and len(self.rows) and not resume:
             raise InputError("resume", "false", f"{folder} holds finished rows; resume=true keeps them and computes the rest")
         if resume and config.exists():
-            before = _flat(_read_settings(config))
-            differing = _differences(before, _flat(settings))
+            differing = differences(_read_settings(config), settings)
             if differing:
                 raise InputError("resume", "true", f"{folder} was made with other settings: {'; '.join(differing)}")
         if self.rows is None or not resume:
@@ -70,25 +65,7 @@ def _read_settings(file: Path) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read ({str(error).splitlines()[0]}); choose another folder") from error
+        raise InputError(f"{file} cannot be read ({first_line(error)}); choose another folder") from error
     if not isinstance(settings, dict):
         raise InputError(f"{file} holds no settings; choose another folder")
     return settings
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    result = {}
-    for key, value in settings.items():
-        if not prefix and key in _INCIDENTAL:
-            continue
-        if isinstance(value, Mapping):
-            result.update(_flat(value, f"{prefix}{key}."))
-        else:
-            result[prefix + key] = value
-    return result
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    before = {**{key: _LATER.get(key) for key in now}, **before}
-    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    return [f"{key} was {before.get(key)}, now {now.get(key)}" for key in keys]

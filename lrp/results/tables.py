@@ -8,32 +8,33 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
-from lrp.errors import InputError
+from lrp.errors import InputError, first_line
 from lrp.matrices import Block, Factors
 
 
 def read_table(file: Path) -> pd.DataFrame:
     """A .csv file; "none" stays a word. Raises InputError for what is no table."""
-    table = _read(file, None)
+    table = read_if_there(file)
     if table is None:
-        raise InputError(f"{file}: there is no such file")
+        raise InputError(f"{file}: no such file")
     return table
 
 
-def _read(file: Path, columns: list[str] | None) -> pd.DataFrame | None:
+def read_if_there(file: Path, columns: list[str] | None = None) -> pd.DataFrame | None:
+    """As ``read_table``, None where there is no file; with ``columns``, it has exactly these."""
     if not file.exists():
         return None
     try:
         table = pd.read_csv(file, keep_default_na=False, na_values=[""])
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read as a table ({str(error).splitlines()[0]}); remove it or choose another folder") from error
+        raise InputError(f"{file} cannot be read as a table ({first_line(error)}); remove it or choose another folder") from error
     if columns is not None and list(table.columns) != list(columns):
         raise InputError(f"{file} has other columns than this version of lrp writes; choose another folder")
     return table
 
 
 def score_table(factors: Sequence[Factors], scores: Sequence[Tensor], errors: Sequence[Tensor] | None = None) -> pd.DataFrame:
-    """A row a component: its place, singular value and score, and where ``errors`` are given the perturbation's standard error."""
+    """One row per component: its place, singular value and score, and where ``errors`` are given the perturbation's standard error."""
     parts = []
     for i, (factor, score) in enumerate(zip(factors, scores)):
         b = factor.block
@@ -49,7 +50,7 @@ def score_table(factors: Sequence[Factors], scores: Sequence[Tensor], errors: Se
 
 
 def layer_table(sparsity: float, blocks: Sequence[Block], keep: Sequence[Tensor]) -> pd.DataFrame:
-    """A row a block: the components kept of all, and whether it is stored whole."""
+    """One row per block: the components kept of all, and whether it is stored whole."""
     rows = []
     for block, mask in zip(blocks, keep):
         kept = int(mask.sum())

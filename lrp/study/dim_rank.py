@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -53,7 +52,7 @@ class DimRank:
             if rank != -1:
                 check_int("study.ranks", rank, 1)
         if not self.cells():
-            raise InputError("study.ranks", list(self.ranks), f"a rank of at most study.dims={list(self.dims)}, or -1, is needed")
+            raise InputError("study.ranks", list(self.ranks), f"must hold -1, or a rank of at most study.dims={list(self.dims)}")
 
     def cells(self) -> list[Cell]:
         return [{"dim": dim, "rank": rank} for dim in self.dims for rank in self.ranks if rank <= dim]
@@ -79,9 +78,3 @@ class DimRank:
 
     def finish(self, place: Place) -> None:
         """Nothing is kept of a cell but its rows."""
-
-    @staticmethod
-    def draw(table: pd.DataFrame, target: Path) -> list[Path]:
-        from lrp.figure.figure1 import draw_figure1
-
-        return draw_figure1(table, target)

@@ -51,9 +51,6 @@ class Study(Protocol):
     def finish(self, place: Place) -> None:
         """Remove the states of a job that is done."""
 
-    @staticmethod
-    def draw(table: pd.DataFrame, target: Path) -> list[Path]: ...
-
 
 USES = ("study", "dataset", "tracker", "seed", "device", "threads", "resume", "cache_dir", "experiment")
 
@@ -107,10 +104,6 @@ class StudyJob:
                 tracked.file(folder / "results.csv")
             study.finish(place)
         return results.rows
-
-    def summarise(self, table: pd.DataFrame, folder: Path) -> list[Path]:
-        """Draw the figures of a table into a folder; their paths."""
-        return self.study.draw(table, folder / self.study.name)
 
 
 def _short(value: object) -> str:

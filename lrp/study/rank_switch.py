@@ -18,7 +18,7 @@ from lrp.layer.base import GROW
 from lrp.layer.hold_rank import hold_rank
 from lrp.study.job import Cell, Place
 from lrp.study.networks import SwitchNet
-from lrp.study.training import accuracy, some, train_epoch, whole_training_set
+from lrp.study.training import accuracy, some, train_epoch
 
 
 @dataclass
@@ -69,7 +69,7 @@ class RankSwitch:
         check_int("study.batch_size", self.batch_size, 1)
         check_float("study.lr", self.lr, above=0)
         if self.grow not in GROW:
-            raise InputError("study.grow", self.grow, f"{' or '.join(GROW)} is needed")
+            raise InputError("study.grow", self.grow, f"choose one of {', '.join(GROW)}")
         for option in ("train_ranks", "switch_ranks", "switch_epochs"):
             check_list(f"study.{option}", getattr(self, option))
         for option in ("train_ranks", "switch_ranks"):
@@ -78,7 +78,7 @@ class RankSwitch:
         for epoch in self.switch_epochs:
             check_int("study.switch_epochs", epoch, 1)
             if epoch >= self.epochs:
-                raise InputError("study.switch_epochs", epoch, f"a switch is after an epoch before the last, study.epochs={self.epochs}")
+                raise InputError("study.switch_epochs", epoch, f"must be less than study.epochs={self.epochs}")
 
     @property
     def units(self) -> int:
@@ -95,7 +95,7 @@ class RankSwitch:
     def run(self, cell: Cell, place: Place) -> tuple[dict[str, Any], pd.DataFrame]:
         """Train one cell to the end; switch_epoch 0 stands for no switch."""
         before, after, switch = (cell[key] for key in self.keys)
-        part = some(whole_training_set(place.data), self.images, "study.images")
+        part = some(place.data.undivided(), self.images, "study.images")
         state = self._prefix(before, switch or self.epochs, part, place)
         at_switch = None
         if switch:
@@ -159,12 +159,6 @@ class RankSwitch:
     @staticmethod
     def _file(folder: Path, rank: int, epoch: int) -> Path:
         return folder / "states" / f"rank{rank}-epoch{epoch}.pt"
-
-    @staticmethod
-    def draw(table: pd.DataFrame, target: Path) -> list[Path]:
-        from lrp.figure.figure2 import draw_figure2
-
-        return draw_figure2(table, target)
 
 
 def _read(file: Path, device: torch.device) -> dict[str, Any] | None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from lrp.blocking.none import Unblocked
 from lrp.dataset.base import Part
 from lrp.errors import InputError, check_float, check_int, check_list, check_sparsity
+from lrp.estimator.first_order import FirstOrderEstimator
+from lrp.method.singular_vectors import SingularVectors
+from lrp.selection.global_ import GlobalSelection
 from lrp.study.effective_rank import effective_rank
 from lrp.study.job import Cell, Place
 from lrp.study.product_layer import Product, collapse
@@ -69,7 +72,7 @@ class SimplicityBias:
     lr: float
     momentum: float
     gram_images: int
-    scorer: str
+    scorer: Any
     scoring_images: int
     sparsities: Sequence[float]
 
@@ -78,7 +81,7 @@ class SimplicityBias:
             check_list(f"study.{option}", getattr(self, option))
         for network in self.networks:
             if network not in NETWORKS:
-                raise InputError("study.networks", network, f"{', '.join(NETWORKS)} are allowed")
+                raise InputError("study.networks", network, f"choose among {', '.join(NETWORKS)}")
         for depth in self.depths:
             check_int("study.depths", depth, 1)
         for sparsity in self.sparsities:
@@ -89,9 +92,6 @@ class SimplicityBias:
             check_int(f"study.{option}", getattr(self, option), 1)
         check_float("study.lr", self.lr, above=0)
         check_float("study.momentum", self.momentum, above=-1e-12, below=1)
-        from lrp.config.parts import make_part
-
-        make_part("scorer", self.scorer)
 
     def cells(self) -> list[Cell]:
         return [{"network": network, "depth": depth} for network in self.networks for depth in self.depths]
@@ -117,7 +117,7 @@ class SimplicityBias:
         ]
         table = pd.DataFrame(measures)
         row = {
-            **{name: getattr(self, name) for name in ("epochs", "batch_size", "lr", "momentum", "scorer")}, "images": len(part), **cell,
+            **{name: getattr(self, name) for name in ("epochs", "batch_size", "lr", "momentum")}, "scorer": self.scorer.name, "images": len(part), **cell,
             "accuracy": accuracy(collapsed, data.test), "accuracy_validation": accuracy(collapsed, data.validation), "loss": loss,
             "accuracy_pruned_mean": sum(a for _, a in pruned) / len(pruned),
         }  # fmt: skip
@@ -146,18 +146,10 @@ class SimplicityBias:
 
     def _prune(self, model: nn.Module, part: Part, test: Part) -> list[tuple[float, float]]:
         """Test accuracy at each sparsity."""
-        from lrp.config.parts import make_part
-        from lrp.method.singular_vectors import SingularVectors
-
-        parts = {"blocking": "none", "scorer": self.scorer, "estimator": "first_order", "selection": "global"}
         device = next(model.parameters()).device
-        method = SingularVectors(**{group: make_part(group, name) for group, name in parts.items()})
+        method = SingularVectors(Unblocked(), self.scorer, FirstOrderEstimator(), GlobalSelection())
         fitted = method.fit(model, pixels(part.images[: self.scoring_images], device))
         return [(float(s), accuracy(fitted.build(fitted.select(s)), test)) for s in self.sparsities]
-
-    @staticmethod
-    def draw(table: pd.DataFrame, target: Path) -> list[Path]:
-        return []  # its figure needs both tables: experiments/simplicity_bias.py
 
 
 def gram_eigenvalues(embedding: Tensor) -> Tensor:

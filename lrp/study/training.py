@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lrp.dataset.base import Data, Part
+from lrp.dataset.base import Part
 from lrp.errors import InputError
 
 
@@ -15,13 +15,6 @@ def pixels(images: Tensor, device: torch.device) -> Tensor:
     """uint8 images as float32 in [0, 1] on the device, in channels_last order, in which small convolutions run faster on CPUs."""
     images = images.to(device).to(torch.float32).div_(255)
     return images.contiguous(memory_format=torch.channels_last)
-
-
-def whole_training_set(data: Data) -> Part:
-    """The training and the validation images together, in the order in which they are stored."""
-    parts = (data.train, data.validation)
-    order = torch.cat([part.index for part in parts]).argsort()
-    return Part(*(torch.cat([getattr(part, name) for part in parts])[order] for name in ("images", "labels", "index")))
 
 
 def some(part: Part, images: int | None, option: str) -> Part:
@@ -51,7 +44,7 @@ def train_epoch(
         optimizer.step()
         total += loss.item() * len(which)
     if not total < float("inf"):
-        raise InputError(f"study.lr={optimizer.param_groups[0]['lr']}: the training diverged; a smaller one is needed")
+        raise InputError(f"study.lr={optimizer.param_groups[0]['lr']}: the training diverged; choose a smaller one")
     return total / len(order)
 
 

@@ -10,20 +10,12 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from lrp.errors import InputError
-
 
 @dataclass(frozen=True)
 class NoTracker:
-    """Nothing is tracked; ``project`` and ``mode`` are accepted, so that a sweep may set them, and not used."""
+    """Nothing is tracked."""
 
     name: ClassVar[str] = "none"
-    project: str = "lrp"
-    mode: str = "offline"
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("offline", "online", "disabled"):
-            raise InputError("tracker.mode", self.mode, "offline, online or disabled is needed")
 
     @contextlib.contextmanager
     def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Any]:

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from lrp.errors import InputError, first_line
+from lrp.files import flatten
 from lrp.tracker.none import NoTracker
 
 log = logging.getLogger(__name__)
@@ -20,21 +22,27 @@ _FROM_USER = frozenset(name for name in os.environ if name.startswith("WANDB_"))
 
 
 @dataclass(frozen=True)
-class WandbTracker(NoTracker):
-    """One Weights & Biases run a job, grouped by sweep: the settings flat, a step a sparsity, results.csv as an artifact.
+class WandbTracker:
+    """One Weights & Biases run per job, grouped by sweep: the settings flat, one step per sparsity, results.csv as an artifact.
 
     ``mode`` is offline (no account, nothing leaves the machine), online or disabled. Online without a key or without a
     network becomes offline, with one line that says so: a job never waits for its log, nor dies for it.
     """
 
     name: ClassVar[str] = "wandb"
+    project: str = "lrp"
+    mode: str = "offline"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("offline", "online", "disabled"):
+            raise InputError("tracker.mode", self.mode, "choose one of offline, online, disabled")
 
     @contextlib.contextmanager
     def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Any]:
         try:
-            run = self._init({**flat_settings(settings), **chosen}, folder, group)
+            run = self._init({**flatten(settings, "_"), **chosen}, folder, group)
         except Exception as error:
-            log.warning("tracker=wandb: no run could be started (%s); the job goes on without it", _first_line(error))
+            log.warning("tracker=wandb: no run could be started (%s); the job goes on without it", first_line(error))
             yield NoTracker()
             return
         failed = 1
@@ -67,7 +75,7 @@ class WandbTracker(NoTracker):
         except Exception as error:
             if mode != "online":
                 raise
-            log.warning("tracker.mode=online: W&B cannot be reached (%s); the run stays offline in %s", _first_line(error), folder)
+            log.warning("tracker.mode=online: W&B cannot be reached (%s); the run stays offline in %s", first_line(error), folder)
             return wandb.init(mode="offline", **options)
 
 
@@ -104,27 +112,12 @@ class _WandbRun:
         _quietly(log_file)
 
 
-def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings in one level: calibration.seed as calibration_seed."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat.update(flat_settings(value, f"{prefix}{key}_"))
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
 def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if isinstance(value, (int, float)) and value == value}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _quietly(action: Any, *args: Any, **kwargs: Any) -> None:
     try:
         action(*args, **kwargs)
     except Exception as error:
-        log.warning("tracker=wandb: not logged (%s)", _first_line(error))
+        log.warning("tracker=wandb: not logged (%s)", first_line(error))

@@ -1,0 +1,41 @@
+"""The command line of the figures: ``python experiments/figure1.py FOLDER... [--out figure1]``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lrp.errors import InputError
+from lrp.figure.base import Figure
+from lrp.results.collect import collect_details
+from lrp.results.tables import read_table
+
+
+def command(figure: Figure, about: str | None, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Draw a figure from the folders on the command line. ``about``: the help text; ``arguments``: options that the figure's
+    ``draw`` takes besides, as argparse describes them (``{"--title": {"help": "..."}}``)."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="run folders, sweep folders or tables (.csv)")
+    parser.add_argument("--out", type=Path, default=Path(figure.name), help=f"the figure, .png and .pdf ({figure.name})")
+    if figure.details is not None:
+        name = figure.details.removesuffix(".csv")
+        parser.add_argument(f"--{name}", dest="details", type=Path, help=f"the table of {name}, where FOLDER is a table")
+    for name, description in (arguments or {}).items():
+        parser.add_argument(name, **description)
+    chosen = vars(parser.parse_args())
+    folders, target, file = chosen.pop("folders"), chosen.pop("out"), chosen.pop("details", None)
+    try:
+        for place in folders:
+            if not place.exists():
+                raise InputError(f"{place}: no such folder or file")
+        table = figure.collect(folders)
+        details = None
+        if figure.details is not None:
+            details = collect_details(folders, figure.details) if file is None else read_table(file)
+        text, paths = figure.draw(table, details, target, **chosen)
+    except InputError as error:
+        raise SystemExit(f"lrp: {error}") from None
+    print(text)
+    print(*paths, sep="\n")
