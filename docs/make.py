@@ -1,4 +1,4 @@
-"""Write docs/options.md from the comments in conf/ and the typed top of the configuration.
+"""Write docs/options.md from the comments in conf/ and the typed top of the configuration, and the columns in docs/run_folder.md.
 
     python docs/make.py
 
@@ -20,9 +20,11 @@ from layout import ROOT, markdown
 
 from lrp.config.schema import Config
 from lrp.files import write_text
+from lrp.results.columns import DESCRIBED
 
 CONF = ROOT / "conf"
-TARGET = ROOT / "docs/options.md"
+OPTIONS = ROOT / "docs/options.md"
+RUN_FOLDER = ROOT / "docs/run_folder.md"
 LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w.]+):(?: (?P<value>[^\s#].*?))?(?: +# (?P<comment>.*))?$")
 TARGETED = re.compile(r"^_target_: ([\w.]+)$", re.MULTILINE)
 
@@ -185,6 +187,16 @@ def top() -> str:
     return "## Every run\n\n" + markdown(["option", "default", "meaning"], rows).strip()
 
 
+def columns(text: str) -> str:
+    """docs/run_folder.md with the table of the columns of results.csv written anew."""
+    tables = []
+    for measured, title in ((False, "asked for"), (True, "measured")):
+        rows = [[f"`{column.name}`", _cell(column.meaning)] for column in DESCRIBED if column.measured == measured]
+        tables.append(markdown([title, "meaning"], rows))
+    table = "\n".join(tables)
+    return re.sub(r"(<!-- columns -->\n).*?(<!-- end -->)", lambda match: f"{match[1]}\n{table}\n{match[2]}", text, flags=re.DOTALL)
+
+
 def page() -> str:
     """docs/options.md."""
     defaults, common = chosen(), shared()
@@ -193,4 +205,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    write_text(TARGET, page())
+    write_text(OPTIONS, page())
+    write_text(RUN_FOLDER, columns(RUN_FOLDER.read_text(encoding="utf-8")))

@@ -19,11 +19,16 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", RO
 
 
 def test_the_options_are_those_of_conf():
-    assert make.page() == make.TARGET.read_text(encoding="utf-8"), "run: python docs/make.py"
+    assert make.page() == make.OPTIONS.read_text(encoding="utf-8"), "run: python docs/make.py"
+
+
+def test_the_columns_are_those_of_the_tables():
+    text = make.RUN_FOLDER.read_text(encoding="utf-8")
+    assert make.columns(text) == text, "run: python docs/make.py"
 
 
 def test_every_option_of_conf_is_listed():
-    text = make.TARGET.read_text(encoding="utf-8")
+    text = make.OPTIONS.read_text(encoding="utf-8")
     for file in (ROOT / "conf").glob("*/*.yaml"):
         if file.parent.name not in ("hydra", "options"):
             assert re.search(rf"^## {file.parent.name}$.*?^\| `{file.stem}`", text, re.MULTILINE | re.DOTALL), file
