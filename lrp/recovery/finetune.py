@@ -25,11 +25,17 @@ from lrp.training import Loss, Sgd, cross_entropy
 class FinetuneRecovery(Sgd):
     """Train all parameters, the factors at the ranks that pruning gave them; weight decay acts on each factor.
 
-    ``distill``, in [0, 1]: the share of the loss that is T^2 KL(teacher || network) of the outputs softened by
-    T = ``temperature``, the rest is the cross entropy with the labels (Hinton, Vinyals and Dean, 2015; the teacher is the dense
-    network in eval mode and sees the same augmented images). ``images``: of the training part only so many, drawn by the seed.
-    ``hold_out=False`` trains on the validation images too, once everything has been chosen on them: no epoch has a validation
-    accuracy then.
+    Attributes:
+        epochs: Passes over the images.
+        lr: The peak of the one-cycle learning rate.
+        batch_size: Images per step.
+        distill: In [0, 1]: the share of the loss that is T^2 KL(teacher || network) of the outputs softened by T; the rest is the
+            cross entropy with the labels (Hinton, Vinyals and Dean, 2015). The teacher is the dense network in eval mode and sees
+            the same augmented images.
+        temperature: T.
+        images: How many images of the training part are used, drawn by the seed; None: all.
+        hold_out: False trains on the validation images too, once everything has been chosen on them: no epoch has a validation
+            accuracy then.
     """
 
     name: ClassVar[str] = "finetune"
@@ -49,7 +55,7 @@ class FinetuneRecovery(Sgd):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.distill, bool) or not isinstance(self.distill, Real) or not 0 <= self.distill <= 1:
-            raise InputError("recovery.distill", self.distill, "a number in [0, 1] is needed")
+            raise InputError("recovery.distill", self.distill, "must be a number in [0, 1]")
         check_float("recovery.temperature", self.temperature, above=0)
         if self.images is not None:
             check_int("recovery.images", self.images, 2)
@@ -60,14 +66,17 @@ class FinetuneRecovery(Sgd):
 
         ``context.unfinished`` keeps the state after each epoch, the last included: what is finished is not trained again, and
         what was killed goes on and gives what an undisturbed training gives (on a CPU bit for bit). Beside it lies a table
-        of the epochs, .csv; the validation accuracy in it decides nothing. Raises InputError without labelled images, without
-        the teacher that ``distill`` needs, and if the loss diverges.
+        of the epochs, .csv; the validation accuracy in it decides nothing.
+
+        Raises:
+            InputError: Without labelled images, without the teacher that ``distill`` needs, without a parameter to train, and for a
+                loss that diverges.
         """
         data, teacher = context.data, context.teacher if self.distill else None
         if data is None:
-            raise InputError("recovery=finetune: labelled training images are needed, which only python -m lrp.run has")
+            raise InputError("recovery=finetune: needs labelled training images, which only python -m lrp.run has")
         if self.distill and teacher is None:
-            raise InputError("recovery.distill", self.distill, "the dense network is needed as teacher")
+            raise InputError("recovery.distill", self.distill, "needs the dense network as its teacher")
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InputError("recovery=finetune: there is nothing to train, no parameter of the network requires a gradient")
         part = self._part(data, context.seed)
@@ -82,7 +91,7 @@ class FinetuneRecovery(Sgd):
             self.fit(model, data, part, context.seed, context.unfinished, context.pick, loss, identity, memory_format, self.hold_out)
         except InputError:
             raise
-        except ValueError as error:  # batch norm in train mode refuses a single value a channel
+        except ValueError as error:  # batch norm in train mode refuses a single value per channel
             raise InputError(f"recovery=finetune: {str(error).splitlines()[0]}") from error
         finally:
             _arrange(model, torch.contiguous_format)
@@ -95,7 +104,11 @@ class FinetuneRecovery(Sgd):
         super()._keep(unfinished, state)
 
     def _part(self, data: Data, seed: int) -> Part:
-        """The training images used. Raises InputError where there are fewer than asked for."""
+        """The training images used.
+
+        Raises:
+            InputError: For more images than there are.
+        """
         whole = data.train if self.hold_out else data.undivided()
         if self.images is None:
             return whole
@@ -115,8 +128,8 @@ def distillation(teacher: nn.Module, share: float, temperature: float, pick: Cal
     def loss(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         with torch.no_grad():
             taught = teacher(images) if pick is None else pick(teacher(images))
-        soft = [F.log_softmax(z / temperature, dim=1) for z in (logits, taught.to(logits))]
-        value = share * temperature**2 * F.kl_div(*soft, reduction="batchmean", log_target=True)
+        ours, theirs = (F.log_softmax(z / temperature, dim=1) for z in (logits, taught.to(logits)))
+        value = share * temperature**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
         return value if share == 1 else value + (1 - share) * F.cross_entropy(logits, labels)
 
     return loss

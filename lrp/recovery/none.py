@@ -18,4 +18,5 @@ class NoRecovery:
     changes: ClassVar[bool] = False
 
     def __call__(self, model: nn.Module, context: Context) -> None:
+        """Nothing is done."""
         return None

@@ -20,10 +20,11 @@ from lrp.matrices import Block
 class Selection:
     """Which components stay at a sparsity. No selection ever exceeds a budget.
 
-    ``round_to``: ranks of blocks that are not stored whole
-    are multiples of it, or below it. ``break_even=measured``: ranks at which a layer would be no faster than the dense one
-    leave it dense, timed on this machine with ``batch_size`` examples (by whoever makes the costs; see ``Costs.break_even``).
-    Raises InputError for options out of range.
+    Attributes:
+        round_to: Ranks of blocks that are not stored whole are multiples of it, or below it.
+        break_even: "params", or "measured": ranks at which a layer would be no faster than the dense one leave it dense, timed on
+            this machine by whoever makes the costs (see ``Costs.break_even``).
+        batch_size: Examples at a time when that is measured.
     """
 
     name: ClassVar[str]
@@ -35,7 +36,7 @@ class Selection:
         check_int("selection.round_to", self.round_to, 1)
         check_int("selection.batch_size", self.batch_size, 1)
         if self.break_even not in ("params", "measured"):
-            raise InputError("selection.break_even", self.break_even, "params or measured is needed")
+            raise InputError("selection.break_even", self.break_even, "choose one of params, measured")
 
     def __call__(self, blocks: Sequence[Block], scores: Sequence[Tensor], sparsity: float, costs: Costs | None = None) -> list[Tensor]:
         """Masks (R,) bool of the components kept, a block each; all of a block that is stored whole. ``costs``: parameters,
@@ -55,7 +56,11 @@ class Selection:
 
 
 def read_scores(blocks: Sequence[Block], scores: Sequence[Tensor]) -> list[np.ndarray]:
-    """The scores (R,) of each block as float64; raises InputError, naming the layer, where one is not finite."""
+    """The scores (R,) of each block as float64.
+
+    Raises:
+        InputError: Naming the layer, where a score is not finite.
+    """
     parts = [score.cpu().double().numpy() for score in scores]
     assert [len(part) for part in parts] == [block.rank for block in blocks]
     for block, part in zip(blocks, parts):
