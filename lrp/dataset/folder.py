@@ -78,7 +78,7 @@ class ImageFolder:
             raise InputError("dataset.path", self.path, allowed) from error
         classes = layouts[0].classes
         if len(classes) < 2:
-            raise InputError("dataset.path", self.path, f"at least two classes are needed, found only {classes[0]}")
+            raise InputError("dataset.path", self.path, f"needs at least two classes, found only {classes[0]}")
         if len(layouts) == 2 and layouts[1].classes != classes:
             raise InputError("dataset.path", self.path, f"{train[0].name} has the classes {', '.join(classes)}, {test[0].name} others")
         parts = [self._read(layout.samples) for layout in layouts]
