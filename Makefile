@@ -1,11 +1,17 @@
-# make run: the whole of lrp on embedded data; make test: all tests. Both build .venv first, once.
+# make run: the whole of lrp on embedded data; make test: all tests; make check: lint, format and types;
+# make docs: the tables that scripts write. Each builds .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test clean
+.PHONY: run check test docs clean
 
 run: .venv/installed
 	$(BIN)/python -m lrp.run -m blocking=alds,square,none scorer=magnitude,relative_error,perturbation,variance
+
+check: .venv/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: .venv/tested
 	$(BIN)/python -m pytest tests -n 2 --dist worksteal --durations=5
@@ -19,8 +25,12 @@ test: .venv/tested
 	touch $@
 
 .venv/tested: .venv/installed
-	$(BIN)/python -m pip install --quiet -e '.[test]'
+	$(BIN)/python -m pip install --quiet -e '.[test,dev]'
 	touch $@
+
+docs: .venv/tested
+	$(BIN)/python docs/make.py
+	$(BIN)/python docs/tables.py
 
 clean:
 	rm -rf .venv build *.egg-info

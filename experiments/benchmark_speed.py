@@ -15,6 +15,7 @@ import copy
 import logging
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,7 @@ def layers(args: argparse.Namespace, device: torch.device) -> None:
                 x = repeat_to(torch.randn(shape).to(device), batches[0])
                 low = [low_rank_layer(dense, [factor], [torch.arange(factor.block.rank) < rank]) for rank in ranks]
                 with torch.inference_mode():
-                    functions = [lambda layer=layer: layer(x) for layer in (dense, *low)]
+                    functions = [partial(layer, x) for layer in (dense, *low)]
                     timings = alternate(functions, device, seconds=args.seconds / 4, least=7, most=40)
                 M, N = factor.block.shape
                 rows = []
@@ -237,12 +238,12 @@ def batch(args: argparse.Namespace, device: torch.device) -> None:
         for net in pair:
             net.eval()
         with torch.inference_mode():
-            forward = alternate([lambda net=net: net(x) for net in pair], device, seconds=args.seconds / 2, least=7)
+            forward = alternate([partial(net, x) for net in pair], device, seconds=args.seconds / 2, least=7)
         both = []
         if size > 1:  # batch norm in train mode needs two
             for net in pair:
                 net.train()
-            both = alternate([lambda net=net: train(net, x) for net in pair], device, seconds=args.seconds / 2)
+            both = alternate([partial(train, net, x) for net in pair], device, seconds=args.seconds / 2)
         rows = []
         for what, timings in (("forward", forward), ("forward and backward", both)):
             if timings:
@@ -358,7 +359,7 @@ def _draw_layers(table: pd.DataFrame, file: Path) -> None:
     groups = list(table.groupby(["network", "device", "threads"], sort=False))
     figure, axes = plt.subplots(1, len(groups), figsize=(4.6 * len(groups), 4.2), squeeze=False)
     for ax, ((network, device, threads), part) in zip(axes[0], groups):
-        for i, (layer, rows) in enumerate(part.groupby("layer", sort=False)):
+        for i, (_, rows) in enumerate(part.groupby("layer", sort=False)):
             label = f"{rows['shape'].iloc[0]} on {rows['input'].iloc[0]}"
             colour = plt.cm.viridis(i / max(1, part["layer"].nunique() - 1))
             ax.loglog(rows["macs_ratio"], rows["speedup"], marker=".", color=colour, linewidth=1, label=label)
@@ -398,9 +399,9 @@ def main() -> None:
     args = parser.parse_args()
     parts = {"whole": whole, "layers": layers, "batch": batch, "sizes": sizes, "draw": lambda args, device: None}
     if unknown := [name for name in args.what if name not in parts]:
-        parser.error(f"{unknown[0]}: whole, layers, batch, sizes or draw is needed")
+        parser.error(f"{unknown[0]}: choose whole, layers, batch, sizes or draw")
     if {"batch", "sizes"} & set(args.what or parts) and not (args.vgg16 and args.data) and args.what != ["draw"]:
-        parser.error("--vgg16 and --data are needed")
+        parser.error("give --vgg16 and --data")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logging.getLogger("torch").setLevel(logging.ERROR)
     from torch._inductor import config

@@ -21,7 +21,7 @@ SUFFIXES = {"accuracy_before_recovery": "", "accuracy": " + batch norm"}
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a method, without and with batch norm re-estimated, and sparsity: mean and standard deviation of the accuracy (%)."""
+    """One row per method, without and with batch norm re-estimated, and sparsity: mean and standard deviation of the accuracy."""
     table = table.assign(compensation=table["compensation"].fillna("none"))
     table = table[table["recovery"] == "batchnorm"]
     # how outputs are read, and how many are scored, changes nothing where no part of the method asks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +19,13 @@ _PLACES = {
     "compress": "compression", "save": "deploy.saving", "load": "deploy.saving", "fuse": "deploy.fuse", "export_onnx": "deploy.export",
     "hold_rank": "layer.hold_rank", "InputError": "errors",
 }  # fmt: skip
-__all__ = ["InputError", "compress", "export_onnx", "fuse", "hold_rank", "load", "save"]
+__all__ = ["InputError", "__version__", "compress", "export_onnx", "fuse", "hold_rank", "load", "save"]
+
+
+try:
+    __version__ = metadata.version("lrp")
+except metadata.PackageNotFoundError:  # the source tree alone, which nobody installed
+    __version__ = "unknown"
 
 
 def __getattr__(name: str) -> Any:

@@ -26,43 +26,70 @@ def first_line(error: BaseException) -> str:
 
 
 def check_int(option: str, value: object, minimum: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+    """An integer of at least ``minimum``.
+
+    Raises:
+        InputError: For anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
         raise InputError(option, value, f"must be an integer of at least {minimum}")
     return int(value)
 
 
 def check_float(option: str, value: object, above: float = -math.inf, below: float = math.inf, least: float | None = None) -> float:
-    """A finite number strictly between the two bounds, or not below ``least`` where that is given."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not above < value < below or (least is not None and value < least):
+    """A finite number strictly between the two bounds, or not below ``least`` where that is given.
+
+    Raises:
+        InputError: For anything else.
+    """
+    number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    if not above < number < below or (least is not None and number < least):
         allowed = (f"greater than {above:g}" if least is None else f"of at least {least:g}") + (
             "" if below == math.inf else f" and less than {below:g}"
         )
         raise InputError(option, value, f"must be a number {allowed}")
-    return float(value)
+    return number
 
 
 def check_bool(option: str, value: object) -> bool:
+    """True or false.
+
+    Raises:
+        InputError: For anything else.
+    """
     if not isinstance(value, bool):
         raise InputError(option, value, "must be true or false")
     return value
 
 
 def check_sparsity(option: str, value: object) -> float:
-    """A share of the compressed parameters to remove, in [0, 1)."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
+    """A share of the compressed parameters to remove, in [0, 1).
+
+    Raises:
+        InputError: For anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1:
         raise InputError(option, value, "must be a share in [0, 1)")
     return float(value)
 
 
 def check_rank(option: str, value: object, full: int) -> int:
-    """A rank from 1 to ``full``, or -1: one dense matrix."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not (value == -1 or 1 <= value <= full):
+    """A rank from 1 to ``full``, or -1: one dense matrix.
+
+    Raises:
+        InputError: For anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or not (int(value) == -1 or 1 <= int(value) <= full):
         raise InputError(option, value, f"must be -1 (one dense matrix) or an integer from 1 to {full}")
     return int(value)
 
 
 def check_list(option: str, values: object) -> None:
-    """A list of plain values, at least one and each once."""
-    plain = isinstance(values, (list, tuple)) and all(isinstance(value, (str, int, float)) for value in values)
-    if not plain or not values or len(set(values)) < len(values):
+    """A list of plain values, at least one and each once.
+
+    Raises:
+        InputError: For anything else.
+    """
+    given = list(values) if isinstance(values, (list, tuple)) else []
+    if not given or not all(isinstance(value, (str, int, float)) for value in given) or len(set(given)) < len(given):
         raise InputError(option, values, "must be a list of at least one value, each of which appears once")

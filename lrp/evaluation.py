@@ -17,7 +17,12 @@ from lrp.errors import InputError
 
 @dataclass(frozen=True)
 class Metrics:
-    """Top-1 accuracy in [0, 1] and mean cross entropy (nats)."""
+    """What was measured on one part of a data set.
+
+    Attributes:
+        accuracy: Top-1, in [0, 1].
+        loss: Mean cross entropy, in nats.
+    """
 
     accuracy: float
     loss: float
@@ -27,8 +32,19 @@ class Metrics:
 def evaluate(
     model: nn.Module, data: Data, part: Part, batch_size: int, progress: str | None = None, pick: Callable[[Any], Tensor] | None = None
 ) -> Metrics:
-    """Accuracy and loss of a network in eval mode on one part, in fp32; ``progress`` labels a bar, ``pick`` gets the logits out
-    of what the network returns, where that is not a tensor."""
+    """Accuracy and loss of a network in eval mode on one part, in float32.
+
+    Args:
+        model: The network; it keeps its mode.
+        data: The data set, which says how images are normalised.
+        part: The images and labels to look at.
+        batch_size: Images at a time.
+        progress: The label of a progress bar; None: no bar.
+        pick: Gets the logits (B, K) out of what the network returns, where that is not a tensor.
+
+    Raises:
+        InputError: For a network with fewer outputs than the data set has classes.
+    """
     device = next(model.parameters()).device
     training = model.training
     model.eval()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it: a kill leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -31,10 +31,12 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all."""
     write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -46,7 +48,7 @@ def sha256(parts: Iterable[Tensor | str]) -> str:
         if isinstance(part, Tensor):
             data = part.detach().cpu().contiguous()
             digest.update(f"{data.dtype}{tuple(data.shape)}".encode())
-            digest.update(data.flatten().view(torch.uint8).numpy())
+            digest.update(data.flatten().view(torch.uint8).numpy().tobytes())
         else:
             digest.update(f"{len(part)}:{part}".encode())
     return digest.hexdigest()

@@ -15,9 +15,13 @@ from lrp.errors import InputError
 class LayerMatrix:
     """A layer's weight as a matrix.
 
-    ``weight`` is (M, N): a Linear's weight, or a convolution's folded to C_out x (C_in*kh*kw), channel-major columns
-    (section 3.1 of the paper). ``kernel`` counts the columns an input channel has: kh*kw, 1 for a Linear. With ``groups``
-    (of a grouped convolution) the g-th M / groups rows read the g-th group of input channels, and N counts those of one group.
+    Attributes:
+        name: Of the layer, as in ``named_modules``.
+        weight: (M, N), a Linear's weight, or a convolution's folded to C_out x (C_in*kh*kw), channel-major columns (section 3.1 of
+            the paper).
+        kernel: Columns per input channel: kh*kw, 1 for a Linear.
+        groups: Of a grouped convolution: the g-th M / groups rows read the g-th group of input channels, and N counts those of one
+            group.
     """
 
     name: str
@@ -27,6 +31,7 @@ class LayerMatrix:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(M, N)."""
         return self.weight.shape[0], self.weight.shape[1]
 
     @property
@@ -37,7 +42,16 @@ class LayerMatrix:
 
 @dataclass(frozen=True)
 class Block:
-    """The rectangle rows [row_start, row_stop) x columns [col_start, col_stop) of one layer matrix."""
+    """A rectangle of one layer matrix.
+
+    Attributes:
+        layer: The name of the layer.
+        index: The number of the block in its layer, from 0.
+        row_start: The first row.
+        row_stop: The row behind the last.
+        col_start: The first column.
+        col_stop: The column behind the last.
+    """
 
     layer: str
     index: int
@@ -48,6 +62,7 @@ class Block:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(p, q)."""
         return self.row_stop - self.row_start, self.col_stop - self.col_start
 
     @property
@@ -69,6 +84,7 @@ class Block:
         return rank * sum(self.shape) >= self.size
 
     def of(self, matrix: Tensor) -> Tensor:
+        """This part (p, q) of the layer's ``matrix`` (M, N), as a view."""
         return matrix[self.row_start : self.row_stop, self.col_start : self.col_stop]
 
 
@@ -76,9 +92,13 @@ class Block:
 class Factors:
     """The thin decomposition of a block (p x q) into R = min(p, q) components, U V = block.
 
-    U (p, R); S (R,) descending, the norm of each component in the metric of the ``decomposition``; V (R, q), not normalised, so
-    that nothing is divided by an S near zero: of the plain SVD the rows of V are S Vh. ``layer_norm``: the largest S that the
-    whole layer has as one block.
+    Attributes:
+        block: What was decomposed.
+        U: (p, R).
+        S: (R,) descending, the norm of each component in the metric of the ``decomposition``.
+        V: (R, q), not normalised, so that nothing is divided by an S near zero: of the plain SVD the rows of V are S Vh.
+        layer_norm: The largest S that the whole layer has as one block.
+        decomposition: The name of the decomposition.
     """
 
     block: Block
@@ -136,9 +156,10 @@ def cut(blocking: Callable[[Mapping[str, LayerMatrix]], list[Block]], matrices: 
 
 
 def check_partition(matrices: Mapping[str, LayerMatrix], blocks: Iterable[Block]) -> None:
-    """Every entry of every matrix lies in exactly one block, and blocks are numbered from 0 in each layer.
+    """Check that every entry of every matrix lies in exactly one block, and that blocks are numbered from 0 in each layer.
 
-    Raises ValueError, with the layer's name, where a blocking broke that.
+    Raises:
+        ValueError: With the layer's name, where a blocking broke that.
     """
     covered = {name: torch.zeros(matrix.shape, dtype=torch.int32) for name, matrix in matrices.items()}
     count = dict.fromkeys(matrices, 0)

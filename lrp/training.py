@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from lrp.dataset.base import Data, Part
@@ -29,22 +30,44 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of logits (B, K), labels (B
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+    """Mean cross entropy (nats) of logits (B, K) and labels (B,); the images are not looked at."""
     return F.cross_entropy(logits, labels)
 
 
 @dataclass(frozen=True)
-class Sgd:
-    """SGD with Nesterov momentum and a one-cycle learning rate that peaks at ``lr``; crop and flip as the data set says.
+class _Task:
+    """What ``fit`` is given, as each epoch needs it."""
 
-    ``precision``: "float32", or "bfloat16" for torch.autocast in it, a teacher's forward included (weights, optimiser and evaluation stay in float32), which is
-    faster only where the processor computes in it.
+    model: nn.Module
+    data: Data
+    part: Part
+    seed: int
+    pick: Callable[[Any], Tensor] | None
+    loss: Loss
+    memory_format: torch.memory_format
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """SGD with Nesterov momentum and a one-cycle learning rate; images are cropped and flipped as the data set says.
+
+    Attributes:
+        option: Where the fields are in the configuration.
+        fewest: Epochs allowed.
+        swing: The momentum falls from ``momentum`` + swing to ``momentum`` - swing as the learning rate rises, and comes back as it
+            falls; 0: it stays.
+        epochs: Passes over the images.
+        lr: The peak of the learning rate.
+        momentum: Of SGD.
+        weight_decay: Times each parameter, added to its gradient.
+        batch_size: Images per step, at least 2.
+        precision: "float32", or "bfloat16" for torch.autocast in it, a teacher's forward included. Weights, optimiser and evaluation
+            stay in float32. It is faster only where the processor computes in it.
     """
 
-    option: ClassVar[str]  # where the fields are in the configuration
-    fewest: ClassVar[int]  # epochs allowed
-    swing: ClassVar[
-        float
-    ]  # the momentum falls from ``momentum`` + swing to ``momentum`` - swing as the rate rises, and comes back as it falls; 0: it stays
+    option: ClassVar[str]
+    fewest: ClassVar[int]
+    swing: ClassVar[float]
 
     epochs: int = 30
     lr: float = 0.1
@@ -67,32 +90,38 @@ class Sgd:
         loss: Loss = cross_entropy, identity: str = "", memory_format: torch.memory_format = torch.preserve_format,
         held_out: bool = True,
     ) -> list[dict[str, float]]:  # fmt: skip
-        """Train ``model`` in place on ``part``; of each epoch its number, mean loss, validation accuracy and seconds.
+        """Train ``model`` in place on ``part``.
 
-        ``pick`` gets the logits out of what the network returns, where that is not a tensor. ``unfinished`` keeps the state
-        after each epoch, so that a killed training goes on from there and gives what an undisturbed one gives; a file of
-        another ``identity`` or a damaged one is not used. The images are given to the network in ``memory_format``. Where the
-        validation images are not ``held_out`` of ``part``, the accuracy on them is NaN. Raises InputError if the loss diverges.
+        Args:
+            model: The network; left in train mode.
+            data: The data set that ``part`` is of.
+            part: The images and labels to train on.
+            seed: Draws the order, crops and mirror images, together with the epoch.
+            unfinished: Keeps the state after each epoch, so that a killed training goes on from there and gives what an undisturbed
+                one gives; a file of another ``identity`` or a damaged one is not used. None: nothing is kept.
+            pick: Gets the logits (B, K) out of what the network returns, where that is not a tensor.
+            loss: Of logits, labels and the images that the network saw.
+            identity: Of the settings, weights and images, to know a file ``unfinished`` by.
+            memory_format: In which the images are given to the network.
+            held_out: Whether the validation images are not in ``part``; otherwise the accuracy on them is NaN.
+
+        Returns:
+            Of each epoch its number, mean loss, validation accuracy and seconds.
+
+        Raises:
+            InputError: For a loss that is not finite.
         """
-        begin, history = copy.deepcopy(model.state_dict()), []
+        task = _Task(model, data, part, seed, pick, loss, memory_format)
+        begin = copy.deepcopy(model.state_dict())
         optimizer, schedule = self._optimizer(model, len(part))
-        if unfinished is not None and unfinished.exists():
-            try:
-                state = torch.load(unfinished, map_location=next(model.parameters()).device, weights_only=True)
-                if state["identity"] != identity:
-                    raise ValueError("it was made with other settings, weights or images")
-                model.load_state_dict(state["model"])
-                optimizer.load_state_dict(state["optimizer"])
-                schedule.load_state_dict(state["schedule"])
-                history = state["history"]
-                log.info("training goes on after epoch %d of %d", len(history), self.epochs)
-            except Exception as error:  # a damaged file costs time, not the run
-                log.warning("the unfinished training in %s cannot be used (%s); it starts again", unfinished, error)
-                model.load_state_dict(begin)
-                optimizer, schedule = self._optimizer(model, len(part))
+        history = self._resume(unfinished, identity, model, optimizer, schedule)
+        if history is None:  # of a damaged file some may have been loaded
+            model.load_state_dict(begin)
+            optimizer, schedule = self._optimizer(model, len(part))
+            history = []
         for epoch in range(len(history), self.epochs):
             start = time.perf_counter()
-            mean = self._epoch(model, pick, data, part, loss, memory_format, optimizer, schedule, seed, epoch)
+            mean = self._epoch(task, optimizer, schedule, epoch)
             seconds = time.perf_counter() - start
             found = evaluate(model, data, data.validation, 500, pick=pick)
             if not math.isfinite(found.loss):  # the last step's weights, which no further one tries
@@ -112,33 +141,52 @@ class Sgd:
                 self._keep(unfinished, state)
         return history
 
+    def _resume(
+        self, unfinished: Path | None, identity: str, model: nn.Module, optimizer: torch.optim.SGD, schedule: OneCycleLR
+    ) -> list[dict[str, float]] | None:
+        """Load what an unfinished training left; its history, [] where there is none, None where the file cannot be used."""
+        if unfinished is None or not unfinished.exists():
+            return []
+        try:
+            state = torch.load(unfinished, map_location=next(model.parameters()).device, weights_only=True)
+            if state["identity"] == identity:
+                model.load_state_dict(state["model"])
+                optimizer.load_state_dict(state["optimizer"])
+                schedule.load_state_dict(state["schedule"])
+                log.info("training goes on after epoch %d of %d", len(state["history"]), self.epochs)
+                return state["history"]
+            reason: object = "it was made with other settings, weights or images"
+        except Exception as error:  # a damaged file costs time, not the run
+            reason = error
+        log.warning("the unfinished training in %s cannot be used (%s); it starts again", unfinished, reason)
+        return None
+
     def _keep(self, unfinished: Path, state: dict[str, Any]) -> None:
         write_whole(unfinished, lambda path: torch.save(state, path))
 
-    def _optimizer(self, model: nn.Module, images: int) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.OneCycleLR]:
+    def _optimizer(self, model: nn.Module, images: int) -> tuple[torch.optim.SGD, OneCycleLR]:
         """The optimiser at the beginning of the schedule."""
         optimizer = torch.optim.SGD(model.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=True)
         steps = -(-images // self.batch_size) * self.epochs
         lowest, highest = (round(self.momentum + side, 12) for side in (-self.swing, self.swing))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.lr, steps, cycle_momentum=self.swing > 0, base_momentum=lowest, max_momentum=highest
-        )
+        schedule = OneCycleLR(optimizer, self.lr, steps, cycle_momentum=self.swing > 0, base_momentum=lowest, max_momentum=highest)
         return optimizer, schedule
 
-    def _epoch(self, model, pick, data, part: Part, loss: Loss, memory_format, optimizer, schedule, seed: int, epoch: int) -> float:
-        """One pass over the part in an order that ``seed`` and ``epoch`` determine; the mean loss."""
+    def _epoch(self, task: _Task, optimizer: torch.optim.SGD, schedule: OneCycleLR, epoch: int) -> float:
+        """One pass over the part in an order that the seed and ``epoch`` determine; the mean loss."""
+        model, data, part = task.model, task.data, task.part
         device = next(model.parameters()).device
-        generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+        generator = torch.Generator().manual_seed(1_000_003 * task.seed + epoch)
         order = torch.randperm(len(part), generator=generator)
         model.train()
         total = 0.0
         bar = tqdm(order.split(self.batch_size), desc=f"epoch {epoch + 1} of {self.epochs}", leave=False, disable=None)
         for which in bar:
-            images = data.normalise(data.augment(part.images[which], generator).to(device)).to(memory_format=memory_format)
+            images = data.normalise(data.augment(part.images[which], generator).to(device)).to(memory_format=task.memory_format)
             with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                logits = model(images) if pick is None else pick(model(images))
+                logits = model(images) if task.pick is None else task.pick(model(images))
                 logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-                value = loss(logits, part.labels[which].to(device), images)
+                value = task.loss(logits, part.labels[which].to(device), images)
             if not bool(torch.isfinite(value)):
                 raise self._diverged()
             optimizer.zero_grad(set_to_none=True)

@@ -14,7 +14,10 @@ from lrp.matrices import Block, LayerMatrix, spans
 class AldsBlocking:
     """``k`` contiguous groups of input channels whose sizes differ by at most one (section 3.2 of the paper: k = 4).
 
-    A layer with fewer than ``k`` input channels has one group a channel. Raises InputError unless k >= 1.
+    A layer with fewer than ``k`` input channels has one group per channel.
+
+    Attributes:
+        k: Groups of input channels, at least 1.
     """
 
     name: ClassVar[str] = "alds"
@@ -24,6 +27,7 @@ class AldsBlocking:
         check_int("blocking.k", self.k, 1)
 
     def __call__(self, matrices: Mapping[str, LayerMatrix]) -> list[Block]:
+        """The blocks of all layers, layer by layer in the order of ``matrices``."""
         blocks = []
         for name, matrix in matrices.items():
             groups = spans(matrix.channels, min(self.k, matrix.channels))

@@ -16,4 +16,5 @@ class Unblocked:
     name: ClassVar[str] = "none"
 
     def __call__(self, matrices: Mapping[str, LayerMatrix]) -> list[Block]:
+        """The blocks of all layers, layer by layer in the order of ``matrices``."""
         return [Block(name, 0, 0, matrix.shape[0], 0, matrix.shape[1]) for name, matrix in matrices.items()]

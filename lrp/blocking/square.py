@@ -19,6 +19,7 @@ class SquareBlocking:
     name: ClassVar[str] = "square"
 
     def __call__(self, matrices: Mapping[str, LayerMatrix]) -> list[Block]:
+        """The blocks of all layers, layer by layer in the order of ``matrices``."""
         blocks = []
         for name, matrix in matrices.items():
             M, N = matrix.shape

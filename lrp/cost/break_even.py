@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ def measure_break_even(
     known: dict[str, int] = {}
     result: dict[str, int] = {}
     for name, places in tqdm(costs.blocks.items(), desc="measuring break-even ranks", unit="layer", leave=False, disable=None):
-        dense = copy.deepcopy(model.get_submodule(name)).eval()
+        dense: Any = copy.deepcopy(model.get_submodule(name)).eval()
         shape = candidates.inputs[name]
         spans = [(factors[i].block.row_start, factors[i].block.col_start, factors[i].block.shape) for i in places]
         key = repr((dense, shape, spans))

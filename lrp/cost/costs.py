@@ -15,8 +15,13 @@ BUDGETS = ("params", "macs")
 
 
 def check_budget(value: object) -> None:
+    """Check the unit that a sparsity is a share of.
+
+    Raises:
+        InputError: For anything but params and macs.
+    """
     if value not in BUDGETS:
-        raise InputError("budget", value, "choose one of params, macs")
+        raise InputError("budget", value, f"choose one of {', '.join(BUDGETS)}")
 
 
 def kept_share(sparsity: float) -> Fraction:
@@ -26,10 +31,17 @@ def kept_share(sparsity: float) -> Fraction:
 
 @dataclass(frozen=True)
 class Costs:
-    """Of each block: the cost of a component (``unit``), of the block stored whole (``whole``), and the largest rank at which
-    it is stored as factors (``limit``), which are smaller than the whole in parameters and in the unit of the budget. Of each
-    layer its ``blocks``, its cost when it is left ``dense`` and, where one was measured, the sum of its blocks' ranks above
-    which it is left dense because it would not be faster (``break_even``).
+    """What blocks and layers cost, in the unit of the budget: parameters or multiply-accumulates.
+
+    Attributes:
+        unit: Of each block, the cost of one component.
+        whole: Of each block, its cost stored whole.
+        limit: Of each block, the largest rank at which it is stored as factors, which are then smaller than the whole in parameters
+            and in the unit of the budget.
+        blocks: Of each layer, the places of its blocks among all blocks.
+        dense: Of each layer, its cost when it is left dense.
+        break_even: Of each layer where one was measured, the sum of its blocks' ranks above which it is left dense, since it would
+            not be faster.
     """
 
     unit: list[int]
@@ -63,7 +75,7 @@ class Costs:
 def make_costs(
     blocks: Sequence[Block], budget: str = "params", candidates: Candidates | None = None, break_even: Mapping[str, int] | None = None
 ) -> Costs:
-    """The costs of these blocks in the unit of the budget; multiply-accumulates (``macs``) need the layers' positions."""
+    """The costs of these blocks in the unit of the budget; multiply-accumulates (``macs``) need the ``candidates``' positions."""
     check_budget(budget)
     places: dict[str, list[int]] = {}
     unit, whole, limit = [], [], []
@@ -73,11 +85,13 @@ def make_costs(
             unit.append(sum(block.shape))
             whole.append(block.size)
         else:
+            assert candidates is not None
             kernel, positions = candidates.matrices[block.layer].kernel, candidates.positions[block.layer]
             unit.append(block_macs(block, 1, kernel, positions))
             whole.append(block_macs(block, None, kernel, positions))
         largest = min((block.size - 1) // sum(block.shape), (whole[-1] - 1) // unit[-1])
         limit.append(largest)
     sizes = {name: sum(blocks[i].size for i in among) for name, among in places.items()}
-    dense = {name: size * (1 if budget == "params" else candidates.positions[name]) for name, size in sizes.items()}
+    positions = {name: 1 for name in sizes} if budget == "params" or candidates is None else candidates.positions
+    dense = {name: size * positions[name] for name, size in sizes.items()}
     return Costs(unit, whole, limit, places, dense, break_even or {})

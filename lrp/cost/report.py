@@ -15,7 +15,7 @@ COLUMNS = "layer type shape what blocks rank full_rank params_before params_afte
 
 
 class Report(pd.DataFrame):
-    """A line a layer: what was done (``low rank`` with the components kept, ``rank``, of all, ``full_rank``; ``empty``) or why
+    """One row per layer: what was done (``low rank`` with the components kept, ``rank``, of all, ``full_rank``; ``empty``) or why
     it was left alone; parameters of its weight and multiply-accumulates for one example before and after. ``attrs`` holds the
     totals; printing shows both.
     """
@@ -26,7 +26,7 @@ class Report(pd.DataFrame):
 
     def __deepcopy__(self, memo: Any) -> Report:
         report = Report(self.copy())
-        report.attrs = dict(self.attrs)
+        report.attrs.update(self.attrs)
         return report
 
     def _text(self) -> pd.DataFrame:
@@ -38,10 +38,10 @@ class Report(pd.DataFrame):
         a = self.attrs
         if a:
             lines.append(
-                f"sparsity {a['sparsity']:g} of {a['budget']} asked; "
-                f"compressed layers: parameters {a['params_dense']:,} -> {a['params']:,} (sparsity_params {a['sparsity_params']:.4f}), MACs {a['macs_layers_dense']:,} -> {a['macs_layers']:,} "
-                f"(sparsity_macs {a['sparsity_macs']:.4f}); whole network: parameters {a['params_total_dense']:,} -> {a['params_total']:,}, "
-                f"MACs {a['macs_dense']:,} -> {a['macs']:,}"
+                f"sparsity {a['sparsity']:g} of {a['budget']} asked for; compressed layers: "
+                f"parameters {a['params_dense']:,} -> {a['params']:,} (sparsity_params {a['sparsity_params']:.4f}), "
+                f"MACs {a['macs_layers_dense']:,} -> {a['macs_layers']:,} (sparsity_macs {a['sparsity_macs']:.4f}); whole network: "
+                f"parameters {a['params_total_dense']:,} -> {a['params_total']:,}, MACs {a['macs_dense']:,} -> {a['macs']:,}"
             )
         return "\n".join(lines)
 
@@ -67,5 +67,5 @@ def make_report(model: nn.Module, survey: Candidates, layers: Mapping[str, Mappi
             row |= layers[name]
         rows.append(row)
     report = Report(pd.DataFrame(rows, columns=COLUMNS))
-    report.attrs = dict(totals)
+    report.attrs.update(totals)
     return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,12 @@ BATCHES = (1, 64)
 
 @dataclass(frozen=True)
 class Timing:
-    """Median and interquartile range, in seconds."""
+    """Of repeated runs of one thing, in seconds.
+
+    Attributes:
+        median: Of the times.
+        spread: Their interquartile range.
+    """
 
     median: float
     spread: float
@@ -55,7 +61,7 @@ def measure_latency(dense: nn.Module, compressed: nn.Module, inputs: Tensor) -> 
     row: dict[str, float | int | str] = {"latency_threads": torch.get_num_threads(), "latency_device": device_name(inputs.device)}
     for size in BATCHES:
         batch = repeat_to(inputs, size)
-        timings = alternate([lambda: dense(batch), lambda: compressed(batch)], inputs.device)
+        timings = alternate([partial(dense, batch), partial(compressed, batch)], inputs.device)
         for name, timing in zip(("latency_dense", "latency"), timings):
             row |= {f"{name}_{size}": 1e3 * timing.median, f"{name}_{size}_iqr": 1e3 * timing.spread}
     return row
@@ -66,4 +72,5 @@ LATENCY_COLUMNS += ["latency_threads", "latency_device"]
 
 
 def device_name(device: torch.device) -> str:
+    """The model of a GPU, or the type of another device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

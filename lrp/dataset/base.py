@@ -22,7 +22,13 @@ VALIDATION_IMAGES = 5000
 
 @dataclass(frozen=True)
 class Part:
-    """Images (B, C, H, W) uint8, labels (B,) int64, and each image's place in the training or test set as stored."""
+    """One part of a data set.
+
+    Attributes:
+        images: (B, C, H, W) uint8.
+        labels: (B,) int64.
+        index: (B,) int64, each image's place in the training or test set as stored.
+    """
 
     images: Tensor
     labels: Tensor
@@ -32,12 +38,25 @@ class Part:
         return len(self.images)
 
     def take(self, which: Tensor) -> Part:
+        """The images at these places (n,), in this order."""
         return Part(self.images[which], self.labels[which], self.index[which])
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set divided into disjoint parts; ``validation`` is a tenth of the training images, 5,000 at most."""
+    """A data set divided into disjoint parts.
+
+    Attributes:
+        name: Of the data set.
+        train: The training images without those of ``validation``.
+        validation: A tenth of the training images, at most 5,000.
+        test: The test images.
+        mean: Of each channel, of pixels in [0, 1].
+        std: The standard deviation of each channel, of pixels in [0, 1].
+        crop: Pixels by which training images are padded before they are cropped.
+        flip: Whether training images are mirrored at random.
+        num_classes: Labels are in [0, num_classes).
+    """
 
     name: str
     train: Part
@@ -51,6 +70,7 @@ class Data:
 
     @property
     def channels(self) -> int:
+        """Channels of an image."""
         return self.train.images.shape[1]
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -81,7 +101,8 @@ class Data:
     def calibration(self, images: int, seed: int) -> Part:
         """``images`` of the training part, drawn without replacement by ``seed`` alone, in the order drawn.
 
-        Raises InputError where the training part is smaller.
+        Raises:
+            InputError: For more images than the training part holds.
         """
         if images > len(self.train):
             raise InputError("calibration.images", images, f"the training part of {self.name} holds {len(self.train)} images")
@@ -101,8 +122,7 @@ class Data:
 
 def batches(part: Part, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The images and labels of a part in order, ``size`` at a time."""
-    for images, labels in zip(part.images.split(size), part.labels.split(size)):
-        yield images, labels
+    yield from zip(part.images.split(size), part.labels.split(size))
 
 
 def divide(whole: Part) -> tuple[Part, Part]:
@@ -114,10 +134,16 @@ def divide(whole: Part) -> tuple[Part, Part]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the data sets of lrp share. ``crop`` (pixels) and ``flip`` say how training images are augmented.
+    """What the data sets of lrp share.
 
-    ``name``, ``mean``, ``std``: of the data set and of its channels.
-    ``shape``: of a stored image, (height, width, channels).
+    Attributes:
+        name: Of the data set.
+        mean: Of each channel, of pixels in [0, 1].
+        std: The standard deviation of each channel, of pixels in [0, 1].
+        num_classes: Labels are in [0, num_classes).
+        shape: Of a stored image, (height, width, channels).
+        crop: Pixels by which training images are padded before they are cropped at random.
+        flip: Whether training images are mirrored at random.
     """
 
     name: ClassVar[str]
@@ -134,7 +160,11 @@ class Dataset:
         check_bool("dataset.flip", self.flip)
 
     def load(self) -> Data:
-        """Read everything into memory. Raises InputError for files that are missing, damaged or of another layout."""
+        """Read everything into memory.
+
+        Raises:
+            InputError: For files that are missing, damaged or of another layout, and for too few images.
+        """
         train, test = self._stored()
         if min(len(train), len(test)) < 10:
             raise InputError(f"dataset={self.name}: found only {len(train)} training and {len(test)} test images")

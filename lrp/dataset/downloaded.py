@@ -15,7 +15,12 @@ from lrp.errors import InputError, first_line
 
 @dataclass(frozen=True)
 class Downloaded(Dataset):
-    """``path``: a folder of parquet files, or one that torchvision filled; None: torchvision downloads into ``root``."""
+    """A data set that torchvision knows, with its options besides those of ``Dataset``.
+
+    Attributes:
+        path: A folder of parquet files, or one that torchvision filled; None: torchvision downloads into ``root``.
+        root: Where torchvision downloads to.
+    """
 
     path: str | None = None
     root: str = "outputs/data"
@@ -26,7 +31,11 @@ class Downloaded(Dataset):
             raise InputError("dataset.path", self.path, "must be the path of a folder")
 
     def _stored(self) -> tuple[Part, Part]:
-        """The training and the test set as they are stored, in that order."""
+        """The training and the test set as they are stored, in that order.
+
+        Raises:
+            InputError: For a folder that does not exist.
+        """
         if self.path is None:
             return self._torchvision(Path(self.root), download=True)
         folder = Path(self.path).expanduser()

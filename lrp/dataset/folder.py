@@ -19,12 +19,17 @@ TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """``path`` holds one folder of images per class; or such folders in ``train`` and in ``test`` (or ``val``), else a fixed fifth
-    of the images is the test set.
+    """Your own images: ``path`` holds one folder of images per class; or such folders in ``train`` and in ``test`` (or ``val``), else
+    a fixed fifth of the images is the test set. Images become RGB; all are held in memory, three bytes per pixel.
 
-    Images become RGB; the shorter side is scaled to ``size`` pixels and the middle is cut out (null: all have one size, which
-    they keep). ``mean`` and ``std`` of each channel normalise them, by default those of ImageNet; ``crop`` and ``flip`` are for
-    training. All images are held in memory, three bytes a pixel.
+    Attributes:
+        name: Of the data set, in tables.
+        path: The folder of the images.
+        size: Pixels: the shorter side is scaled to it and the middle is cut out; None: all images have one size, which they keep.
+        mean: Of each channel, of pixels in [0, 1]; by default that of ImageNet.
+        std: The standard deviation of each channel, of pixels in [0, 1]; by default that of ImageNet.
+        crop: Pixels by which training images are padded before they are cropped at random.
+        flip: Whether training images are mirrored at random.
     """
 
     name: str = "folder"
@@ -50,7 +55,11 @@ class ImageFolder:
             raise InputError("dataset.path", self.path, "must be the path of a folder")
 
     def load(self) -> Data:
-        """Read everything into memory. Raises InputError for a folder of another layout and for files that are not images."""
+        """Read everything into memory.
+
+        Raises:
+            InputError: For a folder of another layout, files that are not images, images of different sizes and too few images.
+        """
         from torchvision.datasets import ImageFolder as Layout
 
         if self.path is None:
@@ -82,7 +91,7 @@ class ImageFolder:
         if min(len(part) for part in parts) < 2 or len(parts[0]) < 10:
             raise InputError("dataset.path", self.path, f"found only {len(parts[0])} training and {len(parts[1])} test images")
         fit, validation = divide(parts[0])
-        return Data(self.name, fit, validation, parts[1], self.mean, self.std, self.crop, self.flip, len(classes))
+        return Data(self.name, fit, validation, parts[1], tuple(self.mean), tuple(self.std), self.crop, self.flip, len(classes))
 
     def _read(self, samples: Sequence[tuple[str, int]]) -> Part:
         images = []

@@ -16,14 +16,19 @@ from lrp.errors import InputError, first_line
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
-    """All parquet files of one split, in order; a shard that its neighbours count but that is absent is an error."""
+    """All parquet files of one split, in order.
+
+    Raises:
+        InputError: Where there are none, or a shard that its neighbours count is absent.
+    """
     files = sorted((f for f in folder.rglob("*.parquet") if f.name.startswith(split)), key=lambda f: f.name)
     if not files:
         raise InputError("dataset.path", folder, f"no {split}-*.parquet in it")
     counts = [re.search(r"-(\d+)-of-(\d+)\.parquet$", file.name) for file in files]
-    if all(counts):
-        expected = {int(match[2]) for match in counts}
-        present = [int(match[1]) for match in counts]
+    numbered = [match for match in counts if match]
+    if len(numbered) == len(files):
+        expected = {int(match[2]) for match in numbered}
+        present = [int(match[1]) for match in numbered]
         if len(expected) > 1 or present != list(range(expected.pop())):
             raise InputError("dataset.path", folder, f"the {split} shards are incomplete or doubled: {', '.join(f.name for f in files)}")
     return files
@@ -31,7 +36,11 @@ def _shards(folder: Path, split: str) -> list[Path]:
 
 @functools.lru_cache(maxsize=4)  # the jobs of a multirun share a process, and decoding 60,000 PNG files takes seconds
 def _read_parquet(path: str, split: str, shape: tuple[int, int, int], classes: int) -> tuple[Tensor, Tensor]:
-    """All images (B, H, W, C) uint8 and labels (B,) int64 of one split."""
+    """All images (B, H, W, C) uint8 and labels (B,) int64 of one split.
+
+    Raises:
+        InputError: For files that cannot be read, of other columns, or whose images or labels are not what the data set has.
+    """
     import pyarrow
     import pyarrow.parquet
     from PIL import Image

@@ -22,7 +22,7 @@ def decompose(
 ) -> list[Factors]:
     """The factors of each block, computed and kept in float64 on the CPU; a block uses its own part of the ``statistics``.
 
-    Raises InputError, with the layer's name, for a weight that is not finite.
+    A weight that is not finite raises an InputError with the layer's name.
     """
     check_weights(matrices)
     weights = {name: matrix.weight.to("cpu", torch.float64) for name, matrix in matrices.items()}

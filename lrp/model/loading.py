@@ -16,7 +16,10 @@ from lrp.errors import InputError, first_line
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file or of a ``torch.save`` file, which is read with weights_only=True.
 
-    A file that holds its weights under "state_dict" or "model" is understood. Raises InputError.
+    A file that holds its weights under "state_dict" or "model" is understood.
+
+    Raises:
+        InputError: For a file that is not there, cannot be read, or holds anything but tensors.
     """
     if not path.is_file():
         raise InputError("model.checkpoint", path, "no such file")
@@ -34,7 +37,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a checkpoint, casting every tensor to the network's dtype. Raises InputError naming what does not fit."""
+    """Load a checkpoint, casting every tensor to the network's dtype.
+
+    Raises:
+        InputError: For a file that does not fit the network, naming what does not, and for values that are not finite.
+    """
     state = read_state(path)
     own = model.state_dict()
     problems = []

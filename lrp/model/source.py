@@ -32,8 +32,15 @@ def own_sources(model: nn.Module) -> list[str]:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """``make`` builds the network from ``options``, ``in_channels`` and ``num_classes``; ``checkpoint`` holds its weights, or None:
-    then it is trained, unless ``training.epochs`` is 0, which leaves it as it was built."""
+    """A network, how it is built and where its weights come from.
+
+    Attributes:
+        name: Of the network, in tables and messages.
+        make: Builds the network from ``options``, ``in_channels`` and ``num_classes``.
+        options: Keywords for ``make``.
+        checkpoint: The file that holds its weights; None: it is trained, unless ``training.epochs`` is 0, which leaves it as built.
+        training: How it is trained.
+    """
 
     name: str
     make: Callable[..., nn.Module]
@@ -42,7 +49,11 @@ class ModelSource:
     training: Training
 
     def check(self) -> None:
-        """Raises InputError for a checkpoint that does not exist, before anything slow."""
+        """Look for the checkpoint, before anything slow.
+
+        Raises:
+            InputError: For a checkpoint that does not exist.
+        """
         if self.checkpoint is not None and not Path(self.checkpoint).expanduser().is_file():
             raise InputError("model.checkpoint", self.checkpoint, "no such file")
 
@@ -59,10 +70,13 @@ class ModelSource:
         return given
 
     def obtain(self, data: Data, seed: int, cache: Path, device: torch.device, estimator: Any = None) -> tuple[nn.Module, str]:
-        """The trained network in eval mode on ``device`` and the SHA-256 of the file that holds its weights. ``estimator.pick``
-        gets the logits out of what it returns, where that is not a tensor.
+        """The trained network in eval mode on ``device`` and the SHA-256 of the file that holds its weights.
 
-        Two jobs that need the same training do it once. Raises InputError for weights that do not fit.
+        ``estimator.pick`` gets the logits out of what the network returns, where that is not a tensor. Two jobs that need the same
+        training do it once.
+
+        Raises:
+            InputError: For a network that cannot be made or run, and for weights that do not fit it.
         """
         torch.manual_seed(seed)
         pick = None if estimator is None else estimator.pick

@@ -36,7 +36,9 @@ class VGG16(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, in_channels, 32, 32) to logits (B, num_classes)."""
         return self.classifier(torch.flatten(self.features(x), 1))

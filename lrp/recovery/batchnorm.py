@@ -26,6 +26,7 @@ class BatchNormRecovery:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, context: Context) -> None:
+        """Re-estimate the statistics of ``model`` in place on ``context.images``."""
         norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
         if not norms:
             return

@@ -15,11 +15,15 @@ from lrp.dataset.base import Data
 
 @dataclass(frozen=True)
 class Context:
-    """``images`` gives the unlabelled calibration images in batches (B, ...), normalised, on the network's device.
+    """What a recovery may look at.
 
-    ``data``: the labelled images, None where there are none (``lrp.compress``). ``teacher``: the dense network, in any mode,
-    which no recovery changes. ``unfinished``: a file in which a recovery that takes long keeps its state; None: nothing is kept.
-    ``pick`` gets the logits out of what the network returns, where that is not a tensor (``estimator.pick``).
+    Attributes:
+        images: Gives the unlabelled calibration images in batches (B, ...), normalised, on the network's device.
+        data: The labelled images; None where there are none (``lrp.compress``).
+        teacher: The dense network, in any mode, which no recovery changes.
+        unfinished: A file in which a recovery that takes long keeps its state; None: nothing is kept.
+        seed: Of the job, for what is drawn at random.
+        pick: Gets the logits (B, K) out of what the network returns, where that is not a tensor (``estimator.pick``).
     """
 
     images: Callable[[], Iterable[Inputs]]

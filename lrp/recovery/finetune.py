@@ -25,11 +25,17 @@ from lrp.training import Loss, Sgd, cross_entropy
 class FinetuneRecovery(Sgd):
     """Train all parameters, the factors at the ranks that pruning gave them; weight decay acts on each factor.
 
-    ``distill``, in [0, 1]: the share of the loss that is T^2 KL(teacher || network) of the outputs softened by
-    T = ``temperature``, the rest is the cross entropy with the labels (Hinton, Vinyals and Dean, 2015; the teacher is the dense
-    network in eval mode and sees the same augmented images). ``images``: of the training part only so many, drawn by the seed.
-    ``hold_out=False`` trains on the validation images too, once everything has been chosen on them: no epoch has a validation
-    accuracy then.
+    Attributes:
+        epochs: Passes over the images.
+        lr: The peak of the one-cycle learning rate.
+        batch_size: Images per step.
+        distill: In [0, 1]: the share of the loss that is T^2 KL(teacher || network) of the outputs softened by T; the rest is the
+            cross entropy with the labels (Hinton, Vinyals and Dean, 2015). The teacher is the dense network in eval mode and sees
+            the same augmented images.
+        temperature: T.
+        images: How many images of the training part are used, drawn by the seed; None: all.
+        hold_out: False trains on the validation images too, once everything has been chosen on them: no epoch has a validation
+            accuracy then.
     """
 
     name: ClassVar[str] = "finetune"
@@ -65,8 +71,11 @@ class FinetuneRecovery(Sgd):
 
         ``context.unfinished`` keeps the state after each epoch, the last included: what is finished is not trained again, and
         what was killed goes on and gives what an undisturbed training gives (on a CPU bit for bit). Beside it lies a table
-        of the epochs, .csv; the validation accuracy in it decides nothing. Raises InputError without labelled images, without
-        the teacher that ``distill`` needs, and if the loss diverges.
+        of the epochs, .csv; the validation accuracy in it decides nothing.
+
+        Raises:
+            InputError: Without labelled images, without the teacher that ``distill`` needs, without a parameter to train, and for a
+                loss that diverges.
         """
         data, teacher = context.data, context.teacher if self.distill else None
         if data is None:
@@ -100,7 +109,11 @@ class FinetuneRecovery(Sgd):
         super()._keep(unfinished, state)
 
     def _part(self, data: Data, seed: int) -> Part:
-        """The training images used. Raises InputError where there are fewer than asked for."""
+        """The training images used.
+
+        Raises:
+            InputError: For more images than there are.
+        """
         whole = data.train if self.hold_out else data.undivided()
         if self.images is None:
             return whole
@@ -120,8 +133,8 @@ def distillation(teacher: nn.Module, share: float, temperature: float, pick: Cal
     def loss(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         with torch.no_grad():
             taught = teacher(images) if pick is None else pick(teacher(images))
-        soft = [F.log_softmax(z / temperature, dim=1) for z in (logits, taught.to(logits))]
-        value = share * temperature**2 * F.kl_div(*soft, reduction="batchmean", log_target=True)
+        ours, theirs = (F.log_softmax(z / temperature, dim=1) for z in (logits, taught.to(logits)))
+        value = share * temperature**2 * F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
         return value if share == 1 else value + (1 - share) * F.cross_entropy(logits, labels)
 
     return loss

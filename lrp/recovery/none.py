@@ -19,4 +19,5 @@ class NoRecovery:
     trains_on_validation: ClassVar[bool] = False
 
     def __call__(self, model: nn.Module, context: Context) -> None:
+        """Nothing is done."""
         return None

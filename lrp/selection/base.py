@@ -20,10 +20,11 @@ from lrp.matrices import Block
 class Selection:
     """Which components stay at a sparsity. No selection ever exceeds a budget.
 
-    ``round_to``: ranks of blocks that are not stored whole
-    are multiples of it, or below it. ``break_even=measured``: ranks at which a layer would be no faster than the dense one
-    leave it dense, timed on this machine with ``batch_size`` examples (by whoever makes the costs; see ``Costs.break_even``).
-    Raises InputError for options out of range.
+    Attributes:
+        round_to: Ranks of blocks that are not stored whole are multiples of it, or below it.
+        break_even: "params", or "measured": ranks at which a layer would be no faster than the dense one leave it dense, timed on
+            this machine by whoever makes the costs (see ``Costs.break_even``).
+        batch_size: Examples at a time when that is measured.
     """
 
     name: ClassVar[str]
@@ -66,7 +67,11 @@ class Selection:
 
 
 def read_scores(blocks: Sequence[Block], scores: Sequence[Tensor]) -> list[np.ndarray]:
-    """The scores (R,) of each block as float64; raises InputError, naming the layer, where one is not finite."""
+    """The scores (R,) of each block as float64.
+
+    Raises:
+        InputError: Naming the layer, where a score is not finite.
+    """
     parts = [score.cpu().double().numpy() for score in scores]
     assert [len(part) for part in parts] == [block.rank for block in blocks]
     for block, part in zip(blocks, parts):

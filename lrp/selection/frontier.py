@@ -74,18 +74,16 @@ class LayerFrontier:
         self, values: Sequence[np.ndarray], costs: Costs, step: int, whole: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Steps by falling slope, from nothing kept: which block rises, to which rank, for how much cost and value, (n,) each."""
-        owner, rank, cost, value = [], [], [], []
+        climbs = []
         for i in self.places:
             ranks = np.array(candidate_ranks(costs.limit[i], len(values[i]) - 1, step)[: None if whole else -1])
             charged = np.where(ranks > costs.limit[i], costs.whole[i], ranks * costs.unit[i])
             at = hull(charged, values[i][ranks])
-            owner.append(np.full(len(at) - 1, i))
-            rank.append(ranks[at[1:]])
-            cost.append(np.diff(charged[at]))
-            value.append(np.diff(values[i][ranks[at]]))
-        steps = [np.concatenate(parts) for parts in (owner, rank, cost, value)]
+            climbs.append((np.full(len(at) - 1, i), ranks[at[1:]], np.diff(charged[at]), np.diff(values[i][ranks[at]])))
+        steps = [np.concatenate(parts) for parts in zip(*climbs)]
         order = np.argsort(-steps[3] / steps[2], kind="stable")
-        return tuple(part[order] for part in steps)
+        owner, rank, cost, value = (part[order] for part in steps)
+        return owner, rank, cost, value
 
     def ranks(self, k: int) -> dict[int, int]:
         """The ranks of the layer's blocks at the k-th point, by their places among all blocks."""

@@ -39,6 +39,7 @@ class GlobalSelection(Selection):
         check_bool("selection.per_parameter", self.per_parameter)
 
     def ranks(self, blocks: Sequence[Block], parts: Sequence[np.ndarray], costs: Costs, share: Fraction) -> list[int]:
+        """As of ``Selection.ranks``: one order over all layers."""
         budget = share * sum(costs.dense.values())
         if self.per_parameter:
             parts = [part / unit for part, unit in zip(parts, costs.unit)]

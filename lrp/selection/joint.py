@@ -20,13 +20,14 @@ from lrp.selection.global_ import GlobalSelection
 
 @dataclass(frozen=True)
 class JointSelection(Selection):
-    """Greedily from the back: drop, one after the other, the component that increases ||D 1_S||^2 least per unit of its cost, S
-    all that are dropped by then, until the budget holds. D (images * outputs, components) holds the changes to first order that
-    each makes to the network's outputs on the scoring images; the scorer's scores are not used.
+    """Greedily from the back: drop, one after the other, the component that increases ||D 1_S||^2 least per unit of its cost, where
+    S are all that are dropped by then, until the budget holds. D (images * outputs, components) holds the first-order change that
+    each component makes to the network's outputs on the scoring images; the scorer's scores are not used. Costs always count.
 
-    ``shrinkage``, in [0, 1), multiplies the products of different components by 1 - shrinkage: with few images they are noise
-    (1 would be the sum of the single perturbations). ``mean_free`` takes the mean over the images off D first, which leaves what
-    re-estimated biases cannot repair. Costs always count.
+    Attributes:
+        shrinkage: In [0, 1): the products of different components are multiplied by 1 - shrinkage, since with few images they are
+            noise (1 would be the sum of the single perturbations).
+        mean_free: Whether the mean over the images is taken off D first, which leaves what re-estimated biases cannot repair.
     """
 
     name: ClassVar[str] = "joint"
@@ -40,7 +41,7 @@ class JointSelection(Selection):
         check_bool("selection.mean_free", self.mean_free)
 
     def order(self, contributions: Sequence[Tensor], costs: Costs) -> list[Tensor]:
-        """When each component is dropped, first ones 0; (R,) a block, from D (B, K, R) of each block."""
+        """When each component is dropped, the first 0: (R,) per block, from D (B, K, R) of each block."""
         D = torch.cat(list(contributions), dim=2)
         if self.mean_free:
             D = D - D.mean(0)
@@ -69,10 +70,11 @@ class JointSelection(Selection):
         costs: Costs | None = None,
         contributions: Callable[[], list[Tensor]] | None = None,
     ) -> list[Tensor]:
-        """Masks (R,) bool of the components kept, a block each; ``contributions`` gives D (B, K, R) of each block.
+        """Masks (R,) bool of the components kept, one per block; ``contributions`` gives D (B, K, R) of each block.
 
-        Raises InputError for a sparsity outside [0, 1).
+        ``scores`` are not read. A sparsity outside [0, 1) raises an InputError.
         """
+        assert contributions is not None
         costs = costs or make_costs(blocks)
         rounding = GlobalSelection(round_to=self.round_to, break_even=self.break_even, batch_size=self.batch_size)
         return rounding(blocks, self.order(contributions(), costs), sparsity, costs)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,7 @@ class LagrangianSelection(Selection):
     name: ClassVar[str] = "lagrangian"
 
     def ranks(self, blocks: Sequence[Block], parts: Sequence[np.ndarray], costs: Costs, share: Fraction) -> list[int]:
+        """As of ``Selection.ranks``: the most score that fits the budget."""
         budget = share * sum(costs.dense.values())
         ranks = [block.rank for block in blocks]
         if share < 1:  # else all stay, those of negative scores too
@@ -61,50 +63,87 @@ class LagrangianSelection(Selection):
 
     def _spend(self, blocks: Sequence[Block], ranks: list[int], values: Sequence[np.ndarray], costs: Costs, budget: Fraction) -> None:
         """Raise ``ranks`` while the budget admits it: a block to its next rank or whole, or a layer to dense."""
-        # -score per cost, block (of a layer its first), its new rank (0: the layer dense), its rank (the layer's cost) so far
-        waiting: list[tuple[float, int, int, int]] = []
-
-        def offer(i: int) -> None:
-            rank, full = ranks[i], len(values[i]) - 1
-            if rank > costs.limit[i]:
-                return
-            for target in {rank + (1 if rank < self.round_to else self.round_to), full}:
-                if target <= costs.limit[i] or target == full:
-                    more = (costs.whole[i] if target > costs.limit[i] else target * costs.unit[i]) - rank * costs.unit[i]
-                    push(values[i][target] - values[i][rank], more, i, target, rank)
-
-        def offer_dense(name: str) -> None:
-            held = costs.layer(name, ranks)
-            gain = sum(values[i][-1] - values[i][ranks[i]] for i in costs.blocks[name])
-            if not costs.is_dense(name, ranks):
-                push(gain, costs.dense[name] - held, costs.blocks[name][0], 0, held)
-
-        def push(gain: float, more: int, *move: int) -> None:
-            if gain >= 0:
-                heapq.heappush(waiting, (-gain / more if more > 0 else -np.inf, *move))
-
-        for i in range(len(ranks)):
-            offer(i)
-        for name in costs.blocks:
-            offer_dense(name)
+        rises = _Rises(blocks, ranks, values, costs, self.round_to)
         stored = sum(costs.layer(name, ranks) for name in costs.blocks)
-        while waiting:
-            _, i, target, seen = heapq.heappop(waiting)
-            name = blocks[i].layer
+        while (rise := rises.best()) is not None:
+            name = blocks[rise.block].layer
             held = costs.layer(name, ranks)
-            if seen != (ranks[i] if target else held):
-                continue  # offered before it, or its layer, last changed
-            moved = {i: target} if target else {j: len(values[j]) - 1 for j in costs.blocks[name]}
-            before = {j: ranks[j] for j in moved}
-            for j, rank in moved.items():
-                ranks[j] = rank
-            now = costs.layer(name, ranks)
-            too_high = target and costs.is_dense(name, ranks)  # that is a move of the whole layer
-            if too_high or stored + now - held > budget:
-                for j, rank in before.items():
-                    ranks[j] = rank
+            before = rises.make(rise)
+            more = costs.layer(name, ranks) - held
+            too_high = rise.rank > 0 and costs.is_dense(name, ranks)  # that is a rise of the whole layer
+            if too_high or stored + more > budget:
+                for i, rank in before.items():
+                    ranks[i] = rank
                 continue
-            stored += now - held
-            offer(i)
-            if target:
-                offer_dense(name)
+            stored += more
+            rises.offer_block(rise.block)
+            if rise.rank:
+                rises.offer_layer(name)
+
+
+class _Rise(NamedTuple):
+    """A block that could be kept at a higher rank, or a layer that could be left dense; the tuples sort by what is done first.
+
+    Attributes:
+        order: -score gained per cost.
+        block: Its place; of a layer that of its first block.
+        rank: The block's new rank; 0: the layer is left dense.
+        seen: The block's rank, or the layer's cost, when this was offered.
+    """
+
+    order: float
+    block: int
+    rank: int
+    seen: int
+
+
+class _Rises:
+    """What could still be raised, from the ``ranks`` that hold at the time."""
+
+    def __init__(self, blocks: Sequence[Block], ranks: list[int], values: Sequence[np.ndarray], costs: Costs, step: int) -> None:
+        self.blocks, self.ranks, self.values, self.costs, self.step = blocks, ranks, values, costs, step
+        self.waiting: list[_Rise] = []
+        for i in range(len(ranks)):
+            self.offer_block(i)
+        for name in costs.blocks:
+            self.offer_layer(name)
+
+    def offer_block(self, i: int) -> None:
+        """A block to its next rank, and stored whole."""
+        rank, full = self.ranks[i], len(self.values[i]) - 1
+        limit, unit = self.costs.limit[i], self.costs.unit[i]
+        if rank > limit:
+            return
+        for target in {rank + (1 if rank < self.step else self.step), full}:
+            if target <= limit or target == full:
+                more = (self.costs.whole[i] if target > limit else target * unit) - rank * unit
+                self._push(self.values[i][target] - self.values[i][rank], more, i, target, rank)
+
+    def offer_layer(self, name: str) -> None:
+        """A layer left dense."""
+        held = self.costs.layer(name, self.ranks)
+        gain = sum(self.values[i][-1] - self.values[i][self.ranks[i]] for i in self.costs.blocks[name])
+        if not self.costs.is_dense(name, self.ranks):
+            self._push(gain, self.costs.dense[name] - held, self.costs.blocks[name][0], 0, held)
+
+    def _push(self, gain: float, more: int, block: int, rank: int, seen: int) -> None:
+        if gain >= 0:
+            heapq.heappush(self.waiting, _Rise(-gain / more if more > 0 else -math.inf, block, rank, seen))
+
+    def best(self) -> _Rise | None:
+        """The rise with the most score per cost, None where nothing is left; one offered before its layer last changed is not."""
+        while self.waiting:
+            rise = heapq.heappop(self.waiting)
+            name = self.blocks[rise.block].layer
+            if rise.seen == (self.ranks[rise.block] if rise.rank else self.costs.layer(name, self.ranks)):
+                return rise
+        return None
+
+    def make(self, rise: _Rise) -> dict[int, int]:
+        """Raise the ranks; what those that were moved were before."""
+        places = self.costs.blocks[self.blocks[rise.block].layer]
+        moved = {rise.block: rise.rank} if rise.rank else {i: len(self.values[i]) - 1 for i in places}
+        before = {i: self.ranks[i] for i in moved}
+        for i, rank in moved.items():
+            self.ranks[i] = rank
+        return before

@@ -30,10 +30,10 @@ def select_both(
     """Masks (R,) of the components that stay, where the share ``sparsity`` of the parameters and ``macs_removed`` of the
     multiply-accumulates have to go: neither budget is ever exceeded.
 
-    Where what ``selection`` keeps of the parameters' budget holds the other too, that is the answer. Otherwise it selects under one budget of
-    the mixture (1 - w) parameters + w multiply-accumulates, each as a share of the dense network's: of w, by bisection, that at which
-    both budgets bind, and of what was found on the way what keeps the largest sum of scores. (The multipliers of a Lagrangian with two
-    constraints, Everett 1963.)
+    If what ``selection`` keeps under the budget of parameters holds the other budget too, that is the answer. Otherwise it selects
+    under one budget of the mixture (1 - w) parameters + w multiply-accumulates, each as a share of the dense network's. w is found by
+    bisection where both budgets bind, and of everything tried on the way the answer is what keeps the largest sum of scores. (The
+    multipliers of a Lagrangian with two constraints, Everett 1963.)
     """
     macs = replace(make_costs(blocks, "macs", candidates), break_even=params.break_even)
     most = [kept_share(share) * sum(costs.dense.values()) for costs, share in ((params, sparsity), (macs, macs_removed))]

@@ -25,6 +25,7 @@ class UniformSelection(GlobalSelection):
     name: ClassVar[str] = "uniform"
 
     def ranks(self, blocks: Sequence[Block], parts: Sequence[np.ndarray], costs: Costs, share: Fraction) -> list[int]:
+        """As of ``Selection.ranks``: layer by layer."""
         found: dict[int, int] = {}
         for name, places in costs.blocks.items():
             among, theirs = [blocks[i] for i in places], [parts[i] for i in places]

@@ -1,0 +1,144 @@
+"""The tables of docs/results/{figure3,no_retraining,retraining}.md."""
+
+from __future__ import annotations
+
+import pandas as pd
+from layout import markdown, percent, read, removed
+
+
+def figure3(recovery: str) -> str:
+    part = read("figure3_high_sparsity").query("recovery == @recovery").drop(columns="recovery")
+    header = ["blocking", "scorer", *(removed(float(name)) for name in part.columns[2:])]
+    cells = part.iloc[:, 2:].map(lambda value: "" if pd.isna(value) else f"{value:.1f}")
+    return markdown(header, [[*names, *values] for names, values in zip(part.iloc[:, :2].values, cells.values)])
+
+
+def figure3_collapse() -> str:
+    table = read("figure3_collapse").set_index(["blocking", "scorer"])
+    table = table[[name for name in table if float(name) >= 0.9]]
+    return markdown(
+        ["blocking", "scorer", *(removed(float(name)) for name in table)],
+        [[*key, *("" if pd.isna(value) else int(value) for value in row)] for key, row in zip(table.index, table.values)],
+    )
+
+
+def figure3_blocks() -> str:
+    rows = []
+    for r in read("figure3_blocks").itertuples():
+        scoring = f"{r.seconds_exact_scoring:.0f} ({r.scoring_images})"
+        rows.append([r.blocking, r.blocks, f"{r.components:,}", f"{r.seconds_cut:f}", r.seconds_svd, scoring])
+    header = ["blocking", "blocks", "components", "seconds to cut", "seconds for the SVDs", "seconds of exact scoring (images)"]
+    return markdown(header, rows)
+
+
+def figure3_spearman() -> str:
+    header = ["blocking", "perturbation with", "over all components", "mean within layers", "lowest layer"]
+    return markdown(header, read("figure3_spearman").astype(object).values)
+
+
+def figure3_k() -> str:
+    rows = [
+        [r.blocking_k, r.blocks, f"{r.components:,}", f"{100 * r.accuracy_before_recovery:.1f}", f"{100 * r.accuracy:.1f}"]
+        for r in read("figure3_k").itertuples()
+    ]
+    return markdown(["k", "blocks", "components", "before", "after"], rows)
+
+
+def alds_authors() -> str:
+    table = read("alds_authors_code")
+    shares = 1 - table[["params_kept", "macs_kept"]]
+    rows = (100 * pd.concat([shares, table[["accuracy", "accuracy_batchnorm"]]], axis=1)).map("{:.1f}".format)
+    return markdown(["parameters removed (%)", "MACs removed (%)", "accuracy", "batch norm re-estimated"], rows.values)
+
+
+# nothing trained
+
+
+def _setting(row: pd.Series) -> str:
+    """A method with what sets it apart: blocking, compensation, layers left alone, an unusual number of images."""
+    words = [f"`{row['method']}`"]
+    if row["blocking"] in ("alds", "square"):
+        words.append(f"`blocking={row['blocking']}`")
+    if row["compensation"] == "least_squares" and row["method"] != "output_aware":
+        words.append("`compensation=least_squares`")
+    if isinstance(row["exclude"], str):
+        words.append(f"`exclude=[{row['exclude']}]`")
+    if row["calibration_images"] not in (4000, 12000):
+        words.append(f"{row['calibration_images']:,} images")
+    return ", ".join(words)
+
+
+def no_retraining(name: str) -> str:
+    """One row per setting, without and with batch norm re-estimated; one column per sparsity."""
+    table = read(name)
+    table["setting"] = table.apply(_setting, axis=1)
+    grid = sorted(table["sparsity"].unique())
+    rows = []
+    order = ["output_aware", "balf", "alds", *table["method"]]
+    for setting in sorted(table["setting"].unique(), key=lambda text: (order.index(text.split("`")[1]), len(text))):
+        part = table[table["setting"] == setting]
+        for column, label in (("accuracy_before_recovery", ""), ("accuracy", ", batch norm re-estimated")):
+            found = {share: percent(cells[column]) for share, cells in part.groupby("sparsity")}
+            rows.append([setting + label, *(found.get(share, "") for share in grid)])
+    return markdown(["removed", *map(removed, grid)], rows)
+
+
+def _options(text: object) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in text.split()) if isinstance(text, str) else {}
+
+
+def ablation() -> str:
+    """What each row changes in the first setting."""
+    first = {
+        "decomposition": "svd", "scorer": "noise_to_signal", "selection": "lagrangian", "compensation": "least_squares",
+        "scorer.depth": "0.5", "estimator.output": "hellinger",
+    }  # fmt: skip
+    defaults = {"scorer.depth": "0", "estimator.output": "logits"}
+    table, rows = read("no_retraining_ablation"), []
+    for _, row in table[(table["calibration_images"] == 4000)].iterrows():
+        options = _options(row["options"])
+        setting = {name: row[name] for name in ("decomposition", "scorer", "selection", "compensation")}
+        for name in defaults:
+            if name != "scorer.depth" or row["scorer"] == "noise_to_signal":
+                setting[name] = options.get(name, defaults[name])
+        setting |= {name: value for name, value in options.items() if name in ("compensation.metric", "rounds.keep_factor")}
+        if row["selection"] == "global":
+            setting["selection.per_parameter"] = str(row["per_parameter"]).lower()
+        changed = " ".join(f"{name}={value}" for name, value in setting.items() if first.get(name) != value)
+        rows.append((changed != "", f"`{changed}`" if changed else "`output_aware`, as above", row))
+    rows.sort(key=lambda each: each[0])
+    return markdown(
+        ["changed", "accuracy", "batch norm re-estimated"],
+        [[label, f"{100 * row['accuracy_before_recovery']:.2f}", f"{100 * row['accuracy']:.2f}"] for _, label, row in rows],
+    )
+
+
+def two_sided() -> str:
+    table = read("no_retraining_ablation").query("calibration_images == 12000").sort_values("sparsity")
+    return markdown(
+        ["removed", *map(removed, table["sparsity"])],
+        [
+            ["`decomposition=two_sided estimator.output=logits`", *(f"{100 * value:.2f}" for value in table["accuracy_before_recovery"])],
+            ["batch norm re-estimated", *(f"{100 * value:.2f}" for value in table["accuracy"])],
+        ],
+    )
+
+
+# trained
+
+
+def retraining() -> str:
+    rows = []
+    for _, row in read("retraining").sort_values("accuracy", ascending=False).iterrows():
+        options = _options(row["options"])
+        epochs = options.pop("recovery.epochs", "20")
+        kept = [f"`{name}={value}`" for name, value in options.items() if name.split(".")[0] in ("recovery", "macs_removed")]
+        kept = [word for word in kept if "precision" not in word]
+        start = f"`method={row['method']}`" if row["method"] in ("alds", "random") else f"`{row['decomposition']}`, `{row['scorer']}`"
+        start += ", `blocking=alds`" if row["blocking"] == "alds" else ""
+        start += f", without {row['exclude']}" if isinstance(row["exclude"], str) else ""
+        shares = [f"{100 * row[name]:.1f}" for name in ("sparsity_params", "sparsity_macs")]
+        accuracies = [f"{100 * row[name]:.2f}" for name in ("accuracy_before_recovery", "accuracy")]
+        difference = f"{100 * (row['accuracy'] - row['accuracy_dense']):+.2f}"
+        rows.append([start, epochs, " ".join(kept), ", ".join(shares), *accuracies, difference])
+    return markdown(["ranks by", "epochs", "options", "parameters, MACs removed (%)", "before", "after", "from dense"], rows)

@@ -1,0 +1,148 @@
+"""The tables of docs/results/{scoring,speed}.md, and the one of README.md."""
+
+from __future__ import annotations
+
+import pandas as pd
+from layout import markdown, percent, read, removed
+
+
+def scoring_speed() -> str:
+    rows = []
+    for r in read("scoring_speed").itertuples():
+        seconds = [f"{r.seconds_naive:,.0f} s", f"{r.seconds_exact:,.0f} s", f"{r.seconds_first_order:.1f} s"]
+        faster = [f"{r.ratio_exact:.2f} ({r.bound_exact:.2f})", f"{r.ratio_first_order:.0f} ({r.bound_first_order:,.0f})"]
+        rows.append([f"{r.network}, {r.blocking}", f"{r.components:,}", *seconds, *faster])
+    header = ["network, blocking", "components", "naive", "exact", "first order", "exact: times faster", "first order: times faster"]
+    return markdown(header, rows)
+
+
+def scoring_quality() -> str:
+    rows = []
+    for (network, blocking), part in read("scoring_quality").groupby(["network", "blocking"], sort=False):
+        first = part.iloc[0]
+        cells = part.set_index("sparsity")
+        accuracies = [f"{cells.accuracy_exact[s]:.1f} / {cells.accuracy_first_order[s]:.1f}" for s in (0.8, 0.95)]
+        overlaps = [f"{100 * cells.overlap[s]:.1f} %" for s in (0.8, 0.95)]
+        correlations = [f"{first.spearman_perturbation:.5f}", f"{first.spearman_variance:.5f}"]
+        rows.append([f"{network}, {blocking}", first.images, *correlations, *overlaps, *accuracies])
+    return markdown(
+        [
+            "network, blocking", "images", "Spearman, perturbation", "variance", "kept by both at 80 %", "95 %",
+            "accuracy at 80 %, exact / first order", "95 %",
+        ],
+        rows,
+    )  # fmt: skip
+
+
+def scoring_correlation() -> str:
+    columns = ["spearman", "kendall", "pearson", "pearson_of_logs"]
+    rows = [
+        [
+            r.perturbation_with, r.blocking, *(f"{getattr(r, name):.2f}" for name in columns),
+            f"{r.within_layers_mean:.2f} ({r.within_layers_least:.2f} to {r.within_layers_most:.2f})", f"{r.layer_means:.2f}",
+        ]
+        for r in read("scoring_correlation").itertuples()
+    ]  # fmt: skip
+    header = ["perturbation with", "blocking", "Spearman over all", "Kendall", "Pearson", "Pearson of the logarithms"]
+    return markdown([*header, "within layers: mean (lowest to highest)", "of the layers' means"], rows)
+
+
+def scoring_images() -> str:
+    table = read("scoring_images").query("scorer == 'perturbation'")
+    counts = sorted(table["images"].unique())
+    rows = []
+    for output, part in table.groupby("output", sort=False):
+        part = part.set_index("images")
+        rows.append([f"{output}, Spearman", *(f"{part.spearman_of_two_sets[n]:.4f}" for n in counts)])
+        rows.append([f"{output}, kept by both at 95 %", *(f"{100 * part['overlap_0.95'][n]:.0f} %" for n in counts)])
+    return markdown(["images", *(f"{n:,}" for n in counts)], rows)
+
+
+def scoring_outputs() -> str:
+    rows = [
+        [row["blocking"], row["output"], row["scorer"], f"{row['spearman_with_first']:.4f}"]
+        + [f"{100 * row[f'overlap_{s}']:.1f} %, {row[f'accuracy_{s}']:.1f}" for s in (0.8, 0.9, 0.95)]
+        for _, row in read("scoring_outputs").iterrows()
+    ]
+    header = ["blocking", "output", "scorer", "Spearman with the first row", "kept by both at 80 %, accuracy", "90 %", "95 %"]
+    return markdown(header, rows)
+
+
+def scoring_fewer() -> str:
+    rows = [
+        [
+            row["scored"], row["share_of_evaluations"], f"{row['spearman']:.4f}", f"{100 * row['overlap_0.9']:.1f} %",
+            " / ".join(f"{row[f'accuracy_{s}']:.1f}" for s in (0.8, 0.9, 0.95)),
+        ]
+        for _, row in read("scoring_fewer").iterrows()
+    ]  # fmt: skip
+    return markdown(["scored", "share of the evaluations", "Spearman", "kept at 90 %", "accuracy at 80 / 90 / 95 %"], rows)
+
+
+# speed
+
+
+def speed(network: str) -> str:
+    rows = []
+    for r in read("speed_summary").query("network == @network").itertuples():
+        setting = f"{removed(r.sparsity)} of {'MACs' if r.budget == 'macs' else 'parameters'}"
+        setting += f", {r.blocking}" if r.blocking != "none" else ""
+        setting += ", multiples of 8" if r.round_to == 8 else ", as pruned"
+        setting += ", measured" if r.break_even == "measured" else ""
+        rows.append(
+            [
+                setting,
+                r.threads,
+                r.batch,
+                f"{r.macs_ratio:.2f}",
+                f"{r.amdahl_bound:.2f}",
+                f"{r.speedup:.2f}",
+                f"{100 * r.of_macs_ratio:.0f} %",
+                r.mode,
+            ]
+        )
+    return markdown(
+        ["setting", "threads", "batch", "MAC ratio", "Amdahl bound", "times faster", "share of the ratio", "fastest mode"], rows
+    )
+
+
+def speed_layers() -> str:
+    rows = []
+    for (network, layer), part in read("speed_layers").groupby(["network", "layer"], sort=False):
+        first, faster = part.iloc[0], part[part["speedup"] > 1]
+        share = (part["speedup"] / part["macs_ratio"]).median()
+        most = faster["rank"].max() if len(faster) else 0
+        rows.append(
+            [f"{network}, {layer}", f"{first['shape']}, {first['input']}", first["params_break_even"], most, f"{100 * share:.0f} %"]
+        )
+    return markdown(["network, layer", "matrix, input", "smaller up to rank", "faster up to rank", "median share of the MAC ratio"], rows)
+
+
+def speed_batch() -> str:
+    wide = read("speed_batch").pivot_table(index="what", columns="batch", values="speedup", sort=False)
+    return markdown(["batch", *wide], [[name, *(f"{v:.2f}" if v == v else "" for v in row)] for name, row in zip(wide.index, wide.values)])
+
+
+def speed_sizes() -> str:
+    rows = [
+        [removed(r.sparsity), f"{r.params_total:,}", f"{r.bytes:,}", f"{100 * r.params_share:.2f} %", f"{100 * r.bytes_share:.2f} %"]
+        for r in read("speed_sizes").itertuples()
+    ]
+    return markdown(["parameters removed", "parameters", "bytes", "share of parameters", "share of bytes"], rows)
+
+
+def overview() -> str:
+    """README: accuracy of output_aware with nothing trained, size of the file, times faster."""
+    accuracy = read("no_retraining").query("method == 'output_aware' and blocking == 'none' and calibration_images == 12000")
+    sizes = read("speed_sizes").set_index("sparsity")["bytes"]
+    summary = read("speed_summary").query("network == 'vgg16' and budget == 'params' and blocking == 'none'")
+    dense = f"{100 * accuracy['accuracy_dense'].iloc[0]:.2f}"
+    rows = [["0 % (dense)", dense, f"{sizes[0] / 1e6:.1f} MB", "1", "1", "1"]]
+    for share in (0.5, 0.8, 0.9, 0.95, 0.98):
+        part = summary[summary["sparsity"] == share]
+        fastest = [part[(part["threads"] == t) & (part["batch"] == b)]["speedup"].max() for t, b in ((1, 64), (2, 64), (1, 1))]
+        size = f"{sizes[share] / 1e6:.1f} MB" if share in sizes.index else ""
+        cells = ["" if pd.isna(value) else f"{value:.2f}" for value in fastest]
+        rows.append([removed(share), percent(accuracy[accuracy["sparsity"] == share]["accuracy_before_recovery"]), size, *cells])
+    header = ["parameters removed", "accuracy (%), nothing trained", "file", "times faster: 1 thread, batch 64", "2 threads, batch 64"]
+    return markdown([*header, "1 thread, batch 1"], rows)

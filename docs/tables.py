@@ -1,0 +1,62 @@
+"""Write the tables in README.md and docs/results/*.md from experiments/results/*.csv.
+
+    python docs/tables.py
+
+A table stands between <!-- table: NAME --> and <!-- end -->; what is between them is replaced, and nothing else is touched.
+tests/test_docs.py runs this and asserts that nothing changes: edit the CSV or this script, never the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import accuracy_tables as accuracy
+import cost_tables as cost
+import pandas as pd
+from layout import RESULTS, ROOT
+
+from lrp.figure.figure1 import figure1_markdown, figure1_table
+from lrp.figure.figure2 import figure2_markdown, figure2_table
+from lrp.figure.simplicity_bias import pruned_markdown, simplicity_markdown
+from lrp.files import write_text
+from lrp.results.tables import read_table
+
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def _bias() -> tuple[pd.DataFrame, pd.DataFrame]:
+    return read_table(RESULTS / "simplicity_bias.csv"), read_table(RESULTS / "simplicity_bias_measures.csv")
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "overview": cost.overview,
+    "figure3_batchnorm": lambda: accuracy.figure3("batchnorm"), "figure3_no_recovery": lambda: accuracy.figure3("none"),
+    "figure3_collapse": accuracy.figure3_collapse, "figure3_blocks": accuracy.figure3_blocks,
+    "figure3_spearman": accuracy.figure3_spearman, "figure3_k": accuracy.figure3_k, "alds_authors": accuracy.alds_authors,
+    "no_retraining": lambda: accuracy.no_retraining("no_retraining"),
+    "no_retraining_resnet20": lambda: accuracy.no_retraining("no_retraining_resnet20"),
+    "ablation": accuracy.ablation, "two_sided": accuracy.two_sided, "retraining": accuracy.retraining,
+    "figure1": lambda: figure1_markdown(figure1_table(read_table(RESULTS / "figure1.csv"))),
+    "figure2_small": lambda: figure2_markdown(figure2_table(read_table(RESULTS / "figure2_small.csv"))),
+    "simplicity_bias": lambda: simplicity_markdown(_bias()[0]), "simplicity_bias_pruned": lambda: pruned_markdown(*_bias()),
+    "scoring_speed": cost.scoring_speed, "scoring_quality": cost.scoring_quality, "scoring_correlation": cost.scoring_correlation,
+    "scoring_images": cost.scoring_images, "scoring_outputs": cost.scoring_outputs, "scoring_fewer": cost.scoring_fewer,
+    "speed_vgg16": lambda: cost.speed("vgg16"), "speed_resnet18": lambda: cost.speed("resnet18"), "speed_layers": cost.speed_layers,
+    "speed_batch": cost.speed_batch, "speed_sizes": cost.speed_sizes,
+}  # fmt: skip
+
+
+def filled(text: str) -> str:
+    """The text with every table between markers written anew."""
+    return MARKED.sub(lambda match: f"{match[1]}\n{TABLES[match[2]]().strip()}\n\n{match[3]}", text)
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs/results").glob("*.md"))]
+
+
+if __name__ == "__main__":
+    for page in pages():
+        write_text(page, filled(page.read_text(encoding="utf-8")))

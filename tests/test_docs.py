@@ -1,0 +1,73 @@
+"""The documents that scripts write are up to date, and what they link to is there."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS))  # the scripts there are not part of the package
+
+import make  # noqa: E402
+import tables  # noqa: E402
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "experiments/README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def test_the_options_are_those_of_conf():
+    assert make.page() == make.OPTIONS.read_text(encoding="utf-8"), "run: python docs/make.py"
+
+
+def test_the_columns_are_those_of_the_tables():
+    text = make.RUN_FOLDER.read_text(encoding="utf-8")
+    assert make.columns(text) == text, "run: python docs/make.py"
+
+
+def test_every_option_of_conf_is_listed():
+    text = make.OPTIONS.read_text(encoding="utf-8")
+    for file in (ROOT / "conf").glob("*/*.yaml"):
+        if file.parent.name not in ("hydra", "options"):
+            assert re.search(rf"^## {file.parent.name}$.*?^\| `{file.stem}`", text, re.MULTILINE | re.DOTALL), file
+
+
+@pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.name)
+def test_the_tables_are_those_of_the_csv_files(page):
+    text = page.read_text(encoding="utf-8")
+    assert tables.filled(text) == text, "run: python docs/tables.py"
+
+
+def test_every_table_stands_on_a_page():
+    names = {name for page in tables.pages() for _, name, _ in tables.MARKED.findall(page.read_text(encoding="utf-8"))}
+    assert names == set(tables.TABLES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in found}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_anchors_exist(page):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert anchor in headings(page.parent / target if target else page), f"{target}#{anchor}"
+
+
+@pytest.mark.slow
+def test_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert (tmp_path / "small.safetensors").stat().st_size > 0
