@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from lrp.config.paths import CONF
 from lrp.errors import InputError
 from lrp.files import write_whole
-from lrp.matrices import layer_matrices
+from lrp.layer.build import layer_matrices
 from lrp.model.vgg16 import VGG16
 from lrp.results.collect import collect
 

@@ -21,8 +21,8 @@ from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.moments import Moments
 from lrp.evaluation import evaluate
 from lrp.files import write_whole
-from lrp.layer.build import build
-from lrp.matrices import Factors, layer_matrices
+from lrp.layer.build import build, layer_matrices
+from lrp.matrices import Factors
 from lrp.model.loading import load_weights
 from lrp.model.resnet20 import ResNet20
 from lrp.model.vgg16 import VGG16

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lrp.config.parts import make_part
 from lrp.cost.report import Report
 from lrp.errors import InputError, check_int, check_sparsity
-from lrp.layer.build import KINDS
+from lrp.layer.build import find_kind
 from lrp.method.singular_vectors import SingularVectors
 from lrp.network.arithmetic import run_model
 from lrp.recovery.context import Context
@@ -83,7 +83,8 @@ def compress(
     inputs = calibration_inputs(calibration, images)
     check_inputs(model, inputs)
 
-    alone = type(model) in KINDS
+    kind = find_kind(model)
+    alone = kind is not None and kind.form(model) is not None
     if alone:  # a network of one layer has no place in which another could be put
         model = nn.Sequential(model)
     fitted = method.fit(model, inputs, scoring_images=scoring_images)

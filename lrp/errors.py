@@ -49,11 +49,11 @@ def check_sparsity(option: str, value: object) -> float:
     return float(value)
 
 
-def check_rank(option: str, value: object, full: int) -> int:
-    """A rank from 1 to ``full``, or -1: one dense matrix."""
+def check_rank(option: str, value: object, full: int) -> int | None:
+    """A rank from 1 to ``full``, or -1: one dense matrix, for which lrp itself says None (``lrp.matrices.Rank``)."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not (value == -1 or 1 <= value <= full):
         raise InputError(option, value, f"-1 (one dense matrix) or an integer from 1 to {full} is needed")
-    return int(value)
+    return None if value == -1 else int(value)
 
 
 def check_list(option: str, values: object) -> None:

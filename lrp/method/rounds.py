@@ -15,7 +15,7 @@ from lrp.deploy.saving import load, save
 from lrp.errors import InputError, check_float
 from lrp.files import sha256
 from lrp.layer.base import LowRank
-from lrp.layer.build import KINDS, replace_layer
+from lrp.layer.build import kind_of, replace_layer
 from lrp.method.base import Plan
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def as_dense(model: nn.Module, like: nn.Module) -> nn.Module:
         if not isinstance(module, LowRank):
             continue
         dense = copy.deepcopy(like.get_submodule(name))
-        assert type(dense) in KINDS
-        dense.weight.copy_(module.weight_matrix().view_as(dense.weight))
+        kind_of(dense).set_rows(dense, slice(None), module.weight_matrix())
         if module.bias is not None:
             dense.bias = nn.Parameter(module.bias.detach().clone(), requires_grad=module.bias.requires_grad)
             dense.added_bias = getattr(module, "added_bias", False)
