@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from lrp.decomposition.metric import metric_factors
 from lrp.errors import InputError, check_float
-from lrp.layer.base import LowRank, RowRange, balance
+from lrp.layer.base import LowRank, balance
 from lrp.layer.build import kind_of
+from lrp.layer.stored import RowRange
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.gather import CHUNK
 from lrp.layer_statistics.positions import columns, inside

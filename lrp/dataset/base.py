@@ -164,6 +164,7 @@ class Dataset:
         return _part(images, labels)
 
     def _torchvision(self, root: Path, download: bool) -> tuple[Part, Part]:
+        # optional: slow to load, and only these data sets read it
         import torchvision
 
         kind = getattr(torchvision.datasets, self.name.upper())

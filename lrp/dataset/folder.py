@@ -51,6 +51,7 @@ class ImageFolder:
 
     def load(self) -> Data:
         """Read everything into memory. Raises InputError for a folder of another layout and for files that are no images."""
+        # optional: slow to load, and only this data set reads it
         from torchvision.datasets import ImageFolder as Layout
 
         if self.path is None:

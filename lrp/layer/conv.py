@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
-from lrp.layer.base import LowRank, RowRange
+from lrp.layer.base import LowRank
 from lrp.layer.kind import LayerKind
+from lrp.layer.stored import RowRange
 from lrp.matrices import Block, Rank
 
 MOST_JOINED = 24  # rank of a row range, all its blocks together, up to which a convolution in blocks runs as one while it trains

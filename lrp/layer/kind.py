@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -57,7 +58,10 @@ class LayerKind:
 
     def matrix(self, name: str, dense: Any) -> LayerMatrix:
         """The weight of a dense layer that can be compressed."""
-        return LayerMatrix(name, dense.weight.detach().flatten(1), dense.weight[0, 0].numel(), getattr(dense, "groups", 1))
+        form = self.form(dense)
+        assert form is not None
+        matrix, groups = form.matrix_of(dense), getattr(dense, "groups", 1)
+        return LayerMatrix(name, matrix, math.prod(getattr(dense, "kernel_size", ())), groups)
 
     @torch.no_grad()
     def set_rows(self, dense: Any, rows: slice, values: Tensor) -> None:

@@ -16,6 +16,7 @@ from lrp.errors import InputError, check_float
 from lrp.files import sha256
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer
+from lrp.matrices import Rank
 from lrp.method.base import Plan
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def next_state(state: SingularVectorsFitted, sparsity: float, file: Path | None)
     return state.method.score_again(state, as_dense(compressed, state.model), alive)
 
 
-def only_alive(scores: Sequence[Tensor], ranks: Sequence[int | None]) -> list[Tensor]:
+def only_alive(scores: Sequence[Tensor], ranks: Sequence[Rank]) -> list[Tensor]:
     """The scores of the components that an earlier round kept, the first ``rank`` of a block (None: all), and 0 of the others."""
     found = []
     for score, rank in zip(scores, ranks):
