@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-# At what rank a block is stored: as factors with so many components, or whole, as the matrix that it is. Files and users write -1
-# for whole (``lrp.errors.check_rank``, ``lrp.deploy.saving``); nothing else does.
+# At what rank a block is stored: as factors with so many components, or None: whole, as the matrix that it is. Files and users
+# write -1 for whole (``lrp.errors.check_rank``, ``lrp.deploy.saving``); nothing else does.
 Rank = int | None
-WHOLE: Rank = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Factors:
 
 def kept_rank(mask: Tensor) -> Rank:
     """The rank at which a block is stored of whose components those of ``mask`` (R,) stay: all of them stay where it is whole."""
-    return WHOLE if bool(mask.all()) else int(mask.sum())
+    return None if bool(mask.all()) else int(mask.sum())
 
 
 def cut(blocking: Callable[[Mapping[str, LayerMatrix]], list[Block]], matrices: Mapping[str, LayerMatrix]) -> list[Block]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lrp.matrices import WHOLE, Block, Rank, kept_rank
+from lrp.matrices import Block, Rank, kept_rank
 from lrp.network.survey import Candidates
 
 
@@ -23,7 +23,7 @@ def block_macs(block: Block, rank: Rank, kernel: int, positions: int) -> int:
     kernel."""
     columns = (-(-block.col_stop // kernel) - block.col_start // kernel) * kernel
     rows = block.shape[0]
-    return positions * (rows * columns if rank is WHOLE else rank * (rows + columns))
+    return positions * (rows * columns if rank is None else rank * (rows + columns))
 
 
 def layers_macs(candidates: Candidates, blocks: Sequence[Block], keep: Sequence[Tensor]) -> dict[str, int]:
@@ -32,7 +32,7 @@ def layers_macs(candidates: Candidates, blocks: Sequence[Block], keep: Sequence[
     whole: dict[str, bool] = dict.fromkeys(candidates.matrices, True)
     for block, mask in zip(blocks, keep):
         rank = kept_rank(mask)
-        whole[block.layer] &= rank is WHOLE
+        whole[block.layer] &= rank is None
         macs[block.layer] += block_macs(block, rank, candidates.matrices[block.layer].kernel, candidates.positions[block.layer])
     dense = {name: candidates.positions[name] * matrix.weight.numel() for name, matrix in candidates.matrices.items()}
     return {name: dense[name] if whole[name] else macs[name] for name in macs}

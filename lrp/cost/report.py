@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lrp.cost.costs import Costs
 from lrp.cost.count import layers_macs
 from lrp.layer.base import LowRank
-from lrp.matrices import WHOLE, Block, kept_rank
+from lrp.matrices import Block, kept_rank
 from lrp.network.survey import Candidates
 
 COLUMNS = "layer type shape what blocks rank full_rank params_before params_after macs_before macs_after".split()
@@ -77,7 +77,7 @@ def make_report(
                 "full_rank": sum(block.rank for block, _ in parts), "macs_after": after[name],
                 "params_after": sum(block.cost(int(mask.sum())) for block, mask in parts), "what": "low rank" if kept else "empty",
             }  # fmt: skip
-            if all(kept_rank(mask) is WHOLE for _, mask in parts):
+            if all(kept_rank(mask) is None for _, mask in parts):
                 row["what"] = f"left dense: would not be {'smaller and faster' if name in costs.break_even else 'smaller'}"
         rows.append(row)
     report = Report(pd.DataFrame(rows, columns=COLUMNS))

@@ -21,7 +21,7 @@ from lrp.errors import InputError
 from lrp.files import write_whole
 from lrp.layer.base import LowRank
 from lrp.layer.build import find_kind, kind_of, replace_layer
-from lrp.matrices import WHOLE, Block, LayerMatrix, Rank, check_partition
+from lrp.matrices import Block, LayerMatrix, Rank, check_partition
 from lrp.network.trace import Folded
 
 FORMAT = 1  # raised when a file is written that this version's ``load`` would misread
@@ -41,7 +41,7 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
         if isinstance(module, LowRank):
             layers[name] = {
                 "type": module.dense.__name__, "bias": module.bias is not None, "options": _options(module, module.attributes),
-                "blocks": [[*_span(block), -1 if rank is WHOLE else rank] for block, rank in module.blocks],
+                "blocks": [[*_span(block), -1 if rank is None else rank] for block, rank in module.blocks],
             }  # fmt: skip
         elif isinstance(module, Folded):
             folded[name] = module.into
@@ -157,7 +157,7 @@ def _blocks(matrix: LayerMatrix, stored: list[list[int]]) -> list[tuple[Block, R
         inside &= block.row_start * groups // matrix.shape[0] == (block.row_stop - 1) * groups // matrix.shape[0]
         if not inside or rank < -1 or rank > block.rank:
             raise ValueError(f"layer {name}: block {i} is {numbers}")
-        blocks.append((block, WHOLE if rank < 0 else rank))
+        blocks.append((block, None if rank < 0 else rank))
     check_partition({name: matrix}, [block for block, _ in blocks])
     return blocks
 

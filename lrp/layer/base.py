@@ -61,7 +61,7 @@ class LowRank(nn.Module):
             by_rows[block.row_start, block.row_stop].append((block, rank))
         self.ranges = [row_range(g, held) for g, held in enumerate(by_rows.values())]
 
-        def empty(*shape: int) -> nn.Parameter:
+        def empty(*shape: Any) -> nn.Parameter:
             return nn.Parameter(like.new_empty(shape), requires_grad=like.requires_grad)
 
         factored = [part for rows in self.ranges for part in rows.factored]

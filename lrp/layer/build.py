@@ -12,7 +12,7 @@ from lrp.layer.base import LowRank
 from lrp.layer.conv import ConvKind
 from lrp.layer.kind import LayerKind
 from lrp.layer.linear import LinearKind
-from lrp.matrices import WHOLE, Factors, LayerMatrix, kept_rank
+from lrp.matrices import Factors, LayerMatrix, kept_rank
 
 KINDS: Sequence[LayerKind] = (LinearKind(), ConvKind())
 
@@ -43,7 +43,7 @@ def layer_matrices(model: nn.Module) -> dict[str, LayerMatrix]:
 def low_rank_layer(dense: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) -> nn.Module:
     """The layer with only the kept components: ``dense`` itself where every block is stored whole."""
     blocks = [(factor.block, kept_rank(mask)) for factor, mask in zip(factors, keep)]
-    if all(rank is WHOLE for _, rank in blocks):
+    if all(rank is None for _, rank in blocks):
         return dense
     layer = kind_of(dense).low_rank(dense, blocks)
     layer.fill(dense, factors, keep)
@@ -59,7 +59,7 @@ def build(model: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) 
     layers: Mapping[str, list[tuple[Factors, Tensor]]] = defaultdict(list)
     for factor, mask in zip(factors, keep, strict=True):
         rank = kept_rank(mask)
-        if rank is not WHOLE and factor.block.is_dense(rank):
+        if rank is not None and factor.block.is_dense(rank):
             raise ValueError(f"layer {factor.block.layer}: block {factor.block.index} is stored whole but lacks components")
         layers[factor.block.layer].append((factor, mask))
     result = copy.deepcopy(model)

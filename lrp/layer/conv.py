@@ -28,11 +28,18 @@ class _LowRankConv(LowRank):
 
     attributes = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
     convolve: ClassVar[Any]
+    in_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: str
 
-    def __init__(self, dense: nn.Conv1d | nn.Conv2d, blocks: Sequence[tuple[Block, Rank]]) -> None:
+    def __init__(self, dense: Any, blocks: Sequence[tuple[Block, Rank]]) -> None:
         super().__init__(dense, blocks)
         self.dims = len(dense.kernel_size)
-        self._around = list(dense._reversed_padding_repeated_twice)  # last dimension first, "same" resolved
+        self._around: list[int] = list(dense._reversed_padding_repeated_twice)  # last dimension first, "same" resolved
 
     @property
     def weight(self) -> Tensor:
@@ -106,7 +113,7 @@ class ConvKind(LayerKind):
     def columns(self, module: Any, x: Tensor, where: Tensor) -> Tensor:  # noqa: D102
         each = torch.arange(len(x), device=x.device)[:, None]
         where = where.to(x.device)
-        around = module._around if isinstance(module, LowRank) else module._reversed_padding_repeated_twice
+        around = _around(module)
         mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
         x = F.pad(x, around, mode=mode) if any(around) else x
         spatial = range(len(module.kernel_size))
@@ -149,6 +156,11 @@ class ConvKind(LayerKind):
         if isinstance(module, nn.Conv2d):
             return module.weight.shape[1] < 8
         return any(stop - start < 8 for rows in module.ranges for start, stop in (part.columns for part in rows.parts))
+
+
+def _around(module: Any) -> list[int]:
+    """What padding adds, the last dimension first and "same" resolved."""
+    return module._around if isinstance(module, LowRank) else module._reversed_padding_repeated_twice
 
 
 def column_filters(weight: Tensor, start: int, stop: int, kernel_size: tuple[int, ...]) -> tuple[slice, Tensor]:

@@ -11,7 +11,7 @@ from lrp.blocking.none import Unblocked
 from lrp.errors import InputError, check_rank
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer, unsupported
-from lrp.matrices import WHOLE, cut
+from lrp.matrices import cut
 
 
 def at_rank(dense: nn.Module, rank: int, init: str = "svd", generator: torch.Generator | None = None) -> LowRank:
@@ -28,7 +28,7 @@ def at_rank(dense: nn.Module, rank: int, init: str = "svd", generator: torch.Gen
     kind = kind_of(dense)
     blocks = cut(Unblocked(), {"": kind.matrix("", dense)})
     target = check_rank("rank", rank, min(block.rank for block in blocks))
-    layer = kind.low_rank(dense, [(block, WHOLE) for block in blocks])
+    layer = kind.low_rank(dense, [(block, None) for block in blocks])
     layer.fill(dense, [], [])
     if init == "svd":
         layer.set_rank(rank, generator=generator)

@@ -50,7 +50,9 @@ class _Layer:
             )
         if "inputs" in self.needs:
             self.inputs.add(columns(self.module, x.detach(), at))
-        sampled = outputs(self.module, z.detach(), at) if self.needs & {"products", "outputs"} else None
+        if not self.needs & {"products", "outputs"}:
+            return
+        sampled = outputs(self.module, z.detach(), at)
         if "products" in self.needs:
             self.products.add((sampled if self.module.bias is None else sampled - self.module.bias)[:, None])
         if "outputs" in self.needs:

@@ -25,7 +25,13 @@ from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.gather import gather
 from lrp.matrices import Block, Factors, cut
 from lrp.method.base import Fitted, Plan, check_exclude, find_layers
-from lrp.method.rounds import check_keep_factor, next_state, only_alive, schedule, states_key
+from lrp.method.rounds import (
+    check_keep_factor,
+    next_state,
+    only_alive,
+    schedule,
+    states_key,
+)
 from lrp.selection.two_budgets import select_both
 
 log = logging.getLogger(__name__)

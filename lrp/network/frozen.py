@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp.layer.build import kind_of
-from lrp.network.trace import Tracer, default_of, pairs_to_fold, run_node, scale_and_shift
+from lrp.network.trace import (
+    Tracer,
+    default_of,
+    pairs_to_fold,
+    run_node,
+    scale_and_shift,
+)
 
 OUT_OF_PLACE = {
     operator.iadd: operator.add,
