@@ -11,7 +11,8 @@ from lrp.blocking.none import Unblocked
 from lrp.blocking.square import SquareBlocking
 from lrp.config.paths import CONF
 from lrp.errors import InputError
-from lrp.matrices import Block, LayerMatrix, check_partition, layer_matrices, spans
+from lrp.layer.build import layer_matrices
+from lrp.matrices import Block, LayerMatrix, check_partition, spans
 from lrp.model.vgg16 import VGG16
 
 OPTIONS = sorted(CONF.glob("blocking/*.yaml"))

@@ -25,10 +25,10 @@ from lrp.deploy.saving import load, save
 from lrp.errors import InputError
 from lrp.evidence import Evidence
 from lrp.layer.base import LowRank
-from lrp.layer.build import KINDS, low_rank_layer, replace_layer
+from lrp.layer.build import kind_of, layer_matrices, low_rank_layer, replace_layer
 from lrp.layer_statistics.gather import gather
 from lrp.layer_statistics.sums import Sums
-from lrp.matrices import cut, layer_matrices
+from lrp.matrices import cut
 from lrp.method.singular_vectors import SingularVectors
 from lrp.network.arithmetic import layer_input
 from lrp.network.layer_inputs import MEMORY, Replay
@@ -207,7 +207,7 @@ def pruned_layer(layer, blocking, share, full=False):
     matrices = layer_matrices(nn.Sequential(layer))
     factors = decompose(matrices, cut(BLOCKINGS[blocking], matrices))
     if full:
-        low = KINDS[type(layer)](layer, [(f.block, f.block.rank) for f in factors])
+        low = kind_of(layer).low_rank(layer, [(f.block, f.block.rank) for f in factors])
         low.fill(layer, factors, [torch.ones(f.block.rank, dtype=bool) for f in factors])
         return low
     return low_rank_layer(copy.deepcopy(layer), factors, ranks_of(share, factors, seed=len(factors)))
@@ -268,7 +268,7 @@ def test_an_unblocked_low_rank_layer_is_at_the_optimum(name, ridge, metric):
     if not isinstance(low, LowRank) or not low.V:
         matrices = layer_matrices(nn.Sequential(layer))
         factors = decompose(matrices, cut(BLOCKINGS["none"], matrices))
-        low = KINDS[type(layer)](layer, [(f.block, 1) for f in factors])
+        low = kind_of(layer).low_rank(layer, [(f.block, 1) for f in factors])
         low.fill(layer, factors, [torch.arange(f.block.rank) < 1 for f in factors])
     start = objective(low, layer, x, z, G, ridge, C)
     with torch.no_grad():
@@ -307,7 +307,7 @@ def test_never_worse_than_the_start(name, blocking, share):
         with torch.no_grad():
             refit(low, layer.weight.flatten(1), sums, None, ridge)
         after = objective(low, layer, x, z, G, 0, moments(sums))
-        single = not isinstance(low, LowRank) or all([*f, *w] == [(0, low.columns)] for f, w in zip(low.factored, low.whole))
+        single = not isinstance(low, LowRank) or all([p.columns for p in r.parts] == [(0, low.columns)] for r in low.ranges)
         if ridge == 0 or not single:  # there the penalty holds the start: whatever it costs is less than what it gains
             assert after <= before * (1 + 1e-9)
         if single:
@@ -322,7 +322,7 @@ def test_never_worse_than_the_start(name, blocking, share):
                     p.data.add_(1e-3 * torch.randn_like(p))
                 assert objective(twin, layer, x, z, G, 0, moments(sums)) >= after * (1 - 1e-9)
             assert all(torch.equal(low.V[k], start.V[k]) for k in low.V) or any(
-                [*f, *w] == [(0, low.columns)] for f, w in zip(low.factored, low.whole)
+                [p.columns for p in r.parts] == [(0, low.columns)] for r in low.ranges
             )
 
 

@@ -15,8 +15,8 @@ from lrp.config.paths import CONF
 from lrp.cost.count import stored_params
 from lrp.decomposition.base import decompose
 from lrp.layer.base import LowRank
-from lrp.layer.build import KINDS, build, low_rank_layer
-from lrp.matrices import cut, layer_matrices
+from lrp.layer.build import build, kind_of, layer_matrices, low_rank_layer
+from lrp.matrices import cut
 from lrp.selection.global_ import GlobalSelection
 
 BLOCKINGS = [instantiate(yaml.safe_load(file.read_text())) for file in sorted(CONF.glob("blocking/*.yaml"))]
@@ -87,7 +87,7 @@ def test_factors_of_full_rank_are_the_dense_layer(name, blocking):
     layer, shape = LAYERS[name]
     matrices = layer_matrices(nn.Sequential(layer))
     factors = decompose(matrices, cut(blocking, matrices))
-    low = KINDS[type(layer)](layer, [(f.block, f.block.rank) for f in factors])
+    low = kind_of(layer).low_rank(layer, [(f.block, f.block.rank) for f in factors])
     low.fill(layer, factors, [torch.ones(f.block.rank, dtype=bool) for f in factors])
     assert not low.W
     x = torch.randn(2, *shape)

@@ -24,7 +24,8 @@ from lrp.estimator import first_order
 from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
-from lrp.matrices import cut, layer_matrices
+from lrp.layer.build import layer_matrices
+from lrp.matrices import cut
 from lrp.network.frozen import FrozenNetwork
 from lrp.network.survey import find_candidates
 from lrp.scorer.noise_to_signal import NoiseToSignal
