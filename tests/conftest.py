@@ -1,5 +1,6 @@
 """Settings of every test, and networks and data that tests ask for by name."""
 
+import dataclasses
 import os
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -12,7 +13,9 @@ import torch
 pytest.register_assert_rewrite("helpers", "problems", "deployed", "shell")
 
 from cases import Chain, Depthwise, Encoder, Keywords, PlainAndGrouped, Residual, Tokens, Untraceable
-from helpers import digits, made_data, randomise, write_parquet
+from helpers import made_data, randomise, write_parquet
+
+from lrp.dataset.mnist_small import MnistSmall
 
 torch.set_num_threads(1)  # as fast here, and not a hundred times slower where something else uses the cores
 
@@ -91,8 +94,17 @@ def x():
 
 
 @pytest.fixture(scope="session")
-def tiny():
-    return digits()
+def embedded():
+    """The digits that come with lrp, read once."""
+    return MnistSmall().load()
+
+
+@pytest.fixture(scope="session")
+def tiny(embedded):
+    """The same, cut down so that an epoch takes a moment."""
+    few = torch.arange(96)
+    parts = {name: getattr(embedded, name).take(few) for name in ("train", "validation", "test")}
+    return dataclasses.replace(embedded, **parts)
 
 
 @pytest.fixture(scope="session")

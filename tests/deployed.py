@@ -14,7 +14,7 @@ from lrp.model.resnet20 import ResNet20
 from lrp.model.vgg16 import VGG16
 
 DEPLOYED = {
-    "vgg": (lambda: VGG16(width=1 / 16), (3, 32, 32)), "resnet": (lambda: ResNet20(width=1 / 4), (3, 32, 32)),
+    "vgg": (lambda: VGG16(width=1 / 32), (3, 32, 32)), "resnet": (lambda: ResNet20(width=1 / 8), (3, 32, 32)),
     "encoder": (Encoder, (5, 6)), "grouped": (Grouped, (4, 9)), "small": (Small, (3, 8, 8)), "sequence": (Sequence, (4, 12)),
 }  # fmt: skip
 

@@ -1,8 +1,8 @@
 """What tests share: made data, parts from conf/, slow reference ways."""
 
-import dataclasses
 import io
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,6 @@ import lrp
 from lrp.config.parts import make_part
 from lrp.config.paths import CONF
 from lrp.dataset.base import Data, Part
-from lrp.dataset.mnist_small import MnistSmall
 from lrp.decomposition.base import decompose
 from lrp.layer_statistics.gather import gather
 from lrp.matrices import cut, layer_matrices
@@ -38,6 +37,7 @@ BLOCKINGS, DECOMPOSITIONS, ESTIMATORS, SCORERS = (parts(group) for group in ("bl
 NAMES = {
     folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in sorted(CONF.iterdir()) if folder.is_dir()
 }  # options by group
+GROUPS = sorted(group for group in NAMES if (Path(lrp.__file__).parent / group).is_dir() and group != "study")  # of parts of a job
 PAIRS = list(zip(NAMES["blocking"], itertools.cycle(["params", "macs"])))  # every blocking, with a budget
 SHAPES = {
     "small_vgg": (3, 32, 32), "narrow_vgg": (3, 32, 32), "residual": (3, 9, 8), "depthwise": (3, 10, 9), "tokens": (3, 5, 4), "chain": (4, 11),
@@ -48,12 +48,6 @@ SHAPES = {
 def given_network(request, count):
     """(a network in float64, as many inputs)"""
     return request.getfixturevalue(request.param), torch.randn(count, *SHAPES[request.param]).double()
-
-
-def digits(count=96):
-    """The embedded digits, cut down so that an epoch takes a moment."""
-    data, few = MnistSmall().load(), torch.arange(count)
-    return dataclasses.replace(data, train=data.train.take(few), validation=data.validation.take(few), test=data.test.take(few))
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:

@@ -1,5 +1,6 @@
 """Made selection problems, and what every selection has to fulfil."""
 
+import dataclasses
 from fractions import Fraction
 
 import torch
@@ -12,6 +13,13 @@ from lrp.network.survey import Candidates
 
 
 @st.composite
+def blockings(draw):
+    """Any blocking, with a number of groups of its own where it takes one."""
+    blocking = draw(st.sampled_from(list(BLOCKINGS.values())))
+    return dataclasses.replace(blocking, k=draw(st.integers(1, 5))) if hasattr(blocking, "k") else blocking
+
+
+@st.composite
 def problems(draw):
     """Blocks of a few layers, their scores, and the candidates' part that costs read."""
     matrices, positions = {}, {}
@@ -21,7 +29,7 @@ def problems(draw):
         layer = nn.Conv1d(channels, rows, kernel)
         matrices[name] = LayerMatrix(name, layer.weight.detach().flatten(1), kernel)
         positions[name] = draw(st.integers(1, 50))
-    blocks = cut(type(draw(st.sampled_from(list(BLOCKINGS.values()))))(draw(st.integers(1, 4))), matrices)
+    blocks = cut(draw(blockings()), matrices)
     generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
     scores = [torch.rand(b.rank, generator=generator, dtype=torch.float64) for b in blocks]
     if draw(st.booleans()):

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-import time
+import threading
 
 import pytest
 
@@ -11,20 +11,21 @@ from lrp.config.schema import register
 from lrp.job.running import running
 
 
-def check_refused(words, sentence, capsys) -> None:
-    """This command line ends at once, with status 2 and one line on stderr that holds the sentence."""
+def check_refused(words, sentence, capsys) -> str:
+    """This command line ends at once, with status 2 and one line on stderr that holds the sentence; the line."""
     register()
     with pytest.raises(SystemExit) as stop:
         check_command_line(words)
     assert stop.value.code == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("lrp: ") and sentence in error and "\n" not in error
+    return error
 
 
 def hold(folder, alone, ready):
     with running(folder, alone):
         ready.set()
-        time.sleep(60)
+        threading.Event().wait()  # until it is killed
 
 
 QUICK = ["model.training.epochs=1", "model.width=0.03125", "calibration.images=64", "calibration.scoring_images=4", "threads=1"]
@@ -35,6 +36,6 @@ def command(cache, *words):
 
 
 def run_lrp(cache, *words, cwd, code=0):
-    done = subprocess.run(command(cache, *words), cwd=cwd, capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command(cache, *words), cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout, done.stderr

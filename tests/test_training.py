@@ -7,6 +7,8 @@ from helpers import one_channel_vgg
 from lrp.errors import InputError
 from lrp.training import Training
 
+pytestmark = pytest.mark.slow
+
 
 def test_training_resumes_bit_for_bit(tmp_path, tiny, monkeypatch):
     spec = Training(epochs=3, lr=0.05, batch_size=32)

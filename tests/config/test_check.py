@@ -1,6 +1,7 @@
 """One sentence for each command line that cannot run; every option composes."""
 
 import pytest
+from helpers import GROUPS, NAMES
 from shell import check_refused
 
 from lrp.config.check import check_command_line
@@ -14,9 +15,7 @@ from lrp.config.schema import register
         (["sed=1"], "sed=1: there is no option sed, did you mean seed?"),
         (["seed=abc"], "seed=abc: value 'abc' of type 'str' could not be converted to Integer"),
         (["calibration.scoring_imges=3"], "did you mean calibration.scoring_images?"),
-        (["xyzzy=1"], "there is no option xyzzy; allowed are model, dataset"),
-        (["blocking=foo"], "blocking=foo: there is no such option, allowed are alds, none, square"),
-        (["-m", "scorer=variance,foo"], "scorer=foo: there is no such option, allowed are energy, magnitude"),
+        (["xyzzy=1"], "there is no option xyzzy; "),
         (["sparsity.grid=[0,1.0]"], "sparsity.grid=1.0: a sparsity is a number in [0, 1)"),
         (["sparsity.grid=[-0.1]"], "sparsity.grid=-0.1: a sparsity is a number in [0, 1)"),
         (["sparsity.grid=[0.5,0.5]"], "every sparsity may be there once"),
@@ -30,11 +29,8 @@ from lrp.config.schema import register
         (["estimator.output=odds"], "estimator.output=odds: logits, probabilities or hellinger is needed"),
         (["estimator.projections=0"], "estimator.projections=0: an integer of at least 1"),
         (["estimator.output_fn=nowhere.pick"], "estimator.output_fn=nowhere.pick: the dotted path of a function is needed"),
-        (["estimator=second_order"], "estimator=second_order: there is no such option, allowed are exact, first_order"),
         (["tracker.mode=on"], "tracker.mode=on: offline, online or disabled"),
-        (["method=foo"], "method=foo: there is no such option, allowed are alds, balf"),
         (["method=alds", "method.starts=0"], "method.starts=0: an integer of at least 1"),
-        (["decomposition=qr"], "decomposition=qr: there is no such option, allowed are activation, svd, two_sided"),
         (["compensation=least_squares", "compensation.ridge=-1"], "compensation.ridge=-1: a number of at least 0"),
         (["compensation=least_squares", "compensation.metric=fisher"], "compensation.metric=fisher: gradient or plain is needed"),
         (["rounds.keep_factor=1"], "rounds.keep_factor=1.0: a number greater than 0 and less than 1"),
@@ -57,7 +53,6 @@ from lrp.config.schema import register
         (["dataset=folder", "dataset.std=[0,1,1]"], "dataset.std=0: a number greater than 0"),
         (["dataset=folder", "dataset.mean=[0.5]"], "dataset.mean=[0.5]: three numbers"),
         (["model.training.epochs=-1"], "model.training.epochs=-1: an integer of at least 0"),
-        (["experiment=figure9"], "experiment=figure9: there is no such option, allowed are figure1, figure1_small, figure2"),
     ],
 )
 def test_one_sentence_for_bad_input(words, sentence, capsys):
@@ -69,35 +64,21 @@ def test_every_experiment_composes(file):
     check_command_line(["-m", f"experiment={file.stem}"])
 
 
-def test_every_key_exists_whatever_is_chosen():
+@pytest.mark.parametrize("group", sorted(set(NAMES) - {"hydra"}))
+def test_a_name_that_there_is_not_is_told_those_that_there_are(group, capsys):
+    error = check_refused([f"{group}=xyzzy"], f"{group}=xyzzy: ", capsys)
+    assert all(name in error for name in NAMES[group])
+
+
+def test_one_bad_name_of_several(capsys):
+    check_refused(["-m", f"scorer={NAMES['scorer'][0]},xyzzy"], "scorer=xyzzy: ", capsys)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_key_exists_whatever_is_chosen(group):
+    """A sweep over the options of one group may set what any other group has, and what any option of its own group has."""
     register()
-    for group in (
-        "scorer=magnitude,perturbation,noise_to_signal,random,energy,spectrum",
-        "blocking=none,alds,square",
-        "recovery=none,batchnorm,finetune",
-        "selection=global,uniform,lagrangian,joint",
-        "decomposition=svd,activation,two_sided",
-        "compensation=none,least_squares",
-        "method=singular_vectors,alds,balf",
-        "tracker=none,wandb",
-        "dataset=cifar10,mnist,mnist_small,folder",
-        "estimator=exact,first_order",
-        "model=vgg16,resnet20",
-    ):
-        check_command_line(
-            [
-                "-m",
-                group,
-                "calibration.scoring_images=8",
-                "blocking.k=2",
-                "estimator.memory_limit=0.5",
-                "estimator.projections=8",
-                "estimator.output=probabilities",
-                "dataset.path=null",
-                "tracker.project=x",
-                "compensation.ridge=0.1",
-                "selection.per_parameter=true",
-                "rounds.keep_factor=0.5",
-                "recovery.epochs=2",
-            ]
-        )
+    keys = {"calibration.scoring_images": 8, "rounds.keep_factor": 0.5, "blocking.k": 2, "estimator.memory_limit": 0.5,
+            "estimator.projections": 8, "estimator.output": "probabilities", "dataset.path": "null", "tracker.project": "x",
+            "compensation.ridge": 0.1, "selection.per_parameter": "true", "recovery.epochs": 2}  # fmt: skip
+    check_command_line(["-m", f"{group}={','.join(NAMES[group])}", *(f"{key}={value}" for key, value in keys.items())])

@@ -22,6 +22,7 @@ from lrp.config.build import compose_job
 from lrp.config.parts import make_part
 from lrp.config.paths import CONF
 from lrp.cost.costs import make_costs
+from lrp.cost.count import layers_macs, stored_params
 from lrp.decomposition.base import decompose as lrp_decompose
 from lrp.layer.build import build
 from lrp.layer_statistics.gather import gather
@@ -133,15 +134,24 @@ def fit(chosen, model, x):
     return chosen.fit(model, x)
 
 
-def compressed(fitted, sparsity):
-    """(the smaller network, what it costs, what was allowed, the masks), in the unit of the method's budget."""
+def planned(fitted, sparsity):
+    """(the plan, what it costs, what was allowed), in the unit of the method's budget."""
     plan = fitted.plan(sparsity)
-    network, _ = fitted.compress(plan)
-    sizes = fitted.sizes(network, plan)
-    held, dense = (
-        (sizes["params"], sizes["params_dense"]) if sizes["budget"] == "params" else (sizes["macs_layers"], sizes["macs_layers_dense"])
-    )
-    return network, held, (1 - Fraction(str(sparsity))) * dense, plan.keep
+    if fitted.method.budget == "params":
+        held, dense = stored_params(plan.blocks, plan.keep), sum(block.size for block in plan.blocks)
+    else:
+        held = sum(layers_macs(fitted.candidates, plan.blocks, plan.keep).values())
+        dense = sum(fitted.candidates.positions[name] * m.weight.numel() for name, m in fitted.candidates.matrices.items())
+    return plan, held, (1 - Fraction(str(sparsity))) * dense
+
+
+def masks(plan):
+    return plan.keep
+
+
+def build_plan(fitted, plan):
+    """The smaller network, compensated."""
+    return fitted.compress(plan)[0]
 
 
 def select(selection, blocks, scores, sparsity):

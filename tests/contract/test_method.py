@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from contract.adapt import compressed, every, fit, method
+from contract.adapt import build_plan, every, fit, method, planned
 from helpers import given_network, same_state
 
 from lrp.errors import InputError
@@ -26,11 +26,12 @@ def test_a_smaller_network_at_any_sparsity(name, budget, network):
     for sparsity in (*SPARSITIES, SPARSITIES[1]):  # in any order
         rule = f"method={name}, budget={budget}, sparsity {sparsity}: "
         try:
-            small, held, allowed, _ = compressed(fitted, sparsity)
+            plan, held, allowed = planned(fitted, sparsity)
         except InputError as error:
             assert "\n" not in str(error) and f"={sparsity}: " in str(error), rule + "what it cannot remove it says in one sentence"
             assert sparsity > 0.5, rule + "half of a network can be removed"
             continue
+        small = build_plan(fitted, plan)
         assert held <= allowed, rule + "the budget is kept"
         assert small(x).shape == y.shape and small(x).isfinite().all(), rule + "the network runs"
         assert small is not model and [m.training for m in model.modules()] == [False] * len(list(model.modules())), rule + "modes stay"
@@ -43,5 +44,5 @@ def test_a_smaller_network_at_any_sparsity(name, budget, network):
 @every("method")
 def test_the_same_seed_gives_the_same_network(name, residual):
     x = torch.randn(12, 3, 9, 8).double()
-    (one, *_), (other, *_) = (compressed(fit(method(name), residual, x), 0.5) for _ in range(2))
+    one, other = (build_plan(fitted, planned(fitted, 0.5)[0]) for fitted in (fit(method(name), residual, x) for _ in range(2)))
     assert same_state(one, other), f"method={name}: the same seed gives the same network, bit for bit"

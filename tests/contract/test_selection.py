@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from contract.adapt import compressed, every, fit, from_python, method, reads_network, select
+from contract.adapt import every, fit, from_python, masks, method, planned, reads_network, select
 from helpers import given_network
 
 from lrp.errors import InputError
@@ -26,7 +26,8 @@ def test_never_exceeds_a_budget(name, blocking, budget, network):
     words = [f"selection={name}", f"blocking={blocking}", f"budget={budget}", "scorer=magnitude"]
     fitted, before = fit(method("singular_vectors", *words), model, x), None
     for sparsity in SPARSITIES:
-        _, held, allowed, keep = compressed(fitted, sparsity)
+        plan, held, allowed = planned(fitted, sparsity)
+        keep = masks(plan)
         rule = f"selection={name} at sparsity {sparsity}: "
         assert held <= allowed, rule + "it never exceeds its budget"
         assert all(mask.dtype == torch.bool for mask in keep), rule + "it gives masks"

@@ -13,7 +13,7 @@ from lrp.matrices import Block
 from lrp.selection.global_ import GlobalSelection
 
 
-@pytest.fixture(params=["small_vgg", "residual", "depthwise", "tokens"])
+@pytest.fixture(params=["narrow_vgg", "residual", "depthwise", "tokens"])
 def network(request):
     return given_network(request, 1)
 

@@ -15,7 +15,7 @@ def random_masks(blocks, share, seed):
     return [torch.ones_like(mask) if block.is_dense(int(mask.sum())) else mask for block, mask in zip(blocks, keep)]
 
 
-@pytest.fixture(params=["small_vgg", "residual", "depthwise", "tokens"])
+@pytest.fixture(params=["narrow_vgg", "residual", "depthwise", "tokens"])
 def network(request):
     return given_network(request, 1)
 

@@ -4,12 +4,11 @@ import pytest
 import torch
 
 from lrp.dataset.cifar10 import Cifar10
-from lrp.dataset.mnist_small import MnistSmall
 from lrp.errors import InputError
 
 
-def test_calibration_depends_on_its_seed_alone():
-    data = MnistSmall().load()
+def test_calibration_depends_on_its_seed_alone(embedded):
+    data = embedded
     first, again, other = (data.calibration(100, seed).index for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other) and len(set(first.tolist())) == 100
     assert torch.equal(data.calibration(30, 0).index, first[:30])
@@ -34,7 +33,7 @@ def test_augmentation_crops_and_mirrors(cifar):
     assert torch.equal(out, data.augment(images, torch.Generator().manual_seed(0)))
 
 
-def test_normalise():
-    data = MnistSmall().load()
+def test_normalise(embedded):
+    data = embedded
     pixel = torch.full((1, 1, 1, 1), 51, dtype=torch.uint8)
     assert float(data.normalise(pixel)) == pytest.approx((0.2 - 0.1307) / 0.3081, rel=1e-6)

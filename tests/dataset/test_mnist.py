@@ -39,8 +39,8 @@ def test_torchvision_layout(tmp_path):
     assert np.array_equal(data.train.labels.numpy(), stored["train"][1][data.train.index.numpy()])
 
 
-def test_embedded_digits_are_divided_once_and_for_all():
-    data = MnistSmall().load()
+def test_embedded_digits_are_divided_once_and_for_all(embedded):
+    data = embedded
     assert (len(data.train), len(data.validation), len(data.test)) == (3600, 400, 1000)
     parts = [set(p.index.tolist()) for p in (data.train, data.validation, data.test)]
     assert len(set.union(*parts)) == 5000

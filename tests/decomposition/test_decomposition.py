@@ -8,9 +8,7 @@ from cases import Chain
 from helpers import BLOCKINGS, DECOMPOSITIONS, SCORERS, close, factors_of, given_network, measured, measured_factors
 from torch import nn
 
-from lrp.blocking.alds import AldsBlocking
 from lrp.blocking.none import Unblocked
-from lrp.blocking.square import SquareBlocking
 from lrp.decomposition.activation import Activation
 from lrp.decomposition.base import decompose
 from lrp.decomposition.metric import GRADIENT_FLOOR, roots
@@ -179,11 +177,3 @@ def test_a_weight_that_is_not_finite_names_the_layer(residual):
     residual.conv2.weight.data[0, 0, 0, 0] = float("nan")
     with pytest.raises(InputError, match="layer conv2"):
         factors_of(residual, Unblocked())
-
-
-def test_svd_gives_the_blocks_back(residual):
-    for blocking in (Unblocked(), AldsBlocking(), SquareBlocking()):
-        matrices, factors = factors_of(residual, blocking)
-        for f in factors:
-            assert torch.allclose(f.U @ f.V, f.block.of(matrices[f.block.layer].weight), atol=1e-12)
-            assert bool((f.S.diff() <= 0).all())

@@ -10,6 +10,7 @@ from deployed import exported
 import lrp
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, blocking", [
     ("small", "none"), ("small", "square"), ("small", "alds"), ("sequence", "square"), ("vgg", "none"), ("resnet", "none"),
     ("encoder", "none"),
@@ -27,6 +28,7 @@ def test_torch_export(name, blocking):
     assert {node.op for node in program.graph.nodes} == {"placeholder", "call_function", "output"}  # get_attr would hold a branch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, blocking", [("small", "square"), ("resnet", "none"), ("encoder", "none")])
 def test_onnx(name, blocking, tmp_path):
     import onnx
@@ -51,6 +53,7 @@ def test_onnx(name, blocking, tmp_path):
             assert torch.allclose(found, model(batch), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_onnx_that_differs_is_refused(tmp_path):
     model, x = exported("small")
     with pytest.raises(lrp.InputError, match="export_onnx: .*differ by .* more than 0") as error:

@@ -18,7 +18,7 @@ def norms(model):
 
 @pytest.mark.parametrize("sparsity", [None, 0.5, 0.95])
 @pytest.mark.parametrize("blocking", ["none", "square"])
-@pytest.mark.parametrize("name, shape", [("small_vgg", (3, 32, 32)), ("residual", (3, 8, 8)), ("depthwise", (3, 9, 10))])
+@pytest.mark.parametrize("name, shape", [("narrow_vgg", (3, 32, 32)), ("residual", (3, 8, 8)), ("depthwise", (3, 9, 10))])
 def test_fuse_computes_the_same(name, shape, blocking, sparsity, request):
     model, x = request.getfixturevalue(name), torch.randn(4, *shape).double()
     if sparsity is not None:

@@ -10,7 +10,7 @@ from lrp.blocking.none import Unblocked
 from lrp.blocking.square import SquareBlocking
 from lrp.estimator.exact import ExactEstimator
 
-SHAPES = {"small_vgg": (5, 3, 32, 32), "residual": (5, 3, 16, 16), "depthwise": (4, 3, 16, 16), "tokens": (4, 3, 5, 4)}
+SHAPES = {"narrow_vgg": (5, 3, 32, 32), "residual": (5, 3, 16, 16), "depthwise": (4, 3, 16, 16), "tokens": (4, 3, 5, 4)}
 
 
 @pytest.mark.parametrize("blocking", [Unblocked(), AldsBlocking(), SquareBlocking()], ids=lambda b: b.name)
@@ -19,11 +19,10 @@ def test_exact_is_the_definition(network, blocking, request):
     model = request.getfixturevalue(network)
     x = torch.randn(SHAPES[network]).double()
     matrices, factors = factors_of(model, blocking)
-    moments, seconds = ExactEstimator()(model, factors, x)
-    assert seconds > 0
+    moments, _ = ExactEstimator()(model, factors, x)
     perturbation = SCORERS["perturbation"](matrices, factors, lambda: moments)
     variance = SCORERS["variance"](matrices, factors, lambda: moments)
-    for i in range(0, len(factors), 3 if network == "small_vgg" else 1):
+    for i in range(0, len(factors), 3 if network == "narrow_vgg" else 1):
         difference = slow_differences(model, factors[i], x)
         assert close(perturbation[i], difference.square().sum(2).mean(1))
         assert close(variance[i], difference.var(1, correction=0).sum(1))

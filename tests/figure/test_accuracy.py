@@ -72,6 +72,7 @@ def test_k_names_a_line_only_where_it_differs():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_figure_with_reference(tmp_path):
     reference = tmp_path / "alds.csv"
     pd.DataFrame({"method": "alds", "params_kept": [0.5, 0.1], "accuracy": [0.6, 0.1]}).to_csv(reference, index=False)

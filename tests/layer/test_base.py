@@ -7,6 +7,7 @@ import torch
 from helpers import BLOCKINGS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from problems import blockings
 from torch import nn
 
 from lrp.cost.count import stored_params
@@ -93,13 +94,12 @@ def test_factors_of_full_rank_are_the_dense_layer(name, blocking):
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from([1, 2, 3]), st.integers(1, 5), st.integers(1, 5), st.sampled_from([(1, 1), (3, 3), (1, 2), (1,), (3,), (4,)]),
-    st.integers(1, 5), st.sampled_from(list(BLOCKINGS.values())), st.floats(0, 1), st.integers(0, 99), st.integers(1, 2), st.booleans(),
+    blockings(), st.floats(0, 1), st.integers(0, 99), st.integers(1, 2), st.booleans(),
 )  # fmt: skip
-def test_any_shape(groups, out, channels, kernel, k, which, share, seed, stride, bias):
+def test_any_shape(groups, out, channels, kernel, blocking, share, seed, stride, bias):
     groups = min(groups, 1 if channels == 1 else groups)  # else it is depthwise
     kind = nn.Conv1d if len(kernel) == 1 else nn.Conv2d
     layer = kind(groups * channels, groups * out, kernel, stride, padding=1, groups=groups, bias=bias).double()
-    blocking = type(which)(k)
     with torch.no_grad():
         factors, keep, weight = prune(layer, blocking, share, seed)
         x = torch.randn(2, groups * channels, *[4] * len(kernel)).double()
@@ -183,6 +183,7 @@ def test_a_group_that_keeps_nothing_gives_its_bias(lost):
         assert torch.allclose(out[:, rows], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_torch_compile():
     low = nn.Sequential(low_rank("grouped")[0], nn.Conv2d(12, 6, 1), nn.ReLU(), low_rank("plain")[0]).double()
     x = torch.randn(2, 8, 6, 7).double()
@@ -192,6 +193,7 @@ def test_torch_compile():
     assert low[0].U["0"].grad is not None
 
 
+@pytest.mark.slow
 def test_distributed_data_parallel(tmp_path):
     from torch import distributed
     from torch.nn.parallel import DistributedDataParallel

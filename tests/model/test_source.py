@@ -2,6 +2,7 @@
 
 import threading
 
+import pytest
 import torch
 from helpers import one_channel_vgg
 from safetensors.torch import load_file
@@ -19,6 +20,7 @@ def test_torchvision_functions_get_the_number_of_classes():
     assert own.arguments(in_channels=3, num_classes=7) == {"width": 0.125, "in_channels": 3, "num_classes": 7}
 
 
+@pytest.mark.slow
 def test_training_is_cached_and_done_once(tmp_path, tiny, monkeypatch):
     calls = []
     real = Training.__call__

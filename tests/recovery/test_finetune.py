@@ -18,6 +18,8 @@ from lrp.layer.base import LowRank
 from lrp.recovery.context import Context
 from lrp.recovery.finetune import FinetuneRecovery, _breaks, distillation
 
+pytestmark = pytest.mark.slow
+
 PLAIN = {"scorer": "magnitude", "selection": "global", "decomposition": "svd", "compensation": "none", "recovery": "none"}
 
 

@@ -1,22 +1,19 @@
-"""What every selection fulfils, refuses and is configured with."""
+"""Selections that choose by scores, on made problems; what every selection fulfils is in contract/test_selection.py."""
+
+import dataclasses
 
 import pytest
 import torch
-import yaml
-from hydra.utils import instantiate
+from helpers import NAMES, parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import SPARSITIES, check, problems
 
-from lrp.config.paths import CONF
 from lrp.cost.costs import make_costs
 from lrp.errors import InputError
-from lrp.matrices import Block
-from lrp.selection.global_ import GlobalSelection
-from lrp.selection.lagrangian import LagrangianSelection
-from lrp.selection.uniform import UniformSelection
 
-SELECTIONS = [GlobalSelection, UniformSelection, LagrangianSelection]
+# those that choose by scores; the others read the network: see contract/test_selection.py
+SELECTIONS = {name: part for name, part in parts("selection").items() if not getattr(part, "reads_network", False)}
 
 
 @settings(max_examples=60, deadline=None)
@@ -31,8 +28,9 @@ def test_any_selection(problem, sparsity, budget, step, per_parameter, shares):
     sums = {name: sum(plain.limit[i] for i in places) for name, places in plain.blocks.items()}
     measured = {name: int(share * sums[name]) for name, share in zip(sums, shares) if share is not None}
     for costs in (plain, make_costs(blocks, budget, candidates, measured)):
-        for selection in SELECTIONS:
-            keep = selection(per_parameter, round_to=step)(blocks, scores, sparsity, costs)
+        for part in SELECTIONS.values():
+            selection = dataclasses.replace(part, per_parameter=per_parameter, round_to=step)
+            keep = selection(blocks, scores, sparsity, costs)
             check(costs, blocks, keep, sparsity)
             for score, mask in zip(scores, keep):
                 assert mask.dtype == torch.bool and mask.shape == score.shape
@@ -40,27 +38,14 @@ def test_any_selection(problem, sparsity, budget, step, per_parameter, shares):
                 assert mask.all() or int(mask.sum()) % step == 0 or int(mask.sum()) < step
             if sparsity == 0:
                 assert all(bool(mask.all()) for mask in keep)
-            again = selection(per_parameter, round_to=step)(blocks, scores, sparsity, costs)
+            again = selection(blocks, scores, sparsity, costs)
             assert all(torch.equal(a, b) for a, b in zip(keep, again))
 
 
-@pytest.mark.parametrize("selection", SELECTIONS)
-def test_bad_input(selection):
-    blocks = [Block("a", 0, 0, 2, 0, 2), Block("b", 0, 0, 2, 0, 2)]
-    for sparsity in (1, -0.1, float("nan"), "0.5"):
-        with pytest.raises(InputError, match=r"sparsity.grid=.*\[0, 1\)"):
-            selection()(blocks, [torch.ones(2)] * 2, sparsity)
-    for bad in (float("nan"), float("inf")):
-        with pytest.raises(InputError, match="layer b: block 0 has scores that are not finite"):
-            selection()(blocks, [torch.ones(2), torch.tensor([1.0, bad])], 0.5)
+@pytest.mark.parametrize("name", NAMES["selection"])
+def test_options_out_of_range(name):
+    selection = parts("selection")[name]
     with pytest.raises(InputError, match="selection.round_to=0: an integer of at least 1"):
-        selection(round_to=0)
+        dataclasses.replace(selection, round_to=0)
     with pytest.raises(InputError, match="selection.break_even=guess: params or measured"):
-        selection(break_even="guess")
-
-
-def test_configured_selections_have_the_same_keys():
-    files = {file.stem: yaml.safe_load(file.read_text()) for file in CONF.glob("selection/*.yaml")}
-    assert all(set(options) >= set(files["global"]) for options in files.values())
-    for selection in SELECTIONS:
-        assert instantiate(files[selection.name]) == selection()
+        dataclasses.replace(selection, break_even="guess")

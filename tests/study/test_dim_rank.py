@@ -17,6 +17,7 @@ def test_dim_rank_cells():
     assert [cell["dim"] for cell in cells if cell["rank"] == -1] == DIMS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rank", "hidden"), [(-1, 3072 * 6), (6, 6 * (3072 + 6)), (2, 2 * (3072 + 6))])
 def test_dim_rank_counts_what_it_trains(rank, hidden, data, tmp_path):
     """A rank that equals dim is two factors all the same; -1 is one matrix."""

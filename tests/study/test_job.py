@@ -14,6 +14,8 @@ from lrp.figure.figure2 import figure2_table, missing_cells
 from lrp.figure.sweep import summarise_study
 from lrp.results.collect import study_of
 
+pytestmark = pytest.mark.slow
+
 FIGURE1 = ["study=dim_rank", "study.dims=[4,8]", "study.ranks=[-1,2,8]", "study.epochs=1"]
 
 

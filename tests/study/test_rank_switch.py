@@ -10,6 +10,8 @@ from lrp.study import rank_switch
 from lrp.study.networks import SwitchNet
 from lrp.study.rank_switch import RankSwitch
 
+pytestmark = pytest.mark.slow
+
 LR, EPOCHS = 0.01, 3
 CELL = {"rank_before": 2, "rank_after": -1, "switch_epoch": 2}
 
