@@ -15,12 +15,13 @@ from PIL import Image
 from torch import nn
 
 import lrp
-from lrp.config.parts import make_part
+from lrp.config.parts import make
 from lrp.config.paths import CONF
 from lrp.dataset.base import Data, Part
 from lrp.decomposition.base import decompose
+from lrp.layer.build import layer_matrices
 from lrp.layer_statistics.gather import gather
-from lrp.matrices import cut, layer_matrices
+from lrp.matrices import cut
 from lrp.method.singular_vectors import SingularVectors
 from lrp.model.vgg16 import VGG16
 from lrp.network.survey import find_candidates
@@ -98,7 +99,7 @@ PARTS = {
 
 
 def method_of(keep_factor=None, budget="params", **parts):
-    made = {name: make_part(name, chosen) for name, chosen in (PARTS | parts).items()}
+    made = {name: make(name, chosen) for name, chosen in (PARTS | parts).items()}
     return SingularVectors(**made, keep_factor=keep_factor, budget=budget)
 
 

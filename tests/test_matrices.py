@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lrp.matrices import Block, LayerMatrix, check_partition, layer_matrices, spans
+from lrp.layer.build import layer_matrices
+from lrp.matrices import Block, LayerMatrix, check_partition, spans
 
 
 def test_spans():

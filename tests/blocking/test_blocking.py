@@ -7,7 +7,8 @@ from lrp.blocking.alds import AldsBlocking
 from lrp.blocking.none import Unblocked
 from lrp.blocking.square import SquareBlocking
 from lrp.errors import InputError
-from lrp.matrices import LayerMatrix, layer_matrices
+from lrp.layer.build import layer_matrices
+from lrp.matrices import LayerMatrix
 from lrp.model.vgg16 import VGG16
 
 

@@ -19,7 +19,7 @@ from hydra.utils import get_object
 
 import lrp
 from lrp.config.build import compose_job
-from lrp.config.parts import make_part
+from lrp.config.parts import make
 from lrp.config.paths import CONF
 from lrp.cost.costs import make_costs
 from lrp.cost.count import layers_macs, stored_params
@@ -67,7 +67,7 @@ def from_python(group, name, **changed):
     if group in ("method", "model", "study") or options(group)[name].parents[1] != CONF:
         part = from_hydra(group, name)
     else:
-        part = make_part(group, name)
+        part = make(group, name)
     fields = {field.name for field in dataclasses.fields(part)} if dataclasses.is_dataclass(part) else set()
     changed = {key: value for key, value in changed.items() if key in fields}
     return dataclasses.replace(part, **changed) if changed else part

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from contract.adapt import GROUPS, from_hydra, from_python, options, target
 
-from lrp.config.parts import make_part
+from lrp.config.parts import make
 from lrp.errors import InputError
 
 EVERY = [(group, name) for group in GROUPS for name in sorted(options(group))]
@@ -55,6 +55,6 @@ def test_an_option_knows_its_name(group, name):
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_name_that_there_is_not_is_a_sentence_with_those_that_there_are(group):
     with pytest.raises(InputError, match=f"^{group}=xyzzy") as error:
-        make_part(group, "xyzzy")
+        make(group, "xyzzy")
     sentence = str(error.value)
     assert "\n" not in sentence and all(name in sentence for name in options(group)), f"{group}: a wrong name is told the right ones"

@@ -13,8 +13,8 @@ from torch import nn
 from lrp.cost.count import stored_params
 from lrp.decomposition.base import decompose
 from lrp.layer.base import LowRank
-from lrp.layer.build import KINDS, low_rank_layer
-from lrp.matrices import cut, layer_matrices
+from lrp.layer.build import KINDS, layer_matrices, low_rank_layer
+from lrp.matrices import cut
 
 LAYERS = {
     "plain": (nn.Conv2d(6, 10, 3, padding=1), (6, 9, 9)),

@@ -8,8 +8,8 @@ from helpers import BLOCKINGS, prune_network
 from torch import nn
 
 from lrp.decomposition.base import decompose
-from lrp.layer.build import build, replace_layer
-from lrp.matrices import cut, layer_matrices
+from lrp.layer.build import build, layer_matrices, replace_layer
+from lrp.matrices import cut
 from lrp.selection.global_ import GlobalSelection
 
 

@@ -14,9 +14,9 @@ from lrp.blocking.alds import AldsBlocking
 from lrp.blocking.square import SquareBlocking
 from lrp.decomposition.base import decompose
 from lrp.layer.base import LowRank
-from lrp.layer.build import build
+from lrp.layer.build import build, layer_matrices
 from lrp.layer.hold_rank import at_rank, hold_rank
-from lrp.matrices import cut, layer_matrices
+from lrp.matrices import cut
 
 LAYERS = {
     "linear": (lambda: nn.Linear(9, 7), (9,)),

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lrp.errors import InputError
-from lrp.matrices import LayerMatrix, layer_matrices
+from lrp.layer.build import layer_matrices
+from lrp.matrices import LayerMatrix
 from lrp.method.alds_search import AldsSearch, allocation_blocks, group_values
 
 SHAPES = {"a": (6, 4, 3), "b": (10, 6, 2), "c": (8, 8, 1), "d": (3, 5, 1)}  # M, channels, kernel

@@ -9,7 +9,7 @@ from cases import PlainAndGrouped
 from helpers import NAMES, PAIRS, compressed, method_of, randomise, same_state
 from torch import nn
 
-from lrp.config.parts import make_part
+from lrp.config.parts import make
 from lrp.errors import InputError
 from lrp.evidence import Evidence
 from lrp.layer.base import LowRank
@@ -80,7 +80,7 @@ def test_rounded_ranks_fall_too(x, selection, factor, sparsity):
     """What rounding frees is not spent on components that are gone; nor is what a step so small that it is met already leaves."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(90, 12), nn.ReLU(), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 10)).double()
     for scorer, step in (("energy", 4), ("random", 4), ("random", 1)):
-        chosen = type(make_part("selection", selection))(round_to=step)
+        chosen = type(make("selection", selection))(round_to=step)
         for before, after in itertools.pairwise(ranks_at(method_of(factor, scorer=scorer, selection=chosen).fit(net, x), sparsity)):
             assert all(a <= b for a, b in zip(after, before))
 
