@@ -102,4 +102,4 @@ def test_from_python(mine):
     assert job.method.scorer.power == 3 and job.options == "scorer.power=3"
     with pytest.raises(InputError, match="scorer=nucular: no such option"):
         compose_job("+method.parts={scorer: nucular}", config_dir=mine / "conf")
-    assert torch.equal(job.method.scorer({}, [type("F", (), {"S": torch.ones(2)})])[0], torch.ones(2, dtype=torch.float64))
+    assert torch.equal(job.method.scorer([type("F", (), {"S": torch.ones(2)})], None)[0], torch.ones(2, dtype=torch.float64))
