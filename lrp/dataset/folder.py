@@ -82,7 +82,7 @@ class ImageFolder:
         if min(len(part) for part in parts) < 2 or len(parts[0]) < 10:
             raise InputError("dataset.path", self.path, f"found only {len(parts[0])} training and {len(parts[1])} test images")
         fit, validation = divide(parts[0])
-        return Data(self.name, fit, validation, parts[1], self.mean, self.std, self.crop, self.flip, len(classes))
+        return Data(self.name, fit, validation, parts[1], tuple(self.mean), tuple(self.std), self.crop, self.flip, len(classes))
 
     def _read(self, samples: Sequence[tuple[str, int]]) -> Part:
         images = []
