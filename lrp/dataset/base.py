@@ -101,8 +101,7 @@ class Data:
 
 def batches(part: Part, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The images and labels of a part in order, ``size`` at a time."""
-    for images, labels in zip(part.images.split(size), part.labels.split(size)):
-        yield images, labels
+    yield from zip(part.images.split(size), part.labels.split(size))
 
 
 def divide(whole: Part) -> tuple[Part, Part]:
