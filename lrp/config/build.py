@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from lrp.config.parts import Choice, make, option_defaults
+from lrp.config.parts import Choice, make, option_defaults, plain
 from lrp.config.paths import CONF, search_path, use_folders
 from lrp.config.schema import Config, register
 from lrp.errors import InputError
@@ -47,9 +47,8 @@ def make_job(config: DictConfig, hydra: Any) -> Any:
     """The job that a configuration describes; ``hydra`` is Hydra's own node, which knows the options chosen and where options
     are found. Raises InputError for a value that no part accepts."""
     use_folders(source.path for source in hydra.runtime.config_sources if source.schema == "file")
-    config = OmegaConf.create(OmegaConf.to_container(config, resolve=False, enum_to_str=True))
-    config.pop("hydra", None)
-    settings = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    config = OmegaConf.create({name: node for name, node in plain(config, resolve=False).items() if name != "hydra"})
+    settings = plain(config)
     chosen = {group: option for group, option in hydra.runtime.choices.items() if group in settings}
     settings["choices"] = chosen
     return _make_pruning(config, settings) if config.study is None else _make_study(config, settings)
@@ -66,7 +65,7 @@ def study_options(config: DictConfig) -> tuple[str, ...] | None:
     """The groups and options that the configuration's study reads; None where it has no study."""
     if config.study is None:
         return None
-    return (*USES, *Choice("study", "", OmegaConf.to_container(config.study), {}).target.uses)
+    return (*USES, *Choice("study", "", plain(config.study), {}).target.uses)
 
 
 def _choice(config: DictConfig, settings: Mapping[str, Any], group: str) -> Choice:
@@ -139,7 +138,7 @@ def _value(settings: Any, place: str) -> Any:
 
 def _make_study(config: DictConfig, settings: dict[str, Any]) -> StudyJob:
     """The job of a study, which trains networks of its own; of the other nodes it gets those that it uses."""
-    used = study_options(config)
+    used = study_options(config) or ()
     study = _choice(config, settings, "study")
     named = {group: make(group, option) for group, option in study.settings.items() if group in METHOD_PARTS}
     study = Choice("study", study.option, {name: value for name, value in study.settings.items() if name not in named}, study.defaults)

@@ -6,19 +6,16 @@ import difflib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
-    OmegaConfBaseException,
-)
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from lrp.config.parts import no_such_option
+from lrp.config.parts import no_such_option, plain
 from lrp.config.paths import CONF, option_files, search_path, use_folders
 from lrp.errors import InputError, first_line
 
@@ -43,7 +40,8 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
     except HydraException as error:
         _stop(f"{first_line(error)}: options are written group=option or node.key=value")
     if folders:
-        places = [place for override in overrides if override.key_or_group == "hydra.searchpath" for place in override.value()]
+        named = [override for override in overrides if override.key_or_group == "hydra.searchpath"]
+        places = [str(place) for override in named for place in cast(list, override.value())]
         texts = [*(text for text in texts if not text.startswith("hydra.searchpath=")), search_path([*folders, *places])]
         overrides = OverridesParser.create().parse_overrides(texts)
     if any(word in _UNCHECKED for word in flags):
@@ -82,7 +80,7 @@ def _divide(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
 
 def _find_folders(overrides: Sequence[Override]) -> None:
     """Let the options of the folders that the command line names be found."""
-    named = [override.input_line for override in overrides if override.key_or_group == "hydra.searchpath"]
+    named = [str(override.input_line) for override in overrides if override.key_or_group == "hydra.searchpath"]
     sources = _compose(named).hydra.runtime.config_sources
     use_folders(source.path for source in sources if source.schema == "file" and Path(source.path).is_dir())
 
@@ -101,7 +99,7 @@ def _check_group(override: Override) -> None:
 
 def _is_multirun(overrides: Sequence[Override]) -> bool:
     """Whether the configuration itself asks for a multirun, as an experiment may."""
-    single = [override.input_line for override in overrides if not override.is_sweep_override()]
+    single = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
     try:
         return str(compose("config", overrides=single, return_hydra_config=True).hydra.mode) == "RunMode.MULTIRUN"
     except (HydraException, OmegaConfBaseException):
@@ -115,7 +113,7 @@ def _check_study(config: DictConfig, texts: Sequence[str]) -> None:
     from lrp.config.build import study_options  # loads torch, after the words have been composed
 
     try:
-        allowed = study_options(config)
+        allowed = study_options(config) or ()
     except InputError as error:
         _stop(str(error))
     for text in texts:
@@ -183,7 +181,7 @@ def _explain(text: str, error: Exception) -> str:
 
 def _known() -> list[str]:
     """All groups and options of the default configuration."""
-    config = OmegaConf.to_container(compose("config"), resolve=False)
+    config = plain(compose("config"), resolve=False)
     names: list[str] = []
 
     def walk(node: dict, prefix: str) -> None:
@@ -208,6 +206,6 @@ def _make(config: DictConfig) -> None:
         _stop(first_line(error))
 
 
-def _stop(sentence: str) -> None:
+def _stop(sentence: str) -> NoReturn:
     print(f"lrp: {sentence}", file=sys.stderr)
     raise SystemExit(2)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -38,7 +38,7 @@ class Choice:
     @cached_property
     def target(self) -> Any:
         """What makes the part. Raises InputError for a ``_target_`` that cannot be imported."""
-        path = self.settings.get("_target_")
+        path = str(self.settings.get("_target_"))
         try:
             return get_object(path)
         except (ImportError, AttributeError, ValueError, TypeError) as error:
@@ -90,10 +90,10 @@ def option_defaults(group: str, option: str, config: DictConfig | None = None) -
     """What the files say of an option: what it shares with its group, and its own. Interpolations (``${seed}``) are read from
     ``config``, or from the defaults of every job. Raises InputError for a name that there is not."""
     try:
-        shared = OmegaConf.load(CONF / "options.yaml").get(group, {})
-        root = OmegaConf.create(OmegaConf.to_container(OmegaConf.structured(Config) if config is None else config, resolve=False))
+        shared = cast(DictConfig, OmegaConf.load(CONF / "options.yaml")).get(group, {})
+        root = OmegaConf.create(plain(OmegaConf.structured(Config) if config is None else config, resolve=False))
         root[group] = OmegaConf.merge(shared, _own_options(group, option))
-        return OmegaConf.to_container(root[group], resolve=True)
+        return plain(root[group])
     except OmegaConfBaseException as error:
         raise InputError(f"{group}={option}: its file cannot be read ({first_line(error)})") from error
 
@@ -103,9 +103,14 @@ def _own_options(group: str, option: str) -> DictConfig:
     files = option_files(group)
     if option not in files:
         raise InputError(group, option, no_such_option(files))
-    own = OmegaConf.load(files[option])
+    own = cast(DictConfig, OmegaConf.load(files[option]))
     bases = [base for base in own.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
-    return OmegaConf.merge(*(_own_options(group, base) for base in bases), own)
+    return cast(DictConfig, OmegaConf.merge(*(_own_options(group, base) for base in bases), own))
+
+
+def plain(node: Any, resolve: bool = True) -> dict[str, Any]:
+    """A node of a configuration as ordinary dictionaries and lists."""
+    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=resolve, throw_on_missing=resolve, enum_to_str=True))
 
 
 def no_such_option(options: Any) -> str:

@@ -29,7 +29,7 @@ def _draw(folder: Path, jobs: list[Path], figure: Figure | None) -> tuple[str, l
     merged, paths = folder / "results.csv", []
     if jobs != [folder]:
         write_whole(merged, lambda path: table.drop(columns="folder", errors="ignore").to_csv(path, index=False))
-        if details is not None:
+        if details is not None and figure.details is not None:
             paths.append(folder / figure.details)
             write_whole(paths[0], lambda path: details.to_csv(path, index=False))
     text, drawn = figure.draw(table, details, folder / figure.name)

@@ -29,17 +29,17 @@ class RunFolder:
         keys: Sequence[str] = ("sparsity",),
     ) -> None:  # fmt: skip
         self.folder, self.columns, self.file, self.keys = folder, list(columns), details, list(keys)
-        self.rows = read_if_there(folder / "results.csv", self.columns)
-        self.details = read_if_there(folder / details)
+        rows, self.details = read_if_there(folder / "results.csv", self.columns), read_if_there(folder / details)
         config = folder / "config.yaml"
-        if self.rows is not None and len(self.rows) and not resume:
+        if rows is not None and len(rows) and not resume:
             raise InputError("resume", "false", f"{folder} holds finished rows; resume=true keeps them and computes the rest")
         if resume and config.exists():
             differing = differences(_read_settings(config), settings)
             if differing:
                 raise InputError("resume", "true", f"{folder} was made with other settings: {'; '.join(differing)}")
-        if self.rows is None or not resume:
-            self.rows, self.details = pd.DataFrame(columns=self.columns), None
+        if rows is None or not resume:
+            rows, self.details = pd.DataFrame(columns=self.columns), None
+        self.rows = rows
         if self.details is not None:  # a kill may fall between the two tables
             whole = set(self.rows[self.keys].itertuples(index=False, name=None))
             self.details = self.details[[key in whole for key in self.details[self.keys].itertuples(index=False, name=None)]]
@@ -54,8 +54,9 @@ class RunFolder:
     def add(self, row: Mapping[str, Any], details: pd.DataFrame) -> None:
         """Store the details of one row and then the row."""
         assert set(row) == set(self.columns), set(row) ^ set(self.columns)
-        self.details = details if self.details is None or self.details.empty else pd.concat([self.details, details], ignore_index=True)
-        write_whole(self.folder / self.file, lambda path: self.details.to_csv(path, index=False))
+        whole = details if self.details is None or self.details.empty else pd.concat([self.details, details], ignore_index=True)
+        write_whole(self.folder / self.file, lambda path: whole.to_csv(path, index=False))
+        self.details = whole
         new = pd.DataFrame([row], columns=self.columns)
         self.rows = new if self.rows.empty else pd.concat([self.rows, new], ignore_index=True)
         write_whole(self.folder / "results.csv", lambda path: self.rows.to_csv(path, index=False))
