@@ -181,7 +181,11 @@ def spans(total: int, parts: int) -> list[tuple[int, int]]:
 
 
 def check_weights(matrices: Mapping[str, LayerMatrix]) -> None:
-    """Raises InputError, with the layer's name, for a weight that is not finite."""
+    """Check that every weight is finite.
+
+    Raises:
+        InputError: With the layer's name, for one that is not.
+    """
     for name, matrix in matrices.items():
         if not bool(torch.isfinite(matrix.weight).all()):
             raise InputError(f"layer {name}: its weight holds values that are not finite, so it cannot be decomposed")
