@@ -19,7 +19,7 @@ import torch
 from lrp.config.parts import make
 from lrp.errors import InputError
 from lrp.files import write_whole
-from lrp.matrices import layer_matrices
+from lrp.layer.build import layer_matrices
 from lrp.model.vgg16 import VGG16
 from lrp.results.collect import collect
 

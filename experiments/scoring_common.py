@@ -19,8 +19,8 @@ from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.moments import Moments
 from lrp.evaluation import evaluate
 from lrp.files import write_whole
-from lrp.layer.build import build
-from lrp.matrices import Factors, layer_matrices
+from lrp.layer.build import build, layer_matrices
+from lrp.matrices import Factors
 from lrp.recovery.context import Context
 
 BLOCKINGS = ("none", "alds", "square")

@@ -27,7 +27,7 @@ from torch import Tensor
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.estimator.moments import Moments
-from lrp.matrices import layer_matrices
+from lrp.layer.build import layer_matrices
 from lrp.scorer.magnitude import Magnitude
 from lrp.scorer.relative_error import RelativeError
 

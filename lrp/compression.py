@@ -15,7 +15,7 @@ from lrp.cost.report import Report
 from lrp.errors import InputError, check_int, check_sparsity, first_line
 from lrp.evidence import Evidence
 from lrp.job.calibration import Calibration
-from lrp.layer.build import KINDS
+from lrp.layer.build import find_kind
 from lrp.method.base import Method
 from lrp.network.arithmetic import run_model
 from lrp.recovery.base import Recovery
@@ -93,7 +93,8 @@ def compress(
     batches = Batches.of(calibration, images)
     check_inputs(model, batches)
 
-    alone = type(model) in KINDS
+    kind = find_kind(model)
+    alone = kind is not None and kind.form(model) is not None
     if alone:  # a network of one layer has no place in which another could be put
         model = nn.Sequential(model)
     fitted = chosen.fit(Evidence(model, batches, scoring_images=scoring_images))

@@ -14,6 +14,7 @@ STAGES = ("seconds_decompose", "seconds_score", "seconds_select", "seconds_recov
 def workspace(entity: str, project: str) -> Any:
     """The workspace, built without a network: accuracy against sparsity and MACs by blocking and scorer, the ranks that
     each layer keeps, and the seconds of each stage. Raises ImportError without wandb-workspaces."""
+    # the extra dashboard
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 

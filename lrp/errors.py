@@ -73,15 +73,15 @@ def check_sparsity(option: str, value: object) -> float:
     return float(value)
 
 
-def check_rank(option: str, value: object, full: int) -> int:
-    """A rank from 1 to ``full``, or -1: one dense matrix.
+def check_rank(option: str, value: object, full: int) -> int | None:
+    """A rank from 1 to ``full``, or -1: one dense matrix, for which lrp itself says None (``lrp.matrices.Rank``).
 
     Raises:
         InputError: For anything else.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or not (int(value) == -1 or 1 <= int(value) <= full):
         raise InputError(option, value, f"must be -1 (one dense matrix) or an integer from 1 to {full}")
-    return int(value)
+    return None if int(value) == -1 else int(value)
 
 
 def check_list(option: str, values: object) -> None:

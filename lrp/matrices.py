@@ -6,7 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+# At what rank a block is stored: as factors with so many components, or None: whole, as the matrix that it is. Files and users
+# write -1 for whole (``lrp.errors.check_rank``, ``lrp.deploy.saving``); nothing else does.
+Rank = int | None
 
 from lrp.errors import InputError
 
@@ -109,28 +113,9 @@ class Factors:
     decomposition: str = "svd"
 
 
-def layer_matrices(model: nn.Module) -> dict[str, LayerMatrix]:
-    """The matrices of all layers that lrp can compress, by their name in ``named_modules``, in that order.
-
-    These are Linear, Conv1d and Conv2d layers, grouped ones included; ``unsupported`` says why any other is left as it is.
-    """
-    found = {}
-    for name, module in model.named_modules():
-        if type(module) in (nn.Linear, nn.Conv1d, nn.Conv2d) and unsupported(module) is None:
-            groups = getattr(module, "groups", 1)
-            found[name] = LayerMatrix(name, module.weight.detach().flatten(1), module.weight[0, 0].numel(), groups)
-    return found
-
-
-def unsupported(module: nn.Module) -> str | None:
-    """Why a module that holds weights of its own cannot be compressed; None where it can."""
-    if type(module) not in (nn.Linear, nn.Conv1d, nn.Conv2d):
-        return f"type not supported ({type(module).__name__})"
-    if not isinstance(module._parameters.get("weight"), nn.Parameter):
-        return "its weight is computed from other parameters"
-    if getattr(module, "groups", 1) > 1 and module.groups == module.in_channels:
-        return "depthwise"
-    return None
+def kept_rank(mask: Tensor) -> Rank:
+    """The rank at which a block is stored of whose components those of ``mask`` (R,) stay: all of them stay where it is whole."""
+    return None if bool(mask.all()) else int(mask.sum())
 
 
 def cut(blocking: Callable[[Mapping[str, LayerMatrix]], list[Block]], matrices: Mapping[str, LayerMatrix]) -> list[Block]:

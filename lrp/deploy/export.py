@@ -23,7 +23,7 @@ def export_onnx(model: nn.Module, inputs: Tensor, path: str | Path, tolerance: f
     from the network's outputs is returned, as a share of the largest output. Raises InputError where that exceeds ``tolerance``
     and where the extra ``onnx`` is not installed.
     """
-    try:
+    try:  # the extra onnx
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:

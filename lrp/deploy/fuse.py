@@ -11,8 +11,7 @@ from torch import nn
 
 from lrp.errors import InputError
 from lrp.layer.base import LowRank
-from lrp.layer.build import replace_layer
-from lrp.layer.linear import LowRankLinear
+from lrp.layer.build import kind_of, replace_layer
 from lrp.network.trace import Folded, Tracer, pairs_to_fold, scale_and_shift
 
 
@@ -37,11 +36,7 @@ def fuse(model: nn.Module) -> nn.Module:
         if not isinstance(layer, LowRank) and holders[id(layer.weight)] > 1:
             continue  # scaling a tied weight would scale what else reads it
         scale, shift = scale_and_shift(norm)
-        if isinstance(layer, LowRank):
-            layer.scale_rows(scale, shift)
-        else:
-            layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.dim() - 1)))
-            bias = shift if layer.bias is None else layer.bias * scale + shift
-            layer.bias = nn.Parameter(bias.to(layer.weight), requires_grad=layer.weight.requires_grad)
-        result = replace_layer(result, node.target, Folded(before.target, isinstance(layer, (nn.Linear, LowRankLinear))))
+        kind = kind_of(layer)
+        kind.scale_rows(layer, scale, shift)
+        result = replace_layer(result, node.target, Folded(before.target, kind.feature_dim == -1))
     return result

@@ -20,8 +20,8 @@ from lrp.cost.report import COLUMNS, Report
 from lrp.errors import InputError
 from lrp.files import write_whole
 from lrp.layer.base import LowRank
-from lrp.layer.build import KINDS, replace_layer
-from lrp.matrices import Block, LayerMatrix, check_partition
+from lrp.layer.build import find_kind, kind_of, replace_layer
+from lrp.matrices import Block, LayerMatrix, Rank, check_partition
 from lrp.network.trace import Folded
 
 FORMAT = 1  # raised when a file is written that this version's ``load`` would misread
@@ -39,9 +39,10 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
         if getattr(module, "added_bias", False):
             biased.append(name)
         if isinstance(module, LowRank):
-            kind = next(dense.__name__ for dense, low in KINDS.items() if type(module) is low)
-            blocks = [[*_span(block), -1 if rank is None else rank] for block, rank in module.blocks]
-            layers[name] = {"type": kind, "bias": module.bias is not None, "options": _options(module, module.attributes), "blocks": blocks}
+            layers[name] = {
+                "type": module.dense.__name__, "bias": module.bias is not None, "options": _options(module, module.attributes),
+                "blocks": [[*_span(block), -1 if rank is None else rank] for block, rank in module.blocks],
+            }  # fmt: skip
         elif isinstance(module, Folded):
             folded[name] = module.into
     tensors, same, known = {}, {}, {}
@@ -120,38 +121,39 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], fail: Callabl
     biased = description.get("biased", [])
     for name in {*folded.values(), *biased}:  # a layer has a bias once a batch norm is folded into it, or compensation gave it one
         layer = modules.get(name)
-        if hasattr(layer, "weight") and layer.bias is None:
-            layer.bias = nn.Parameter(layer.weight.new_zeros(layer.weight.shape[0]))
+        kind = find_kind(layer)
+        if kind is not None and layer.bias is None:
+            layer.bias = nn.Parameter(layer.weight.new_zeros(kind.rows(layer)))
     for name, layer in description["layers"].items():
         dense = modules.get(name)
-        if type(dense).__name__ != layer["type"] or type(dense) not in KINDS:
+        kind = find_kind(dense)
+        form = None if kind is None else kind.form(dense)
+        if form is None or form.dense.__name__ != layer["type"]:
             raise fail(f"it has a {layer['type']} {name}, this one {_what(dense)}")
-        own = _options(dense, KINDS[type(dense)].attributes) | {"bias": dense.bias is not None}
+        own = _options(dense, form.attributes) | {"bias": dense.bias is not None}
         theirs = layer["options"] | {"bias": layer["bias"]}
         if differing := [f"{key}={theirs.get(key)} instead of {value}" for key, value in own.items() if theirs.get(key) != value]:
             raise fail(f"its layer {name} has {_some(differing)}")
-        model = replace_layer(model, name, KINDS[type(dense)](dense, _blocks(name, dense, layer["blocks"])))
+        model = replace_layer(model, name, form(dense, _blocks(kind.matrix(name, dense), layer["blocks"])))
     for name in biased:
         model.get_submodule(name).added_bias = True
     for name, into in folded.items():
         if not hasattr(modules.get(name), "running_mean"):
             raise fail(f"it has a batch norm {name}, this one {_what(modules.get(name))}")
-        if into not in modules:
-            raise fail(f"it has a layer {into}, this one lacks it")
-        model = replace_layer(model, name, Folded(into, isinstance(modules[into], nn.Linear)))
+        if find_kind(modules.get(into)) is None:
+            raise fail(f"it has a layer {into}, this one {_what(modules.get(into))}")
+        model = replace_layer(model, name, Folded(into, kind_of(modules[into]).feature_dim == -1))
     return model
 
 
-def _blocks(name: str, dense: nn.Module, stored: list[list[int]]) -> list[tuple[Block, int | None]]:
+def _blocks(matrix: LayerMatrix, stored: list[list[int]]) -> list[tuple[Block, Rank]]:
     """The blocks of a layer and their ranks; raises ValueError where they do not partition its matrix or a rank is none."""
-    matrix = LayerMatrix(name, dense.weight.detach().flatten(1), 1)
-    blocks = []
+    name, groups, blocks = matrix.name, matrix.groups, []
     for i, numbers in enumerate(stored):
         if len(numbers) != 5 or not all(type(number) is int for number in numbers):
             raise ValueError(f"layer {name}: block {i} is not five integers")
         block, rank = Block(name, i, *numbers[:4]), numbers[4]
         inside = 0 <= block.row_start < block.row_stop <= matrix.shape[0] and 0 <= block.col_start < block.col_stop <= matrix.shape[1]
-        groups = getattr(dense, "groups", 1)
         inside &= block.row_start * groups // matrix.shape[0] == (block.row_stop - 1) * groups // matrix.shape[0]
         if not inside or rank < -1 or rank > block.rank:
             raise ValueError(f"layer {name}: block {i} is {numbers}")

@@ -17,8 +17,10 @@ from lrp.batches import Batches, Inputs, examples, on_tensors, tensors
 from lrp.batches import call as run
 from lrp.errors import InputError, check_int
 from lrp.estimator.base import Estimator
-from lrp.estimator.change import inner_filters, inner_values, outer_vectors
+from lrp.estimator.change import outer_vectors
 from lrp.estimator.moments import Moments
+from lrp.layer.build import kind_of
+from lrp.layer.kind import LayerKind
 from lrp.matrices import Factors
 from lrp.network.arithmetic import check_finite, layer_input, plain_arithmetic
 from lrp.network.frozen import FrozenNetwork, freeze
@@ -123,7 +125,7 @@ class FirstOrderEstimator(Estimator):
         def contract(call: _Call, grad: Tensor | None) -> None:
             if grad is None:  # the output does not depend on this call
                 return
-            g = _positions(grad, call.linear, len(y))
+            g = _positions(grad, call.kind, len(y))
             for part, z in zip(parts[call.layer], call.inner):
                 D[part.place][:, current] += _contract(g[..., part.rows], z, part.U, buffer)
 
@@ -145,14 +147,14 @@ class FirstOrderEstimator(Estimator):
         calls: list[_Call] = []
 
         def watch(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
-            linear = isinstance(module, nn.Linear)
+            kind = kind_of(module)
             with torch.no_grad():
                 x = layer_input(args, kwargs).detach()
-                values = (inner_values(module, part.channels, part.filters, x) for part in parts[name])
-                inner = [_positions(value, linear, examples(batch), name) for value in values]
+                values = (kind.inner_values(module, part.channels, part.filters, x) for part in parts[name])
+                inner = [_positions(value, kind, examples(batch), name) for value in values]
             if not output.requires_grad:
                 output.requires_grad_()
-            calls.append(_Call(name, linear, output, inner))
+            calls.append(_Call(name, kind, output, inner))
             return output.clone() if network.untraced else None  # what follows may write into it
 
         handles = [
@@ -191,7 +193,7 @@ class FirstOrderEstimator(Estimator):
         if examples(few) > 1 and y.requires_grad:
             grads = torch.autograd.grad(y[0].sum(), [call.output for call in calls], allow_unused=True)
             for call, grad in zip(calls, grads):
-                if grad is not None and bool(_positions(grad, call.linear, 2)[1].any()):
+                if grad is not None and bool(_positions(grad, call.kind, 2)[1].any()):
                     raise _not_by_image(call.layer)
         known = {p.untyped_storage().data_ptr() for p in network.module.parameters()}
         activations = sum(size for place, size in held.items() if place not in known)
@@ -219,7 +221,7 @@ class _Call:
     """One call of a layer: its output, and v_i . x of the components of each of its blocks, (B, positions, R)."""
 
     layer: str
-    linear: bool
+    kind: LayerKind
     output: Tensor
     inner: list[Tensor]
 
@@ -231,7 +233,7 @@ def _prepare(network: FrozenNetwork, factors: Sequence[Factors]) -> dict[str, li
         module = network.modules.get(block.layer)
         if module is None:  # the graph shows that it never runs: its components change nothing
             continue
-        channels, filters = inner_filters(module, block, factor.V.to(module.weight))
+        channels, filters = kind_of(module).inner_filters(module, block, factor.V.to(module.weight))
         if filters.dim() == 4:
             filters = filters.contiguous(memory_format=torch.channels_last)
         U = outer_vectors(network, factor).T.contiguous().to(module.weight)
@@ -243,9 +245,9 @@ def _channels_last(value: Tensor) -> Tensor:
     return value.to(memory_format=torch.channels_last) if value.dim() == 4 else value
 
 
-def _positions(value: Tensor, linear: bool, images: int, layer: str = "") -> Tensor:
+def _positions(value: Tensor, kind: LayerKind, images: int, layer: str = "") -> Tensor:
     """A layer's values as (B, positions, features)."""
-    features = value if linear else value.movedim(1, -1)
+    features = kind.features_last(value)
     if len(features) % images:
         raise _not_by_image(layer)
     return features.reshape(images, -1, features.shape[-1])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.errors import InputError, check_rank
-from lrp.matrices import Block, Factors
+from lrp.layer.stored import Part, RowRange, row_range
+from lrp.matrices import Block, Factors, Rank
 
 GROW = ("orthogonal", "svd")
 
@@ -19,19 +20,27 @@ GROW = ("orthogonal", "svd")
 class LowRank(nn.Module):
     """What low-rank convolutions and linear layers share: the blocks of one layer matrix (M x N) and how they add up.
 
-    Stored are, for a block of p x q that keeps r components, ``V`` (r, q) and r columns of ``U``, balanced (U sqrt(S), sqrt(S) Vh of a plain SVD),
-    which the blocks of one row range share as one (p, sum of their r); for a block that is stored whole its weight (p, q);
-    and the bias. Nothing is stored for a block that keeps no component. ``blocks`` gives each block's rank, None for one
-    that is stored whole; the parameters are made without values, ``fill`` sets them.
+    Stored are, for a block of p x q that keeps r components, ``V`` (r, q) and r columns of ``U``, balanced (U sqrt(S), sqrt(S) Vh of
+    a plain SVD), which the blocks of one row range share as one (p, sum of their r); for a block that is stored whole its weight (p, q);
+    and the bias. Nothing is stored for a block that keeps no component. The parameters are made without values, ``fill`` sets
+    them.
+
+    Attributes:
+        dense: the type of torch's layer that this one replaces
+        attributes: of the dense layer, which code around it may read
+        rows, columns: M and N
+        blocks: each block and its rank
+        ranges: what is stored, row range by row range
     """
 
-    attributes: ClassVar[tuple[str, ...]]  # of the dense layer, which code around it may read
+    dense: ClassVar[type[nn.Module]]
+    attributes: ClassVar[tuple[str, ...]]
 
-    def __init__(self, dense: nn.Module, blocks: Sequence[tuple[Block, int | None]]) -> None:
+    def __init__(self, dense: Any, blocks: Sequence[tuple[Block, Rank]]) -> None:
         super().__init__()
         for name in self.attributes:
             setattr(self, name, getattr(dense, name))
-        self.rows, self.columns = dense.weight.shape[0], dense.weight[0].numel()
+        self.rows, self.columns = self.matrix_of(dense).shape
         self._hold(blocks, dense.weight)
         self.bias = None
         if dense.bias is not None:
@@ -39,63 +48,54 @@ class LowRank(nn.Module):
         if getattr(dense, "added_bias", False):  # by an earlier round: files have to know
             self.added_bias = True
 
-    def _hold(self, blocks: Sequence[tuple[Block, int | None]], like: Tensor) -> None:
+    @staticmethod
+    def matrix_of(dense: Any) -> Tensor:
+        """The weight of a dense layer as its layer matrix (M, N)."""
+        return dense.weight.detach().flatten(1)
+
+    def _hold(self, blocks: Sequence[tuple[Block, Rank]], like: Tensor) -> None:
         """Make the parameters of these blocks at these ranks, without values, of the dtype and on the device of ``like``."""
-        self.blocks = [(block, rank) for block, rank in sorted(blocks, key=lambda b: (b[0].row_start, b[0].col_start))]
-        self.ranges: list[tuple[int, int]] = []
-        self.factored: list[list[tuple[int, int]]] = []  # of each row range, the column ranges of its factored blocks
-        self.whole: list[list[tuple[int, int]]] = []
-        self.U, self.V, self.W = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
-
-        def empty(*shape: int) -> nn.Parameter:
-            return nn.Parameter(like.new_empty(shape), requires_grad=like.requires_grad)
-
-        by_rows: dict[tuple[int, int], list[tuple[Block, int | None]]] = defaultdict(list)
+        self.blocks = sorted(blocks, key=lambda held: (held[0].row_start, held[0].col_start))
+        by_rows: dict[tuple[int, int], list[tuple[Block, Rank]]] = defaultdict(list)
         for block, rank in self.blocks:
             by_rows[block.row_start, block.row_stop].append((block, rank))
-        for g, (span, parts) in enumerate(by_rows.items()):
-            factored, whole, total = [], [], 0
-            for block, rank in parts:
-                columns = (block.col_start, block.col_stop)
-                if rank is None:
-                    self.W[f"{g}_{len(whole)}"] = empty(*block.shape)
-                    whole.append(columns)
-                elif rank:
-                    self.V[f"{g}_{len(factored)}"] = empty(rank, block.shape[1])
-                    factored.append(columns)
-                    total += rank
-            if total:
-                self.U[str(g)] = empty(span[1] - span[0], total)
-            self.ranges.append(span)
-            self.factored.append(factored)
-            self.whole.append(whole)
+        self.ranges = [row_range(g, held) for g, held in enumerate(by_rows.values())]
+
+        def empty(*shape: Any) -> nn.Parameter:
+            return nn.Parameter(like.new_empty(shape), requires_grad=like.requires_grad)
+
+        factored = [part for rows in self.ranges for part in rows.factored]
+        # lists of pairs: a dictionary's keys torch would sort
+        self.U = nn.ParameterDict([(rows.key, empty(rows.stop - rows.start, rows.rank)) for rows in self.ranges if rows.factored])
+        self.V = nn.ParameterDict([(part.key, empty(part.rank, part.block.shape[1])) for part in factored])
+        self.W = nn.ParameterDict([(part.key, empty(*part.block.shape)) for rows in self.ranges for part in rows.whole])
 
     @torch.no_grad()
-    def fill(self, dense: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) -> None:
+    def fill(self, dense: Any, factors: Sequence[Factors], keep: Sequence[Tensor]) -> None:
         """Set the factors from the kept components and the whole blocks from the dense layer's weight."""
-        weight = dense.weight.detach().flatten(1)
         of = {(f.block.row_start, f.block.col_start): (f, mask) for f, mask in zip(factors, keep)}
 
-        def balanced(block: Block, rank: int) -> tuple[Tensor, Tensor]:
+        def balanced(block: Block) -> tuple[Tensor, Tensor]:
             factor, mask = of[block.row_start, block.col_start]
             return balance(factor.U[:, mask], factor.V[mask])
 
-        self._set(weight, balanced)
+        self._set(self.matrix_of(dense), balanced)
 
-    def _set(self, weight: Tensor, pair: Callable[[Block, int], tuple[Tensor, Tensor]]) -> None:
-        """Set each factored block's parameters to ``pair(block, rank)``, (p, r) and (r, q), and the whole ones' from ``weight``."""
-        at, count = defaultdict(int), defaultdict(lambda: [0, 0])  # of each row range: the next column of U; blocks seen
-        for block, rank in self.blocks:
-            g = self.ranges.index((block.row_start, block.row_stop))
-            if rank is None:
-                self.W[f"{g}_{count[g][0]}"].copy_(block.of(weight))
-                count[g][0] += 1
-            elif rank:
-                U, V = pair(block, rank)
-                self.U[str(g)][:, at[g] : at[g] + rank].copy_(U)
-                self.V[f"{g}_{count[g][1]}"].copy_(V)
-                at[g] += rank
-                count[g][1] += 1
+    def _set(self, weight: Tensor, pair: Callable[[Block], tuple[Tensor, Tensor]]) -> None:
+        """Set each factored block's parameters to ``pair(block)``, (p, r) and (r, q), and the whole ones' from ``weight``."""
+        for rows in self.ranges:
+            for part in rows.whole:
+                self.W[part.key].copy_(part.block.of(weight))
+            for part, columns in self._of_U(rows):
+                U, V = pair(part.block)
+                columns.copy_(U)
+                self.V[part.key].copy_(V)
+
+    def _of_U(self, rows: RowRange) -> list[tuple[Part, Tensor]]:
+        """Each factored block of a row range with its own columns of U (p, r)."""
+        if not rows.factored:
+            return []
+        return list(zip(rows.factored, self.U[rows.key].split([len(self.V[part.key]) for part in rows.factored], dim=1)))
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator | None = None) -> None:
@@ -114,7 +114,7 @@ class LowRank(nn.Module):
         learn at once; or ``svd``, the same SVD's further components, zero but for rounding, which hardly learn. The
         parameters are new: the optimiser has to be made anew. Raises InputError for a rank that a block cannot have.
         """
-        check_rank("rank", rank, min(block.rank for block, _ in self.blocks))
+        target = check_rank("rank", rank, min(block.rank for block, _ in self.blocks))
         if grow not in GROW:
             raise InputError("grow", grow, f"{' or '.join(GROW)} is needed")
         weight = self.weight_matrix()
@@ -124,37 +124,23 @@ class LowRank(nn.Module):
         if like is None:  # no component is left: as the bias is
             like = weight if self.bias is None else self.bias
             like = like.detach().requires_grad_(self.bias is None or self.bias.requires_grad)
-        before = {block: block.rank if held is None else held for block, held in self.blocks}
-
-        def pair(block: Block) -> tuple[Tensor, Tensor]:
-            U, S, Vh = torch.linalg.svd(block.of(weight).double(), full_matrices=False)
-            noise = S[0] * (1e-12 if weight.dtype == torch.float64 else 1e-6)  # a component that is rounding alone would not learn
-            had = rank if grow == "svd" else min(rank, before[block], int((S > noise).sum()))
-            root, rows = S[:had].sqrt(), [Vh[:had]]
-            if had < rank:
-                new = torch.randn(rank - had, block.shape[1], dtype=torch.float64, generator=generator).to(Vh)
-                for _ in range(2):  # once more, against rounding
-                    new = torch.linalg.qr((new - new @ Vh[:had].T @ Vh[:had]).T).Q.T
-                rows.append(new)
-            U = F.pad(U[:, :had] * root, (0, rank - had))
-            return U, torch.cat([rows[0] * root[:, None], *rows[1:]])
-
-        pairs = {} if rank == -1 else {block: pair(block) for block, _ in self.blocks}
-        self._hold([(block, None if rank == -1 else rank) for block, _ in self.blocks], like)
-        self._set(weight, lambda block, _: pairs[block])
+        pairs = {}
+        if target is not None:
+            for block, held in self.blocks:
+                most = target if grow == "svd" else block.rank if held is None else held
+                pairs[block] = _at_rank(block.of(weight), target, most, grow == "svd", generator)
+        self._hold([(block, target) for block, _ in self.blocks], like)
+        self._set(weight, pairs.__getitem__)
 
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N) that the stored blocks amount to."""
         example = next(self.parameters(), torch.empty(0))
         matrix = torch.zeros(self.rows, self.columns, dtype=example.dtype, device=example.device)
-        for g, (start, stop) in enumerate(self.ranges):
-            at = 0
-            for b, (left, right) in enumerate(self.factored[g]):
-                V = self.V[f"{g}_{b}"]
-                matrix[start:stop, left:right] = self.U[str(g)][:, at : at + len(V)] @ V
-                at += len(V)
-            for b, (left, right) in enumerate(self.whole[g]):
-                matrix[start:stop, left:right] = self.W[f"{g}_{b}"]
+        for rows in self.ranges:
+            for part, columns in self._of_U(rows):
+                part.block.of(matrix).copy_(columns @ self.V[part.key])
+            for part in rows.whole:
+                part.block.of(matrix).copy_(self.W[part.key])
         return matrix
 
     @property
@@ -165,31 +151,31 @@ class LowRank(nn.Module):
     @torch.no_grad()
     def scale_rows(self, scale: Tensor, shift: Tensor) -> None:
         """Make the output (..., M, ...) scale * output + shift, both (M,)."""
-        for g, (start, stop) in enumerate(self.ranges):
-            held = [self.U[str(g)]] if self.factored[g] else []
-            for tensor in [*held, *(self.W[f"{g}_{b}"] for b in range(len(self.whole[g])))]:
-                tensor.mul_(scale[start:stop, None].to(tensor))
+        for rows in self.ranges:
+            factor = [self.U[rows.key]] if rows.factored else []
+            for tensor in [*factor, *(self.W[part.key] for part in rows.whole)]:
+                tensor.mul_(scale[rows.start : rows.stop, None].to(tensor))
         bias = shift if self.bias is None else self.bias * scale + shift
         example = next(self.parameters(), bias)
         self.bias = nn.Parameter(bias.detach().to(example), requires_grad=example.requires_grad)
 
     def _apply_rows(self, x: Tensor, dim: int) -> Tensor:
         """All row ranges, one after the other along the output dimension ``dim``; the bias is part of each."""
-        parts = []
-        for g, (start, stop) in enumerate(self.ranges):
-            bias = None if self.bias is None else self.bias[start:stop]
+        outputs = []
+        for rows in self.ranges:
+            bias = None if self.bias is None else self.bias[rows.start : rows.stop]
             out = None
-            if self.factored[g]:
-                out = self._outer(self._inner(x, g, start, dim), self.U[str(g)], bias)
-            for b, span in enumerate(self.whole[g]):
-                part = self._columns(x, self.W[f"{g}_{b}"], start, *span, bias if out is None else None)
-                out = part if out is None else out + part
-            parts.append(self._nothing(x, stop - start, bias) if out is None else out)
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+            if rows.factored:
+                out = self._outer(self._inner(x, rows, dim), self.U[rows.key], bias)
+            for part in rows.whole:
+                more = self._columns(x, self.W[part.key], rows.start, *part.columns, bias if out is None else None)
+                out = more if out is None else out + more
+            outputs.append(self._nothing(x, rows.stop - rows.start, bias) if out is None else out)
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim)
 
-    def _inner(self, x: Tensor, g: int, row: int, dim: int) -> Tensor:
-        """The values of the components of row range ``g``, which begins with row ``row``: V applied block by block."""
-        inner = [self._columns(x, self.V[f"{g}_{b}"], row, *span) for b, span in enumerate(self.factored[g])]
+    def _inner(self, x: Tensor, rows: RowRange, dim: int) -> Tensor:
+        """The values of the components of a row range: V applied block by block."""
+        inner = [self._columns(x, self.V[part.key], rows.start, *part.columns) for part in rows.factored]
         return inner[0] if len(inner) == 1 else torch.cat(inner, dim)
 
     def _columns(self, x: Tensor, weight: Tensor, row: int, start: int, stop: int, bias: Tensor | None = None) -> Tensor:
@@ -207,6 +193,22 @@ class LowRank(nn.Module):
     def __repr__(self) -> str:
         ranks = [len(V) for V in self.V.values()]
         return f"{type(self).__name__}({self.columns}, {self.rows}, ranks={ranks}, whole={len(self.W)}, bias={self.bias is not None})"
+
+
+def _at_rank(matrix: Tensor, rank: int, most: int, exactly: bool, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """U sqrt(S) (p, rank) and sqrt(S) Vh (rank, q) of the SVD of a block, of ``most`` components: ``exactly`` so many, or those of
+    them that are more than rounding. Zero columns of U and random rows of V, orthonormal and orthogonal to the others, fill up the rank."""
+    U, S, Vh = torch.linalg.svd(matrix.double(), full_matrices=False)
+    noise = S[0] * (1e-12 if matrix.dtype == torch.float64 else 1e-6)  # a component that is rounding alone would not learn
+    had = most if exactly else min(rank, most, int((S > noise).sum()))
+    root, rows = S[:had].sqrt(), [Vh[:had]]
+    if had < rank:
+        new = torch.randn(rank - had, matrix.shape[1], dtype=torch.float64, generator=generator).to(Vh)
+        for _ in range(2):  # once more, against rounding
+            new = torch.linalg.qr((new - new @ Vh[:had].T @ Vh[:had]).T).Q.T
+        rows.append(new)
+    U = F.pad(U[:, :had] * root, (0, rank - had))
+    return U, torch.cat([rows[0] * root[:, None], *rows[1:]])
 
 
 def balance(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:

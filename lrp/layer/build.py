@@ -1,4 +1,4 @@
-"""Low-rank layers put in the places of dense ones."""
+"""Which kind a layer is, and low-rank layers put in the places of dense ones."""
 
 from __future__ import annotations
 
@@ -9,19 +9,43 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from lrp.layer.base import LowRank
-from lrp.layer.conv import LowRankConv1d, LowRankConv2d
-from lrp.layer.linear import LowRankLinear
-from lrp.matrices import Factors
+from lrp.layer.conv import ConvKind
+from lrp.layer.kind import LayerKind
+from lrp.layer.linear import LinearKind
+from lrp.matrices import Factors, LayerMatrix, kept_rank
 
-KINDS: Mapping[type[nn.Module], type[LowRank]] = {nn.Linear: LowRankLinear, nn.Conv1d: LowRankConv1d, nn.Conv2d: LowRankConv2d}
+KINDS: Sequence[LayerKind] = (LinearKind(), ConvKind())
+
+
+def find_kind(module: nn.Module | None) -> LayerKind | None:
+    """What kind of layer a module is, dense or low-rank; None of one that lrp knows nothing about."""
+    return next((kind for kind in KINDS if kind.owns(module)), None)
+
+
+def kind_of(module: nn.Module) -> LayerKind:
+    """The kind of a layer that is known to be one."""
+    kind = find_kind(module)
+    assert kind is not None, type(module).__name__
+    return kind
+
+
+def unsupported(module: nn.Module) -> str | None:
+    """Why a module that holds weights of its own cannot be compressed; None where it can."""
+    kind = find_kind(module)
+    return f"type not supported ({type(module).__name__})" if kind is None else kind.unsupported(module)
+
+
+def layer_matrices(model: nn.Module) -> dict[str, LayerMatrix]:
+    """The matrices of all layers that lrp can compress, by their name in ``named_modules``, in that order."""
+    return {name: kind_of(module).matrix(name, module) for name, module in model.named_modules() if unsupported(module) is None}
 
 
 def low_rank_layer(dense: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) -> nn.Module:
     """The layer with only the kept components: ``dense`` itself where every block is stored whole."""
-    if all(bool(mask.all()) for mask in keep):
+    blocks = [(factor.block, kept_rank(mask)) for factor, mask in zip(factors, keep)]
+    if all(rank is None for _, rank in blocks):
         return dense
-    blocks = [(factor.block, None if bool(mask.all()) else int(mask.sum())) for factor, mask in zip(factors, keep)]
-    layer = KINDS[type(dense)](dense, blocks)
+    layer = kind_of(dense).low_rank(dense, blocks)
     layer.fill(dense, factors, keep)
     return layer.train(dense.training)
 
@@ -34,7 +58,8 @@ def build(model: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) 
     """
     layers: Mapping[str, list[tuple[Factors, Tensor]]] = defaultdict(list)
     for factor, mask in zip(factors, keep, strict=True):
-        if not bool(mask.all()) and factor.block.is_dense(int(mask.sum())):
+        rank = kept_rank(mask)
+        if rank is not None and factor.block.is_dense(rank):
             raise ValueError(f"layer {factor.block.layer}: block {factor.block.index} is stored whole but lacks components")
         layers[factor.block.layer].append((factor, mask))
     result = copy.deepcopy(model)

@@ -1,4 +1,4 @@
-"""Low-rank convolutions, run as thin convolutions."""
+"""Convolutions and their low-rank form, run as thin convolutions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import fuse_conv_bn_eval
 
 from lrp.layer.base import LowRank
-from lrp.matrices import Block
+from lrp.layer.kind import LayerKind
+from lrp.layer.stored import RowRange
+from lrp.matrices import Block, Rank
 
 MOST_JOINED = 24  # rank of a row range, all its blocks together, up to which a convolution in blocks runs as one while it trains
 
@@ -25,17 +28,26 @@ class _LowRankConv(LowRank):
 
     attributes = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
     convolve: ClassVar[Any]
+    in_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: str
 
-    def __init__(self, dense: nn.Conv1d | nn.Conv2d, blocks: Sequence[tuple[Block, int | None]]) -> None:
+    def __init__(self, dense: Any, blocks: Sequence[tuple[Block, Rank]]) -> None:
         super().__init__(dense, blocks)
         self.dims = len(dense.kernel_size)
-        self._around = list(dense._reversed_padding_repeated_twice)  # last dimension first, "same" resolved
+        self._around: list[int] = list(dense._reversed_padding_repeated_twice)  # last dimension first, "same" resolved
 
     @property
     def weight(self) -> Tensor:
+        """The dense weight (M, C_in of a group, ...) that the stored blocks amount to, made anew at each call."""
         return self.weight_matrix().view(self.rows, -1, *self.kernel_size)
 
     def forward(self, input: Tensor) -> Tensor:
+        """The layer's output (..., M, ...)."""
         if self.padding_mode != "zeros":
             input = F.pad(input, self._around, mode=self.padding_mode)
         return self._apply_rows(input, -1 - self.dims)
@@ -49,16 +61,15 @@ class _LowRankConv(LowRank):
         padding = self.padding if self.padding_mode == "zeros" else 0
         return self.convolve(x, filters, bias, self.stride, padding, self.dilation)
 
-    def _inner(self, x, g, row, dim):
-        spans = self.factored[g]
-        if not self.training or len(spans) < 2 or self.U[str(g)].shape[1] > MOST_JOINED:
-            return super()._inner(x, g, row, dim)
+    def _inner(self, x: Tensor, rows: RowRange, dim: int) -> Tensor:
+        if not self.training or len(rows.factored) < 2 or rows.rank > MOST_JOINED:
+            return super()._inner(x, rows, dim)
         # one convolution with zeros between the blocks: multiplies more, but its gradients read and write x once, not once a block
-        count, rows = self.in_channels // self.groups, []
-        for b, span in enumerate(spans):
-            channels, filters = column_filters(self.V[f"{g}_{b}"], *span, self.kernel_size)
-            rows.append(F.pad(filters, (0, 0) * self.dims + (channels.start, count - channels.stop)))
-        return self._columns(x, torch.cat(rows).flatten(1), row, 0, self.columns)
+        count, joined = self.in_channels // self.groups, []
+        for part in rows.factored:
+            channels, filters = column_filters(self.V[part.key], *part.columns, self.kernel_size)
+            joined.append(F.pad(filters, (0, 0) * self.dims + (channels.start, count - channels.stop)))
+        return self._columns(x, torch.cat(joined).flatten(1), rows.start, 0, self.columns)
 
     def _outer(self, inner, U, bias):
         return self.convolve(inner, U.view(*U.shape, *[1] * self.dims), bias)
@@ -77,13 +88,79 @@ class _LowRankConv(LowRank):
 class LowRankConv1d(_LowRankConv):
     """A Conv1d (input (B, C_in, L), output (B, M, L')) from the kept components of its blocks."""
 
+    dense = nn.Conv1d
     convolve = staticmethod(F.conv1d)
 
 
 class LowRankConv2d(_LowRankConv):
     """A Conv2d (input (B, C_in, H, W), output (B, M, H', W')) from the kept components of its blocks."""
 
+    dense = nn.Conv2d
     convolve = staticmethod(F.conv2d)
+
+
+class ConvKind(LayerKind):
+    """Conv1d, Conv2d and, as far as it is left as it is, Conv3d: the matrix is the weight folded to C_out x (C_in*kh*kw)."""
+
+    forms = (LowRankConv1d, LowRankConv2d)
+    uncompressed = (nn.Conv3d,)
+    feature_dim = 1
+
+    def unsupported(self, module: Any) -> str | None:  # noqa: D102
+        reason = super().unsupported(module)
+        return "depthwise" if reason is None and 1 < module.groups == module.in_channels else reason
+
+    def columns(self, module: Any, x: Tensor, where: Tensor) -> Tensor:  # noqa: D102
+        each = torch.arange(len(x), device=x.device)[:, None]
+        where = where.to(x.device)
+        around = _around(module)
+        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+        x = F.pad(x, around, mode=mode) if any(around) else x
+        spatial = range(len(module.kernel_size))
+        sizes = [(x.shape[2 + d] - module.dilation[d] * (module.kernel_size[d] - 1) - 1) // module.stride[d] + 1 for d in spatial]
+        strides = x.stride()
+        steps = [strides[2 + d] * module.stride[d] for d in spatial]  # from one position to the next
+        inner = [strides[2 + d] * module.dilation[d] for d in spatial]  # from one entry of the kernel to the next
+        shape = (len(x), *sizes, x.shape[1], *module.kernel_size)
+        windows = x.as_strided(shape, (strides[0], *steps, strides[1], *inner), x.storage_offset())
+        return windows[(each, *torch.unravel_index(where, sizes))].reshape(where.numel(), module.groups, -1)
+
+    def inner_filters(self, module: Any, block: Block, V: Tensor) -> tuple[slice, Tensor]:  # noqa: D102
+        channels, filters = column_filters(V, block.col_start, block.col_stop, module.kernel_size)
+        group = block.row_start * module.groups // module.out_channels
+        first = group * (module.in_channels // module.groups) + channels.start
+        return slice(first, first + filters.shape[1]), filters
+
+    def inner_values(self, module: Any, channels: slice, filters: Tensor, x: Tensor) -> Tensor:  # noqa: D102
+        padding = module.padding
+        if filters.shape[1] != x.shape[1]:
+            x = x[:, channels]
+        if module.padding_mode != "zeros":
+            x, padding = F.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode), 0
+        convolve = F.conv1d if len(module.kernel_size) == 1 else F.conv2d
+        return convolve(x, filters, None, module.stride, padding, module.dilation)
+
+    def outer_products(self, inner: Tensor, rows: Tensor) -> Tensor:  # noqa: D102
+        return rows.view(len(rows), 1, -1, *[1] * (inner.dim() - 2)) * inner.transpose(0, 1)[:, :, None]
+
+    def folded_for_scoring(self, module: nn.Module, norm: nn.Module) -> nn.Module | None:  # noqa: D102
+        if type(module) is nn.Conv2d and type(norm) is nn.BatchNorm2d:
+            return fuse_conv_bn_eval(module, norm)
+        return None
+
+    def breaks_channels_last(self, module: Any) -> bool:
+        """The gradient of the weight of a 1 x 1 convolution with stride 2 and 2 to 7 input channels is written outside its memory
+        in channels_last order on a CPU, by oneDNN on AVX2 (torch 2.14); in the usual order it is not."""
+        if not isinstance(module, (nn.Conv2d, LowRankConv2d)) or tuple(module.kernel_size) != (1, 1) or max(module.stride) == 1:
+            return False
+        if isinstance(module, nn.Conv2d):
+            return module.weight.shape[1] < 8
+        return any(stop - start < 8 for rows in module.ranges for start, stop in (part.columns for part in rows.parts))
+
+
+def _around(module: Any) -> list[int]:
+    """What padding adds, the last dimension first and "same" resolved."""
+    return module._around if isinstance(module, LowRank) else module._reversed_padding_repeated_twice
 
 
 def column_filters(weight: Tensor, start: int, stop: int, kernel_size: tuple[int, ...]) -> tuple[slice, Tensor]:

@@ -10,8 +10,8 @@ from torch import nn
 from lrp.blocking.none import Unblocked
 from lrp.errors import InputError, check_rank
 from lrp.layer.base import LowRank
-from lrp.layer.build import KINDS, replace_layer
-from lrp.matrices import LayerMatrix, cut, unsupported
+from lrp.layer.build import kind_of, replace_layer, unsupported
+from lrp.matrices import cut
 
 
 def at_rank(dense: nn.Module, rank: int, init: str = "svd", generator: torch.Generator | None = None) -> LowRank:
@@ -25,15 +25,15 @@ def at_rank(dense: nn.Module, rank: int, init: str = "svd", generator: torch.Gen
     if reason is not None:
         raise InputError("layer", type(dense).__name__, f"Linear, Conv1d or Conv2d is needed ({reason})")
     _check_init(init)
-    matrix = LayerMatrix("", dense.weight.detach().flatten(1), dense.weight[0, 0].numel(), getattr(dense, "groups", 1))
-    blocks = cut(Unblocked(), {"": matrix})
-    check_rank("rank", rank, min(block.rank for block in blocks))
-    layer = KINDS[type(dense)](dense, [(block, None) for block in blocks])
+    kind = kind_of(dense)
+    blocks = cut(Unblocked(), {"": kind.matrix("", dense)})
+    target = check_rank("rank", rank, min(block.rank for block in blocks))
+    layer = kind.low_rank(dense, [(block, None) for block in blocks])
     layer.fill(dense, [], [])
     if init == "svd":
         layer.set_rank(rank, generator=generator)
     else:
-        layer._hold([(block, None if rank == -1 else rank) for block in blocks], dense.weight)
+        layer._hold([(block, target) for block in blocks], dense.weight)
         layer.initialise(generator)
     return layer.train(dense.training)
 

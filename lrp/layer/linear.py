@@ -1,19 +1,26 @@
-"""Low-rank Linear layers."""
+"""Linear layers and their low-rank form."""
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.layer.base import LowRank
+from lrp.layer.kind import LayerKind
+from lrp.matrices import Block
 
 
 class LowRankLinear(LowRank):
     """A Linear (input (..., N), output (..., M)) from the kept components of its blocks."""
 
+    dense = nn.Linear
     attributes = ("in_features", "out_features")
 
     def forward(self, input: Tensor) -> Tensor:  # named as torch's layers name it: code may call them so
+        """The layer's output (..., M)."""
         return self._apply_rows(input, -1)
 
     def _columns(self, x, weight, row, start, stop, bias=None):
@@ -25,3 +32,23 @@ class LowRankLinear(LowRank):
     def _nothing(self, x, rows, bias):
         out = x.new_zeros(*x.shape[:-1], rows)
         return out if bias is None else out + bias
+
+
+class LinearKind(LayerKind):
+    """Linear: its matrix is its weight, its positions are all dimensions between the first and the last (tokens)."""
+
+    forms = (LowRankLinear,)
+    feature_dim = -1
+
+    def columns(self, module: Any, x: Tensor, where: Tensor) -> Tensor:  # noqa: D102
+        each = torch.arange(len(x), device=x.device)[:, None]
+        return x.reshape(len(x), -1, x.shape[-1])[each, where.to(x.device)].reshape(-1, 1, x.shape[-1])
+
+    def inner_filters(self, module: Any, block: Block, V: Tensor) -> tuple[slice, Tensor]:  # noqa: D102
+        return slice(block.col_start, block.col_stop), V
+
+    def inner_values(self, module: Any, channels: slice, filters: Tensor, x: Tensor) -> Tensor:  # noqa: D102
+        return F.linear(x[..., channels], filters)
+
+    def outer_products(self, inner: Tensor, rows: Tensor) -> Tensor:  # noqa: D102
+        return torch.einsum("b...r,rm->rb...m", inner, rows)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp.batches import Batches, call, examples, on_tensors, tensors
+from lrp.batches import Batches, call, on_tensors, tensors
 from lrp.errors import InputError
+from lrp.layer.build import kind_of
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.positions import Positions, columns, outputs
 from lrp.layer_statistics.sums import Sums
@@ -22,17 +24,60 @@ CHUNK = 128  # images that run at once
 GRADIENT_IMAGES = 2048  # a multiple of CHUNK: G has few entries, and a backward pass is slow
 
 
-def layer_calls(model: nn.Module, names: Iterable[str], watch: Callable[[str, nn.Module, Tensor, Tensor], Tensor | None]) -> Any:
-    """Hooks that show each call of these layers to ``watch(name, module, input, output)``."""
-    handles = []
-    for name in names:
-        module = model.get_submodule(name)
+class _Layer:
+    """What is gathered of one layer, batch by batch.
 
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor, name: str = name) -> Tensor | None:
-            return watch(name, module, layer_input(args, kwargs), output)
+    Attributes:
+        needs: what of it is asked for
+        where: the positions that are looked at (images, P)
+        inputs, products: sums over these positions of x x^T and of z z^T, z without the bias
+        outputs: of each batch the outputs there (B, P, M)
+        gradients: the sum over all positions of g g^T (M, M); None before the first
+    """
 
-        handles.append(module.register_forward_hook(hook, with_kwargs=True))
-    return handles
+    def __init__(self, name: str, module: Any, where: Tensor, needs: Set[str]) -> None:
+        self.name, self.module, self.where, self.needs = name, module, where, needs
+        self.inputs, self.products = Sums(), Sums()
+        self.outputs: list[Tensor] = []
+        self.gradients: Tensor | None = None
+
+    @torch.no_grad()
+    def look(self, x: Tensor, z: Tensor, at: Tensor) -> None:
+        """What the layer reads, ``x``, and gives, ``z``, for some images, at the positions ``at`` (B, P)."""
+        if len(x) != len(at):
+            raise InputError(
+                f"layer {self.name}: the first dimension of its values does not run over the images, so decomposition=svd and "
+                "compensation=none are needed"
+            )
+        if "inputs" in self.needs:
+            self.inputs.add(columns(self.module, x.detach(), at))
+        if not self.needs & {"products", "outputs"}:
+            return
+        sampled = outputs(self.module, z.detach(), at)
+        if "products" in self.needs:
+            self.products.add((sampled if self.module.bias is None else sampled - self.module.bias)[:, None])
+        if "outputs" in self.needs:
+            self.outputs.append(sampled.unflatten(0, at.shape))
+
+    def add_gradients(self, z: Tensor, grad: Tensor | None) -> None:
+        """The gradient with respect to the output ``z`` of some images; None where nothing depends on it."""
+        features = kind_of(self.module).features_last(torch.zeros_like(z) if grad is None else grad)
+        rows = features.reshape(-1, features.shape[-1])
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        square = (rows.T @ rows).double()
+        self.gradients = square if self.gradients is None else self.gradients + square
+
+    def statistics(self) -> LayerStatistics:
+        """What was gathered; raises InputError where it is not finite."""
+        C = self.inputs.flush().xx.div_(self.inputs.count).cpu() if "inputs" in self.needs else None
+        G = (self.gradients / min(len(self.where), GRADIENT_IMAGES)).cpu() if "gradients" in self.needs else None
+        zz = self.products.flush().xx[0].div_(self.products.count).cpu() if "products" in self.needs else None
+        if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz)):
+            raise InputError(
+                f"layer {self.name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed"
+            )
+        z = torch.cat(self.outputs) if "outputs" in self.needs else None
+        return LayerStatistics(kind_of(self.module).rows(self.module), C, G, self.where, z, zz)
 
 
 def gather(
@@ -50,7 +95,7 @@ def gather(
     E[sum_k g_k g_k^T] without bias. Raises InputError where values are not finite or the first dimension of a layer's values
     does not run over the images.
     """
-    inputs, needs, names = Batches.of(inputs), set(needs), list(candidates.matrices)
+    inputs, needs = Batches.of(inputs), set(needs)
     if not needs:
         return {}
     with torch.inference_mode(False):
@@ -58,66 +103,51 @@ def gather(
     for module in twin.modules():
         if getattr(module, "inplace", False):
             module.inplace = False
-    where = {name: Positions(candidates.positions, len(inputs), samples).of(name) for name in names}
-    sums = {name: Sums() for name in names}
-    products = {name: Sums() for name in names}
-    held: dict[str, list[Tensor]] = {name: [] for name in names}
-    squares: dict[str, Tensor] = {}
+    positions = Positions(candidates.positions, len(inputs), samples)
+    layers = [_Layer(name, twin.get_submodule(name), positions.of(name), needs) for name in candidates.matrices]
     generator = torch.Generator().manual_seed(0)
     starts = tqdm(range(0, len(inputs), CHUNK), desc="layer statistics", unit="batch", leave=False, disable=None)
     for start, batch in zip(starts, inputs.split(CHUNK), strict=True):
-        calls: dict[str, Tensor] = {}
         with_gradients = "gradients" in needs and start < GRADIENT_IMAGES
-
-        def watch(name: str, module: nn.Module, x: Tensor, z: Tensor) -> Tensor | None:
-            if len(x) != examples(batch):
-                raise InputError(
-                    f"layer {name}: the first dimension of its values does not run over the images, so decomposition=svd and "
-                    "compensation=none are needed"
-                )
-            at = where[name][start : start + CHUNK]
-            with torch.no_grad():
-                if "inputs" in needs:
-                    sums[name].add(columns(module, x.detach(), at))
-                sampled = outputs(module, z.detach(), at) if needs & {"products", "outputs"} else None
-                if "products" in needs:
-                    products[name].add((sampled if module.bias is None else sampled - module.bias)[:, None])
-                if "outputs" in needs:
-                    held[name].append(sampled.unflatten(0, at.shape))
-            if with_gradients:
-                calls[name] = z.requires_grad_() if z.is_leaf else z
-                return z.clone()  # what follows may write into it
-            return None
-
-        handles = layer_calls(twin, names, watch)
-        try:
-            with torch.inference_mode(False), plain_arithmetic(tensors(batch)[0].device), torch.set_grad_enabled(with_gradients):
+        with torch.inference_mode(False), plain_arithmetic(tensors(batch)[0].device), torch.set_grad_enabled(with_gradients):
+            calls: list[tuple[_Layer, Tensor]] = []
+            with _watched(layers, slice(start, start + CHUNK), calls if with_gradients else None):
                 y = read(call(twin, on_tensors(Tensor.clone, batch)))
-                if with_gradients:
-                    if calls and not y.requires_grad:
-                        raise InputError(
-                            "the network's output carries no gradient, so decomposition=two_sided and compensation.metric=gradient cannot "
-                            "be used; decomposition=activation and compensation.metric=plain can"
-                        )
-                    signs = (2 * torch.randint(0, 2, y.shape, generator=generator) - 1).to(y)
-                    grads = torch.autograd.grad((y * signs).sum(), list(calls.values()), allow_unused=True)
-                    for (name, z), grad in zip(calls.items(), grads):
-                        linear = isinstance(twin.get_submodule(name), nn.Linear)
-                        rows = torch.zeros_like(z) if grad is None else grad
-                        rows = rows.reshape(-1, rows.shape[-1]) if linear else rows.movedim(1, -1).reshape(-1, rows.shape[1])
-                        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-                        square = (rows.T @ rows).double()
-                        squares[name] = square if name not in squares else squares[name] + square
-        finally:
-            for handle in handles:
-                handle.remove()
-    result = {}
-    for name in names:
-        C = sums[name].flush().xx.div_(sums[name].count).cpu() if "inputs" in needs else None
-        G = (squares[name] / min(len(inputs), GRADIENT_IMAGES)).cpu() if "gradients" in needs else None
-        zz = products[name].flush().xx[0].div_(products[name].count).cpu() if "products" in needs else None
-        if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz)):
-            raise InputError(f"layer {name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed")
-        z = torch.cat(held[name]) if "outputs" in needs else None
-        result[name] = LayerStatistics(candidates.matrices[name].shape[0], C, G, where[name], z, zz)
-    return result
+            if with_gradients:
+                _differentiate(y, calls, generator)
+    return {layer.name: layer.statistics() for layer in layers}
+
+
+@contextlib.contextmanager
+def _watched(layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, Tensor]] | None) -> Iterator[None]:
+    """While these images run through the network each layer looks at them; ``calls`` collects outputs that can be differentiated by."""
+
+    def watch(layer: _Layer, args: Any, kwargs: Any, z: Tensor) -> Tensor | None:
+        layer.look(layer_input(args, kwargs), z, layer.where[images])
+        if calls is None:
+            return None
+        calls.append((layer, z.requires_grad_() if z.is_leaf else z))
+        return z.clone()  # what follows may write into it
+
+    handles = [
+        layer.module.register_forward_hook(lambda _, args, kwargs, z, layer=layer: watch(layer, args, kwargs, z), with_kwargs=True)
+        for layer in layers
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _differentiate(y: Tensor, calls: Sequence[tuple[_Layer, Tensor]], generator: torch.Generator) -> None:
+    """Show each layer the gradients of one random combination of the outputs y (B, K) of each image."""
+    if calls and not y.requires_grad:
+        raise InputError(
+            "the network's output carries no gradient, so decomposition=two_sided and compensation.metric=gradient cannot "
+            "be used; decomposition=activation and compensation.metric=plain can"
+        )
+    signs = (2 * torch.randint(0, 2, y.shape, generator=generator) - 1).to(y)
+    grads = torch.autograd.grad((y * signs).sum(), [z for _, z in calls], allow_unused=True)
+    for (layer, z), grad in zip(calls, grads, strict=True):
+        layer.add_gradients(z, grad)

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from lrp.layer.base import LowRank
-from lrp.layer.linear import LowRankLinear
+from lrp.layer.build import kind_of
 
 SMALL_MAP = 64  # positions
 
@@ -37,32 +35,13 @@ class Positions:
 
 def columns(module: nn.Module, x: Tensor, where: Tensor) -> Tensor:
     """What a layer multiplies at these positions (B, P) of its output: (B * P, groups, N), N channel-major as in its matrix."""
-    each = torch.arange(len(x), device=x.device)[:, None]
-    where = where.to(x.device)
-    if isinstance(module, (nn.Linear, LowRankLinear)):
-        return x.reshape(len(x), -1, x.shape[-1])[each, where].reshape(-1, 1, x.shape[-1])
-    around = module._around if isinstance(module, LowRank) else module._reversed_padding_repeated_twice
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    x = F.pad(x, around, mode=mode) if any(around) else x
-    dims = len(module.kernel_size)
-    sizes = [(x.shape[2 + d] - module.dilation[d] * (module.kernel_size[d] - 1) - 1) // module.stride[d] + 1 for d in range(dims)]
-    strides = x.stride()
-    windows = x.as_strided(
-        (len(x), *sizes, x.shape[1], *module.kernel_size),
-        (
-            strides[0],
-            *(strides[2 + d] * module.stride[d] for d in range(dims)),
-            strides[1],
-            *(strides[2 + d] * module.dilation[d] for d in range(dims)),
-        ),
-        x.storage_offset(),
-    )
-    return windows[(each, *torch.unravel_index(where, sizes))].reshape(where.numel(), module.groups, -1)
+    return kind_of(module).columns(module, x, where)
 
 
 def outputs(module: nn.Module, z: Tensor, where: Tensor) -> Tensor:
     """A layer's outputs at these positions (B, P): (B * P, M)."""
-    flat = z.reshape(len(z), -1, z.shape[-1]) if isinstance(module, nn.Linear) else z.flatten(2).transpose(1, 2)
+    features = kind_of(module).features_last(z)
+    flat = features.reshape(len(z), -1, features.shape[-1])
     return flat[torch.arange(len(z), device=z.device)[:, None], where.to(z.device)].reshape(where.numel(), -1)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lrp.cost.count import block_macs
 from lrp.layer.build import low_rank_layer, replace_layer
-from lrp.matrices import Factors, LayerMatrix
+from lrp.matrices import Factors, LayerMatrix, Rank, kept_rank
 from lrp.network.survey import Candidates
 
 
@@ -65,9 +65,9 @@ class MatrixPlan:
     timed: bool = False
 
     @property
-    def ranks(self) -> list[int | None]:
+    def ranks(self) -> list[Rank]:
         """The rank of each block; None: it is stored whole."""
-        return [None if bool(mask.all()) else int(mask.sum()) for mask in self.keep]
+        return [kept_rank(mask) for mask in self.keep]
 
     @property
     def params(self) -> int:

@@ -19,8 +19,8 @@ from lrp.deploy.saving import load, save
 from lrp.errors import InputError, check_float
 from lrp.files import sha256
 from lrp.layer.base import LowRank
-from lrp.layer.build import KINDS, replace_layer
-from lrp.matrices import Block
+from lrp.layer.build import kind_of, replace_layer
+from lrp.matrices import Block, Rank
 from lrp.method.base import FittedMethod
 from lrp.method.plan import Plan
 
@@ -48,8 +48,7 @@ def as_dense(model: nn.Module, like: nn.Module) -> nn.Module:
         if not isinstance(module, LowRank):
             continue
         dense = copy.deepcopy(like.get_submodule(name))
-        assert type(dense) in KINDS
-        dense.weight.copy_(module.weight_matrix().view_as(dense.weight))
+        kind_of(dense).set_rows(dense, slice(None), module.weight_matrix())
         if module.bias is not None:
             dense.bias = nn.Parameter(module.bias.detach().clone(), requires_grad=module.bias.requires_grad)
             dense.added_bias = getattr(module, "added_bias", False)
@@ -62,7 +61,7 @@ class _Alive:
     """A selection among the components that earlier rounds left: of each block the first ``ranks``, None: all."""
 
     selection: Any
-    ranks: Sequence[int | None]
+    ranks: Sequence[Rank]
 
     def __call__(
         self,
@@ -160,7 +159,7 @@ class Rounds(FittedMethod):
         return sha256([*described, *tensors(evidence.batches.whole()), *evidence.model.state_dict().values()])
 
 
-def only_alive(scores: Sequence[Tensor], ranks: Sequence[int | None]) -> list[Tensor]:
+def only_alive(scores: Sequence[Tensor], ranks: Sequence[Rank]) -> list[Tensor]:
     """The scores of the components that an earlier round kept, the first ``rank`` of a block (None: all), and 0 of the others."""
     found = []
     for score, rank in zip(scores, ranks, strict=True):

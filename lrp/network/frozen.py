@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils import fuse_conv_bn_eval
 
 from lrp.batches import Inputs, on_tensors
+from lrp.layer.build import kind_of
 from lrp.network.trace import Tracer, default_of, pairs_to_fold, placeholders, run_node, scale_and_shift
 
 OUT_OF_PLACE = {
@@ -63,10 +63,11 @@ class FrozenNetwork:
     def _fold(self) -> None:
         graph, modules = self.module.graph, dict(self.module.named_modules())
         for before, node in pairs_to_fold(graph, modules):
-            norm, conv = modules[node.target], modules[before.target]
-            if type(norm) is nn.BatchNorm2d and type(conv) is nn.Conv2d:
+            norm, layer = modules[node.target], modules[before.target]
+            folded = kind_of(layer).folded_for_scoring(layer, norm)
+            if folded is not None:
                 self.scale[before.target] = scale_and_shift(norm)[0]
-                self.module.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
+                self.module.set_submodule(before.target, folded)
                 node.replace_all_uses_with(before)
                 graph.erase_node(node)
         self.module.recompile()

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from lrp.batches import Inputs
 from lrp.errors import InputError
 from lrp.layer.base import LowRank
-from lrp.matrices import LayerMatrix, layer_matrices, unsupported
+from lrp.layer.build import find_kind, kind_of, layer_matrices, unsupported
+from lrp.matrices import LayerMatrix
 from lrp.network.arithmetic import run_model
 
 
@@ -54,8 +55,8 @@ def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = 
         excluded.update(fits)
     holders = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
     matrices = layer_matrices(model)
-    counted = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    calls, positions, inputs = _run(model, example, [name for name, module in modules.items() if isinstance(module, counted)])
+    counted = [name for name, module in modules.items() if name not in low_rank and find_kind(module) is not None]
+    calls, positions, inputs = _run(model, example, counted)
     left = {}
     for name, module in modules.items():
         reason = "low rank already" if name in low_rank else unsupported(module)
@@ -83,7 +84,7 @@ def _run(model: nn.Module, example: Inputs, names: Sequence[str]) -> tuple[Count
 
     def watch(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], module: nn.Module, output: Tensor) -> None:
         calls[name] += 1
-        positions[name] = positions.get(name, 0) + output.numel() // module.weight.shape[0]
+        positions[name] = positions.get(name, 0) + kind_of(module).positions(module, output)
         inputs[name] = tuple((args[0] if args else kwargs["input"]).shape)
 
     for name in names:

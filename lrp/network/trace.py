@@ -12,14 +12,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lrp.batches import Inputs
 from lrp.errors import InputError
 from lrp.layer.base import LowRank
-
-FOLDABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+from lrp.layer.build import find_kind
 
 
 class Folded(nn.Identity):
     """What is left of a batch norm that was folded into the layer named ``into``.
 
-    Behind a Linear (``flat``) values have to be (B, features): over (B, tokens, features) a batch norm normalises tokens.
+    Behind a layer whose features are the last dimension (``flat``) values have to be (B, features): over (B, tokens, features) a
+    batch norm normalises tokens.
     """
 
     def __init__(self, into: str, flat: bool) -> None:
@@ -80,17 +80,13 @@ def pairs_to_fold(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[tuple[
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
             continue
         norm, layer = modules[node.target], modules[before.target]
-        plain = type(layer) in FOLDABLE and "weight" in layer._parameters  # not one that is computed from other parameters
-        if isinstance(norm, _BatchNorm) and norm.track_running_stats and (plain or isinstance(layer, LowRank)):
-            if calls[node.target] == calls[before.target] == 1 and _features_second(layer, norm):
-                found.append((before, node))
+        kind = find_kind(layer)
+        if kind is None or not kind.foldable(layer) or not isinstance(norm, _BatchNorm) or not norm.track_running_stats:
+            continue
+        once = calls[node.target] == calls[before.target] == 1
+        if once and norm.num_features == kind.rows(layer):  # where a norm is over as many tokens, ``Folded`` notices
+            found.append((before, node))
     return found
-
-
-def _features_second(layer: nn.Module, norm: _BatchNorm) -> bool:
-    """Whether the numbers of features fit: after a Linear over tokens a BatchNorm1d normalises tokens, which ``Folded`` notices
-    where there are as many."""
-    return norm.num_features == (layer.rows if isinstance(layer, LowRank) else layer.weight.shape[0])
 
 
 def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:

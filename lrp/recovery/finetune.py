@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from lrp.dataset.base import Data, Part
 from lrp.errors import InputError, check_bool, check_float, check_int, first_line
 from lrp.files import sha256, write_whole
-from lrp.layer.conv import LowRankConv2d
+from lrp.layer.build import find_kind
 from lrp.recovery.context import Context
 from lrp.training import Loss, Sgd, cross_entropy
 
@@ -148,10 +148,5 @@ def _arrange(model: nn.Module, memory_format: torch.memory_format) -> None:
 
 
 def _breaks(module: nn.Module) -> bool:
-    """Whether the gradient of a layer's weight is written outside its memory in channels_last order on a CPU: that of a 1 x 1
-    convolution with stride 2 and 2 to 7 input channels is, by oneDNN on AVX2 (torch 2.14); in the usual order it is not."""
-    if not isinstance(module, (nn.Conv2d, LowRankConv2d)) or tuple(module.kernel_size) != (1, 1) or max(module.stride) == 1:
-        return False
-    if isinstance(module, nn.Conv2d):
-        return module.weight.shape[1] < 8
-    return any(stop - start < 8 for spans in (*module.factored, *module.whole) for start, stop in spans)
+    kind = find_kind(module)
+    return kind is not None and kind.breaks_channels_last(module)

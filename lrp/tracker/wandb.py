@@ -56,6 +56,7 @@ class WandbTracker:
         for name, place in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):  # staged here, not in the home folder
             if name not in _FROM_USER:
                 os.environ[name] = str((folder / "wandb" / place).resolve())
+        # optional: it reads its settings as it is imported, and slowly
         import wandb
 
         mode = self.mode
@@ -91,6 +92,7 @@ class _WandbRun:
             _quietly(self.run.log, _numbers(row))
 
     def row(self, row: Mapping[str, Any], layers: pd.DataFrame | None) -> None:
+        # optional: it reads its settings as it is imported, and slowly
         import wandb
 
         if layers is None:
@@ -102,6 +104,7 @@ class _WandbRun:
         _quietly(lambda: self.run.log({**_numbers(row), **by_layer, "ranks": wandb.Table(dataframe=ranks.reset_index())}))
 
     def file(self, path: Path) -> None:
+        # optional: it reads its settings as it is imported, and slowly
         import wandb
 
         def log_file() -> None:

@@ -1,0 +1,121 @@
+"""What lrp has to know of a kind of layer: a file in this folder says it once, and every other part asks it here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lrp.layer.base import LowRank
+from lrp.matrices import Block, LayerMatrix, Rank
+
+
+class LayerKind:
+    """One kind of layer (M outputs, N inputs of a row), of which every network holds any number. A module that is passed is of
+    this kind: a dense one of torch, a subclass of it, or its low-rank form.
+
+    Attributes:
+        forms: the low-rank forms, each of one type of torch
+        uncompressed: types of torch whose batch norms are folded and whose multiply-accumulates are counted, nothing else
+        feature_dim: the dimension of the layer's output (B, ...) that runs over its M features
+    """
+
+    forms: ClassVar[tuple[type[LowRank], ...]]
+    uncompressed: ClassVar[tuple[type[nn.Module], ...]] = ()
+    feature_dim: ClassVar[int]
+
+    @property
+    def dense_types(self) -> tuple[type[nn.Module], ...]:
+        """The types of torch that are of this kind."""
+        return (*(form.dense for form in self.forms), *self.uncompressed)
+
+    def owns(self, module: Any) -> bool:
+        """Whether a module is of this kind."""
+        return isinstance(module, (*self.dense_types, *self.forms))
+
+    def form(self, dense: nn.Module) -> type[LowRank] | None:
+        """The low-rank form of a dense layer; None of a type without one, which a subclass is: it may compute something else."""
+        return next((form for form in self.forms if type(dense) is form.dense), None)
+
+    def unsupported(self, module: nn.Module) -> str | None:
+        """Why a module cannot be compressed; None where it can."""
+        if self.form(module) is None:
+            return f"type not supported ({type(module).__name__})"
+        return None if _has_own_weight(module) else "its weight is computed from other parameters"
+
+    def low_rank(self, dense: nn.Module, blocks: Sequence[tuple[Block, Rank]]) -> LowRank:
+        """The low-rank form of a dense layer that can be compressed, its ``blocks`` at these ranks, without values."""
+        form = self.form(dense)
+        assert form is not None
+        return form(dense, blocks)
+
+    def rows(self, module: Any) -> int:
+        """M."""
+        return module.rows if isinstance(module, LowRank) else module.weight.shape[0]
+
+    def matrix(self, name: str, dense: Any) -> LayerMatrix:
+        """The weight of a dense layer that can be compressed."""
+        form = self.form(dense)
+        assert form is not None
+        matrix, groups = form.matrix_of(dense), getattr(dense, "groups", 1)
+        return LayerMatrix(name, matrix, math.prod(getattr(dense, "kernel_size", ())), groups)
+
+    @torch.no_grad()
+    def set_rows(self, dense: Any, rows: slice, values: Tensor) -> None:
+        """Write ``values`` (rows, N) into these rows of a dense layer's matrix."""
+        part = dense.weight[rows]
+        part.copy_(values.view_as(part))
+
+    def features_last(self, output: Tensor) -> Tensor:
+        """The layer's output, or a gradient of its shape, as (B, ..., M)."""
+        return output.movedim(self.feature_dim, -1)
+
+    def positions(self, module: nn.Module, output: Tensor) -> int:
+        """At how many positions a layer computed this output."""
+        return output.numel() // self.rows(module)
+
+    def columns(self, module: Any, x: Tensor, where: Tensor) -> Tensor:
+        """What a layer multiplies at these positions (B, P) of its output: (B * P, groups, N), N channel-major as in its matrix."""
+        raise NotImplementedError
+
+    def inner_filters(self, module: Any, block: Block, V: Tensor) -> tuple[slice, Tensor]:
+        """The rows of ``V`` (R, N of the block) in the shape of the layer's own weight, and the input channels that they read."""
+        raise NotImplementedError
+
+    def inner_values(self, module: Any, channels: slice, filters: Tensor, x: Tensor) -> Tensor:
+        """v_i . x, v_i a row of V, at every position, shaped as the layer's output with R features in place of M."""
+        raise NotImplementedError
+
+    def outer_products(self, inner: Tensor, rows: Tensor) -> Tensor:
+        """u_i (v_i . x) from the ``inner_values`` (B, ...) of R components and u_i as ``rows`` (R, M): (R, B, ...), each shaped as
+        the layer's output."""
+        raise NotImplementedError
+
+    def foldable(self, module: nn.Module) -> bool:
+        """Whether a batch norm behind the layer can be folded into it."""
+        return isinstance(module, LowRank) or type(module) in self.dense_types and _has_own_weight(module)
+
+    @torch.no_grad()
+    def scale_rows(self, module: Any, scale: Tensor, shift: Tensor) -> None:
+        """Make the layer's output scale * output + shift, both (M,)."""
+        if isinstance(module, LowRank):
+            module.scale_rows(scale, shift)
+            return
+        module.weight.mul_(scale.view(-1, *[1] * (module.weight.dim() - 1)))
+        bias = shift if module.bias is None else module.bias * scale + shift
+        module.bias = nn.Parameter(bias.to(module.weight), requires_grad=module.weight.requires_grad)
+
+    def folded_for_scoring(self, module: nn.Module, norm: nn.Module) -> nn.Module | None:
+        """A copy of the layer with the batch norm ``norm`` folded in; None where scoring runs the two one after the other."""
+        return None
+
+    def breaks_channels_last(self, module: nn.Module) -> bool:
+        """Whether the layer cannot be trained in channels_last order."""
+        return False
+
+
+def _has_own_weight(module: nn.Module) -> bool:
+    return isinstance(module._parameters.get("weight"), nn.Parameter)

@@ -1,0 +1,84 @@
+"""One sentence for each command line that cannot run; every option composes."""
+
+import pytest
+from helpers import GROUPS, NAMES
+from shell import check_refused
+
+from lrp.config.check import check_command_line
+from lrp.config.paths import CONF
+from lrp.config.schema import register
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["sed=1"], "sed=1: there is no option sed, did you mean seed?"),
+        (["seed=abc"], "seed=abc: value 'abc' of type 'str' could not be converted to Integer"),
+        (["calibration.scoring_imges=3"], "did you mean calibration.scoring_images?"),
+        (["xyzzy=1"], "there is no option xyzzy; "),
+        (["sparsity.grid=[0,1.0]"], "sparsity.grid=1.0: a sparsity is a number in [0, 1)"),
+        (["sparsity.grid=[-0.1]"], "sparsity.grid=-0.1: a sparsity is a number in [0, 1)"),
+        (["sparsity.grid=[0.5,0.5]"], "every sparsity may be there once"),
+        (["sparsity.grid=[x]"], "sparsity.grid=[x]: value 'x' of type 'str' could not be converted to Float"),
+        (["-m", "blocking=alds", "blocking.k=4,0"], "blocking.k=0: an integer of at least 1 is needed"),
+        (["calibration.scoring_images=9999"], "calibration.scoring_images=9999: at most calibration.images=512"),
+        (["model.wdth=3"], "did you mean model.width?"),
+        (["model.width=-1"], "model.width=-1: a number greater than 0"),
+        (["device=gpu"], "device=gpu: auto, cpu, or a device that torch finds here"),
+        (["estimator.memory_limit=0"], "estimator.memory_limit=0: a number greater than 0"),
+        (["estimator.output=odds"], "estimator.output=odds: logits, probabilities or hellinger is needed"),
+        (["estimator.projections=0"], "estimator.projections=0: an integer of at least 1"),
+        (["estimator.output_fn=nowhere.pick"], "estimator.output_fn=nowhere.pick: the dotted path of a function is needed"),
+        (["tracker.mode=on"], "tracker.mode=on: offline, online or disabled"),
+        (["method=alds", "method.starts=0"], "method.starts=0: an integer of at least 1"),
+        (["compensation=least_squares", "compensation.ridge=-1"], "compensation.ridge=-1: a number of at least 0"),
+        (["compensation=least_squares", "compensation.metric=fisher"], "compensation.metric=fisher: gradient or plain is needed"),
+        (["rounds.keep_factor=1"], "rounds.keep_factor=1.0: a number greater than 0 and less than 1"),
+        (["selection=joint", "selection.shrinkage=1"], "selection.shrinkage=1: a number of at least 0 and less than 1"),
+        (["calibration.samples=0"], "calibration.samples=0: an integer of at least 1"),
+        (["evaluation.part=train"], "evaluation.part=train: test or validation is needed"),
+        (
+            ["evaluation.part=validation", "recovery=finetune", "recovery.hold_out=false"],
+            "recovery.hold_out=False: true is needed with evaluation.part=validation",
+        ),
+        (["threads=0"], "threads=0: an integer of at least 1"),
+        (["budget=flops"], "budget=flops: params or macs"),
+        (["selection.round_to=0"], "selection.round_to=0: an integer of at least 1"),
+        (["selection.break_even=guess"], "selection.break_even=guess: params or measured"),
+        (["evaluation.latency=maybe"], "evaluation.latency=maybe"),
+        (["save=perhaps"], "save=perhaps"),
+        (["-m", "evaluation.latency=true", "hydra/launcher=joblib"], "evaluation.latency=true: jobs that run beside each other disturb it"),
+        (["model._target_=torch.nn.Nothing"], "model._target_=torch.nn.Nothing: the dotted path of something that makes a network"),
+        (["dataset=folder", "dataset.size=0"], "dataset.size=0: an integer of at least 1"),
+        (["dataset=folder", "dataset.std=[0,1,1]"], "dataset.std=0: a number greater than 0"),
+        (["dataset=folder", "dataset.mean=[0.5]"], "dataset.mean=[0.5]: three numbers"),
+        (["model.training.epochs=-1"], "model.training.epochs=-1: an integer of at least 0"),
+    ],
+)
+def test_one_sentence_for_bad_input(words, sentence, capsys):
+    check_refused(words, sentence, capsys)
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("experiment/*.yaml")), ids=lambda file: file.stem)
+def test_every_experiment_composes(file):
+    check_command_line(["-m", f"experiment={file.stem}"])
+
+
+@pytest.mark.parametrize("group", sorted(set(NAMES) - {"hydra"}))
+def test_a_name_that_there_is_not_is_told_those_that_there_are(group, capsys):
+    error = check_refused([f"{group}=xyzzy"], f"{group}=xyzzy: ", capsys)
+    assert all(name in error for name in NAMES[group])
+
+
+def test_one_bad_name_of_several(capsys):
+    check_refused(["-m", f"scorer={NAMES['scorer'][0]},xyzzy"], "scorer=xyzzy: ", capsys)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_key_exists_whatever_is_chosen(group):
+    """A sweep over the options of one group may set what any other group has, and what any option of its own group has."""
+    register()
+    keys = {"calibration.scoring_images": 8, "rounds.keep_factor": 0.5, "blocking.k": 2, "estimator.memory_limit": 0.5,
+            "estimator.projections": 8, "estimator.output": "probabilities", "dataset.path": "null", "tracker.project": "x",
+            "compensation.ridge": 0.1, "selection.per_parameter": "true", "recovery.epochs": 2}  # fmt: skip
+    check_command_line(["-m", f"{group}={','.join(NAMES[group])}", *(f"{key}={value}" for key, value in keys.items())])

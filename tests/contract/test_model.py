@@ -1,0 +1,29 @@
+"""What every network fulfils: it is made for any images and classes, and can be compressed."""
+
+import pytest
+import torch
+from contract.adapt import compose, every, survey
+
+
+def make(name, channels, classes):
+    source = compose(f"model={name}").model
+    torch.manual_seed(0)
+    return source.make(**source.arguments(in_channels=channels, num_classes=classes)).eval()
+
+
+@every("model")
+@pytest.mark.parametrize("channels, classes", [(1, 10), (3, 7)])
+def test_runs_on_small_images(name, channels, classes):
+    model, x = make(name, channels, classes), torch.randn(2, channels, 32, 32)
+    with torch.no_grad():
+        y = model(x)
+    assert y.shape == (2, classes), f"model={name}: images (B, C, 32, 32) give (B, classes)"
+    assert y.isfinite().all(), f"model={name}: outputs are finite before any training"
+    assert survey(model, x).matrices, f"model={name}: there are layers to compress"
+
+
+@every("model")
+def test_two_of_a_kind_have_the_same_keys(name):
+    """Files of one load into the other; the same seed gives the same weights."""
+    one, other = make(name, 3, 10).state_dict(), make(name, 3, 10).state_dict()
+    assert list(one) == list(other) and all(torch.equal(one[k], other[k]) for k in one), f"model={name}: the seed decides the weights"

@@ -1,0 +1,148 @@
+"""Networks in files: what comes back is what was saved."""
+
+import copy
+import os
+
+import pandas as pd
+import pytest
+import torch
+from cases import Grouped, TiedTokens
+from deployed import DEPLOYED, deployed, described, file_refused
+from torch import nn
+
+import lrp
+from lrp.layer.base import LowRank
+
+
+@pytest.mark.parametrize("blocking", ["none", "square"])
+@pytest.mark.parametrize("name", DEPLOYED)
+def test_round_trip(name, blocking, tmp_path):
+    dense, compressed, x = deployed(name, blocking=blocking)
+    path = tmp_path / "new" / "model.safetensors"
+    lrp.save(compressed, path)
+    loaded = lrp.load(path, DEPLOYED[name][0])
+    assert any(isinstance(m, LowRank) for m in loaded.modules())
+    with torch.no_grad():
+        assert torch.equal(loaded(x), compressed(x))
+        assert torch.equal(copy.deepcopy(loaded)(x), compressed(x))
+    assert [k for k in loaded.state_dict()] == [k for k in compressed.state_dict()]
+    pd.testing.assert_frame_equal(pd.DataFrame(loaded.lrp_report), pd.DataFrame(compressed.lrp_report), check_dtype=False)
+    assert loaded.lrp_report.attrs == compressed.lrp_report.attrs and str(loaded.lrp_report) == str(compressed.lrp_report)
+    before = copy.deepcopy(dense.state_dict())
+    again = lrp.load(path, dense.train())  # the architecture as a network, which stays as it is
+    assert all(m.training for m in dense.modules()) and not any(isinstance(m, LowRank) for m in dense.modules())
+    assert all(torch.equal(before[k], v) for k, v in dense.state_dict().items()) and torch.equal(again(x), loaded(x))
+    assert os.listdir(path.parent) == ["model.safetensors"]
+    lrp.save(loaded, path)  # over the old one, and once more around
+    assert torch.equal(lrp.load(path, DEPLOYED[name][0])(x), loaded(x))
+
+
+@pytest.mark.parametrize("name", ["vgg", "resnet"])
+def test_fused_networks_round_trip(name, tmp_path):
+    dense, compressed, x = deployed(name)
+    for i, model in enumerate((dense, compressed)):
+        fused = lrp.fuse(model)
+        lrp.save(fused, tmp_path / f"{i}.safetensors")
+        loaded = lrp.load(tmp_path / f"{i}.safetensors", DEPLOYED[name][0])
+        assert torch.equal(loaded(x), fused(x))
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in loaded.modules())
+        assert torch.equal(copy.deepcopy(loaded)(x), fused(x))
+
+
+def test_what_is_loaded_is_in_eval_mode(tmp_path):
+
+    _, compressed, _ = deployed("resnet")
+    for model in (compressed, lrp.fuse(compressed)):
+        lrp.save(model, tmp_path / "a.safetensors")
+        assert [name for name, m in lrp.load(tmp_path / "a.safetensors", DEPLOYED["resnet"][0]).named_modules() if m.training] == []
+
+
+def test_a_dense_network_and_one_without_report(tmp_path):
+    dense, x = Grouped().eval(), torch.randn(2, 4, 9)
+    lrp.save(dense, tmp_path / "a.safetensors")
+    loaded = lrp.load(tmp_path / "a.safetensors", Grouped)
+    assert torch.equal(loaded(x), dense(x)) and not hasattr(loaded, "lrp_report")
+
+
+def test_a_layer_that_lost_everything(tmp_path):
+    _, compressed, x = deployed("grouped", sparsity=0.999)
+    lrp.save(compressed, tmp_path / "a.safetensors")
+    assert torch.equal(lrp.load(tmp_path / "a.safetensors", Grouped)(x), compressed(x))
+
+
+def test_tied_weights_are_written_once(tmp_path):
+    model, tokens = TiedTokens().eval(), torch.randint(50, (4, 7))
+    compressed, _ = lrp.compress(model, tokens, 0.5, scoring_images=2, images=4)
+    path = tmp_path / "a.safetensors"
+    lrp.save(compressed, path)
+    description, tensors = described(path)
+    assert description["same"] == {"output.weight": "embedding.weight"} and "output.weight" not in tensors
+    loaded = lrp.load(path, TiedTokens)
+    assert loaded.output.weight is loaded.embedding.weight and torch.equal(loaded(tokens), compressed(tokens))
+
+
+def test_an_architecture_that_ties_what_the_file_holds_apart(tmp_path):
+    apart = TiedTokens()
+    apart.output.weight = nn.Parameter(torch.randn(50, 20))
+    lrp.save(apart, tmp_path / "a.safetensors")
+
+    file_refused(tmp_path / "a.safetensors", TiedTokens, "another architecture")
+
+
+def test_values_that_are_not_finite(tmp_path):
+    model = nn.Linear(3, 3)
+    model.register_buffer("limit", torch.tensor([float("nan"), -float("inf")]))
+    lrp.save(model, tmp_path / "a.safetensors")
+    limit = lrp.load(tmp_path / "a.safetensors", copy.deepcopy(model)).limit
+    assert limit[0].isnan() and limit[1] == -float("inf")
+
+
+def test_half_precision_stays_half(tmp_path):
+    _, compressed, x = deployed("vgg")
+    sizes = []
+    for i, model in enumerate((compressed, copy.deepcopy(compressed).half(), copy.deepcopy(compressed).bfloat16(), compressed.double())):
+        path = tmp_path / f"{i}.safetensors"
+        lrp.save(model, path)
+        sizes.append(path.stat().st_size)
+        loaded, kind = lrp.load(path, DEPLOYED["vgg"][0]), model.classifier.weight.dtype
+        assert {k: v.dtype for k, v in loaded.state_dict().items()} == {k: v.dtype for k, v in model.state_dict().items()}
+        assert torch.equal(loaded(x.to(kind)), model(x.to(kind)))
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_mixed_precision(tmp_path):
+    model = nn.Sequential(nn.Linear(8, 8).half(), nn.Linear(8, 8))
+    lrp.save(model, tmp_path / "a.safetensors")
+    loaded = lrp.load(tmp_path / "a.safetensors", lambda: nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)))
+    assert (loaded[0].weight.dtype, loaded[1].weight.dtype) == (torch.float16, torch.float32)
+
+
+def test_a_training_network_can_go_on(tmp_path):
+    """Parameters of the loaded network train, and frozen ones of the architecture stay frozen."""
+    _, compressed, x = deployed("grouped")
+    lrp.save(compressed, tmp_path / "a.safetensors")
+    loaded = lrp.load(tmp_path / "a.safetensors", Grouped)
+    loaded(x).sum().backward()
+    assert all(p.grad is not None for p in loaded.parameters())
+
+
+def test_the_size_is_that_of_the_tensors(tmp_path):
+    dense = nn.Sequential(nn.Linear(700, 700), nn.ReLU(), nn.Linear(700, 700)).eval()
+    compressed, _ = lrp.compress(dense, torch.randn(4, 700), 0.5, scorer="magnitude", scoring_images=2, images=4)
+    for i, model in enumerate((dense, compressed, copy.deepcopy(compressed).half())):
+        path = tmp_path / f"{i}.safetensors"
+        lrp.save(model, path)
+        held = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+        assert held > 9e5 and held <= path.stat().st_size <= 1.01 * held + 20_000
+
+
+def test_views_of_one_memory_are_written_apart(tmp_path):
+    """safetensors refuses tensors that share memory without being one."""
+    model = nn.Module()
+    both = torch.randn(6, 4)
+    model.register_buffer("upper", both[:3])
+    model.register_buffer("lower", both[3:])
+    model.register_buffer("turned", both[:3].t())
+    lrp.save(model, tmp_path / "a.safetensors")
+    loaded = lrp.load(tmp_path / "a.safetensors", copy.deepcopy(model))
+    assert torch.equal(loaded.upper, both[:3]) and torch.equal(loaded.lower, both[3:]) and torch.equal(loaded.turned, both[:3].t())

@@ -1,0 +1,76 @@
+"""Moments in files: computed once, made again where damaged, told apart by content."""
+
+import threading
+
+import torch
+from helpers import factors_of
+
+from lrp.blocking.none import Unblocked
+from lrp.blocking.square import SquareBlocking
+from lrp.estimator.cache import cached_moments, moments_key
+from lrp.estimator.exact import ExactEstimator
+from lrp.estimator.first_order import FirstOrderEstimator
+from lrp.network.frozen import FrozenNetwork
+
+
+def test_cache(tmp_path, residual):
+    """A second call computes nothing; a damaged file is made again; other weights, blocks and images have other keys."""
+    x = torch.randn(2, 3, 8, 8).double()
+    _, factors = factors_of(residual, Unblocked())
+    calls = []
+
+    def compute(partial):
+        calls.append(partial)
+        return ExactEstimator()(residual, factors, x, partial)
+
+    key = moments_key(FrozenNetwork(residual), residual, factors, x, "exact")
+    first, seconds = cached_moments(tmp_path, key, factors, compute)
+    second, again = cached_moments(tmp_path, key, factors, compute)
+    assert len(calls) == 1 and seconds == again
+    assert all(torch.equal(a.second, b.second) for a, b in zip(first, second))
+    file = tmp_path / f"{key}.safetensors"
+    file.write_bytes(file.read_bytes()[:-7])
+    cached_moments(tmp_path, key, factors, compute)
+    assert len(calls) == 2 and not (tmp_path / f"{key}.partial").exists()
+
+    _, blocked = factors_of(residual, SquareBlocking())
+    keys = {
+        key,
+        moments_key(FrozenNetwork(residual), residual, blocked, x, "exact"),
+        moments_key(FrozenNetwork(residual), residual, factors, x + 1, "exact"),
+        moments_key(FrozenNetwork(residual), residual, factors, x, "other"),
+    }
+    with torch.no_grad():
+        residual.fc.bias += 1e-12
+    keys.add(moments_key(FrozenNetwork(residual), residual, factors, x, "exact"))
+    assert len(keys) == 5
+
+
+def test_two_that_want_the_same_scores_compute_them_once(tmp_path, residual):
+    x = torch.randn(2, 3, 8, 8).double()
+    _, factors = factors_of(residual, Unblocked())
+    calls, results = [], []
+
+    def compute(partial):
+        calls.append(partial)
+        return FirstOrderEstimator()(residual, factors, x)
+
+    threads = [threading.Thread(target=lambda: results.append(cached_moments(tmp_path, "same", factors, compute))) for _ in range(3)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert len(calls) == 1 and len(results) == 3 and all(torch.equal(results[0][0][0].second, r[0][0].second) for r in results)
+
+
+def test_a_change_of_the_forward_alone_has_another_key(residual):
+    class Other(type(residual)):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    other = Other().double()
+    other.load_state_dict(residual.state_dict())
+    other.__class__.__name__ = other.__class__.__qualname__ = type(residual).__name__
+    x = torch.randn(2, 3, 8, 8).double()
+    _, factors = factors_of(residual, Unblocked())
+    assert str(other) == str(residual) and moments_key(FrozenNetwork(other), other, factors, x, "e") != moments_key(
+        FrozenNetwork(residual), residual, factors, x, "e"
+    )

@@ -1,0 +1,21 @@
+"""What a row says of the options."""
+
+from lrp.config.build import compose_job
+
+
+def test_options_say_what_is_not_default():
+    job = compose_job(
+        "method=output_aware",
+        "scorer=noise_to_signal",
+        "scorer.depth=0.5",
+        "estimator.output_fn=torch.nn.functional.relu",
+        "recovery=finetune",
+        "recovery.lr=1",
+    )
+    again = compose_job("scorer=random", "scorer.seed=1", "rounds.keep_factor=0.8", "recovery=batchnorm", "recovery.lr=1")
+    assert again.options == "scorer.seed=1 rounds.keep_factor=0.8"
+    assert job.options == "scorer.depth=0.5 estimator.output_fn=torch.nn.functional.relu recovery.lr=1"
+    job = compose_job(
+        "blocking=alds", "blocking.k=2", "selection.per_parameter=true", "estimator.memory_limit=0.5", "seed=3", "exclude=[a]"
+    )
+    assert job.options == "blocking.k=2 selection.per_parameter=True"

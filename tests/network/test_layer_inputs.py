@@ -1,0 +1,83 @@
+"""Replaying a network's layers gives each what it would have read."""
+
+import copy
+
+import pytest
+import torch
+from cases import Constants
+from helpers import given_network, prune_network
+from torch import nn
+
+from lrp.batches import Batches
+from lrp.network.arithmetic import layer_input
+from lrp.network.layer_inputs import MEMORY, Replay
+
+
+@torch.no_grad()
+def slow_inputs(model, name, batches):
+    """What a layer reads when the whole network runs."""
+    found = []
+    handle = model.get_submodule(name).register_forward_pre_hook(lambda _, a, k: found.append(layer_input(a, k).clone()), with_kwargs=True)
+    for batch in batches:
+        model(batch.clone())
+    handle.remove()
+    return found
+
+
+@pytest.fixture(params=["residual", "depthwise", "tokens", "untraceable", "keywords", "encoder"])
+def network(request):
+    return given_network(request, 12)
+
+
+def test_replay_gives_what_hooks_give(network):
+    """Every layer changes once its inputs were seen; the layers behind it see that."""
+    model, x = network
+    batches = x.split(5)
+    candidates, low = prune_network(model, x)
+    for net, memory in ((copy.deepcopy(model), MEMORY), (low, MEMORY), (model, 100)):  # little: from the beginning for each
+        whole, names = copy.deepcopy(net), list(candidates.matrices)
+        images, state = x.clone(), set(vars(net))
+        replay = Replay(net, Batches.of(list(batches)), len(batches[0]), memory)
+        order = replay.order(names)
+        assert set(order) == set(names) and len(order) == len(names)  # all that run; no unused one is a candidate
+        for name in order:
+            found = [part.clone() for part in replay.inputs(name)]
+            expected = slow_inputs(whole, name, batches)
+            assert len(found) == len(batches) and all(torch.allclose(a, b, atol=1e-12) for a, b in zip(found, expected))
+            for changed in (net, whole):
+                for p in changed.get_submodule(name).parameters():
+                    p.data.mul_(1.1).add_(0.01)
+        assert torch.equal(x, images) and set(vars(net)) == state  # nothing is left behind
+        assert not any(m._forward_pre_hooks or m._forward_hooks for m in net.modules())
+
+
+def test_replay_runs_each_layer_once_where_it_can(residual, untraceable):
+    for model, most in ((residual, 1), (untraceable, 3)):
+        x, count = torch.randn(4, 3, 9, 8).double(), dict.fromkeys(["first" if model is untraceable else "stem"], 0)
+        (first,) = count
+        replay = Replay(model, Batches.of(x), len(x))
+        order = replay.order([n for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))])
+        handle = model.get_submodule(first).register_forward_hook(lambda *_: count.update({first: count[first] + 1}))
+        for name in order:
+            list(replay.inputs(name))
+        handle.remove()
+        assert count[first] <= most
+        skipped = Replay(model, Batches.of(x), len(x))  # layers may be left out
+        assert torch.allclose(next(iter(skipped.inputs("fc"))), slow_inputs(model, "fc", [x])[0])
+
+
+def test_replay_of_a_layer_that_does_not_run(keywords):
+    x = torch.randn(3, 12).double()
+    assert Replay(keywords, Batches.of(x), len(x)).order(["right", "unused", "trunk.1", "left", "trunk.0"])[:2] == ["trunk.0", "trunk.1"]
+    assert "unused" not in Replay(keywords, Batches.of(x), len(x)).order(["unused", "left"])
+
+
+@pytest.mark.parametrize("traced", [True, False])
+def test_replay_leaves_images_and_network_as_they_are(traced):
+    model, x = Constants(traced).double().eval(), torch.randn(6, 6).double()
+    images, names = x.clone(), set(vars(model))
+    for _ in range(2):
+        replay = Replay(model, Batches.of(x), len(x))
+        for name in replay.order(["fc", "out"]):
+            assert torch.allclose(next(iter(replay.inputs(name))), slow_inputs(model, name, [images])[0])
+    assert torch.equal(x, images) and set(vars(model)) == names

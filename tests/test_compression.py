@@ -1,0 +1,363 @@
+"""``lrp.compress``: one call, on networks of many kinds."""
+
+import copy
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from cases import Odd, TwoNames, Wrapped
+from helpers import NAMES, given_network
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import lrp
+from lrp.cost.count import count_macs, count_params
+from lrp.errors import InputError
+from lrp.evidence import Evidence
+from lrp.layer.base import LowRank
+from lrp.method.singular_vectors import SingularVectors
+
+NETWORKS = {"narrow_vgg": (3, 32, 32), "residual": (3, 8, 8), "depthwise": (3, 9, 10), "tokens": (3, 5, 4), "encoder": (5, 6)}
+
+
+def small(model, x, sparsity=0.5, **options):
+    return lrp.compress(model, x, sparsity, **{"scoring_images": 4, "images": 8} | options)
+
+
+PAPER = {"scorer": "perturbation", "selection": "global", "decomposition": "svd", "compensation": "none"}
+
+
+def modes(model):
+    return {name: module.training for name, module in model.named_modules() if not isinstance(module, (nn.ParameterDict, nn.Identity))}
+
+
+def what(report):
+    return dict(zip(report["layer"], report["what"]))
+
+
+@pytest.fixture(params=["narrow_vgg", "residual", "depthwise", "tokens", "encoder"])
+def network(request):
+    return given_network(request, 8)
+
+
+def test_both_budgets(network):
+    model, x = network
+    compressed, report = small(model, x, 0.5, macs_removed=0.7)
+    dense, rest = report.attrs["macs_layers_dense"], count_macs(model, x[:1]) - report.attrs["macs_layers_dense"]
+    assert count_macs(compressed, x[:1]) - rest <= 0.3 * dense * (1 + 1e-12)
+    assert report.attrs["sparsity_macs"] >= 0.7 - 1e-12 and report.attrs["sparsity_params"] >= 0.5
+
+
+@pytest.mark.parametrize("budget", ["params", "macs"])
+def test_a_smaller_network_and_a_report(network, budget):
+    model, x = network
+    before, was = copy.deepcopy(model.state_dict()), modes(model)
+    compressed, report = small(model, x, 0.6, budget=budget, blocking="square")
+    assert modes(model) == was and not hasattr(model, "lrp_report")
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert any(isinstance(m, LowRank) for m in compressed.modules())
+    assert compressed(x).shape == model(x).shape and compressed(x).isfinite().all()
+    a = report.attrs
+    assert a[f"sparsity_{budget}"] >= 0.6 and a["budget"] == budget and a["sparsity"] == 0.6
+    assert (a["params_total"], a["params_total_dense"]) == (count_params(compressed), count_params(model))
+    assert (a["macs"], a["macs_dense"]) == (count_macs(compressed, x[:1]), count_macs(model, x[:1]))
+    assert isinstance(report, pd.DataFrame) and compressed.lrp_report is report
+    holders = [n for n, m in model.named_modules() if any(p is not None and p.dim() > 1 for p in m._parameters.values())]
+    assert list(report["layer"]) == holders
+    chosen = report[~report["what"].str.startswith("left alone")]
+    assert chosen["params_after"].sum() == a["params"] and chosen["macs_after"].sum() == a["macs_layers"]
+    assert chosen["params_before"].sum() == a["params_dense"] and chosen["macs_before"].sum() == a["macs_layers_dense"]
+    rest = set(report["layer"]) - set(chosen["layer"])
+    for line in chosen.to_dict("records"):
+        layer = compressed.get_submodule(line["layer"])
+        weights = [p for n, p in layer.named_parameters() if n != "bias"]
+        assert sum(p.numel() for p in weights) == line["params_after"] <= line["params_before"]
+        assert line["rank"] == line["full_rank"] or isinstance(layer, LowRank)
+    for name in rest:
+        assert type(compressed.get_submodule(name)) is type(model.get_submodule(name))
+    for line in [*holders, "asked", "whole network"]:
+        assert line in str(report)
+    assert "<table" in report._repr_html_()
+
+
+@pytest.mark.parametrize("name", ["residual", "encoder"])
+def test_modes_are_those_of_the_original(name, request):
+    model = request.getfixturevalue(name).train()
+    inner = model.bn1 if name == "residual" else model.encoder.layers[0]
+    inner.eval()
+    was = modes(model)
+    before = copy.deepcopy(model.state_dict())
+    compressed, _ = small(model, torch.randn(8, *NETWORKS[name]).double(), 0.7)
+    assert modes(model) == was
+    now = modes(compressed)
+    assert {k: now[k] for k in was} == was
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_modes_and_weights_survive_a_failure(residual):
+    residual.train()
+    was = modes(residual)
+    with pytest.raises(lrp.InputError):
+        small(residual, torch.randn(8, 4, 8, 8).double())
+    assert modes(residual) == was
+
+
+def test_the_parts_do_the_same(residual):
+    from lrp.config.parts import make
+
+    x = torch.randn(8, 3, 8, 8).double()
+    compressed, _ = small(residual, x, 0.5, recovery="none", blocking="alds", budget="macs", **PAPER | {"scorer": "variance"})
+    parts = {"blocking": "alds", "scorer": "variance", "estimator": "first_order", "selection": "global"}
+    method = SingularVectors(**{name: make(name, chosen) for name, chosen in parts.items()}, budget="macs")
+    fitted = method.fit(Evidence(residual, x[:4]))
+    by_hand = fitted.build(fitted.select(0.5))
+    assert compressed.state_dict().keys() == by_hand.state_dict().keys()
+    assert all(torch.equal(value, by_hand.state_dict()[key]) for key, value in compressed.state_dict().items())
+
+
+def test_recovery_sees_all_images_and_scores_the_first(residual):
+    x = torch.randn(12, 3, 8, 8).double()
+    twin, _ = small(residual, x, scoring_images=4, images=8, batch_size=4, recovery="batchnorm", **PAPER)
+    other = torch.cat([x[:8], 100 * x[8:]])  # beyond ``images``
+    again, _ = small(residual, other, scoring_images=4, images=8, batch_size=4, recovery="batchnorm", **PAPER)
+    assert torch.equal(twin(x), again(x))
+    weights = lambda model: [p for n, p in model.named_parameters() if "bn" not in n]  # noqa: E731
+    third, _ = small(residual, torch.cat([x[:4], 3 * x[4:]]), scoring_images=4, images=8, batch_size=4, recovery="batchnorm", **PAPER)
+    assert all(torch.equal(a, b) for a, b in zip(weights(twin), weights(third), strict=True))
+    assert not torch.equal(twin.bn.running_var, third.bn.running_var)
+    expected, _ = small(residual, x, scoring_images=4, recovery="none")
+    assert torch.equal(expected.bn.running_var, residual.bn.running_var)
+
+
+def test_calibration_in_any_form(residual):
+    x = torch.randn(11, 3, 8, 8).double()
+    labels = torch.zeros(11)
+    forms = {
+        "tensor": x, "loader": DataLoader(TensorDataset(x, labels), batch_size=3), "plain loader": DataLoader(x, batch_size=4),
+        "list": list(x.split(5)), "pairs": [(x[:2], labels[:2]), [x[2:], labels[2:]]], "generator": (part for part in x.split(2)),
+    }  # fmt: skip
+    expected = small(residual, x)[0](x)
+    for name, form in forms.items():
+        assert torch.equal(small(residual, form)[0](x), expected), name
+
+
+def test_an_endless_loader_is_read_as_far_as_needed(residual):
+    read = []
+
+    def endless():
+        while True:
+            read.append(1)
+            yield torch.randn(3, 3, 8, 8).double()
+
+    small(residual, endless())
+    assert len(read) == 3
+
+
+def test_every_reason():
+    model, tokens = Odd().eval(), torch.randint(9, (8, 7))
+    compressed, report = small(model, tokens, exclude=["body.0"])
+    found = what(report)
+    reasons = {
+        "embedding": "type not supported (Embedding)", "lookup": "type not supported (Embedding)", "depthwise": "depthwise",
+        "up": "type not supported (ConvTranspose1d)", "twice": "used twice", "alias_a": "used twice", "body.0": "excluded",
+        "unused": "not called on the calibration inputs", "output": "tied weight",
+    }  # fmt: skip
+    assert {name: found[name] for name in reasons} == {name: f"left alone: {reason}" for name, reason in reasons.items()}
+    assert {name for name, line in found.items() if not line.startswith("left")} <= {"conv", "body.2"}
+    assert compressed.output.weight is compressed.embedding.weight and compressed.alias_a is compressed.alias_b
+    assert report.attrs["params_total"] == count_params(compressed) < count_params(model)
+    assert compressed(tokens).shape == (8, 9)
+
+
+@pytest.mark.parametrize("exclude, left", [
+    (["body.0"], {"body.0"}), ("body", {"body.0", "body.2"}), (["bod*"], {"body.0", "body.2"}), (["*.2", "conv"], {"body.2", "conv"}),
+])  # fmt: skip
+def test_exclude(exclude, left):
+    _, report = small(Odd().eval(), torch.randint(9, (8, 7)), exclude=exclude)
+    assert {name for name, line in what(report).items() if line == "left alone: excluded"} == left
+
+
+def test_low_rank_layers_of_torchs_encoder_are_called(encoder):
+    """Without gradients torch's encoder layers read ``linear1.weight`` themselves and never call the layer; one that is
+    low-rank must not be read."""
+    x = torch.randn(8, 5, 6).double()
+    compressed, _ = small(encoder, x, 0.7, **PAPER)
+    low = [name for name, m in compressed.named_modules() if isinstance(m, LowRank)]
+    inside = [name for name in low if ".linear" in name]
+    assert inside and all(compressed.get_submodule(name.rpartition(".")[0]).activation_relu_or_gelu == 0 for name in inside)
+    expected = copy.deepcopy(encoder)
+    for name in low:
+        with torch.no_grad():
+            expected.get_submodule(name).weight.copy_(compressed.get_submodule(name).weight)
+    with torch.enable_grad():
+        reference = expected(x)
+    with torch.no_grad():
+        assert torch.allclose(compressed(x), reference, atol=1e-12)
+    calls = []
+    for name in inside:  # in place of a hook, which would close the short cut by itself
+        layer = compressed.get_submodule(name)
+        layer.forward = lambda x, name=name, run=type(layer).forward, layer=layer: calls.append(name) or run(layer, x)
+    with torch.inference_mode():
+        compressed(x)
+    assert sorted(calls) == sorted(inside)
+
+
+@pytest.mark.parametrize("wrap, output", [(lambda y: {"logits": y}, lambda r: r["logits"]), (lambda y: (0, y), lambda r: r[1])])
+def test_networks_that_return_a_dict_or_a_tuple(residual, wrap, output):
+    x = torch.randn(8, 3, 8, 8).double()
+    compressed, _ = small(Wrapped(residual, wrap), x, output=output)
+    assert torch.equal(output(compressed(x)), small(residual, x)[0](x))
+
+
+def test_sparsity_zero_is_the_network(tokens):
+    x = torch.randn(8, 3, 5, 4).double()
+    compressed, report = small(tokens, x, 0)
+    assert torch.equal(compressed(x), tokens(x))
+    assert set(report["what"]) == {"left dense: would not be smaller"}
+
+
+@pytest.mark.parametrize("layer, shape", [(nn.Linear(16, 16), (16,)), (nn.Conv2d(8, 8, 3), (8, 5, 5))])
+def test_a_network_of_one_layer(layer, shape):
+    """It has no place in another module in which a low-rank layer could be put."""
+    x = torch.randn(8, *shape)
+    compressed, _ = small(layer, x, exclude=None)
+    assert isinstance(compressed, LowRank) and compressed(x).shape == layer(x).shape
+
+
+def test_objects_in_place_of_names(residual):
+    from lrp.blocking.alds import AldsBlocking
+    from lrp.selection.global_ import GlobalSelection
+
+    x = torch.randn(8, 3, 8, 8).double()
+    _, report = small(residual, x, blocking=AldsBlocking(k=2), selection=GlobalSelection(round_to=4))
+    assert report.set_index("layer").loc["conv2", "blocks"] == 2
+    model, _ = small(residual, x, selection=GlobalSelection(round_to=4))
+    ranks = [len(V) for m in model.modules() if isinstance(m, LowRank) for V in m.V.values()]
+    assert ranks and all(rank % 4 == 0 or rank < 4 for rank in ranks)
+
+
+IMAGES = torch.randn(8, 3, 8, 8).double()
+NAN = IMAGES.clone()
+NAN[3, 0, 0, 0] = float("nan")
+
+
+BAD = {
+    "wrong channels": ({"calibration": torch.randn(8, 4, 8, 8).double()}, r"calibration: .*\(1, 4, 8, 8\)"),
+    "wrong dimensions": ({"calibration": torch.randn(8).double()}, "calibration: "),
+    "wrong precision": ({"calibration": torch.randn(8, 3, 8, 8)}, "calibration: .*float32"),
+    "empty list": ({"calibration": []}, "calibration: it is empty"),
+    "empty tensor": ({"calibration": IMAGES[:0]}, "calibration: it is empty"),
+    "empty batches": ({"calibration": [IMAGES[:0], IMAGES[:0]]}, "calibration: it is empty"),
+    "keywords it does not have": ({"calibration": {"y": IMAGES}}, "calibration: the network cannot run on inputs"),
+    "string": ({"calibration": "images"}, "calibration=str"),
+    "number": ({"calibration": 3}, "calibration=int"),
+    "none": ({"calibration": None}, "calibration"),
+    "a dict without tensors": ({"calibration": [{"x": 1}]}, "calibration: a batch holds a dict"),
+    "batches of numbers": ({"calibration": [1.0, 2.0]}, "calibration: a batch holds a float"),
+    "a scalar": ({"calibration": torch.tensor(1.0)}, "calibration: a batch holds"),
+    "an empty tuple": ({"calibration": [()]}, "calibration: a batch holds a tuple"),
+    "batches that differ": ({"calibration": [IMAGES[:2], IMAGES[:2, :, 1:]]}, "calibration: batches differ"),
+  
+    "precisions that differ": ({"calibration": [IMAGES[:2], IMAGES[:2].float()]}, "calibration: batches differ.*float"),
+  
+    "devices that differ": ({"calibration": [IMAGES[:2], IMAGES[:2].to("meta")]}, "calibration: .*meta"),
+    "another device": ({"calibration": torch.empty(8, 3, 8, 8, dtype=torch.float64, device="meta")}, "calibration: .*on meta.*on cpu"),
+    "not finite": ({"calibration": NAN}, "calibration: .*not finite"),
+    "sparsity 1": ({"sparsity": 1}, r"sparsity=1: .*\[0, 1\)"),
+    "sparsity below": ({"sparsity": -0.1}, r"sparsity=-0.1: .*\[0, 1\)"),
+    "sparsity word": ({"sparsity": "x"}, r"sparsity=x: .*\[0, 1\)"),
+    "sparsity nan": ({"sparsity": float("nan")}, r"sparsity=nan: .*\[0, 1\)"),
+    "blocking": ({"blocking": "foo"}, f"blocking=foo: .*{', '.join(NAMES['blocking'])}"),
+    "scorer": ({"scorer": "foo"}, "scorer=foo: .*perturbation"),
+    "estimator": ({"estimator": "foo"}, "estimator=foo: .*first_order"),
+    "selection": ({"selection": "foo"}, "selection=foo: .*global"),
+    "recovery": ({"recovery": "foo"}, "recovery=foo: .*batchnorm"),
+    "recovery not a name": ({"recovery": 3}, "recovery=3"),
+    "blocking number": ({"blocking": 3}, "blocking=3"),
+    "budget": ({"budget": "flops"}, "budget=flops: params or macs"),
+    "exclude": ({"exclude": ["nothing"]}, "exclude=nothing: .*conv1"),
+    "exclude number": ({"exclude": [3]}, "exclude"),
+  
+    "all excluded": ({"exclude": ["*"]}, "no layer to compress .*excluded"),
+    "images": ({"images": 0}, "images=0"),
+    "scoring images": ({"scoring_images": 0}, "scoring_images=0"),
+    "batch size": ({"batch_size": 0}, "batch_size=0"),
+    "no network": ({"model": 3}, "model=int"),
+    "nothing to compress": ({"model": nn.ReLU()}, "no layer to compress"),
+    "only an embedding": ({"model": nn.Embedding(5, 5), "calibration": torch.randint(5, (8, 2))}, "no layer to compress .*Embedding"),
+    "output": ({"output": lambda y: y.logits}, "output"),
+    "output is no function": ({"output": 3}, "output"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_errors_are_one_sentence(residual, case):
+    options, match = BAD[case]
+    options = {"model": residual, "calibration": IMAGES} | options
+    with pytest.raises(lrp.InputError, match=match) as error:
+        small(options.pop("model"), options.pop("calibration"), **options)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("wrap", [lambda y: (y, y), lambda y: {"logits": y}])
+@pytest.mark.parametrize("estimator", ["first_order", "exact"])
+def test_a_tuple_without_output(residual, wrap, estimator):
+    with pytest.raises(lrp.InputError, match=r"output.*(tuple|dict)") as error:
+        small(Wrapped(residual, wrap), IMAGES, estimator=estimator)
+    assert "\n" not in str(error.value)
+
+
+def test_a_weight_that_is_not_finite_names_the_layer(residual):
+    with torch.no_grad():
+        residual.conv2.weight[0, 0, 0, 0] = float("inf")
+    with pytest.raises(lrp.InputError, match="conv2"):
+        small(residual, IMAGES)
+
+
+def test_nothing_is_printed(residual, capfd, caplog):
+    with caplog.at_level(logging.WARNING):
+        small(residual, IMAGES)
+    assert capfd.readouterr().out == "" and not caplog.records
+
+
+def test_a_layer_under_two_names(tmp_path):
+    """It runs once, so it is compressed, in both places; a batch norm is folded in both."""
+    model, x = TwoNames().eval(), torch.randn(16, 3, 6, 6)
+    model.bn.running_mean.uniform_(-1, 1)
+    compressed, report = lrp.compress(model, x, 0.6, scoring_images=8)
+    assert report["what"][0] == "low rank" and compressed.conv is compressed.block[0]
+    fused = lrp.fuse(compressed)
+    assert torch.allclose(fused(x), compressed(x), atol=1e-5)
+    lrp.save(fused, tmp_path / "a.safetensors")
+    assert torch.equal(lrp.load(tmp_path / "a.safetensors", TwoNames)(x), fused(x))
+    assert str(copy.deepcopy(compressed).lrp_report) == str(report)
+    with pytest.raises(lrp.InputError, match="load .*: model is a str"):
+        lrp.load(tmp_path / "a.safetensors", "resnet18")
+
+
+def test_a_computed_weight_is_left_alone():
+    model = nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(3, 8, 3)), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 30)).eval()
+    x = torch.randn(8, 3, 6, 6)
+    compressed, report = lrp.compress(model, x, 0.5, scoring_images=4)
+    assert report["what"][0] == "left alone: its weight is computed from other parameters"
+    assert torch.allclose(lrp.fuse(model)(x), model(x), atol=1e-5)
+
+
+def test_batches_of_recovery_and_what_is_untouched(residual):
+    """No last batch of one example; where nothing is removed, nothing is re-estimated."""
+    model, x = nn.Sequential(nn.Linear(8, 24), nn.BatchNorm1d(24), nn.Linear(24, 24)), torch.randn(33, 8)
+    compressed, report = lrp.compress(model, x, np.float32(0.5), scoring_images=8, batch_size=32)
+    assert report.attrs["sparsity"] == 0.5 and type(report.attrs["sparsity"]) is float
+    with pytest.raises(lrp.InputError, match="recovery=batchnorm: Expected more than 1 value"):
+        lrp.compress(model, x[:1], 0.5, recovery="batchnorm")
+    x = torch.randn(8, 3, 16, 16).double()
+    dense, _ = lrp.compress(residual, x, 0.0)
+    assert torch.equal(dense(x), residual(x))
+
+
+def test_names_that_there_are_not(net, x):
+    for group in ("decomposition", "compensation"):
+        with pytest.raises(InputError, match=f"^{group}=best: .* {', '.join(NAMES[group])}$"):
+            lrp.compress(net, x, 0.5, **{group: "best"})

@@ -1,0 +1,24 @@
+"""Which layers are matrices, spans, and blocks that must partition them."""
+
+import pytest
+import torch
+from torch import nn
+
+from lrp.layer.build import layer_matrices
+from lrp.matrices import Block, LayerMatrix, check_partition, spans
+
+
+def test_spans():
+    assert spans(10, 4) == [(0, 3), (3, 6), (6, 8), (8, 10)]
+
+
+def test_a_gap_or_an_overlap_is_noticed():
+    matrices = {"a": LayerMatrix("a", torch.zeros(4, 4), 1)}
+    for columns in ([(0, 2), (3, 4)], [(0, 3), (2, 4)]):
+        with pytest.raises(ValueError, match="layer a"):
+            check_partition(matrices, [Block("a", i, 0, 4, *span) for i, span in enumerate(columns)])
+
+
+def test_only_supported_layers_are_matrices():
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 6, (1, 3)), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6, 2))
+    assert {name: (m.shape, m.kernel) for name, m in layer_matrices(model).items()} == {"1": ((6, 12), 3), "4": ((2, 6), 1)}

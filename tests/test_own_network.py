@@ -1,0 +1,95 @@
+"""One's own network and images from the shell."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from helpers import write_images
+
+import lrp
+from lrp.cost.timing import LATENCY_COLUMNS
+from lrp.dataset.folder import ImageFolder
+
+pytestmark = pytest.mark.slow
+
+NETWORK = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes, channels=24):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(channels, 48, 3, padding=1), nn.BatchNorm2d(48), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        )
+        self.fc = nn.Linear(48, num_classes)
+
+    def forward(self, x):
+        return {"logits": self.fc(self.features(x))}
+
+
+def logits(result):
+    return result["logits"]
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "mynet.py").write_text(NETWORK)
+    write_images(tmp_path / "images")
+    return tmp_path
+
+
+def lrp_run(place, *words, code=0):
+    shared = [
+        "dataset=folder",
+        "dataset.path=images",
+        "dataset.size=16",
+        f"hydra.run.dir={place}/run",
+        "threads=1",
+        f"cache_dir={place}/cache",
+    ]
+    command = [sys.executable, "-m", "lrp.run", *shared, *words]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_own_network_on_own_images(place, monkeypatch):
+    """Trained, pruned in MACs, timed and saved; the file loads into the architecture and computes what the row says."""
+    words = [
+        "model._target_=mynet.Net",
+        "estimator.output_fn=mynet.logits",
+        "model.training.epochs=6",
+        "save=true",
+        "evaluation.latency=true",
+    ]
+    lrp_run(place, *words, "budget=macs", "exclude=[fc]", "sparsity.grid=[0,0.5]", "recovery=batchnorm", "selection.round_to=8")
+    table = pd.read_csv(place / "run" / "results.csv")
+    assert list(table["model"]) == ["mynet.Net"] * 2 and list(table["dataset"]) == ["folder"] * 2 and list(table["exclude"]) == ["fc"] * 2
+    row = table.iloc[1]
+    assert row["sparsity_macs"] >= 0.5 and row["sparsity_params"] > 0 and row["budget"] == "macs" and row["round_to"] == 8
+    assert row["calibration_images"] == 65  # a tenth of 72 is held out, and 512 were asked for
+    assert row[LATENCY_COLUMNS].notna().all()
+    assert row["latency_threads"] == 1 and row["latency_device"] == "cpu"
+
+    monkeypatch.syspath_prepend(str(place))
+    import mynet
+
+    loaded = lrp.load(place / "run" / "model-0.5.safetensors", model=lambda: mynet.Net(3))
+    assert loaded.lrp_report.attrs["params"] == row["params"] and isinstance(loaded.fc, torch.nn.Linear)
+    data = ImageFolder(path=str(place / "images"), size=16).load()
+    with torch.no_grad():
+        found = loaded(data.network_input(data.test.images, torch.device("cpu")))["logits"].argmax(1)
+    assert float((found == data.test.labels).double().mean()) == pytest.approx(row["accuracy"])
+
+
+def test_as_it_is_and_sentences(place):
+    error = lrp_run(place, "model._target_=mynet.Net", "model.training.epochs=0", "sparsity.grid=[0.5]", code=1)
+    assert "estimator.output_fn=null: the network gives a dict" in error
+    error = lrp_run(place, "model._target_=mynet.Net", "+model.chanels=3", code=2)
+    assert "model=mynet.Net: its options do not fit" in error and "chanels" in error
