@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-# At what rank a block is stored: as factors with so many components, or None: whole, as the matrix that it is. Files and users
+from lrp.errors import InputError
+
+# At what rank a block is stored: as factors with this many components, or None: whole, as the matrix that it is. Files and users
 # write -1 for whole (``lrp.errors.check_rank``, ``lrp.deploy.saving``); nothing else does.
 Rank = int | None
-
-from lrp.errors import InputError
 
 
 @dataclass(frozen=True)
