@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 import torch
-from conftest import check_refused
+from shell import check_refused
 
 from lrp.config.build import compose_job
 from lrp.errors import InputError
@@ -19,9 +19,10 @@ from typing import ClassVar
 @dataclass(frozen=True)
 class Nuclear:
     name: ClassVar[str] = "nuclear"
+    reads_outputs: ClassVar[bool] = False
     power: float = 1.0
 
-    def __call__(self, matrices, factors, *more):
+    def __call__(self, factors, evidence):
         return [factor.S.double() ** self.power for factor in factors]
 """
 CLUSTERED = """

@@ -22,8 +22,8 @@ from lrp.config.build import compose_job
 from lrp.config.parts import make
 from lrp.config.paths import CONF
 from lrp.cost.costs import make_costs
-from lrp.cost.count import layers_macs, stored_params
 from lrp.decomposition.base import decompose as lrp_decompose
+from lrp.evidence import Evidence
 from lrp.layer.build import build
 from lrp.layer_statistics.gather import gather
 from lrp.matrices import cut
@@ -108,7 +108,8 @@ def moments(estimator, model, factors, x):
 
 def score(scorer, model, candidates, factors, x):
     """(R,) of each block."""
-    return scorer(candidates.matrices, factors, lambda: moments(from_python("estimator", "exact"), model, factors, x))
+    evidence = Evidence(model, x).of(from_python("estimator", "exact"), (), 65536)
+    return scorer(factors, evidence)
 
 
 def first_components(factors, share):
@@ -131,22 +132,18 @@ def method(name, *words):
 
 
 def fit(chosen, model, x):
-    return chosen.fit(model, x)
+    return chosen.fit(Evidence(model, x))
 
 
 def planned(fitted, sparsity):
     """(the plan, what it costs, what was allowed), in the unit of the method's budget."""
     plan = fitted.plan(sparsity)
+    matrices, positions = fitted.evidence.survey.matrices, fitted.evidence.survey.positions
     if fitted.method.budget == "params":
-        held, dense = stored_params(plan.blocks, plan.keep), sum(block.size for block in plan.blocks)
+        held, dense = plan.params, sum(matrix.weight.numel() for matrix in matrices.values())
     else:
-        held = sum(layers_macs(fitted.evidence.survey, plan.blocks, plan.keep).values())
-        dense = sum(fitted.evidence.survey.positions[name] * m.weight.numel() for name, m in fitted.evidence.survey.matrices.items())
+        held, dense = plan.macs, sum(positions[name] * matrix.weight.numel() for name, matrix in matrices.items())
     return plan, held, (1 - Fraction(str(sparsity))) * dense
-
-
-def masks(plan):
-    return plan.keep
 
 
 def build_plan(fitted, plan):
@@ -160,7 +157,7 @@ def select(selection, blocks, scores, sparsity):
 
 def reads_network(selection):
     """Whether it chooses by the network and not by scores."""
-    return getattr(selection, "reads_network", False)
+    return selection.reads_network
 
 
 def recover(recovery, model, teacher, data, folder):

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from contract.adapt import every, fit, from_python, masks, method, planned, reads_network, select
+from contract.adapt import every, fit, from_python, method, planned, reads_network, select
 from helpers import given_network
 
 from lrp.errors import InputError
@@ -27,7 +27,7 @@ def test_never_exceeds_a_budget(name, blocking, budget, network):
     fitted, before = fit(method("singular_vectors", *words), model, x), None
     for sparsity in SPARSITIES:
         plan, held, allowed = planned(fitted, sparsity)
-        keep = masks(plan)
+        keep = fitted.select(sparsity)
         rule = f"selection={name} at sparsity {sparsity}: "
         assert held <= allowed, rule + "it never exceeds its budget"
         assert all(mask.dtype == torch.bool for mask in keep), rule + "it gives masks"

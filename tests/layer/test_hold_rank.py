@@ -184,7 +184,7 @@ def test_one_step_by_hand():
 
 
 @pytest.mark.parametrize("grow", ["orthogonal", "svd"])
-@pytest.mark.parametrize("blocking", [SquareBlocking(4), AldsBlocking(4)], ids=lambda b: b.name)
+@pytest.mark.parametrize("blocking", [SquareBlocking(), AldsBlocking(4)], ids=lambda b: b.name)
 @pytest.mark.parametrize(
     ("dense", "shape"), [(nn.Linear(24, 8), (24,)), (nn.Conv2d(8, 6, 3, groups=2, padding=1), (8, 5, 5))], ids=["linear", "grouped"]
 )
