@@ -21,6 +21,16 @@ from lrp.files import write_text
 # Names that are not only elsewhere: old -> what to use now.
 RENAMED = {
     "lrp.errors.reject": "gone: `raise InputError(option, value, allowed)`",
+    "lrp.compression.calibration_inputs": "`lrp.batches.Batches.of`",
+    "lrp.config.CalibrationNode": "`lrp.job.calibration.Calibration`",
+    "lrp.config.make_part": "`lrp.config.parts.make`",
+    "lrp.fitted.Fitted": "`lrp.method.base.FittedMethod`",
+    "lrp.layers.KINDS": "`lrp.layer.build.find_kind`",
+    "lrp.results.layer_table": "`lrp.method.plan.Plan.rows`",
+    "lrp.studies.plots.STUDIES": "gone: conf/study/*.yaml name their figure",
+    "lrp.studies.plots.summarise_study": "`lrp.figure.sweep.summarise`",
+    "lrp.studies.training.whole_training_set": "`lrp.dataset.base.Data.undivided`",
+    "lrp.tracking.flat_settings": "`lrp.files.flatten`",
 }
 
 

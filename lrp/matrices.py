@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-# At what rank a block is stored: as factors with so many components, or None: whole, as the matrix that it is. Files and users
+from lrp.errors import InputError
+
+# At what rank a block is stored: as factors with this many components, or None: whole, as the matrix that it is. Files and users
 # write -1 for whole (``lrp.errors.check_rank``, ``lrp.deploy.saving``); nothing else does.
 Rank = int | None
-
-from lrp.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,11 @@ def spans(total: int, parts: int) -> list[tuple[int, int]]:
 
 
 def check_weights(matrices: Mapping[str, LayerMatrix]) -> None:
-    """Raises InputError, with the layer's name, for a weight that is not finite."""
+    """Check that every weight is finite.
+
+    Raises:
+        InputError: With the layer's name, for one that is not.
+    """
     for name, matrix in matrices.items():
         if not bool(torch.isfinite(matrix.weight).all()):
             raise InputError(f"layer {name}: its weight holds values that are not finite, so it cannot be decomposed")
