@@ -4,11 +4,9 @@ import gzip
 import struct
 
 import numpy as np
-import torch
 from helpers import write_parquet
 
 from lrp.dataset.mnist import Mnist
-from lrp.dataset.mnist_small import MnistSmall
 
 
 def test_the_column_may_be_image_and_mnist_is_padded(tmp_path):
@@ -44,5 +42,3 @@ def test_embedded_digits_are_divided_once_and_for_all(embedded):
     assert (len(data.train), len(data.validation), len(data.test)) == (3600, 400, 1000)
     parts = [set(p.index.tolist()) for p in (data.train, data.validation, data.test)]
     assert len(set.union(*parts)) == 5000
-    torch.manual_seed(123)
-    assert torch.equal(MnistSmall().load().test.index, data.test.index)

@@ -132,7 +132,7 @@ def test_another_batch_norm(tmp_path):
     lrp.save(lrp.fuse(compressed), tmp_path / "a.safetensors")
 
     def without():
-        model = VGG16(width=1 / 16)
+        model = VGG16(width=1 / 32)
         model.features[1] = nn.Identity()
         return model
 
