@@ -13,7 +13,7 @@ from torch import nn
 from lrp.cost.count import stored_params
 from lrp.decomposition.base import decompose
 from lrp.layer.base import LowRank
-from lrp.layer.build import KINDS, layer_matrices, low_rank_layer
+from lrp.layer.build import kind_of, layer_matrices, low_rank_layer
 from lrp.matrices import cut
 
 LAYERS = {
@@ -83,7 +83,7 @@ def test_factors_of_full_rank_are_the_dense_layer(name, blocking):
     layer, shape = LAYERS[name]
     matrices = layer_matrices(nn.Sequential(layer))
     factors = decompose(matrices, cut(blocking, matrices))
-    low = KINDS[type(layer)](layer, [(f.block, f.block.rank) for f in factors])
+    low = kind_of(layer).low_rank(layer, [(f.block, f.block.rank) for f in factors])
     low.fill(layer, factors, [torch.ones(f.block.rank, dtype=bool) for f in factors])
     assert not low.W
     x = torch.randn(2, *shape)
