@@ -219,3 +219,8 @@ def study_place(data, folder):
 
 def one_channel_vgg(in_channels=1, num_classes=10):
     return VGG16(in_channels, num_classes, width=1 / 32)
+
+
+def small(model, x, sparsity=0.5, **options):
+    """``lrp.compress`` on a few inputs."""
+    return lrp.compress(model, x, sparsity, **{"scoring_images": 4, "images": 8} | options)
