@@ -53,6 +53,11 @@ def workspace(entity: str, project: str) -> Any:
 
 
 def main() -> None:
+    """Make the workspace of the W&B project on the command line, and print its address.
+
+    Raises:
+        SystemExit: With one sentence, for a name that is not ENTITY/PROJECT, without the extra ``dashboard``, and where W&B refuses.
+    """
     parser = argparse.ArgumentParser(prog="python -m lrp.dashboard", description=__doc__)
     parser.add_argument("project", metavar="ENTITY/PROJECT")
     name = parser.parse_args().project

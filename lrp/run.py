@@ -27,7 +27,12 @@ class JobFailed(RuntimeError):
 
 
 def job(config: DictConfig) -> None:
-    """One job in its Hydra run folder."""
+    """One job in its Hydra run folder.
+
+    Raises:
+        JobFailed: In a sweep, where the job fails; the other jobs go on.
+        SystemExit: Outside a sweep, with exit code 1, where the job fails; the reason has been printed.
+    """
     from lrp.config.build import find_figure, make_job  # load torch, after the words have been checked
     from lrp.figure.sweep import summarise
 

@@ -30,6 +30,9 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
 
     Rows are averaged that differ in seeds alone; whatever else differs makes its own line, named in ``line``. A trained
     network's hash follows from its seed and then counts as no difference.
+
+    Raises:
+        InputError: For a table without the column.
     """
     if column not in table:
         raise InputError(f"the tables have no column {column}")
@@ -101,7 +104,11 @@ def _short(value: object) -> str:
 
 
 def read_reference(file: Path, column: str) -> pd.DataFrame:
-    """Another system's curves: columns ``method`` (or one line), ``sparsity_params`` or ``params_kept``, and ``column``."""
+    """Another system's curves: columns ``method`` (or one line), ``sparsity_params`` or ``params_kept``, and ``column``.
+
+    Raises:
+        InputError: For a file that does not exist or lacks a column.
+    """
     if not file.is_file():
         raise InputError(f"--reference {file}: no such file")
     table = pd.read_csv(file)

@@ -15,7 +15,11 @@ from lrp.results.tables import read_table
 
 def command(figure: Figure, about: str | None, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> None:
     """Draw a figure from the folders on the command line. ``about``: the help text; ``arguments``: options that the figure's
-    ``draw`` takes besides, as argparse describes them (``{"--title": {"help": "..."}}``)."""
+    ``draw`` takes besides, as argparse describes them (``{"--title": {"help": "..."}}``).
+
+    Raises:
+        SystemExit: With one sentence, for a folder that does not exist and for tables that cannot be drawn.
+    """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="run folders, sweep folders or tables (.csv)")
     parser.add_argument("--out", type=Path, default=Path(figure.name), help=f"the figure, .png and .pdf ({figure.name})")
@@ -26,10 +30,10 @@ def command(figure: Figure, about: str | None, arguments: Mapping[str, Mapping[s
         parser.add_argument(name, **description)
     chosen = vars(parser.parse_args())
     folders, target, file = chosen.pop("folders"), chosen.pop("out"), chosen.pop("details", None)
+    for place in folders:
+        if not place.exists():
+            raise SystemExit(f"lrp: {place}: no such folder or file")
     try:
-        for place in folders:
-            if not place.exists():
-                raise InputError(f"{place}: no such folder or file")
         table = figure.collect(folders)
         details = None
         if figure.details is not None:

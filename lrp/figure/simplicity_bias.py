@@ -66,7 +66,11 @@ def _pruned_curves(table: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
 
 def draw_simplicity_bias(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
     """Effective rank by depth, the linear network's singular values over time, accuracy against sparsity of the collapsed
-    networks (.png, .pdf), and the tables (.md); the tables as text, and the paths. Raises InputError without the table of measures."""
+    networks (.png, .pdf), and the tables (.md); the tables as text, and the paths.
+
+    Raises:
+        InputError: Without the table of measures.
+    """
     missing = [*_MEASURES] if details is None else [name for name in _MEASURES if name not in details]
     if missing:
         raise InputError(f"the table of measures lacks the columns {', '.join(missing)}")

@@ -18,7 +18,11 @@ from lrp.files import write_text, write_whole
 
 
 def one_setting(table: pd.DataFrame, keys: list[str], measured: list[str]) -> pd.DataFrame:
-    """The rows of one setting, each cell and seed once (the last). Raises InputError where rows differ in anything else."""
+    """The rows of one setting, each cell and seed once (the last).
+
+    Raises:
+        InputError: Where rows differ in anything else.
+    """
     settings = [name for name in table if name not in [*keys, *measured, "seed", "folder"]]
     differing = [name for name in settings if table[name].nunique(dropna=False) > 1]
     if differing:

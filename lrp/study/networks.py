@@ -33,5 +33,6 @@ class SwitchNet(nn.Module):
         self.classifier = nn.Linear(self.hidden.out_features, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, classes) of images (B, C, 32, 32)."""
         x = torch.flatten(self.features(x), 1)
         return self.classifier(torch.relu(self.hidden(x)))

@@ -39,6 +39,7 @@ class WandbTracker:
 
     @contextlib.contextmanager
     def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Any]:
+        """A W&B run of the job in ``folder`` while the context lasts; ``chosen`` names the option of each group, ``group`` the sweep."""
         try:
             run = self._init({**flatten(settings, "_"), **chosen}, folder, group)
         except Exception as error:
