@@ -21,7 +21,7 @@ def workspace(entity: str, project: str) -> Any:
     def accuracy(x: str, title: str, column: str = "accuracy") -> Any:
         return wr.LinePlot(title=title, x=x, y=[column], title_x=x, title_y=column, legend_fields=["config:blocking", "config:scorer"])
 
-    groups = [ws.Config("blocking"), ws.Config("scorer")]
+    groups: list[Any] = [ws.Config("blocking"), ws.Config("scorer")]
     return ws.Workspace(
         entity=entity,
         project=project,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -67,11 +67,13 @@ class LeastSquares:
             replay = Replay(model, Batches.of(inputs), CHUNK)
             for name in tqdm(replay.order(list(candidates.matrices)), desc="compensation", unit="layer", leave=False, disable=None):
                 module, dense = model.get_submodule(name), statistics[name]
-                sums = None
+                sums: Sums | None = None
+                assert dense.where is not None and dense.outputs is not None, "``needs`` asks for them"
                 parts = zip(replay.inputs(name), dense.where.split(CHUNK), dense.outputs.split(CHUNK))
                 for x, where, z in parts:
                     sums = sums or Sums(inside(module, x, candidates.positions[name]))
                     sums.add(columns(module, x, where), z.flatten(0, 1).to(x.device), where.flatten())
+                assert sums is not None, "there is at least one batch"
                 gradients = dense.gradients if self.metric == "gradient" else None
                 refit(module, candidates.matrices[name].weight, sums.flush(), gradients, self.ridge)
         for module, mode in training.items():
@@ -111,6 +113,7 @@ class _Regression:
 
     def __init__(self, sums: Sums, weight: Tensor, ridge: float) -> None:
         self.ridge = ridge
+        assert sums.x is not None and sums.z is not None and sums.xx is not None and sums.zx is not None, "z was added with x"
         self.mean_x, self.mean_z = sums.x / sums.count, sums.z / sums.count
         self.C = sums.xx / sums.count - self.mean_x[:, :, None] * self.mean_x[:, None, :]
         groups = len(self.C)
@@ -194,7 +197,7 @@ def ridge_solve(A: Tensor, C: Tensor, W: Tensor, ridge: float) -> tuple[Tensor, 
     return W + torch.cholesky_solve(residual.T, factor).T, metric
 
 
-def set_bias(module: nn.Module, bias: Tensor, like: Tensor) -> None:
+def set_bias(module: Any, bias: Tensor, like: Tensor) -> None:
     """Give a layer this bias (M,); one that had none gets one of the dtype and on the device of ``like``, which is noted for files."""
     if module.bias is None:
         trained = all(parameter.requires_grad for parameter in module.parameters())

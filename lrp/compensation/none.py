@@ -18,7 +18,11 @@ class NoCompensation:
     """What is kept stays as the decomposition made it."""
 
     name: ClassVar[str] = "none"
-    needs: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Nothing is read."""
+        return ()
 
     def __call__(self, model: nn.Module, candidates: Candidates, inputs: Batches, statistics: Mapping[str, LayerStatistics]) -> None:
         """Nothing is done."""

@@ -22,10 +22,12 @@ class Activation:
     name: ClassVar[str] = "activation"
     needs: ClassVar[tuple[str, ...]] = ("inputs",)
 
-    def __call__(self, weight: Tensor, block: Block, statistics: LayerStatistics) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, weight: Tensor, block: Block, statistics: LayerStatistics | None) -> tuple[Tensor, Tensor, Tensor]:
         """U (p, R), S (R,) and V (R, q) of one block of the layer's matrix ``weight`` (M, N), float64; S_i^2 is E ||u_i (v_i x)||^2."""
+        assert statistics is not None, "``needs`` asks for them"
         return metric_factors(block.of(weight), statistics.products(weight, block), None)
 
-    def norm(self, weight: Tensor, block: Block, statistics: LayerStatistics) -> float:
+    def norm(self, weight: Tensor, block: Block, statistics: LayerStatistics | None) -> float:
         """The largest S of a block."""
+        assert statistics is not None, "``needs`` asks for them"
         return metric_norm(statistics.products(weight, block), None)

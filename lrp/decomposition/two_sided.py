@@ -23,10 +23,12 @@ class TwoSided:
     name: ClassVar[str] = "two_sided"
     needs: ClassVar[tuple[str, ...]] = ("inputs", "gradients")
 
-    def __call__(self, weight: Tensor, block: Block, statistics: LayerStatistics) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, weight: Tensor, block: Block, statistics: LayerStatistics | None) -> tuple[Tensor, Tensor, Tensor]:
         """U (p, R), S (R,) and V (R, q) of one block of the layer's matrix ``weight`` (M, N), float64."""
+        assert statistics is not None, "``needs`` asks for them"
         return metric_factors(block.of(weight), statistics.products(weight, block), statistics.gradients_of(block))
 
-    def norm(self, weight: Tensor, block: Block, statistics: LayerStatistics) -> float:
+    def norm(self, weight: Tensor, block: Block, statistics: LayerStatistics | None) -> float:
         """The largest S of a block."""
+        assert statistics is not None, "``needs`` asks for them"
         return metric_norm(statistics.products(weight, block), statistics.gradients_of(block))

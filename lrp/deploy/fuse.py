@@ -12,7 +12,7 @@ from torch import nn
 from lrp.errors import InputError
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer
-from lrp.network.trace import Folded, Tracer, pairs_to_fold, scale_and_shift
+from lrp.network.trace import Folded, Tracer, name_of, pairs_to_fold, scale_and_shift
 
 
 @torch.no_grad()
@@ -30,15 +30,17 @@ def fuse(model: nn.Module) -> nn.Module:
         graph = Tracer().trace(result)
     except Exception as error:  # whatever the forward raised when it met a proxy
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"fuse: torch.fx cannot trace the network ({reason}), so what follows what is not known") from error
+        raise InputError(
+            f"fuse: torch.fx cannot trace the network ({reason}), so it is not known which layer each batch norm follows"
+        ) from error
     modules: dict[str, Any] = dict(result.named_modules())
     holders = Counter(id(p) for module in modules.values() for p in module._parameters.values())
     for before, node in pairs_to_fold(graph, modules):
-        layer, norm = modules[before.target], modules[node.target]
+        layer, norm = modules[name_of(before)], modules[name_of(node)]
         if not isinstance(layer, LowRank) and holders[id(layer.weight)] > 1:
             continue  # scaling a tied weight would scale what else reads it
         scale, shift = scale_and_shift(norm)
         kind = kind_of(layer)
         kind.scale_rows(layer, scale, shift)
-        result = replace_layer(result, node.target, Folded(before.target, kind.feature_dim == -1))
+        result = replace_layer(result, name_of(node), Folded(name_of(before), kind.feature_dim == -1))
     return result

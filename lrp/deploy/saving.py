@@ -121,19 +121,19 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
     Raises:
         InputError: Beginning with ``other``, where the description does not fit the network.
     """
-    modules = dict(model.named_modules())
+    modules: dict[str, Any] = dict(model.named_modules())
     folded = description["folded"]
     biased = description.get("biased", [])
     for name in {*folded.values(), *biased}:  # a layer has a bias once a batch norm is folded into it, or compensation gave it one
         layer = modules.get(name)
         kind = find_kind(layer)
-        if kind is not None and layer.bias is None:
+        if layer is not None and kind is not None and layer.bias is None:
             layer.bias = nn.Parameter(layer.weight.new_zeros(kind.rows(layer)))
     for name, layer in description["layers"].items():
         dense = modules.get(name)
         kind = find_kind(dense)
-        form = None if kind is None else kind.form(dense)
-        if form is None or form.dense.__name__ != layer["type"]:
+        form = None if dense is None or kind is None else kind.form(dense)
+        if dense is None or kind is None or form is None or form.dense.__name__ != layer["type"]:
             raise InputError(f"{other}: it has a {layer['type']} {name}, this one {_what(dense)}")
         own = _options(dense, form.attributes) | {"bias": dense.bias is not None}
         theirs = layer["options"] | {"bias": layer["bias"]}
@@ -141,7 +141,8 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
             raise InputError(f"{other}: its layer {name} has {_some(differing)}")
         model = replace_layer(model, name, form(dense, _blocks(kind.matrix(name, dense), layer["blocks"])))
     for name in biased:
-        model.get_submodule(name).added_bias = True
+        layer: Any = model.get_submodule(name)
+        layer.added_bias = True
     for name, into in folded.items():
         if not hasattr(modules.get(name), "running_mean"):
             raise InputError(f"{other}: it has a batch norm {name}, this one {_what(modules.get(name))}")

@@ -42,14 +42,14 @@ class Estimator:
         check_float("estimator.memory_limit", self.memory_limit, above=0)
         check_float("estimator.temperature", self.temperature, above=0)
         if self.output not in OUTPUTS:
-            raise InputError("estimator.output", self.output, f"{', '.join(OUTPUTS[:-1])} or {OUTPUTS[-1]} is needed")
+            raise InputError("estimator.output", self.output, f"choose one of {', '.join(OUTPUTS)}")
         if isinstance(self.output_fn, str):
             try:
                 object.__setattr__(self, "output_fn", pkgutil.resolve_name(self.output_fn))
             except (ImportError, AttributeError, ValueError) as error:
-                raise InputError("estimator.output_fn", self.output_fn, f"the dotted path of a function is needed ({error})") from error
+                raise InputError("estimator.output_fn", self.output_fn, f"must be the dotted path of a function ({error})") from error
         if self.output_fn is not None and not callable(self.output_fn):
-            raise InputError("estimator.output_fn", self.output_fn, "a function from the network's output to a tensor is needed")
+            raise InputError("estimator.output_fn", self.output_fn, "must be a function from the network's output to a tensor")
 
     @property
     def output_name(self) -> str | None:
@@ -98,6 +98,7 @@ class Estimator:
             InputError: Where ``output_fn`` fails, and where the output is not a tensor (B, ...).
         """
         if self.output_fn is not None:
+            assert not isinstance(self.output_fn, str), "``__post_init__`` has found the function"
             try:
                 result = self.output_fn(result)
             except Exception as error:  # whatever the user's function raises
@@ -108,7 +109,7 @@ class Estimator:
         if not isinstance(result, Tensor):
             kind = "dict" if isinstance(result, Mapping) else type(result).__name__
             raise InputError(
-                "estimator.output_fn", self.output_fn, f"the network gives a {kind}; a function that picks a tensor of it is needed"
+                "estimator.output_fn", self.output_fn, f"the network gives a {kind}; give a function that picks a tensor of it"
             )
         return result
 
@@ -122,7 +123,7 @@ class Estimator:
         if self.output == "logits":
             return flat
         if flat.shape[1] < 2:
-            raise InputError("estimator.output", self.output, "the network has one output, whose softmax is constant; logits is needed")
+            raise InputError("estimator.output", self.output, "the network has one output, whose softmax is constant; choose logits")
         log = (flat / self.temperature).log_softmax(1)
         return log.exp() if self.output == "probabilities" else 2 * (log / 2).exp()
 

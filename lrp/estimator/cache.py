@@ -33,7 +33,7 @@ def moments_key(network: FrozenNetwork, model: nn.Module, factors: Sequence[Fact
     parts: list[Tensor | str] = [f"moments-2|{estimator}|{' '.join(sorted(kinds))}|{model}"]
     if kinds - {"svd"}:  # what statistics made them is seen in the components alone
         parts += [tensor for factor in factors for tensor in (factor.U, factor.V)]
-    parts.append(_sources(model) if network.untraced else network.module.code)
+    parts.append(_sources(model) if network.untraced else str(network.module.code))
     for name, value in sorted(model.state_dict().items()):
         parts += [name, value]
     parts.append(repr([factor.block for factor in factors]))

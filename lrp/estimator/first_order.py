@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,9 @@ class FirstOrderEstimator(Estimator):
                 part = part.double()
                 parts.append(torch.stack([part.sum(0), part.square_().sum(0)]).transpose(1, 2))
             sums = parts if sums is None else [total.add_(part) for total, part in zip(sums, parts)]
-        moments = [Moments(*(total / examples(images)).cpu(), projected) for total in sums]
+        assert sums is not None, "there is at least one image"
+        means = [(total / examples(images)).cpu() for total in sums]  # (2, R)
+        moments = [Moments(first, second, projected) for first, second in means]
         if projected:
             error = torch.cat([m.standard_error() / m.second.sum(1).clamp(min=torch.finfo(torch.float64).tiny) for m in moments])
             log.info("%d random projections of the outputs: relative standard error of a score %.0f %% in the median, %.0f %% at most",
@@ -88,11 +90,12 @@ class FirstOrderEstimator(Estimator):
     ) -> Tensor:
         """E ||y - y_S||^2, to first order, for each set S of components that are removed together: (sets,) float64.
 
-        ``removed``: for each set the masks (R,) bool of its components, one per block."""
+        ``removed``: for each set the masks (R,) bool of its components, one per block.
+        """
         total = torch.zeros(len(removed), dtype=torch.float64)
-        chosen = [torch.stack(masks, dim=1).double() for masks in zip(*removed)]  # (R, sets) a block
+        chosen = [torch.stack(masks, dim=1).double() for masks in zip(*removed)]  # (R, sets) for each block
         for _, D, _ in self.stream(model, factors, images):
-            change = sum(part.double().cpu() @ masks for part, masks in zip(D, chosen))  # (B, K, sets)
+            change = cast(Tensor, sum(part.double().cpu() @ masks for part, masks in zip(D, chosen)))  # (B, K, sets)
             total += change.square().sum((0, 1))
         return total / examples(images)
 

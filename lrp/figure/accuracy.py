@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from lrp.errors import InputError
 from lrp.figure.base import Figure
@@ -147,7 +148,7 @@ def draw_figure3(
     return save_with_legend(figure, target)
 
 
-def _draw_lines(ax: plt.Axes, lines: pd.DataFrame, start: float) -> None:
+def _draw_lines(ax: Axes, lines: pd.DataFrame, start: float) -> None:
     """The lines from a sparsity on; lines of one colour and stroke differ in their markers."""
     scorers = list(dict.fromkeys([*_FIRST_COLOURS, *lines["scorer"]]))
     kinds = lines.drop_duplicates("line").set_index("line")[["blocking", "scorer"]]
@@ -157,13 +158,13 @@ def _draw_lines(ax: plt.Axes, lines: pd.DataFrame, start: float) -> None:
             continue
         siblings = list(kinds.index[(kinds == (blocking, scorer)).all(axis=1)])
         colour = f"C{scorers.index(scorer)}"
-        style = {"color": colour, "linestyle": _STYLES.get(blocking, "-."), "marker": "osDv^P*X"[siblings.index(name) % 8]}
+        style: dict[str, Any] = {"color": colour, "linestyle": _STYLES.get(blocking, "-."), "marker": "osDv^P*X"[siblings.index(name) % 8]}
         ax.plot(part["x"], 100 * part["y"], label=name, markersize=3.5, linewidth=1.4, **style)
         if (part["seeds"] > 1).any():
             band(ax, part["x"], part["y"], part["spread"], colour)
 
 
-def _draw_reference(ax: plt.Axes, reference: pd.DataFrame, column: str, start: float) -> None:
+def _draw_reference(ax: Axes, reference: pd.DataFrame, column: str, start: float) -> None:
     for name, part in reference.groupby("method"):
         part = part[part["sparsity_params"] >= start - 0.005].sort_values("sparsity_params")
         ax.plot(part["sparsity_params"], 100 * part[column], "k-x", label=f"{name} (reference)", markersize=4, linewidth=1.2)

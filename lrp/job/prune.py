@@ -19,6 +19,7 @@ from lrp.cost.timing import LATENCY_COLUMNS, measure_latency
 from lrp.dataset.base import Data, Dataset
 from lrp.deploy.saving import save
 from lrp.errors import InputError, check_bool, check_int, check_sparsity
+from lrp.estimator.base import Estimator
 from lrp.evaluation import Metrics, evaluate
 from lrp.evidence import Evidence
 from lrp.files import write_whole
@@ -27,11 +28,13 @@ from lrp.job.dense import dense_metrics
 from lrp.job.device import find_device
 from lrp.job.row import asked_columns, chosen_parts, share
 from lrp.job.running import running
-from lrp.method.base import FittedMethod, Prediction
+from lrp.method.base import FittedMethod, Method, Prediction
 from lrp.model.source import ModelSource
+from lrp.recovery.base import Recovery
 from lrp.recovery.context import Context
 from lrp.results.columns import COLUMNS, LAYER_COLUMNS
 from lrp.results.run_folder import RunFolder
+from lrp.tracker.base import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +45,10 @@ class Job:
 
     dataset: Dataset
     model: ModelSource
-    method: Any
-    estimator: Any
-    recovery: Any
-    tracker: Any
+    method: Method
+    estimator: Estimator
+    recovery: Recovery
+    tracker: Tracker
     sparsities: Sequence[float]
     calibration: Calibration
     batch_size: int

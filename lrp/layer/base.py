@@ -119,7 +119,7 @@ class LowRank(nn.Module):
         """
         target = check_rank("rank", rank, min(block.rank for block, _ in self.blocks))
         if grow not in GROW:
-            raise InputError("grow", grow, f"{' or '.join(GROW)} is needed")
+            raise InputError("grow", grow, f"choose {' or '.join(GROW)}")
         weight = self.weight_matrix()
         if not bool(torch.isfinite(weight).all()):
             raise InputError("rank", rank, "the layer's weight holds values that are not finite, so that it cannot be decomposed")

@@ -160,7 +160,7 @@ class ConvKind(LayerKind):
 
 def _around(module: Any) -> list[int]:
     """What padding adds, the last dimension first and "same" resolved."""
-    return module._around if isinstance(module, LowRank) else module._reversed_padding_repeated_twice
+    return module._around if isinstance(module, _LowRankConv) else module._reversed_padding_repeated_twice
 
 
 def column_filters(weight: Tensor, start: int, stop: int, kernel_size: tuple[int, ...]) -> tuple[slice, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lrp.blocking.none import Unblocked
 from lrp.errors import InputError, check_rank
@@ -26,7 +26,7 @@ def at_rank(dense: nn.Module, rank: int, init: str = "svd", generator: torch.Gen
     """
     reason = unsupported(dense)
     if reason is not None:
-        raise InputError("layer", type(dense).__name__, f"Linear, Conv1d or Conv2d is needed ({reason})")
+        raise InputError("layer", type(dense).__name__, f"must be a Linear, Conv1d or Conv2d ({reason})")
     _check_init(init)
     kind = kind_of(dense)
     blocks = cut(Unblocked(), {"": kind.matrix("", dense)})
@@ -36,14 +36,16 @@ def at_rank(dense: nn.Module, rank: int, init: str = "svd", generator: torch.Gen
     if init == "svd":
         layer.set_rank(rank, generator=generator)
     else:
-        layer._hold([(block, target) for block in blocks], dense.weight)
+        weight = dense.weight
+        assert isinstance(weight, Tensor)
+        layer._hold([(block, target) for block in blocks], weight)
         layer.initialise(generator)
     return layer.train(dense.training)
 
 
 def _check_init(init: str) -> None:
     if init not in ("svd", "glorot"):
-        raise InputError("init", init, "svd or glorot is needed")
+        raise InputError("init", init, "choose svd or glorot")
 
 
 def hold_rank(model: nn.Module, ranks: Mapping[str, int], init: str = "svd", generator: torch.Generator | None = None) -> nn.Module:
@@ -74,5 +76,7 @@ def hold_rank(model: nn.Module, ranks: Mapping[str, int], init: str = "svd", gen
         if name in made:
             model = replace_layer(model, name, made[name])
         else:
-            model.get_submodule(name).set_rank(rank, generator=generator)
+            layer = model.get_submodule(name)
+            assert isinstance(layer, LowRank)
+            layer.set_rank(rank, generator=generator)
     return model

@@ -35,6 +35,7 @@ class LayerStatistics:
         rows, columns = slice(block.row_start, block.row_stop), slice(block.col_start, block.col_stop)
         if self.inputs is None:
             assert block.shape[1] == weight.shape[1]
+            assert self.zz is not None, "``needs`` asks for inputs or for products"
             return self.zz[rows, rows]
         group = block.row_start * len(self.inputs) // self.rows
         W = block.of(weight)
@@ -43,4 +44,5 @@ class LayerStatistics:
     def gradients_of(self, block: Block) -> Tensor:
         """The block's own part of G (p, p)."""
         rows = slice(block.row_start, block.row_stop)
+        assert self.gradients is not None, "``needs`` asks for gradients"
         return self.gradients[rows, rows]

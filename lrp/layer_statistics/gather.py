@@ -77,15 +77,24 @@ class _Layer:
         Raises:
             InputError: Where it is not finite.
         """
-        C = self.inputs.flush().xx.div_(self.inputs.count).cpu() if "inputs" in self.needs else None
-        G = (self.gradients / min(len(self.where), GRADIENT_IMAGES)).cpu() if "gradients" in self.needs else None
-        zz = self.products.flush().xx[0].div_(self.products.count).cpu() if "products" in self.needs else None
+        C, G = _mean(self.inputs) if "inputs" in self.needs else None, None
+        if "gradients" in self.needs:
+            assert self.gradients is not None, "there is at least one batch"
+            G = (self.gradients / min(len(self.where), GRADIENT_IMAGES)).cpu()
+        zz = _mean(self.products)[0] if "products" in self.needs else None
         if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz)):
             raise InputError(
                 f"layer {self.name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed"
             )
         z = torch.cat(self.outputs) if "outputs" in self.needs else None
         return LayerStatistics(kind_of(self.module).rows(self.module), C, G, self.where, z, zz)
+
+
+def _mean(sums: Sums) -> Tensor:
+    """The mean of x x^T (groups, N, N) over all that was added."""
+    total = sums.flush().xx
+    assert total is not None, "there is at least one batch"
+    return total.div_(sums.count).cpu()
 
 
 def gather(
@@ -108,7 +117,8 @@ def gather(
         return {}
     with torch.inference_mode(False):
         twin = copy.deepcopy(model).eval().requires_grad_(False)
-    for module in twin.modules():
+    modules: list[Any] = [*twin.modules()]
+    for module in modules:
         if getattr(module, "inplace", False):
             module.inplace = False
     positions = Positions(candidates.positions, len(inputs), samples)

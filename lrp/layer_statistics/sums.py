@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -38,7 +38,10 @@ class Sums:
 
     def __init__(self, inside: Tensor | None = None) -> None:
         self.count = 0
-        self.xx = self.zx = self.x = self.z = None
+        self.xx: Tensor | None = None
+        self.zx: Tensor | None = None
+        self.x: Tensor | None = None
+        self.z: Tensor | None = None
         self._waiting: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
         self._rows = 0
         self._kind = None
@@ -60,9 +63,9 @@ class Sums:
         xs, zs, places = zip(*self._waiting)
         self._waiting, self._rows = [], 0
         self.count += sum(map(len, xs))
-        self._sum("x", sum(x.double().sum(0) for x in xs))
+        self._sum("x", cast(Tensor, sum(x.double().sum(0) for x in xs)))
         if zs[0] is not None:
-            self._sum("z", sum(z.double().sum(0) for z in zs))
+            self._sum("z", cast(Tensor, sum(z.double().sum(0) for z in zs)))
         with plain_arithmetic(xs[0].device):
             if self._kind is None:
                 self._products(xs, zs, slice(None))
@@ -79,7 +82,7 @@ class Sums:
         x = torch.cat(tuple(xs)).transpose(0, 1)  # (groups, s, N)
         self._sum("xx", gram(x), read)
         if zs[0] is not None:
-            parts = torch.cat(tuple(zs)).unflatten(1, (len(x), -1)).transpose(0, 1)  # (groups, s, M of the group)
+            parts = torch.cat([z for z in zs if z is not None]).unflatten(1, (len(x), -1)).transpose(0, 1)  # (groups, s, M of the group)
             self._sum("zx", (parts.mT @ x).flatten(0, 1), read)
 
     def _sum(self, name: str, value: Tensor, read: Any = slice(None)) -> None:

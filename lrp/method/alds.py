@@ -6,12 +6,13 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from lrp.compensation.base import Compensation
 from lrp.compensation.none import NoCompensation
 from lrp.cost.costs import check_budget
 from lrp.decomposition.base import decompose
 from lrp.errors import check_bool, check_int
+from lrp.estimator.base import Estimator
 from lrp.evidence import Evidence
 from lrp.method.alds_search import AldsSearch, allocation_blocks
 from lrp.method.base import FittedMethod, as_masks, check_exclude
@@ -26,8 +27,8 @@ class Alds:
     compensation, which the paper does not have, and the estimator for how outputs are read; it looks at weights only.
     """
 
-    estimator: Any
-    compensation: Any = NoCompensation()
+    estimator: Estimator
+    compensation: Compensation = NoCompensation()
     budget: str = "params"
     exclude: Sequence[str] = ()
     samples: int = 65536

@@ -59,7 +59,7 @@ class Spectrum:
         for other, errors in self.errors.items():
             rank = min(params // self.unit[other], len(errors))
             found[other] = errors[rank - 1] if rank else math.inf
-        best = min(found, key=found.get)
+        best = min(found, key=found.__getitem__)
         return best if found[best] < found[k] else k
 
 
@@ -100,7 +100,10 @@ class AldsSearch:
         self.starts, self.seed = check_int("starts", starts, 1), check_int("seed", seed, 0)
         self.budget = budget
         check_bool("sqrt_k", sqrt_k)
-        weights = {name: positions[name] if budget == "macs" else 1 for name in matrices}
+        weights = dict.fromkeys(matrices, 1)
+        if budget == "macs":
+            assert positions is not None
+            weights = {name: positions[name] for name in matrices}
         bar = tqdm(matrices.items(), desc="singular values", leave=False, disable=None, unit="layer")
         self.layers = {name: make_spectrum(matrix, weights[name], sqrt_k) for name, matrix in bar}
 
@@ -127,6 +130,7 @@ class AldsSearch:
             found = self._descend(start, budget)
             if best is None or found[0] < best[0]:
                 best = found
+        assert best is not None, "there is at least one start"
         return self._allocation(best[1], best[0])
 
     def _starts(self, sparsity: float) -> list[dict[str, int]]:
@@ -166,7 +170,7 @@ class AldsSearch:
     def _allocation(self, ks: Mapping[str, int], level: float) -> Allocation:
         ranks = {name: layer.rank(ks[name], level) for name, layer in self.layers.items()}
         params = sum(layer.params(ks[name], ranks[name]) for name, layer in self.layers.items())
-        errors = [layer.errors[ks[name]][ranks[name] - 1] for name, layer in self.layers.items() if ranks[name] is not None]
+        errors = [self.layers[name].errors[ks[name]][rank - 1] for name, rank in ranks.items() if rank is not None]
         used = {name: None if rank is None else ks[name] for name, rank in ranks.items()}
         return Allocation(used, ranks, float(max(errors, default=0.0)), params)
 

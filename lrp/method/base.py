@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 import torch
@@ -23,19 +23,27 @@ METHOD_PARTS = ("blocking", "decomposition", "scorer", "estimator", "selection",
 
 
 class Method(Protocol):
-    """How a whole network is compressed.
+    """How a whole network is compressed."""
 
-    Attributes:
-        name: What tables call it.
-        compensation: How what is kept is refitted.
-        budget: What a sparsity is a share of: params or macs.
-        exclude: Names of layers to leave alone.
-    """
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        ...
 
-    name: str | ClassVar[str]
-    compensation: Compensation
-    budget: str
-    exclude: Sequence[str]
+    @property
+    def compensation(self) -> Compensation:
+        """How what is kept is refitted."""
+        ...
+
+    @property
+    def budget(self) -> str:
+        """What a sparsity is a share of: params or macs."""
+        ...
+
+    @property
+    def exclude(self) -> Sequence[str]:
+        """Names of layers to leave alone."""
+        ...
 
     def fit(self, evidence: Evidence) -> FittedMethod:
         """Look at a network once; compress it to any sparsity from there.
@@ -69,7 +77,7 @@ class FittedMethod:
         seconds: What each stage took, once: statistics, decompose, score.
     """
 
-    method: Any
+    method: Method
     evidence: Evidence
     seconds: dict[str, float] = field(default_factory=dict)
     _dense: tuple[int, int] | None = None

@@ -23,12 +23,17 @@ from lrp.layer.build import kind_of, replace_layer
 from lrp.matrices import Block, Rank
 from lrp.method.base import FittedMethod
 from lrp.method.plan import Plan
+from lrp.selection.base import Selection
 
 log = logging.getLogger(__name__)
 
 
 def check_keep_factor(value: float | None) -> None:
-    """Raises an InputError for a value that is neither None nor in (0, 1)."""
+    """None, or a share in (0, 1).
+
+    Raises:
+        InputError: For anything else.
+    """
     if value is not None:
         check_float("rounds.keep_factor", value, above=0, below=1)
 
@@ -48,7 +53,7 @@ def as_dense(model: nn.Module, like: nn.Module) -> nn.Module:
     for name, module in model.named_modules():
         if not isinstance(module, LowRank):
             continue
-        dense = copy.deepcopy(like.get_submodule(name))
+        dense: Any = copy.deepcopy(like.get_submodule(name))
         kind_of(dense).set_rows(dense, slice(None), module.weight_matrix())
         if module.bias is not None:
             dense.bias = nn.Parameter(module.bias.detach().clone(), requires_grad=module.bias.requires_grad)
@@ -61,7 +66,7 @@ def as_dense(model: nn.Module, like: nn.Module) -> nn.Module:
 class _Alive:
     """A selection among the components that earlier rounds left: of each block the first ``ranks``, None: all."""
 
-    selection: Any
+    selection: Selection
     ranks: Sequence[Rank]
 
     def __call__(
@@ -89,6 +94,7 @@ class Rounds(FittedMethod):
         keep_factor: The share of what is left that a round leaves, in (0, 1).
     """
 
+    method: Any  # a SingularVectors, whose file imports this one
     first: Any = None
     keep_factor: float = 0.5
     states: list[Any] = field(default_factory=list)

@@ -11,12 +11,15 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
+from lrp.blocking.base import Blocking
+from lrp.compensation.base import Compensation
 from lrp.compensation.none import NoCompensation
 from lrp.cost.break_even import measure_break_even
 from lrp.cost.costs import Costs, check_budget, make_costs
-from lrp.decomposition.base import decompose
+from lrp.decomposition.base import Decomposition, decompose
 from lrp.decomposition.svd import Svd
 from lrp.errors import InputError, check_int, check_sparsity
+from lrp.estimator.base import Estimator
 from lrp.estimator.moments import Moments
 from lrp.evidence import Evidence
 from lrp.layer.build import build
@@ -26,6 +29,8 @@ from lrp.method.base import FittedMethod, Prediction, check_exclude
 from lrp.method.plan import Plan, matrix_plans
 from lrp.method.rounds import Rounds, check_keep_factor
 from lrp.results.tables import score_table
+from lrp.scorer.base import Scorer
+from lrp.selection.base import Selection
 from lrp.selection.two_budgets import select_both
 
 log = logging.getLogger(__name__)
@@ -50,12 +55,12 @@ class SingularVectors:
         macs_removed: With ``budget="params"``: the share of the multiply-accumulates that has to go as well.
     """
 
-    blocking: Any
-    scorer: Any
-    estimator: Any
-    selection: Any
-    decomposition: Any = Svd()
-    compensation: Any = NoCompensation()
+    blocking: Blocking
+    scorer: Scorer
+    estimator: Estimator
+    selection: Selection
+    decomposition: Decomposition = Svd()
+    compensation: Compensation = NoCompensation()
     budget: str = "params"
     exclude: Sequence[str] = ()
     samples: int = 65536
@@ -130,7 +135,8 @@ class SingularVectorsFitted(FittedMethod):
         costs: What blocks and components cost.
     """
 
-    selection: Any = None
+    method: SingularVectors
+    selection: Any = None  # a Selection, or in a later round one that is held to what is left
     factors: list[Factors] = field(default_factory=list)
     scores: list[Tensor] = field(default_factory=list)
     costs: Costs | None = None
@@ -166,6 +172,7 @@ class SingularVectorsFitted(FittedMethod):
         """Masks (R,) of the components that stay, one for each block."""
         macs_removed = self.method.macs_removed
         if macs_removed is not None:
+            assert self.costs is not None
             return select_both(self.selection, self.blocks, self.scores, sparsity, macs_removed, self.costs, self.evidence.survey)
         return self.selection(self.blocks, self.scores, sparsity, self.costs, self.contributions)
 

@@ -16,7 +16,7 @@ from lrp.errors import InputError
 @contextlib.contextmanager
 def plain_arithmetic(device: torch.device) -> Iterator[None]:
     """No autocast and no TF32: a perturbation is small against their rounding."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [backend.allow_tf32 for backend in backends]
     try:
         for backend in backends:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import operator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
 from lrp.batches import Inputs, on_tensors
 from lrp.layer.build import kind_of
-from lrp.network.trace import Tracer, default_of, pairs_to_fold, placeholders, run_node, scale_and_shift
+from lrp.network.trace import Tracer, default_of, name_of, pairs_to_fold, placeholders, run_node, scale_and_shift
 
 OUT_OF_PLACE = {
     operator.iadd: operator.add,
@@ -40,47 +40,38 @@ class FrozenNetwork:
         self._after: dict[fx.Node, list[fx.Node]] = {}
         self._layer_nodes: dict[str, fx.Node | None] = {}
         try:
-            self.module = fx.GraphModule(self.module, Tracer().trace(self.module))
+            traced = fx.GraphModule(self.module, Tracer().trace(self.module))
         except Exception as error:  # whatever the forward raised when it met a proxy
             self.untraced = (str(error).splitlines() or [type(error).__name__])[0]
         else:
-            self._fold()
-            self._graph_out_of_place()
-            self.nodes = list(self.module.graph.nodes)
-        for module in self.module.modules():  # known values are used again and again: nothing may write into them
+            self.module = traced
+            self._fold(traced)
+            _graph_out_of_place(traced)
+            self.nodes = list(traced.graph.nodes)
+        self.modules: dict[str, Any] = dict(self.module.named_modules())
+        for module in self.modules.values():  # known values are used again and again: nothing may write into them
             if getattr(module, "inplace", False):
                 module.inplace = False
-        self.modules = dict(self.module.named_modules())
         for node in self.nodes:
             if node.op == "call_module":  # None: called more than once
-                self._layer_nodes[node.target] = None if node.target in self._layer_nodes else node
+                self._layer_nodes[name_of(node)] = None if name_of(node) in self._layer_nodes else node
 
     def as_input(self, images: Inputs) -> Inputs:
         """Images in the precision of the parameters; indices stay as they are."""
         dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
         return on_tensors(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, images)
 
-    def _fold(self) -> None:
-        graph, modules = self.module.graph, dict(self.module.named_modules())
+    def _fold(self, traced: fx.GraphModule) -> None:
+        graph, modules = traced.graph, cast(dict[str, Any], dict(traced.named_modules()))
         for before, node in pairs_to_fold(graph, modules):
-            norm, layer = modules[node.target], modules[before.target]
+            norm, layer = modules[name_of(node)], modules[name_of(before)]
             folded = kind_of(layer).folded_for_scoring(layer, norm)
             if folded is not None:
-                self.scale[before.target] = scale_and_shift(norm)[0]
-                self.module.set_submodule(before.target, folded)
+                self.scale[name_of(before)] = scale_and_shift(norm)[0]
+                traced.set_submodule(name_of(before), folded)
                 node.replace_all_uses_with(before)
                 graph.erase_node(node)
-        self.module.recompile()
-
-    def _graph_out_of_place(self) -> None:
-        for node in self.module.graph.nodes:
-            if node.kwargs.get("inplace"):
-                node.kwargs = {**node.kwargs, "inplace": False}
-            if node.op == "call_function" and node.target in OUT_OF_PLACE:
-                node.target = OUT_OF_PLACE[node.target]
-            elif node.op == "call_method" and node.target.endswith("_") and not node.target.endswith("__"):
-                node.target = node.target.rstrip("_")
-        self.module.recompile()
+        traced.recompile()
 
     def layer_node(self, name: str) -> fx.Node | None:
         """The one call of a layer in the graph; None where there is no graph, or not just one call in it."""
@@ -129,6 +120,17 @@ class FrozenNetwork:
 
     def _run(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         return run_node(node, values, self.modules, lambda target: operator.attrgetter(target)(self.module))
+
+
+def _graph_out_of_place(traced: fx.GraphModule) -> None:
+    for node in traced.graph.nodes:
+        if node.kwargs.get("inplace"):
+            node.kwargs = {**node.kwargs, "inplace": False}
+        if node.op == "call_function" and node.target in OUT_OF_PLACE:
+            node.target = OUT_OF_PLACE[node.target]
+        elif node.op == "call_method" and node.target.endswith("_") and not node.target.endswith("__"):
+            node.target = node.target.rstrip("_")
+    traced.recompile()
 
 
 def freeze(model: nn.Module | FrozenNetwork) -> FrozenNetwork:

@@ -58,7 +58,8 @@ def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor
         InputError: For a loss that is not finite or carries no gradient.
     """
     twin = copy.deepcopy(model).eval().requires_grad_(False)
-    weights = [twin.get_submodule(name).weight.requires_grad_() for name in names]
+    layers: list[Any] = [twin.get_submodule(name) for name in names]
+    weights: list[Tensor] = [layer.weight.requires_grad_() for layer in layers]
     device = weights[0].device
     with plain_arithmetic(device):
         logits = pick(call(twin, on_tensors(Tensor.clone, inputs))).flatten(1)

@@ -111,7 +111,7 @@ class Replay:
                     if self._last_use[source] <= i:
                         values.pop(source, None)
             node = self._nodes[stop]
-            yield layer_input([values[a] for a in node.args], {k: values[v] for k, v in node.kwargs.items()})
+            yield layer_input(tuple(values[a] for a in node.args), {k: values[v] for k, v in node.kwargs.items()})
 
     def _run(self, node: fx.Node, values: dict[fx.Node, Any], batch: Inputs) -> Any:
         if node.op == "placeholder":

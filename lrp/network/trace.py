@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lrp.batches import Inputs
@@ -31,7 +32,8 @@ class Folded(nn.Identity):
         """The input as it is: the layer ``into`` does the work.
 
         Raises:
-            InputError: For tokens where features were folded: an input of another shape than (B, features)."""
+            InputError: For tokens where features were folded: an input of another shape than (B, features).
+        """
         if self.flat and x.dim() != 2:
             raise InputError(f"fuse: the batch norm behind layer {self.into} is over tokens, not over its features, and cannot be folded")
         return x
@@ -45,31 +47,38 @@ class Tracer(fx.Tracer):
         return isinstance(m, (LowRank, Folded)) or super().is_leaf_module(m, module_qualified_name)
 
 
+def name_of(node: fx.Node) -> str:
+    """What a node that is not a call_function refers to: a module, a method, an attribute or an argument."""
+    assert isinstance(node.target, str), node.op
+    return node.target
+
+
 def default_of(node: fx.Node) -> Any:
     """What an argument of the network after the first is where the network is called with its images alone."""
-    return node.args[0] if node.args else {} if node.target.startswith("**") else ()
+    return node.args[0] if node.args else {} if name_of(node).startswith("**") else ()
 
 
 def placeholders(nodes: Sequence[fx.Node], inputs: Inputs) -> dict[fx.Node, Any]:
     """Which arguments of a traced network a batch gives: a tuple by position, a mapping by name, anything else the first."""
     found = [node for node in nodes if node.op == "placeholder"]
     if isinstance(inputs, Mapping):
-        return {node: inputs[node.target] for node in found if node.target in inputs}
+        return {node: inputs[name_of(node)] for node in found if name_of(node) in inputs}
     return dict(zip(found, inputs if isinstance(inputs, tuple) else (inputs,), strict=False))
 
 
 def run_node(node: fx.Node, values: Mapping[fx.Node, Any], modules: Mapping[str, nn.Module], attribute: Callable[[str], Any]) -> Any:
     """What a node that is no placeholder gives for the ``values`` of those before it; ``attribute`` reads what get_attr names."""
-    args = fx.node.map_arg(node.args, values.__getitem__)
-    kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
+    args: Any = map_arg(node.args, values.__getitem__)
+    kwargs: Any = map_arg(node.kwargs, values.__getitem__)
     if node.op == "call_module":
-        return modules[node.target](*args, **kwargs)
+        return modules[name_of(node)](*args, **kwargs)
     if node.op == "call_function":
+        assert callable(node.target)
         return node.target(*args, **kwargs)
     if node.op == "call_method":
-        return getattr(args[0], node.target)(*args[1:], **kwargs)
+        return getattr(args[0], name_of(node))(*args[1:], **kwargs)
     if node.op == "get_attr":
-        return attribute(node.target)
+        return attribute(name_of(node))
     return args[0]  # output
 
 
@@ -78,17 +87,17 @@ def pairs_to_fold(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[tuple[
     calls: dict[str, int] = {}
     for node in graph.nodes:
         if node.op == "call_module":
-            calls[node.target] = calls.get(node.target, 0) + 1
+            calls[name_of(node)] = calls.get(name_of(node), 0) + 1
     found = []
     for node in graph.nodes:
         before = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
             continue
-        norm, layer = modules[node.target], modules[before.target]
+        norm, layer = modules[name_of(node)], modules[name_of(before)]
         kind = find_kind(layer)
         if kind is None or not kind.foldable(layer) or not isinstance(norm, _BatchNorm) or not norm.track_running_stats:
             continue
-        once = calls[node.target] == calls[before.target] == 1
+        once = calls[name_of(node)] == calls[name_of(before)] == 1
         if once and norm.num_features == kind.rows(layer):  # where a norm is over as many tokens, ``Folded`` notices
             found.append((before, node))
     return found
@@ -96,6 +105,7 @@ def pairs_to_fold(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[tuple[
 
 def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """A batch norm in eval mode as scale * x + shift, both (features,)."""
+    assert norm.running_var is not None and norm.running_mean is not None, "it tracks them (``pairs_to_fold``)"
     scale = torch.rsqrt(norm.running_var + norm.eps)
     shift = -norm.running_mean * scale
     return (norm.weight * scale, norm.weight * shift + norm.bias) if norm.affine else (scale, shift)

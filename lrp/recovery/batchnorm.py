@@ -22,7 +22,11 @@ class BatchNormRecovery:
 
     name: ClassVar[str] = "batchnorm"
     changes: ClassVar[bool] = True
-    trains_on_validation: ClassVar[bool] = False
+
+    @property
+    def trains_on_validation(self) -> bool:
+        """No label is looked at."""
+        return False
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, context: Context) -> None:

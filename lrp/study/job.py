@@ -18,6 +18,7 @@ from lrp.job.device import find_device
 from lrp.job.running import running
 from lrp.results.columns import COMMON
 from lrp.results.run_folder import RunFolder
+from lrp.tracker.base import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +64,9 @@ USES = ("study", "dataset", "tracker", "seed", "device", "threads", "resume", "c
 class StudyJob:
     """A study on one data set with one seed; ``settings`` is the resolved configuration that it was made from."""
 
-    study: Any
+    study: Study
     dataset: Dataset
-    tracker: Any
+    tracker: Tracker
     seed: int
     device: str
     threads: int | None

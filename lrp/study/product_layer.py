@@ -46,10 +46,11 @@ class Product(nn.Module):
         """One ordinary layer that computes the same."""
         weight = self.weight_matrix().view(-1, *self.kernel)
         if self.padding is None:
-            layer: nn.Module = nn.Linear(weight.shape[1], weight.shape[0])
+            layer = nn.Linear(weight.shape[1], weight.shape[0])
         else:
-            layer = nn.Conv2d(weight.shape[1], weight.shape[0], tuple(weight.shape[2:]), padding=self.padding)
+            layer = nn.Conv2d(weight.shape[1], weight.shape[0], (weight.shape[2], weight.shape[3]), padding=self.padding)
         layer = layer.to(weight)
+        assert layer.bias is not None
         layer.weight.copy_(weight)
         layer.bias.copy_(self.bias)
         return layer

@@ -15,7 +15,7 @@ from torch import nn
 from lrp.dataset.base import Part
 from lrp.errors import InputError, check_float, check_int, check_list, check_rank
 from lrp.files import write_whole
-from lrp.layer.base import GROW
+from lrp.layer.base import GROW, LowRank
 from lrp.layer.hold_rank import hold_rank
 from lrp.study.job import Cell, Place
 from lrp.study.networks import SwitchNet
@@ -101,7 +101,9 @@ class RankSwitch:
         at_switch = None
         if switch:
             generator = torch.Generator().manual_seed(place.seed)
-            state.model.hidden.set_rank(after, self.grow, generator)
+            hidden = state.model.hidden
+            assert isinstance(hidden, LowRank)
+            hidden.set_rank(after, self.grow, generator)
             state.optimizer = self._optimizer(state.model)
             at_switch = accuracy(state.model, place.data.test)
             for epoch in range(switch, self.epochs):
@@ -111,7 +113,7 @@ class RankSwitch:
             "lr": self.lr, "grow": self.grow, **cell,
             "accuracy": state.history[-1], "accuracy_best_after_switch": max(state.history[switch:]),
             "accuracy_before_switch": state.history[switch - 1] if switch else None, "accuracy_at_switch": at_switch,
-            "params_hidden": sum(p.numel() for p in state.model.hidden.parameters()), "loss": state.losses[-1],
+            "params_hidden": sum(p.numel() for p in state.model.get_submodule("hidden").parameters()), "loss": state.losses[-1],
         }  # fmt: skip
         epochs = pd.DataFrame({"epoch": range(1, self.epochs + 1), "accuracy": state.history, "loss": state.losses})
         return row, epochs
@@ -126,7 +128,7 @@ class RankSwitch:
         torch.manual_seed(place.seed)
         model = SwitchNet(place.data.channels, place.data.num_classes, self.width)
         hold_rank(model, {"hidden": rank}, "glorot", torch.Generator().manual_seed(place.seed))
-        return model.to(place.device, memory_format=torch.channels_last)
+        return model.to(place.device).to(memory_format=torch.channels_last)
 
     def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(model.parameters(), self.lr)

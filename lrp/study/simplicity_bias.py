@@ -15,7 +15,8 @@ from lrp.dataset.base import Part
 from lrp.errors import InputError, check_float, check_int, check_list, check_sparsity
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
-from lrp.method.singular_vectors import SingularVectors
+from lrp.method.singular_vectors import SingularVectors, SingularVectorsFitted
+from lrp.scorer.base import Scorer
 from lrp.selection.global_ import GlobalSelection
 from lrp.study.effective_rank import effective_rank
 from lrp.study.job import Cell, Place
@@ -25,7 +26,7 @@ from lrp.study.training import accuracy, pixels, some, train_epoch
 NETWORKS = ("linear", "mlp", "conv")
 
 
-def make_network(name: str, depth: int, channels: int, size: int, num_classes: int) -> nn.Module:
+def make_network(name: str, depth: int, channels: int, size: int, num_classes: int) -> nn.Sequential:
     """``body`` (to the embedding) and ``classifier`` for images (B, channels, size, size), every layer a Product of ``depth``
     matrices. linear: 128 units, no nonlinearity; mlp: 128 and 128 units, ReLU; conv: 16, 32, 32 channels, 3 x 3, ReLU and 2 x 2
     maximum pooling, then 64 units with ReLU."""
@@ -73,7 +74,7 @@ class SimplicityBias:
     lr: float
     momentum: float
     gram_images: int
-    scorer: Any
+    scorer: Scorer
     scoring_images: int
     sparsities: Sequence[float]
 
@@ -136,7 +137,7 @@ class SimplicityBias:
         """Nothing is kept of a cell but its rows."""
 
     @torch.no_grad()
-    def _measure(self, model: nn.Module, validation: Part, step: int) -> list[dict[str, Any]]:
+    def _measure(self, model: nn.Sequential, validation: Part, step: int) -> list[dict[str, Any]]:
         """Effective ranks of every layer and of the Gram matrix, and the singular values of the linear network."""
         layers = [module for module in model.modules() if isinstance(module, Product)]
         spectra = {f"layer {i}": torch.linalg.svdvals(layer.weight_matrix().double()) for i, layer in enumerate(layers)}
@@ -153,6 +154,7 @@ class SimplicityBias:
         device = next(model.parameters()).device
         method = SingularVectors(Unblocked(), self.scorer, FirstOrderEstimator(), GlobalSelection())
         fitted = method.fit(Evidence(model, pixels(part.images[: self.scoring_images], device)))
+        assert isinstance(fitted, SingularVectorsFitted)
         return [(float(s), accuracy(fitted.build(fitted.select(s)), test)) for s in self.sparsities]
 
 

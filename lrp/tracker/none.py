@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from lrp.tracker.base import Tracked
+
 
 @dataclass(frozen=True)
 class NoTracker:
@@ -18,18 +20,15 @@ class NoTracker:
     name: ClassVar[str] = "none"
 
     @contextlib.contextmanager
-    def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Any]:
+    def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Tracked]:
         """A run of the job in ``folder``; ``chosen`` names the option of each group, ``group`` the sweep."""
         yield self
 
     def rows(self, rows: pd.DataFrame) -> None:
         """Rows of an earlier run of the same job; nothing is done."""
-        ...
 
     def row(self, row: Mapping[str, Any], layers: pd.DataFrame | None) -> None:
         """A finished row and the layers behind it; nothing is done."""
-        ...
 
     def file(self, path: Path) -> None:
         """A file of the run; nothing is done."""
-        ...

@@ -8,12 +8,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 
 from lrp.errors import InputError, first_line
 from lrp.files import flatten
+from lrp.tracker.base import Tracked
 from lrp.tracker.none import NoTracker
 
 log = logging.getLogger(__name__)
@@ -31,14 +32,14 @@ class WandbTracker:
 
     name: ClassVar[str] = "wandb"
     project: str = "lrp"
-    mode: str = "offline"
+    mode: Literal["offline", "online", "disabled"] = "offline"
 
     def __post_init__(self) -> None:
         if self.mode not in ("offline", "online", "disabled"):
             raise InputError("tracker.mode", self.mode, "choose one of offline, online, disabled")
 
     @contextlib.contextmanager
-    def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Any]:
+    def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Tracked]:
         """A W&B run of the job in ``folder`` while the context lasts; ``chosen`` names the option of each group, ``group`` the sweep."""
         try:
             run = self._init({**flatten(settings, "_"), **chosen}, folder, group)
