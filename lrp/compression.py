@@ -65,8 +65,8 @@ def compress(
         output: Finds the tensor to preserve in what the network returns, where that is a tuple or a dict.
         images: How many of the examples are used, or as many as there are.
         scoring_images: How many of them scores look at.
-        samples: Decomposition and compensation look at about so many positions of each layer's output, in all examples together:
-            several times the columns of the widest layer matrix are needed.
+        samples: About how many positions of each layer's output decomposition and compensation look at, in all examples together:
+            use several times the columns of the widest layer matrix.
         batch_size: How many examples the recovery looks at at a time.
 
     Returns:

@@ -36,7 +36,7 @@ class Evidence:
         cache: A folder for what is slow to compute; None: nothing is kept.
         estimator: How outputs are read and perturbations found; None until a method says so (``of``).
         exclude: Names of layers, of modules that contain them, or patterns: they are left alone.
-        samples: Statistics look at about so many positions of each layer's output, in all examples together.
+        samples: About how many positions of each layer's output statistics look at, in all examples together.
     """
 
     def __init__(

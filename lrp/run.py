@@ -33,7 +33,8 @@ def job(config: DictConfig) -> None:
         JobFailed: In a sweep, where the job fails; the other jobs go on.
         SystemExit: Outside a sweep, with exit code 1, where the job fails; the reason has been printed.
     """
-    from lrp.config.build import find_figure, make_job  # load torch, after the words have been checked
+    # they load torch, which comes after the words have been checked
+    from lrp.config.build import find_figure, make_job
     from lrp.figure.sweep import summarise
 
     hydra_config = HydraConfig.get()
@@ -62,7 +63,8 @@ def job(config: DictConfig) -> None:
 
 def _collect_sweep(config: DictConfig) -> None:
     """The table and the figure of a multirun, from whatever its jobs finished."""
-    from lrp.config.build import find_figure  # loads torch, after the words have been checked
+    # they load torch, which comes after the words have been checked
+    from lrp.config.build import find_figure
     from lrp.figure.sweep import summarise_sweep
 
     try:

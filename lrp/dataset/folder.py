@@ -60,6 +60,7 @@ class ImageFolder:
         Raises:
             InputError: For a folder of another layout, files that are not images, images of different sizes and too few images.
         """
+        # late, as torch is: it takes seconds to load, and only this data set needs it
         from torchvision.datasets import ImageFolder as Layout
 
         if self.path is None:

@@ -41,6 +41,7 @@ def _read_parquet(path: str, split: str, shape: tuple[int, int, int], classes: i
     Raises:
         InputError: For files that cannot be read, of other columns, or whose images or labels are not what the data set has.
     """
+    # optional: only data sets in this format need them
     import pyarrow
     import pyarrow.parquet
     from PIL import Image

@@ -48,7 +48,7 @@ def _sources(model: nn.Module) -> str:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor] | None:
-    """The tensors of a cache file; None where there is none or it is damaged (which is said)."""
+    """The tensors of a cache file; None where there is no such file, or where it is damaged, which the log says."""
     if not file.exists():
         return None
     try:

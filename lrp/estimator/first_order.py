@@ -190,7 +190,7 @@ class FirstOrderEstimator(Estimator):
 
     def _images_at_once(self, network: FrozenNetwork, parts: dict[str, list[_Part]], images: Inputs) -> int:
         """How many images' activations and gradients stay within the memory limit; one batch of two images also shows that
-        no image's output depends on another's activations, without which nothing here is right.
+        an image's output does not depend on the activations of another, without which nothing here is right.
 
         Raises:
             InputError: For a layer whose values do not run over the images alone.

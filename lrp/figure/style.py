@@ -53,7 +53,7 @@ def save_figure(figure: Canvas, target: Path) -> list[Path]:
 
 
 def save_with_legend(figure: Canvas, target: Path, columns: int = 3) -> list[Path]:
-    """As ``save_figure``, with the legend of the first axes below the figure in so many columns."""
+    """As ``save_figure``, with the legend of the first axes below the figure, in this many columns."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     labels = [textwrap.fill(label, 150 // columns) for label in labels]
     height = figure.get_figheight()

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Calibration:
     """Unlabelled training images, and how much of them is looked at.
 
-    ``images``: so many, drawn by ``seed``; decompositions and compensation look at all of them.
-    ``scoring_images``: scores look at the first so many of them.
+    ``images``: how many are drawn by ``seed``; decompositions and compensation look at all of them.
+    ``scoring_images``: how many of them, from the first on, scores look at.
     ``batch_size``: images at a time where a recovery reads them.
     ``samples``: positions of a layer's output looked at, in all images together (about).
     """
@@ -45,7 +45,7 @@ def calibration_parts(data: Data, calibration: Calibration) -> tuple[Part, Part]
     count = min(calibration.images, len(data.train))
     if count < calibration.images:
         log.warning("calibration.images=%d: the training part of %s holds %d, which are used", calibration.images, data.name, count)
-    import torch  # late: the schema reads this module before the words are checked
+    import torch  # torch is loaded late: the schema reads this module before the words are checked
 
     images = data.calibration(count, calibration.seed)
     return images, images.take(torch.arange(min(count, calibration.scoring_images)))

@@ -199,7 +199,7 @@ class LowRank(nn.Module):
 
 
 def _at_rank(matrix: Tensor, rank: int, most: int, exactly: bool, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """U sqrt(S) (p, rank) and sqrt(S) Vh (rank, q) of the SVD of a block, of ``most`` components: ``exactly`` so many, or those of
+    """U sqrt(S) (p, rank) and sqrt(S) Vh (rank, q) of the SVD of a block, of ``most`` components: ``exactly`` this many, or those of
     them that are more than rounding. Zero columns of U and random rows of V, orthonormal and orthogonal to the others, fill up the rank."""
     U, S, Vh = torch.linalg.svd(matrix.double(), full_matrices=False)
     noise = S[0] * (1e-12 if matrix.dtype == torch.float64 else 1e-6)  # a component that is rounding alone would not learn

@@ -50,8 +50,8 @@ class _Layer:
         """
         if len(x) != len(at):
             raise InputError(
-                f"layer {self.name}: the first dimension of its values does not run over the images, so decomposition=svd and "
-                "compensation=none are needed"
+                f"layer {self.name}: the first dimension of its values does not run over the images; choose decomposition=svd and "
+                "compensation=none"
             )
         if "inputs" in self.needs:
             self.inputs.add(columns(self.module, x.detach(), at))

@@ -49,7 +49,7 @@ class SingularVectors:
         compensation: Refits what is kept.
         budget: What a sparsity is a share of, in the compressed layers: parameters (``params``) or multiply-accumulates (``macs``).
         exclude: Names of layers, of modules that contain them, or patterns: they are left alone.
-        samples: Statistics look at about so many positions of a layer's output, in all examples together.
+        samples: About how many positions of each layer's output statistics look at, in all examples together.
         keep_factor: Score again whenever this share of what is left is left; None: score once.
         name: What a combination of parts is called in tables.
         macs_removed: With ``budget="params"``: the share of the multiply-accumulates that has to go as well.

@@ -84,7 +84,7 @@ class ModelSource:
             model = self.make(**self.arguments(in_channels=data.channels, num_classes=data.num_classes))
         except InputError:
             raise
-        except Exception as error:  # whatever one's own function raises
+        except Exception as error:  # whatever the user's function raises
             made_with = f"{self.options} and {data.num_classes} classes"
             raise InputError(f"model={self.name}: it cannot be made with {made_with} ({first_line(error)})") from error
         if not isinstance(model, nn.Module):

@@ -67,7 +67,7 @@ def placeholders(nodes: Sequence[fx.Node], inputs: Inputs) -> dict[fx.Node, Any]
 
 
 def run_node(node: fx.Node, values: Mapping[fx.Node, Any], modules: Mapping[str, nn.Module], attribute: Callable[[str], Any]) -> Any:
-    """What a node that is no placeholder gives for the ``values`` of those before it; ``attribute`` reads what get_attr names."""
+    """What a node that is not a placeholder gives for the ``values`` of those before it; ``attribute`` reads what get_attr names."""
     args: Any = map_arg(node.args, values.__getitem__)
     kwargs: Any = map_arg(node.kwargs, values.__getitem__)
     if node.op == "call_module":

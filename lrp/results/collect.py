@@ -15,7 +15,7 @@ _ORDER = ("blocking", "decomposition", "scorer", "estimator", "selection", "comp
 
 
 def study_of(folder: Path) -> str | None:
-    """The name of the study that a run folder or a sweep's folder holds rows of; None where it is no study's."""
+    """The name of the study that a run folder or a sweep's folder holds rows of; None where they are not a study's."""
     for file in sorted(folder.glob("**/results.csv")):
         table = read_table(file)
         if "study" in table and len(table):
@@ -54,7 +54,7 @@ def collect_study(places: Sequence[Path], name: str, columns: Sequence[str]) -> 
     for file, table in tables:
         missing = [column for column in [*COMMON, *columns] if column not in table]
         if missing:
-            raise InputError(f"{file} is no table of {name}: it lacks the columns {', '.join(missing)}")
+            raise InputError(f"{file} is not a table of {name}: it lacks the columns {', '.join(missing)}")
     filled = [table for _, table in tables if len(table)]
     if not filled:
         raise InputError(f"the tables below {_listed(places)} hold no rows yet")

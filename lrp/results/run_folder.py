@@ -1,4 +1,4 @@
-"""The tables of a run folder: written a row at a time, always whole, continued after a kill."""
+"""The tables of a run folder: written one row at a time, always whole, continued after a kill."""
 
 from __future__ import annotations
 
