@@ -28,8 +28,8 @@ class JobFailed(RuntimeError):
 
 def job(config: DictConfig) -> None:
     """One job in its Hydra run folder."""
-    from lrp.config.build import find_figure, make_job  # load torch, after the words have been checked
-    from lrp.figure.sweep import summarise
+    from lrp.config.build import find_figure, make_job  # these load torch: after the words have been checked
+    from lrp.figure.sweep import summarise  # torch as well
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
@@ -58,7 +58,7 @@ def job(config: DictConfig) -> None:
 def _collect_sweep(config: DictConfig) -> None:
     """The table and the figure of a multirun, from whatever its jobs finished."""
     from lrp.config.build import find_figure  # loads torch, after the words have been checked
-    from lrp.figure.sweep import summarise_sweep
+    from lrp.figure.sweep import summarise_sweep  # torch as well
 
     try:
         _tell(*summarise_sweep(Path(config.hydra.sweep.dir), find_figure(config)))

@@ -83,7 +83,7 @@ WORDS = [
 
 def test_a_folder_from_before_the_moves_goes_on(tmp_path):
     """Its class paths are no longer lrp's; its rows stay to the byte, and the one that is missing is added."""
-    shutil.copytree(Path(__file__).parent / "fixtures" / "run_folder", tmp_path / "run")
+    shutil.copytree(Path(__file__).parents[1] / "fixtures" / "run_folder", tmp_path / "run")
     before = (tmp_path / "run" / "results.csv").read_bytes()
     compose_job(*WORDS, "resume=true", f"cache_dir={tmp_path}/cache").run(tmp_path / "run")
     after = (tmp_path / "run" / "results.csv").read_bytes()
@@ -105,7 +105,7 @@ def test_a_folder_from_before_the_moves_goes_on(tmp_path):
     ],
 )
 def test_a_folder_of_other_settings_is_refused(words, said):
-    folder = Path(__file__).parent / "fixtures" / "run_folder"
+    folder = Path(__file__).parents[1] / "fixtures" / "run_folder"
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
