@@ -53,7 +53,11 @@ def workspace(entity: str, project: str) -> Any:
 
 
 def main() -> None:
-    """Make the workspace that the command line names."""
+    """Make the workspace that the command line names.
+
+    Raises:
+        SystemExit: With one sentence, where it cannot be made.
+    """
     parser = argparse.ArgumentParser(prog="python -m lrp.dashboard", description=__doc__)
     parser.add_argument("project", metavar="ENTITY/PROJECT")
     name = parser.parse_args().project
