@@ -21,7 +21,7 @@ def workspace(entity: str, project: str) -> Any:
     def accuracy(x: str, title: str, column: str = "accuracy") -> Any:
         return wr.LinePlot(title=title, x=x, y=[column], title_x=x, title_y=column, legend_fields=["config:blocking", "config:scorer"])
 
-    groups = [ws.Config("blocking"), ws.Config("scorer")]
+    groups: list[Any] = [ws.Config("blocking"), ws.Config("scorer")]
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -53,6 +53,11 @@ def workspace(entity: str, project: str) -> Any:
 
 
 def main() -> None:
+    """Make the workspace that the command line names.
+
+    Raises:
+        SystemExit: With one sentence, where it cannot be made.
+    """
     parser = argparse.ArgumentParser(prog="python -m lrp.dashboard", description=__doc__)
     parser.add_argument("project", metavar="ENTITY/PROJECT")
     name = parser.parse_args().project

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from lrp.errors import InputError
 from lrp.figure.base import Figure
@@ -30,6 +31,9 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
 
     Rows are averaged that differ in seeds alone; whatever else differs makes its own line, named in ``line``. A trained
     network's hash follows from its seed and then counts as no difference.
+
+    Raises:
+        InputError: For tables without the column.
     """
     if column not in table:
         raise InputError(f"the tables have no column {column}")
@@ -101,7 +105,11 @@ def _short(value: object) -> str:
 
 
 def read_reference(file: Path, column: str) -> pd.DataFrame:
-    """Another system's curves: columns ``method`` (or one line), ``sparsity_params`` or ``params_kept``, and ``column``."""
+    """Another system's curves: columns ``method`` (or one line), ``sparsity_params`` or ``params_kept``, and ``column``.
+
+    Raises:
+        InputError: For a file that does not exist or lacks a column.
+    """
     if not file.is_file():
         raise InputError(f"--reference {file}: no such file")
     table = pd.read_csv(file)
@@ -140,7 +148,7 @@ def draw_figure3(
     return save_with_legend(figure, target)
 
 
-def _draw_lines(ax: plt.Axes, lines: pd.DataFrame, start: float) -> None:
+def _draw_lines(ax: Axes, lines: pd.DataFrame, start: float) -> None:
     """The lines from a sparsity on; lines of one colour and stroke differ in their markers."""
     scorers = list(dict.fromkeys([*_FIRST_COLOURS, *lines["scorer"]]))
     kinds = lines.drop_duplicates("line").set_index("line")[["blocking", "scorer"]]
@@ -150,13 +158,13 @@ def _draw_lines(ax: plt.Axes, lines: pd.DataFrame, start: float) -> None:
             continue
         siblings = list(kinds.index[(kinds == (blocking, scorer)).all(axis=1)])
         colour = f"C{scorers.index(scorer)}"
-        style = {"color": colour, "linestyle": _STYLES.get(blocking, "-."), "marker": "osDv^P*X"[siblings.index(name) % 8]}
+        style: dict[str, Any] = {"color": colour, "linestyle": _STYLES.get(blocking, "-."), "marker": "osDv^P*X"[siblings.index(name) % 8]}
         ax.plot(part["x"], 100 * part["y"], label=name, markersize=3.5, linewidth=1.4, **style)
         if (part["seeds"] > 1).any():
             band(ax, part["x"], part["y"], part["spread"], colour)
 
 
-def _draw_reference(ax: plt.Axes, reference: pd.DataFrame, column: str, start: float) -> None:
+def _draw_reference(ax: Axes, reference: pd.DataFrame, column: str, start: float) -> None:
     for name, part in reference.groupby("method"):
         part = part[part["sparsity_params"] >= start - 0.005].sort_values("sparsity_params")
         ax.plot(part["sparsity_params"], 100 * part[column], "k-x", label=f"{name} (reference)", markersize=4, linewidth=1.2)

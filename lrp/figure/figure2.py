@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from lrp.figure.base import Figure
 from lrp.figure.style import band, heat_map, one_setting, save_figure, write_tables
@@ -70,12 +72,12 @@ def draw_figure2(table: pd.DataFrame, details: pd.DataFrame | None, target: Path
     return said, [*write_tables(target, markdown, cells), *save_figure(figure, target)]
 
 
-def _draw_lines(ax: plt.Axes, cells: pd.DataFrame, ranks: dict[str, list[int]]) -> None:
+def _draw_lines(ax: Axes, cells: pd.DataFrame, ranks: dict[str, list[int]]) -> None:
     """Final accuracy against the switch epoch; dotted: without a switch."""
     befores, afters = ranks["before"], ranks["after"]
     for (a, b), part in cells[cells["switch_epoch"] > 0].groupby(["rank_before", "rank_after"]):
         colour = f"C{befores.index(a)}"
-        style = {"color": colour, "linestyle": ["-", "--", ":", "-."][afters[::-1].index(b) % 4]}
+        style: dict[str, Any] = {"color": colour, "linestyle": ["-", "--", ":", "-."][afters[::-1].index(b) % 4]}
         part = part.sort_values("switch_epoch")
         ax.plot(part["switch_epoch"], 100 * part["accuracy_mean"], "o", markersize=4, label=f"{a} to {b}", **style)
         band(ax, part["switch_epoch"], part["accuracy_mean"], part["accuracy_std"], colour)
@@ -88,7 +90,7 @@ def _draw_lines(ax: plt.Axes, cells: pd.DataFrame, ranks: dict[str, list[int]]) 
     ax.grid(alpha=0.25)
 
 
-def _draw_pairs(ax: plt.Axes, cells: pd.DataFrame, ranks: dict[str, list[int]], epoch: int) -> None:
+def _draw_pairs(ax: Axes, cells: pd.DataFrame, ranks: dict[str, list[int]], epoch: int) -> None:
     """The final accuracy of every pair of ranks at one switch epoch."""
     befores, afters = ranks["before"], ranks["after"]
     grid = np.full((len(befores), len(afters)), np.nan)

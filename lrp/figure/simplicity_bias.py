@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from lrp.errors import InputError
 from lrp.figure.base import Figure
@@ -66,9 +67,13 @@ def _pruned_curves(table: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
 
 def draw_simplicity_bias(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
     """Effective rank by depth, the linear network's singular values over time, accuracy against sparsity of the collapsed
-    networks (.png, .pdf), and the tables (.md); the tables as text, and the paths. Raises InputError without the table of measures."""
-    missing = [*_MEASURES] if details is None else [name for name in _MEASURES if name not in details]
-    if missing:
+    networks (.png, .pdf), and the tables (.md); the tables as text, and the paths.
+
+    Raises:
+        InputError: Without the table of measures.
+    """
+    missing = [name for name in _MEASURES if details is None or name not in details]
+    if details is None or missing:
         raise InputError(f"the table of measures lacks the columns {', '.join(missing)}")
     rows = _simplicity_rows(table)
     measures = details.drop_duplicates(subset=["seed", *_MEASURES[:-1]], keep="last")
@@ -94,7 +99,7 @@ def draw_simplicity_bias(table: pd.DataFrame, details: pd.DataFrame | None, targ
     return markdown, [*write_tables(target, markdown), *save_figure(figure, target)]
 
 
-def _draw_ranks(ax: plt.Axes, rows: pd.DataFrame, network: str, depths: list[int]) -> None:
+def _draw_ranks(ax: Axes, rows: pd.DataFrame, network: str, depths: list[int]) -> None:
     """Effective rank of the layers and of the Gram matrix by depth, before and after training."""
     for what, colour in (("layers", "C0"), ("gram", "C1")):
         for moment, line in (("initial", "--"), ("trained", "-")):
@@ -107,7 +112,7 @@ def _draw_ranks(ax: plt.Axes, rows: pd.DataFrame, network: str, depths: list[int
     ax.legend(fontsize=7)
 
 
-def _draw_rank_over_time(ax: plt.Axes, linear: pd.DataFrame, depths: list[int]) -> None:
+def _draw_rank_over_time(ax: Axes, linear: pd.DataFrame, depths: list[int]) -> None:
     """Effective rank of the linear network's end-to-end matrix, one line per depth."""
     entropy = linear[linear["measure"] == "effective_rank_entropy"]
     for i, depth in enumerate(depths):
@@ -117,7 +122,7 @@ def _draw_rank_over_time(ax: plt.Axes, linear: pd.DataFrame, depths: list[int]) 
     ax.legend(fontsize=7)
 
 
-def _draw_singular_values(ax: plt.Axes, linear: pd.DataFrame, depth: int) -> None:
+def _draw_singular_values(ax: Axes, linear: pd.DataFrame, depth: int) -> None:
     """The singular values of the linear network's end-to-end matrix over time, at one depth."""
     rows = linear[(linear["measure"] == "singular_value") & (linear["depth"] == depth)]
     lines = rows.groupby(["index", "step"])["value"].mean().unstack("step")
@@ -126,7 +131,7 @@ def _draw_singular_values(ax: plt.Axes, linear: pd.DataFrame, depth: int) -> Non
     ax.set(title=f"singular values, {depth} per layer", xlabel="SGD step", ylim=(0, None))
 
 
-def _draw_accuracy(ax: plt.Axes, curves: pd.DataFrame, network: str, depths: list[int]) -> None:
+def _draw_accuracy(ax: Axes, curves: pd.DataFrame, network: str, depths: list[int]) -> None:
     """Test accuracy of the collapsed network against sparsity, one line per depth."""
     for i, depth in enumerate(depths):
         part = curves[curves["depth"] == depth].groupby("sparsity")["value"].agg(["mean", "std"])

@@ -12,13 +12,19 @@ import pandas as pd
 matplotlib.use("Agg")  # files only: this needs no display
 
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as MplFigure
 
 from lrp.errors import InputError
 from lrp.files import write_text, write_whole
 
 
 def one_setting(table: pd.DataFrame, keys: list[str], measured: list[str]) -> pd.DataFrame:
-    """The rows of one setting, each cell and seed once (the last). Raises InputError where rows differ in anything else."""
+    """The rows of one setting, each cell and seed once (the last).
+
+    Raises:
+        InputError: Where rows differ in anything else.
+    """
     settings = [name for name in table if name not in [*keys, *measured, "seed", "folder"]]
     differing = [name for name in settings if table[name].nunique(dropna=False) > 1]
     if differing:
@@ -26,7 +32,7 @@ def one_setting(table: pd.DataFrame, keys: list[str], measured: list[str]) -> pd
     return table.drop_duplicates(subset=[*keys, "seed"], keep="last")
 
 
-def heat_map(ax: plt.Axes, grid: np.ndarray, rows: list, columns: list, low: float, high: float) -> None:
+def heat_map(ax: Axes, grid: np.ndarray, rows: list, columns: list, low: float, high: float) -> None:
     """A heat map with its numbers; what is missing stays empty."""
     ax.imshow(grid, vmin=low, vmax=max(high, low + 1e-9), cmap="viridis", aspect="auto")
     ax.set_xticks(range(len(columns)), columns)
@@ -36,7 +42,7 @@ def heat_map(ax: plt.Axes, grid: np.ndarray, rows: list, columns: list, low: flo
             ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8, color="black" if value > (low + high) / 2 else "white")
 
 
-def save_figure(figure: plt.Figure, target: Path) -> list[Path]:
+def save_figure(figure: MplFigure, target: Path) -> list[Path]:
     """Write a figure as PNG and PDF beside ``target``, whose own suffix does not count, and close it; both paths."""
     stem = target.with_suffix("") if target.suffix in (".png", ".pdf") else target
     paths = [stem.parent / f"{stem.name}{suffix}" for suffix in (".png", ".pdf")]
@@ -46,7 +52,7 @@ def save_figure(figure: plt.Figure, target: Path) -> list[Path]:
     return paths
 
 
-def save_with_legend(figure: plt.Figure, target: Path, columns: int = 3) -> list[Path]:
+def save_with_legend(figure: MplFigure, target: Path, columns: int = 3) -> list[Path]:
     """As ``save_figure``, with the legend of the first axes below the figure in so many columns."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     labels = [textwrap.fill(label, 150 // columns) for label in labels]
@@ -69,7 +75,7 @@ def write_tables(target: Path, markdown: str, cells: pd.DataFrame | None = None)
     return paths
 
 
-def band(ax: plt.Axes, x: pd.Series, mean: pd.Series, spread: pd.Series, colour: str) -> None:
+def band(ax: Axes, x: pd.Series, mean: pd.Series, spread: pd.Series, colour: str) -> None:
     """One standard deviation on both sides of a line, shares as percent."""
     spread = spread.fillna(0)
     ax.fill_between(x, 100 * (mean - spread), 100 * (mean + spread), color=colour, alpha=0.15)

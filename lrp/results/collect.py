@@ -26,7 +26,10 @@ def study_of(folder: Path) -> str | None:
 def collect(places: Sequence[Path]) -> pd.DataFrame:
     """All rows of all results.csv below these folders (or of these .csv files), with the folder each came from.
 
-    What tables of earlier versions lack is filled in. Raises InputError where there are none.
+    What tables of earlier versions lack is filled in.
+
+    Raises:
+        InputError: Where there are none, and for a table that lacks columns.
     """
     tables = []
     for file, table in _tables(places, "results.csv"):
@@ -44,7 +47,8 @@ def collect(places: Sequence[Path]) -> pd.DataFrame:
 def collect_study(places: Sequence[Path], name: str, columns: Sequence[str]) -> pd.DataFrame:
     """All rows of a study's tables below these folders (or of these .csv files).
 
-    Raises InputError where there are none or where a table is another's.
+    Raises:
+        InputError: Where there are none, and for a table of another study.
     """
     tables = _tables(places, "results.csv")
     for file, table in tables:

@@ -13,7 +13,11 @@ from lrp.matrices import Factors
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """A .csv file; "none" stays a word. Raises InputError for what is no table."""
+    """A .csv file; "none" stays a word.
+
+    Raises:
+        InputError: For a file that does not exist or is not a table.
+    """
     table = read_if_there(file)
     if table is None:
         raise InputError(f"{file}: no such file")
@@ -21,7 +25,11 @@ def read_table(file: Path) -> pd.DataFrame:
 
 
 def read_if_there(file: Path, columns: list[str] | None = None) -> pd.DataFrame | None:
-    """As ``read_table``, None where there is no file; with ``columns``, it has exactly these."""
+    """As ``read_table``, None where there is no file; with ``columns``, it has exactly these.
+
+    Raises:
+        InputError: For a file that is not a table, or has other columns.
+    """
     if not file.exists():
         return None
     try:

@@ -44,9 +44,13 @@ class Study(Protocol):
     details: ClassVar[str]
     uses: ClassVar[tuple[str, ...]]  # nodes and groups of the configuration that it reads, beside those that every study does
 
-    def cells(self) -> Sequence[Cell]: ...
+    def cells(self) -> Sequence[Cell]:
+        """What is trained, one row each."""
+        ...
 
-    def run(self, cell: Cell, place: Place) -> tuple[dict[str, Any], pd.DataFrame]: ...
+    def run(self, cell: Cell, place: Place) -> tuple[dict[str, Any], pd.DataFrame]:
+        """Compute one cell: its row, and its table of details."""
+        ...
 
     def finish(self, place: Place) -> None:
         """Remove the states of a job that is done."""

@@ -35,6 +35,7 @@ class Product(nn.Module):
         return result
 
     def forward(self, input: Tensor) -> Tensor:
+        """What a Linear or a convolution with the product as its weight gives."""
         weight = self.weight_matrix().view(-1, *self.kernel)
         if self.padding is None:
             return F.linear(input, weight, self.bias)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -106,8 +107,9 @@ class RankSwitch:
             for epoch in range(switch, self.epochs):
                 self._epoch(state, part, place, epoch, f"rank {before} to {after} at {switch}")
         row = {
-            "width": self.width, "units": self.units, "images": len(part), "epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr,
-            "grow": self.grow, **cell, "accuracy": state.history[-1], "accuracy_best_after_switch": max(state.history[switch:]),
+            "width": self.width, "units": self.units, "images": len(part), "epochs": self.epochs, "batch_size": self.batch_size,
+            "lr": self.lr, "grow": self.grow, **cell, "accuracy": state.history[-1],
+            "accuracy_best_after_switch": max(state.history[switch:]),
             "accuracy_before_switch": state.history[switch - 1] if switch else None, "accuracy_at_switch": at_switch,
             "params_hidden": sum(p.numel() for p in state.model.hidden.parameters()), "loss": state.losses[-1],
         }  # fmt: skip
@@ -115,6 +117,7 @@ class RankSwitch:
         return row, epochs
 
     def finish(self, place: Place) -> None:
+        """Remove the states of a job that is done."""
         for file in (place.folder / "states").glob("*.pt"):
             file.unlink()
 
@@ -153,7 +156,7 @@ class RankSwitch:
                 "losses": state.losses,
             }  # fmt: skip
             for file in [latest, *([stored[epoch + 1]] if epoch + 1 in stored else [])]:
-                write_whole(file, lambda path: torch.save(content, path))
+                write_whole(file, partial(torch.save, content))
         return state
 
     @staticmethod

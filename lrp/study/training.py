@@ -18,7 +18,11 @@ def pixels(images: Tensor, device: torch.device) -> Tensor:
 
 
 def some(part: Part, images: int | None, option: str) -> Part:
-    """``images`` of a part, the same in every job; all of them if None. Raises InputError where there are fewer."""
+    """``images`` of a part, the same in every job; all of them if None.
+
+    Raises:
+        InputError: For more images than there are.
+    """
     if images is None or images == len(part):
         return part
     if images > len(part):
@@ -31,7 +35,8 @@ def train_epoch(
 ) -> float:
     """One pass over ``part`` in the order that ``seed`` and ``epoch`` determine, cross entropy; the mean loss.
 
-    Raises InputError if the loss is not finite.
+    Raises:
+        InputError: For a loss that is not finite.
     """
     device = next(model.parameters()).device
     order = torch.randperm(len(part), generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))

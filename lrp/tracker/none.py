@@ -22,8 +22,11 @@ class NoTracker:
         """A run of the job in ``folder``; ``chosen`` names the option of each group, ``group`` the sweep."""
         yield self
 
-    def rows(self, rows: pd.DataFrame) -> None: ...
+    def rows(self, rows: pd.DataFrame) -> None:
+        """The rows that an earlier, killed run had finished."""
 
-    def row(self, row: Mapping[str, Any], layers: pd.DataFrame | None) -> None: ...
+    def row(self, row: Mapping[str, Any], layers: pd.DataFrame | None) -> None:
+        """A row of results.csv, with its rows of layers.csv where there are any."""
 
-    def file(self, path: Path) -> None: ...
+    def file(self, path: Path) -> None:
+        """A file to keep with the run."""

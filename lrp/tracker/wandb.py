@@ -39,6 +39,7 @@ class WandbTracker:
 
     @contextlib.contextmanager
     def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Any]:
+        """A run of the job in ``folder``; ``chosen`` names the option of each group, ``group`` the sweep."""
         try:
             run = self._init({**flatten(settings, "_"), **chosen}, folder, group)
         except Exception as error:
@@ -63,7 +64,7 @@ class WandbTracker:
         if mode == "online" and not wandb.api.api_key:
             log.warning("tracker.mode=online: there is no W&B key (wandb login makes one); the run stays offline in %s", folder)
             mode = "offline"
-        options = {
+        options: dict[str, Any] = {
             "project": self.project,
             "group": group,
             "config": config,
@@ -72,7 +73,7 @@ class WandbTracker:
             "settings": wandb.Settings(silent=True, console="off", init_timeout=30),
         }
         try:
-            return wandb.init(mode=mode, **options)
+            return wandb.init(**options, mode="online" if mode == "online" else "disabled" if mode == "disabled" else "offline")
         except Exception as error:
             if mode != "online":
                 raise
