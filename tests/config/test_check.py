@@ -29,7 +29,7 @@ from lrp.config.schema import register
         (["estimator.output=odds"], "estimator.output=odds: logits, probabilities or hellinger is needed"),
         (["estimator.projections=0"], "estimator.projections=0: must be an integer of at least 1"),
         (["estimator.output_fn=nowhere.pick"], "estimator.output_fn=nowhere.pick: the dotted path of a function is needed"),
-        (["tracker.mode=on"], "tracker.mode=on: offline, online or disabled"),
+        (["tracker=wandb", "tracker.mode=on"], "tracker.mode=on: choose one of "),
         (["method=alds", "method.starts=0"], "method.starts=0: must be an integer of at least 1"),
         (["compensation=least_squares", "compensation.ridge=-1"], "compensation.ridge=-1: must be a number of at least 0"),
         (["compensation=least_squares", "compensation.metric=fisher"], "compensation.metric=fisher: choose one of gradient, plain"),
@@ -39,7 +39,7 @@ from lrp.config.schema import register
         (["evaluation.part=train"], "evaluation.part=train: choose one of test, validation"),
         (
             ["evaluation.part=validation", "recovery=finetune", "recovery.hold_out=false"],
-            "recovery.hold_out=False: must be true with evaluation.part=validation",
+            "evaluation.part=validation: recovery.hold_out=false trains on these images",
         ),
         (["threads=0"], "threads=0: must be an integer of at least 1"),
         (["budget=flops"], "budget=flops: choose one of params, macs"),

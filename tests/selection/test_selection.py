@@ -48,5 +48,5 @@ def test_options_out_of_range(name):
     selection = parts("selection")[name]
     with pytest.raises(InputError, match="selection.round_to=0: must be an integer of at least 1"):
         dataclasses.replace(selection, round_to=0)
-    with pytest.raises(InputError, match="selection.break_even=guess: params or measured"):
+    with pytest.raises(InputError, match="selection.break_even=guess: choose one of params, measured"):
         dataclasses.replace(selection, break_even="guess")
