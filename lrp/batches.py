@@ -139,7 +139,12 @@ class Batches:
 
 
 def _read(source: Iterable[Any], count: int | None, name: str) -> Batches:
-    """One pass over a source of batches, which says how many examples it holds and whether it can be read again."""
+    """One pass over a source of batches, which says how many examples it holds and whether it can be read again.
+
+    Raises:
+        InputError: For a source without examples, for batches that differ in kind, and later for one that gives other examples at another
+            pass.
+    """
     again = iter(source) is not source and (isinstance(source, list | tuple) or _same_twice(source, name))
     held: list[Inputs] = []
     digests: list[str] = []
@@ -199,7 +204,8 @@ def _check(inputs: Inputs, first: str | None, name: str) -> str:
     """What kind of examples a batch holds.
 
     Raises:
-        InputError: For a batch without tensors, one whose tensors disagree on the number of examples, and one of another kind than ``first``.
+        InputError: For a batch without tensors, one whose tensors disagree on the number of examples, and one of another kind than
+            ``first``.
     """
     held = tensors(inputs)
     if not held or any(tensor.dim() == 0 for tensor in held):

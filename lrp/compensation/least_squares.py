@@ -55,6 +55,7 @@ class LeastSquares:
 
     @property
     def needs(self) -> tuple[str, ...]:
+        """What it needs of ``layer_statistics``: the layers' outputs, and with ``metric="gradient"`` the output gradients."""
         return ("outputs", "gradients") if self.metric == "gradient" else ("outputs",)
 
     @torch.no_grad()

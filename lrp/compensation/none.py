@@ -21,4 +21,5 @@ class NoCompensation:
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, model: nn.Module, candidates: Candidates, inputs: Batches, statistics: Mapping[str, LayerStatistics]) -> None:
+        """Nothing is done."""
         return None

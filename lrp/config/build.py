@@ -166,7 +166,11 @@ def _make_study(config: DictConfig, settings: dict[str, Any]) -> StudyJob:
 
 def _model_source(options: dict[str, Any], option: str) -> ModelSource:
     """Where the network comes from. Your own callable is named in the tables by its path; of the options that lrp's networks have
-    it gets those that it accepts."""
+    it gets those that it accepts.
+
+    Raises:
+        InputError: For a ``_target_`` that cannot be imported, options that it does not accept, and a checkpoint that is not a path.
+    """
     target, checkpoint, training = options.pop("_target_"), options.pop("checkpoint"), options.pop("training")
     name = options.pop("name", target)
     if checkpoint is not None and not isinstance(checkpoint, str):

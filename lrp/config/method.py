@@ -58,7 +58,11 @@ def _part(group: str, chosen: Any) -> Any:
 
 
 def default_option(group: str) -> str:
-    """The option of a group that the command line has unless it is told otherwise."""
+    """The option of a group that the command line has unless it is told otherwise.
+
+    Raises:
+        KeyError: For a group that the command line does not have.
+    """
     for entry in OmegaConf.load(CONF / "config.yaml").defaults:
         if not isinstance(entry, str) and group in entry:
             return str(entry[group])

@@ -37,7 +37,11 @@ class Choice:
 
     @cached_property
     def target(self) -> Any:
-        """What makes the part. Raises InputError for a ``_target_`` that cannot be imported."""
+        """What makes the part.
+
+        Raises:
+            InputError: For a ``_target_`` that cannot be imported.
+        """
         path = str(self.settings.get("_target_"))
         try:
             return get_object(path)
@@ -53,12 +57,16 @@ class Choice:
         return {name: value for name, value in self.settings.items() if every or name in parameters or name.startswith("_")}
 
     def takes(self, name: str) -> bool:
+        """Whether the class that makes the part has an argument of this name."""
         return name in inspect.signature(self.target).parameters
 
     def make(self, **more: Any) -> Any:
-        """The part, given ``more`` besides where its class takes it. Raises InputError for a value that it refuses.
+        """The part, given ``more`` besides where its class takes it.
 
         What is set and not taken is said in the log, where it is not the default.
+
+        Raises:
+            InputError: For a value that the part refuses.
         """
         for name, value in self.settings.items():
             if name not in self.taken and value != self.defaults.get(name):
@@ -70,14 +78,18 @@ class Choice:
         except InputError:
             raise
         except InstantiationException as error:
-            raise _reason(error) from error
+            raise InputError(_reason(error)) from error
         except Exception as error:  # whatever a class of the user's raises
             raise InputError(f"{self.group}={self.option}: {first_line(error)}") from error
 
 
 def make(group: str, chosen: Any, **options: Any) -> Any:
     """The part that the name of an option stands for (``make("blocking", "alds", k=2)``), with the option's defaults but for
-    these ``options``; an object is returned as it is. Raises InputError for a name that there is not and for bad values."""
+    these ``options``; an object is returned as it is.
+
+    Raises:
+        InputError: For a name that is not an option of the group, for an object that is not a configured part, and for bad values.
+    """
     if isinstance(chosen, str):
         defaults = option_defaults(group, chosen)
         return Choice(group, chosen, {**defaults, **options}, defaults).make()
@@ -88,7 +100,11 @@ def make(group: str, chosen: Any, **options: Any) -> Any:
 
 def option_defaults(group: str, option: str, config: DictConfig | None = None) -> dict[str, Any]:
     """What the files say of an option: what it shares with its group, and its own. Interpolations (``${seed}``) are read from
-    ``config``, or from the defaults of every job. Raises InputError for a name that there is not."""
+    ``config``, or from the defaults of every job.
+
+    Raises:
+        InputError: For a name that is not an option of the group, and for a file that cannot be read.
+    """
     try:
         shared = cast(DictConfig, OmegaConf.load(CONF / "options.yaml")).get(group, {})
         root = OmegaConf.create(plain(OmegaConf.structured(Config) if config is None else config, resolve=False))
@@ -99,7 +115,11 @@ def option_defaults(group: str, option: str, config: DictConfig | None = None) -
 
 
 def _own_options(group: str, option: str) -> DictConfig:
-    """The option's file, on top of those of its group that it names in a defaults list."""
+    """The option's file, on top of those of its group that it names in a defaults list.
+
+    Raises:
+        InputError: For a name that is not an option of the group.
+    """
     files = option_files(group)
     if option not in files:
         raise InputError(group, option, no_such_option(files))
@@ -118,11 +138,11 @@ def no_such_option(options: Any) -> str:
     return f"no such option; choose one of {', '.join(options)}"
 
 
-def _reason(error: Exception) -> InputError:
+def _reason(error: Exception) -> str:
     """The sentence of an InputError that Hydra has wrapped, or the first line of what went wrong."""
     cause: BaseException = error
     while not isinstance(cause, InputError):
         if cause.__cause__ is None:
-            return InputError(first_line(cause))
+            return first_line(cause)
         cause = cause.__cause__
-    return cause
+    return str(cause)

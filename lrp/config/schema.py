@@ -13,16 +13,22 @@ from lrp.job.calibration import Calibration
 
 @dataclass
 class SparsityNode:
+    """``sparsity``: the shares of the compressed parameters to remove, each in [0, 1)."""
+
     grid: list[float] = MISSING
 
 
 @dataclass
 class RoundsNode:
+    """``rounds``: the share of the parameters that each round keeps, in (0, 1); None: one round."""
+
     keep_factor: float | None = None
 
 
 @dataclass
 class EvaluationNode:
+    """``evaluation``: images per batch, whether latency is measured, and the part of the data set (test or validation)."""
+
     batch_size: int = 100
     latency: bool = False
     part: str = "test"

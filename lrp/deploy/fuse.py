@@ -20,8 +20,10 @@ def fuse(model: nn.Module) -> nn.Module:
     """A copy of a network in eval mode whose batch norms are folded into the layers before them, dense and low-rank.
 
     It computes what the network computes in eval mode, up to rounding, and is for inference: there is nothing left to
-    re-estimate. Batch norms without a layer directly before them stay, and those behind tied weights. Raises InputError for
-    a network whose calls torch.fx cannot trace.
+    re-estimate. Batch norms without a layer directly before them stay, and those behind tied weights.
+
+    Raises:
+        InputError: For a network whose calls torch.fx cannot trace.
     """
     result = copy.deepcopy(model).eval()
     try:

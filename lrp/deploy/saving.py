@@ -33,6 +33,9 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
     batch norms that were folded, and the ``report`` (by default the one that ``compress`` gave the network).
 
     Tensors that are one (tied weights) are written once. The file is whole or absent.
+
+    Raises:
+        InputError: Where the state of the network holds something that is not a tensor.
     """
     layers, folded, biased = {}, {}, []
     for name, module in model.named_modules():
@@ -48,7 +51,7 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
     tensors, same, known = {}, {}, {}
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
-            raise InputError(f"save: the state of the network holds {name}, which is no tensor")
+            raise InputError(f"save: the state of the network holds {name}, which is not a tensor")
         place = _place(tensor)
         if tensor.numel() and place in known:
             same[name] = known[place]
@@ -67,38 +70,36 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Mod
     """The network that ``save`` wrote, in eval mode, on the CPU. ``model``: the dense architecture, as a network (which stays
     as it is) or as what makes one; only its structure counts. The report is ``lrp_report`` of the result.
 
-    Raises InputError for a file that is missing, damaged or from a newer version, and for another architecture.
+    Raises:
+        InputError: For a file that is missing, damaged or from a newer version, and for another architecture.
     """
     path = Path(path)
     description, tensors = _read(path)
     result = model if isinstance(model, nn.Module) or not callable(model) else model()
     if not isinstance(result, nn.Module):
-        raise InputError(f"load {path}: model is a {type(result).__name__}, but a network or a function that makes one is needed")
+        raise InputError(f"load {path}: model is a {type(result).__name__}, give a network or a function that makes one")
     result = copy.deepcopy(result).cpu().eval()
-
-    def fail(what: str) -> InputError:
-        return InputError(f"load {path}: the file is for another architecture: {what}")
-
+    other = f"load {path}: the file is for another architecture"
     try:
-        result = _restore_layers(result, description, fail).eval()
+        result = _restore_layers(result, description, other).eval()
         tensors |= {name: tensors[first] for name, first in description["same"].items() if first in tensors}
         report = _report(description["report"])
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"load {path}: its description is damaged ({type(error).__name__}: {error})") from error
     own = result.state_dict()
     if missing := [name for name in own if name not in tensors]:
-        raise fail(f"this one has {_some(missing)}, which the file lacks")
+        raise InputError(f"{other}: this one has {_some(missing)}, which the file lacks")
     if unexpected := [name for name in tensors if name not in own]:
-        raise fail(f"it has {_some(unexpected)}, which this one lacks")
+        raise InputError(f"{other}: it has {_some(unexpected)}, which this one lacks")
     if wrong := [f"{k} {_by(tensors[k].shape)} instead of {_by(own[k].shape)}" for k in own if tensors[k].shape != own[k].shape]:
-        raise fail(f"the file holds {_some(wrong)}")
+        raise InputError(f"{other}: the file holds {_some(wrong)}")
     known: dict[Any, str] = {}
     for name, tensor in own.items():
         first = known.setdefault(_place(tensor), name) if tensor.numel() else name
         if first != name and not torch.equal(tensors[first].nan_to_num(), tensors[name].nan_to_num()):
-            raise fail(f"{first} and {name} are one tensor here and two in the file")
+            raise InputError(f"{other}: {first} and {name} are one tensor here and two in the file")
     _cast(result, tensors)
     result.load_state_dict(tensors)
     if report is not None:
@@ -114,8 +115,12 @@ def _report(stored: dict[str, Any] | None) -> Report | None:
     return report
 
 
-def _restore_layers(model: nn.Module, description: dict[str, Any], fail: Callable[[str], InputError]) -> nn.Module:
-    """The network with low-rank layers and folded batch norms where the description has them."""
+def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -> nn.Module:
+    """The network with low-rank layers and folded batch norms where the description has them.
+
+    Raises:
+        InputError: Beginning with ``other``, where the description does not fit the network.
+    """
     modules = dict(model.named_modules())
     folded = description["folded"]
     biased = description.get("biased", [])
@@ -129,25 +134,29 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], fail: Callabl
         kind = find_kind(dense)
         form = None if kind is None else kind.form(dense)
         if form is None or form.dense.__name__ != layer["type"]:
-            raise fail(f"it has a {layer['type']} {name}, this one {_what(dense)}")
+            raise InputError(f"{other}: it has a {layer['type']} {name}, this one {_what(dense)}")
         own = _options(dense, form.attributes) | {"bias": dense.bias is not None}
         theirs = layer["options"] | {"bias": layer["bias"]}
         if differing := [f"{key}={theirs.get(key)} instead of {value}" for key, value in own.items() if theirs.get(key) != value]:
-            raise fail(f"its layer {name} has {_some(differing)}")
+            raise InputError(f"{other}: its layer {name} has {_some(differing)}")
         model = replace_layer(model, name, form(dense, _blocks(kind.matrix(name, dense), layer["blocks"])))
     for name in biased:
         model.get_submodule(name).added_bias = True
     for name, into in folded.items():
         if not hasattr(modules.get(name), "running_mean"):
-            raise fail(f"it has a batch norm {name}, this one {_what(modules.get(name))}")
+            raise InputError(f"{other}: it has a batch norm {name}, this one {_what(modules.get(name))}")
         if find_kind(modules.get(into)) is None:
-            raise fail(f"it has a layer {into}, this one {_what(modules.get(into))}")
+            raise InputError(f"{other}: it has a layer {into}, this one {_what(modules.get(into))}")
         model = replace_layer(model, name, Folded(into, kind_of(modules[into]).feature_dim == -1))
     return model
 
 
 def _blocks(matrix: LayerMatrix, stored: list[list[int]]) -> list[tuple[Block, Rank]]:
-    """The blocks of a layer and their ranks; raises ValueError where they do not partition its matrix or a rank is none."""
+    """The blocks of a layer and their ranks.
+
+    Raises:
+        ValueError: Where they do not partition the layer's matrix, or a rank is not one that its block can have.
+    """
     name, groups, blocks = matrix.name, matrix.groups, []
     for i, numbers in enumerate(stored):
         if len(numbers) != 5 or not all(type(number) is int for number in numbers):
@@ -181,10 +190,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                     f"{_version()}, which reads up to format {FORMAT}"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except InputError:
+        raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"load {path}: it is damaged or no safetensors file ({str(error).splitlines()[0]})") from error
+        raise InputError(f"load {path}: it is damaged or not a safetensors file ({str(error).splitlines()[0]})") from error
     if description is None:
         raise InputError(f"load {path}: it was not written by lrp.save (it lacks the description)")
     return description, tensors

@@ -92,7 +92,11 @@ class Estimator:
         return None
 
     def pick(self, result: Any) -> Tensor:
-        """The output tensor (B, ...) of what the network returns."""
+        """The output tensor (B, ...) of what the network returns.
+
+        Raises:
+            InputError: Where ``output_fn`` fails, and where the output is not a tensor (B, ...).
+        """
         if self.output_fn is not None:
             try:
                 result = self.output_fn(result)
@@ -109,7 +113,11 @@ class Estimator:
         return result
 
     def read(self, result: Any) -> Tensor:
-        """The network's output as (B, K)."""
+        """The network's output as (B, K).
+
+        Raises:
+            InputError: For probabilities of a network that has only one output.
+        """
         flat = self.pick(result).flatten(1)
         if self.output == "logits":
             return flat

@@ -64,6 +64,9 @@ def cached_moments(
     """The moments stored under ``key``, or those that ``compute`` gives, which are then stored; and the seconds they took.
 
     ``compute`` gets a folder for its unfinished work. A second process that wants the same moments waits for the first.
+
+    Raises:
+        InputError: For moments that are not finite, naming the first such layer; they are not stored.
     """
     file = folder / f"{key}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)

@@ -46,6 +46,8 @@ class ExactEstimator(Estimator):
     def __call__(
         self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, partial: Path | None = None
     ) -> tuple[list[Moments], float]:
+        """E[y - y_b] and E[(y - y_b)^2] of each block's components over the images (B, ...), and the seconds that this took, those of
+        a killed run included. ``partial`` is a folder for unfinished work; None: nothing is kept."""
         with torch.inference_mode(False):
             network = freeze(model)
         layers: dict[str, list[int]] = {}

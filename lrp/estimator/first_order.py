@@ -52,15 +52,19 @@ class FirstOrderEstimator(Estimator):
 
     @property
     def identity(self) -> str:
+        """What the cache key says of the estimator: the name, and those of its options that change the moments."""
         return f"{super().identity};projections={self.projections}"
 
     def __call__(
         self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, partial: Path | None = None
     ) -> tuple[list[Moments], float]:
+        """E[y - y_b] and E[(y - y_b)^2] of each block's components over the images (B, ...), to first order, and the seconds that this
+        took. ``partial`` is not used: one pass over the images keeps no unfinished work."""
         start = time.perf_counter()
-        sums, projected = None, False
-        for _, D, projected in self.stream(model, factors, images):
-            parts = []
+        sums: list[Tensor] | None = None
+        projected = False
+        for _, D, few in self.stream(model, factors, images):
+            parts, projected = [], few
             for part in D:
                 part = part.double()
                 parts.append(torch.stack([part.sum(0), part.square_().sum(0)]).transpose(1, 2))
@@ -82,6 +86,9 @@ class FirstOrderEstimator(Estimator):
     def joint(
         self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, removed: Sequence[Sequence[Tensor]]
     ) -> Tensor:
+        """E ||y - y_S||^2, to first order, for each set S of components that are removed together: (sets,) float64.
+
+        ``removed``: for each set the masks (R,) bool of its components, one per block."""
         total = torch.zeros(len(removed), dtype=torch.float64)
         chosen = [torch.stack(masks, dim=1).double() for masks in zip(*removed)]  # (R, sets) a block
         for _, D, _ in self.stream(model, factors, images):
@@ -180,7 +187,11 @@ class FirstOrderEstimator(Estimator):
 
     def _images_at_once(self, network: FrozenNetwork, parts: dict[str, list[_Part]], images: Inputs) -> int:
         """How many images' activations and gradients stay within the memory limit; one batch of two images also shows that
-        no image's output depends on another's activations, without which nothing here is right."""
+        no image's output depends on another's activations, without which nothing here is right.
+
+        Raises:
+            InputError: For a layer whose values do not run over the images alone.
+        """
         held: dict[int, int] = {}
 
         def count(value: Tensor) -> Tensor:
@@ -194,7 +205,7 @@ class FirstOrderEstimator(Estimator):
             grads = torch.autograd.grad(y[0].sum(), [call.output for call in calls], allow_unused=True)
             for call, grad in zip(calls, grads):
                 if grad is not None and bool(_positions(grad, call.kind, 2)[1].any()):
-                    raise _not_by_image(call.layer)
+                    raise InputError(_not_by_image(call.layer))
         known = {p.untyped_storage().data_ptr() for p in network.module.parameters()}
         activations = sum(size for place, size in held.items() if place not in known)
         inner = sum(z.numel() for call in calls for z in call.inner) * y.element_size()
@@ -246,10 +257,14 @@ def _channels_last(value: Tensor) -> Tensor:
 
 
 def _positions(value: Tensor, kind: LayerKind, images: int, layer: str = "") -> Tensor:
-    """A layer's values as (B, positions, features)."""
+    """A layer's values as (B, positions, features).
+
+    Raises:
+        InputError: Where the values do not run over the images alone.
+    """
     features = kind.features_last(value)
     if len(features) % images:
-        raise _not_by_image(layer)
+        raise InputError(_not_by_image(layer))
     return features.reshape(images, -1, features.shape[-1])
 
 
@@ -272,8 +287,8 @@ def _contract(g: Tensor, z: Tensor, U: Tensor, buffer: Tensor) -> Tensor:
     return torch.cat(result)
 
 
-def _not_by_image(layer: str) -> InputError:
-    return InputError(
+def _not_by_image(layer: str) -> str:
+    return (
         f"layer {layer}: the first dimension of its values does not run over the images alone, so estimator=first_order cannot "
         "score it; estimator=exact can"
     )

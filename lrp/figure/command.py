@@ -31,10 +31,10 @@ def command(figure: Figure, about: str | None, arguments: Mapping[str, Mapping[s
         parser.add_argument(name, **description)
     chosen = vars(parser.parse_args())
     folders, target, file = chosen.pop("folders"), chosen.pop("out"), chosen.pop("details", None)
+    for place in folders:
+        if not place.exists():
+            raise SystemExit(f"lrp: {place}: no such folder or file")
     try:
-        for place in folders:
-            if not place.exists():
-                raise InputError(f"{place}: no such folder or file")
         table = figure.collect(folders)
         details = None
         if figure.details is not None:

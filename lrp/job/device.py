@@ -8,7 +8,11 @@ from lrp.errors import InputError
 
 
 def find_device(name: str) -> torch.device:
-    """The device named, "auto" being the first GPU where there is one. Raises InputError."""
+    """The device named, "auto" being the first GPU where there is one.
+
+    Raises:
+        InputError: For a device that does not exist or that torch cannot use here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

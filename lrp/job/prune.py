@@ -183,7 +183,8 @@ class _Pruning:
         layers = pd.DataFrame(plan.rows, columns=LAYER_COLUMNS)
         measured = {
             **{name: value for name, value in sizes.items() if name in COLUMNS},
-            "accuracy": after.accuracy, "accuracy_before_recovery": before.accuracy, "accuracy_dense": self.dense.accuracy, "loss": after.loss,
+            "accuracy": after.accuracy, "accuracy_before_recovery": before.accuracy, "accuracy_dense": self.dense.accuracy,
+            "loss": after.loss,
             "perturbation_additive": share(prediction.additive, energy), "perturbation_joint": share(prediction.joint, energy),
             "perturbation_true": share(change.square().sum(1).mean(), energy), "rounds": fitted.rounds(sparsity),
             "blocks": len(layers), "components": int(layers["full"].sum()), "components_kept": int(layers["kept"].sum()), **latency,

@@ -13,8 +13,11 @@ from lrp.errors import InputError
 
 @contextlib.contextmanager
 def running(folder: Path, alone: bool) -> Iterator[None]:
-    """Say to other jobs with the same cache that this one runs. Raises InputError if it measures latency, and so has to be
-    ``alone``, while another runs, or if it would disturb another that does."""
+    """Say to other jobs with the same cache that this one runs.
+
+    Raises:
+        InputError: If it measures latency, and so has to be ``alone``, while another job runs, or if it would disturb another that does.
+    """
     folder = folder / "running"
     folder.mkdir(parents=True, exist_ok=True)
     gate = FileLock(folder / "gate.lock")

@@ -112,7 +112,10 @@ class LowRank(nn.Module):
         what the block has, ``grow`` says what comes with it: ``orthogonal``, columns of U that are zero and rows of V that are
         random, orthonormal and orthogonal to the others (drawn by ``generator``), which leave the function as it is and
         learn at once; or ``svd``, the same SVD's further components, zero but for rounding, which hardly learn. The
-        parameters are new: the optimiser has to be made anew. Raises InputError for a rank that a block cannot have.
+        parameters are new: the optimiser has to be made anew.
+
+        Raises:
+            InputError: For a rank that a block cannot have, for an unknown ``grow``, and for weights that are not finite.
         """
         target = check_rank("rank", rank, min(block.rank for block, _ in self.blocks))
         if grow not in GROW:

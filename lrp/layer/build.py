@@ -54,7 +54,10 @@ def build(model: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) 
     """A copy of a network in which every layer holds only its kept components (masks (R,), a block each).
 
     A block that keeps all its components is stored whole, with its original weight; with all blocks whole the copy is the
-    network bit for bit. Raises ValueError for a block whose factors would not be smaller but which lacks a component.
+    network bit for bit.
+
+    Raises:
+        ValueError: For a block whose factors would not be smaller but which lacks a component.
     """
     layers: Mapping[str, list[tuple[Factors, Tensor]]] = defaultdict(list)
     for factor, mask in zip(factors, keep, strict=True):

@@ -18,8 +18,11 @@ def at_rank(dense: nn.Module, rank: int, init: str = "svd", generator: torch.Gen
     """A Linear, Conv1d or Conv2d as a layer W = U V held at ``rank`` (-1: one dense matrix), whose parameters train.
 
     ``init``: ``svd``, the truncated SVD of the layer's weight; ``glorot``, both factors drawn anew by ``generator``. The bias
-    is copied. A grouped convolution holds each group at the rank. Raises InputError for a rank that the layer cannot have
-    and for a layer of another kind. Source: the paper, section 3.1; the switch of rank is ``LowRank.set_rank``.
+    is copied. A grouped convolution holds each group at the rank. Source: the paper, section 3.1; the switch of rank is
+    ``LowRank.set_rank``.
+
+    Raises:
+        InputError: For a rank that the layer cannot have, and for a layer of another kind.
     """
     reason = unsupported(dense)
     if reason is not None:
@@ -47,7 +50,9 @@ def hold_rank(model: nn.Module, ranks: Mapping[str, int], init: str = "svd", gen
     """Replace the layers named by low-rank layers held at these ranks (see ``at_rank``), in place, and return the network.
 
     A layer that is low-rank already is switched by its ``set_rank``. Make the optimiser afterwards: the parameters are new.
-    Raises InputError for a name that the network does not have and for a rank that a layer cannot have; the network is then as it was.
+
+    Raises:
+        InputError: For a name that the network does not have and for a rank that a layer cannot have; the network is then as it was.
     """
     _check_init(init)
     made = {}

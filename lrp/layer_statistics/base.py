@@ -11,11 +11,17 @@ from lrp.matrices import Block
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """Of one layer ``inputs``, C = E[x x^T] over sampled positions (groups, N, N), or, which is much less work and all that blocks
-    of whole rows need, ``zz`` = W C W^T, the second moment of its outputs without the bias (M, M); and ``gradients``, G = E[sum over positions
-    of g g^T] (M, M), g the gradients of the network's outputs with respect to the layer's; float64 on the CPU, None where it
-    was not asked for. ``where``: the positions that were looked at (images, P), ``outputs`` the layer's outputs there (images,
-    P, M) in the network's precision. ``rows``: M."""
+    """Second moments of one layer, float64 on the CPU; None: not asked for.
+
+    Attributes:
+        rows: M, the rows of the layer's matrix.
+        inputs: C = E[x x^T] over the positions (groups, N, N).
+        gradients: G = E[sum over positions of g g^T] (M, M), g the gradients of the network's outputs with respect to the layer's.
+        where: The positions that were looked at (images, P), int64.
+        outputs: The layer's outputs there (images, P, M), in the network's precision.
+        zz: W C W^T, the second moment of the layer's outputs without the bias (M, M): much less work than C, and all that blocks of
+            whole rows need.
+    """
 
     rows: int
     inputs: Tensor | None = None

@@ -43,7 +43,11 @@ class _Layer:
 
     @torch.no_grad()
     def look(self, x: Tensor, z: Tensor, at: Tensor) -> None:
-        """What the layer reads, ``x``, and gives, ``z``, for some images, at the positions ``at`` (B, P)."""
+        """What the layer reads, ``x``, and gives, ``z``, for some images, at the positions ``at`` (B, P).
+
+        Raises:
+            InputError: Where the first dimension of the layer's values does not run over the images.
+        """
         if len(x) != len(at):
             raise InputError(
                 f"layer {self.name}: the first dimension of its values does not run over the images, so decomposition=svd and "
@@ -68,7 +72,11 @@ class _Layer:
         self.gradients = square if self.gradients is None else self.gradients + square
 
     def statistics(self) -> LayerStatistics:
-        """What was gathered; raises InputError where it is not finite."""
+        """What was gathered.
+
+        Raises:
+            InputError: Where it is not finite.
+        """
         C = self.inputs.flush().xx.div_(self.inputs.count).cpu() if "inputs" in self.needs else None
         G = (self.gradients / min(len(self.where), GRADIENT_IMAGES)).cpu() if "gradients" in self.needs else None
         zz = self.products.flush().xx[0].div_(self.products.count).cpu() if "products" in self.needs else None
@@ -141,7 +149,11 @@ def _watched(layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, 
 
 
 def _differentiate(y: Tensor, calls: Sequence[tuple[_Layer, Tensor]], generator: torch.Generator) -> None:
-    """Show each layer the gradients of one random combination of the outputs y (B, K) of each image."""
+    """Show each layer the gradients of one random combination of the outputs y (B, K) of each image.
+
+    Raises:
+        InputError: For an output that carries no gradient.
+    """
     if calls and not y.requires_grad:
         raise InputError(
             "the network's output carries no gradient, so decomposition=two_sided and compensation.metric=gradient cannot "

@@ -50,6 +50,7 @@ class Spectrum:
         return above + 1 if above < len(self.errors[k]) else None
 
     def params(self, k: int, rank: int | None) -> int:
+        """Parameters of the layer with ``k`` groups of input channels at this rank; None: dense."""
         return self.dense if rank is None else rank * self.unit[k]
 
     def best_k(self, k: int, params: int) -> int:
@@ -104,7 +105,11 @@ class AldsSearch:
         self.layers = {name: make_spectrum(matrix, weights[name], sqrt_k) for name, matrix in bar}
 
     def __call__(self, sparsity: float) -> Allocation:
-        """The allocation that removes at least this share of the layers' parameters, or multiply-accumulates."""
+        """The allocation that removes at least this share of the layers' parameters, or multiply-accumulates.
+
+        Raises:
+            InputError: For a sparsity outside [0, 1), and for one that rank 1 in every layer does not reach.
+        """
         check_sparsity("sparsity.grid", sparsity)
         total = sum(layer.dense * layer.weight for layer in self.layers.values())
         budget = kept_share(sparsity) * total
@@ -176,7 +181,11 @@ def allocation_blocks(matrices: Mapping[str, LayerMatrix], allocation: Allocatio
 
 
 def make_spectrum(matrix: LayerMatrix, weight: int = 1, sqrt_k: bool = False) -> Spectrum:
-    """The relative errors and costs of a layer at every k. Raises InputError for weights that are not finite."""
+    """The relative errors and costs of a layer at every k.
+
+    Raises:
+        InputError: For weights that are not finite.
+    """
     if not bool(torch.isfinite(matrix.weight).all()):
         raise InputError(f"layer {matrix.name}: its weight holds values that are not finite, so it cannot be decomposed")
     rows, columns = matrix.shape

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def check_keep_factor(value: float | None) -> None:
+    """Raises an InputError for a value that is neither None nor in (0, 1)."""
     if value is not None:
         check_float("rounds.keep_factor", value, above=0, below=1)
 

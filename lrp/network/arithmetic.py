@@ -35,7 +35,11 @@ def layer_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
 
 @torch.no_grad()
 def check_finite(y: Tensor, module: nn.Module, layers: Sequence[str], images: Inputs) -> None:
-    """Raises InputError, naming the first layer that reads or gives a value that is not finite, if ``y`` holds one."""
+    """Nothing, where the network's output ``y`` on ``images`` is finite.
+
+    Raises:
+        InputError: If ``y`` holds a value that is not finite, naming the first layer that reads or gives one.
+    """
     if bool(torch.isfinite(y).all()):
         return
     found: list[str] = []
@@ -60,7 +64,11 @@ def check_finite(y: Tensor, module: nn.Module, layers: Sequence[str], images: In
 
 
 def run_model(model: nn.Module, inputs: Inputs, said_before: str = "") -> Any:
-    """The network's output; raises InputError where it cannot run on these inputs."""
+    """The network's output.
+
+    Raises:
+        InputError: Where it cannot run on these inputs.
+    """
     try:
         return call(model, inputs)
     except InputError:

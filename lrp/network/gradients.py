@@ -52,7 +52,11 @@ def hessian_vector_product(
 
 
 def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor, pick: Read) -> tuple[list[Tensor], Tensor]:
-    """The layers' weights in a copy of the network, and the loss with its graph."""
+    """The layers' weights in a copy of the network, and the loss with its graph.
+
+    Raises:
+        InputError: For a loss that is not finite or carries no gradient.
+    """
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     weights = [twin.get_submodule(name).weight.requires_grad_() for name in names]
     device = weights[0].device

@@ -87,7 +87,7 @@ class Replay:
         for batch in self.batches.split(self.size):
             found: list[Tensor] = []
 
-            def stop(module: nn.Module, args: Any, kwargs: Any) -> None:
+            def stop(module: nn.Module, args: Any, kwargs: Any, found: list[Tensor] = found) -> None:
                 found.append(layer_input(args, kwargs))
                 raise _Reached
 

@@ -37,8 +37,10 @@ def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = 
 
     Left alone are types that lrp does not compress, depthwise convolutions, layers named by ``exclude`` (names, names of
     modules that contain them, or shell patterns), tied weights, layers that run twice and layers that do not run on
-    ``example`` (1, ...), an input of the network. Raises InputError for a name in ``exclude`` that fits nothing and for an
-    example that the network cannot run on.
+    ``example`` (1, ...), an input of the network.
+
+    Raises:
+        InputError: For a name in ``exclude`` that matches nothing, and for an example on which the network cannot run.
     """
     low_rank = [name for name, module in model.named_modules() if isinstance(module, LowRank)]
     modules = {

@@ -28,6 +28,10 @@ class Folded(nn.Identity):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
+        """The input as it is: the layer ``into`` does the work.
+
+        Raises:
+            InputError: For tokens where features were folded: an input of another shape than (B, features)."""
         if self.flat and x.dim() != 2:
             raise InputError(f"fuse: the batch norm behind layer {self.into} is over tokens, not over its features, and cannot be folded")
         return x
@@ -37,6 +41,7 @@ class Tracer(fx.Tracer):
     """Low-rank layers are one call each, as the layers were that they replace."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Low-rank layers and folded batch norms are one node each in the graph."""
         return isinstance(m, (LowRank, Folded)) or super().is_leaf_module(m, module_qualified_name)
 
 

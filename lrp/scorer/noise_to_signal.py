@@ -19,15 +19,19 @@ class NoiseToSignal:
     """The perturbations E ||y - y_b||^2, raised the more the less of the layer is left.
 
     With T the sum of the perturbations of a layer's components and x the share of it that is removed, the layer's damage counts as
-    T x / (1 + ``floor`` - x), the removed over the kept: for small x in proportion to the sum of the perturbations, out of all
-    proportion where little is left, for a layer that passes on nearly nothing leaves the others nothing to do. A component's score is what its
-    removal adds to the damage where all that is smaller is removed already, so that the sum of the scores of what is
-    removed (the smallest of each layer) is the damage. In a later round T is the sum of what the round before left. Meant for ``selection=lagrangian``.
+    T x / (1 + ``floor`` - x), the removed over the kept. For small x this grows in proportion to x; as x approaches 1 it grows out of
+    all proportion, because a layer that passes on almost nothing leaves the later layers nothing to work with. A component's score is
+    what its removal adds to the damage once every component with a smaller perturbation has been removed, so the scores of what is
+    removed (the smallest of each layer) add up to the damage. In a later round T is the sum of what the round before left. Meant
+    for ``selection=lagrangian``.
 
     A perturbation is taken in the dense network. In the pruned one what is lost early passes through layers that are pruned too,
-    and in a chain of layers no later one brings it back; where layers are bridged by skip connections that is not so. ``depth``:
-    a layer's damage is multiplied by the number of layers from it to the last one, it included, in the order in which they run,
-    to this power (0: all alike).
+    and in a chain of layers no later one brings it back; where layers are bridged by skip connections that is not so.
+
+    Attributes:
+        floor: Added to the kept share, so that removing a whole layer costs a finite amount; above 0.
+        depth: A layer's damage is multiplied by the number of layers from it to the last one, it included, in the order in which
+            they run, to this power; 0: all alike.
     """
 
     name: ClassVar[str] = "noise_to_signal"

@@ -5,9 +5,9 @@ import pytest
 import torch
 from helpers import NAMES, compressed, method_of, same_state
 
-from lrp.evidence import Evidence
 from lrp.cost.costs import make_costs
 from lrp.errors import InputError
+from lrp.evidence import Evidence
 from lrp.matrices import Block
 from lrp.selection.joint import JointSelection
 
