@@ -27,7 +27,12 @@ class JobFailed(RuntimeError):
 
 
 def job(config: DictConfig) -> None:
-    """One job in its Hydra run folder."""
+    """One job in its Hydra run folder.
+
+    Raises:
+        JobFailed: In a sweep, whose other jobs go on.
+        SystemExit: With one sentence, where a single job failed.
+    """
     from lrp.config.build import find_figure, make_job  # these load torch: after the words have been checked
     from lrp.figure.sweep import summarise  # torch as well
 
