@@ -20,6 +20,7 @@ from lrp.files import write_text
 
 # Names that are not only elsewhere: old -> what to use now.
 RENAMED = {
+    "lrp.data.Part": "`lrp.dataset.base.Part`",
     "lrp.errors.reject": "gone: `raise InputError(option, value, allowed)`",
     "lrp.compression.calibration_inputs": "`lrp.batches.Batches.of`",
     "lrp.config.CalibrationNode": "`lrp.job.calibration.Calibration`",

@@ -6,18 +6,34 @@ python experiments/no_retraining.py outputs/<sweep> [...] --figure figure.png --
 from __future__ import annotations
 
 import argparse
+import functools
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot as plt
 
+from lrp.config.parts import make
 from lrp.figure.accuracy import average_over_seeds
 from lrp.figure.style import save_with_legend
 from lrp.files import write_whole
 from lrp.results.collect import collect
 
-WITHOUT_OUTPUTS = ("energy", "magnitude", "random", "relative_error", "spectrum")  # scorers
 SUFFIXES = {"accuracy_before_recovery": "", "accuracy": " + batch norm"}
+
+
+@functools.cache
+def _part(group: str, option: str) -> Any:
+    return make(group, option)
+
+
+def _reads_outputs(row: pd.Series) -> bool:
+    """Whether a part of a row's method looks at the network's outputs or at their gradients."""
+    parts = {group: _part(group, row[group]) for group in ("scorer", "decomposition", "selection") if isinstance(row[group], str)}
+    asked = "scorer" in parts and parts["scorer"].reads_outputs
+    asked |= "decomposition" in parts and "gradients" in parts["decomposition"].needs
+    asked |= "selection" in parts and parts["selection"].reads_network
+    return bool(asked or _part("compensation", row["compensation"]).needs)
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
@@ -25,8 +41,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(compensation=table["compensation"].fillna("none"))
     table = table[table["recovery"] == "batchnorm"]
     # how outputs are read, and how many are scored, changes nothing where no part of the method asks
-    unread = (table["scorer"].isin(WITHOUT_OUTPUTS) | (table["method"] == "alds")) & (table["compensation"] == "none")
-    unread &= (table["decomposition"] != "two_sided") & (table["selection"] != "joint")
+    unread = ~table.apply(_reads_outputs, axis=1)
     options = [
         " ".join(word for word in str(each).split() if not word.startswith("estimator."))
         for each in table.loc[unread, "options"].fillna("")

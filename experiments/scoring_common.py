@@ -15,9 +15,9 @@ from lrp.config.build import compose_job
 from lrp.config.parts import make
 from lrp.dataset.base import Data, batches
 from lrp.decomposition.base import decompose
-from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.moments import Moments
 from lrp.evaluation import evaluate
+from lrp.evidence import Evidence
 from lrp.files import write_whole
 from lrp.layer.build import build, layer_matrices
 from lrp.matrices import Factors
@@ -42,9 +42,7 @@ class Setting:
         return self.data.normalise(self.data.calibration(max(count, 2000), 0).take(torch.arange(count)).images)
 
     def moments(self, estimator, images: Tensor) -> list[Moments]:
-        key = moments_key(self.model, self.factors, images, estimator.identity)
-        compute = lambda partial: estimator(self.model, self.factors, images, partial)  # noqa: E731
-        return cached_moments(self.cache / "moments", key, self.factors, compute)[0]
+        return Evidence(self.model, images, self.cache).of(estimator, (), 1).moments(self.factors)
 
     def keep(self, scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
         return make("selection", "global")([factor.block for factor in self.factors], scores, sparsity)
@@ -60,12 +58,22 @@ class Setting:
         return 100 * evaluate(pruned, self.data, self.data.validation, 100, f"{self.network} {self.blocking}").accuracy
 
 
+class _Known:
+    """Evidence whose moments are known already."""
+
+    def __init__(self, moments: Sequence[Moments]) -> None:
+        self._moments = list(moments)
+
+    def moments(self, factors: Sequence[Factors]) -> list[Moments]:
+        return self._moments
+
+
 def perturbation(moments: Sequence[Moments]) -> list[Tensor]:
-    return make("scorer", "perturbation")({}, [], lambda: list(moments))
+    return make("scorer", "perturbation")([], _Known(moments))
 
 
 def variance(moments: Sequence[Moments]) -> list[Tensor]:
-    return make("scorer", "variance")({}, [], lambda: list(moments))
+    return make("scorer", "variance")([], _Known(moments))
 
 
 def spearman(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:

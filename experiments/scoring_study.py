@@ -27,7 +27,7 @@ from torch import Tensor
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.estimator.moments import Moments
-from lrp.layer.build import layer_matrices
+from lrp.evidence import Evidence
 from lrp.scorer.magnitude import Magnitude
 from lrp.scorer.relative_error import RelativeError
 
@@ -95,8 +95,8 @@ def outputs(setting: Setting, args) -> list[dict]:
 
 def correlation(setting: Setting, args) -> list[dict]:
     base = perturbation(setting.moments(ExactEstimator(), setting.images(_exact_images(setting, args))))
-    matrices = layer_matrices(setting.model)
-    others = {scorer.name: scorer(matrices, setting.factors, list) for scorer in (RelativeError(), Magnitude())}
+    evidence = Evidence(setting.model, setting.images(1))
+    others = {scorer.name: scorer(setting.factors, evidence) for scorer in (RelativeError(), Magnitude())}
     layers = [factor.block.layer for factor in setting.factors]
     rows = []
     for name, other in others.items():

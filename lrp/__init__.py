@@ -29,10 +29,10 @@ except metadata.PackageNotFoundError:  # the source tree alone, which nobody ins
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when first used: the command line checks its words before torch is loaded.
+    """Import what is asked for when it is first used: the command line checks its words before torch is loaded.
 
     Raises:
-        AttributeError: For a name that lrp does not offer.
+        AttributeError: For a name that lrp does not have.
     """
     if name in _PLACES:
         return getattr(importlib.import_module(f"lrp.{_PLACES[name]}"), name)

@@ -53,10 +53,10 @@ def workspace(entity: str, project: str) -> Any:
 
 
 def main() -> None:
-    """Make the workspace of the W&B project on the command line, and print its address.
+    """Make the workspace that the command line names.
 
     Raises:
-        SystemExit: With one sentence, for a name that is not ENTITY/PROJECT, without the extra ``dashboard``, and where W&B refuses.
+        SystemExit: With one sentence, where it cannot be made.
     """
     parser = argparse.ArgumentParser(prog="python -m lrp.dashboard", description=__doc__)
     parser.add_argument("project", metavar="ENTITY/PROJECT")

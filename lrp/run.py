@@ -30,12 +30,11 @@ def job(config: DictConfig) -> None:
     """One job in its Hydra run folder.
 
     Raises:
-        JobFailed: In a sweep, where the job fails; the other jobs go on.
-        SystemExit: Outside a sweep, with exit code 1, where the job fails; the reason has been printed.
+        JobFailed: In a sweep, whose other jobs go on.
+        SystemExit: With one sentence, where a single job failed.
     """
-    # they load torch, which comes after the words have been checked
-    from lrp.config.build import find_figure, make_job
-    from lrp.figure.sweep import summarise
+    from lrp.config.build import find_figure, make_job  # these load torch: after the words have been checked
+    from lrp.figure.sweep import summarise  # torch as well
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
@@ -63,9 +62,8 @@ def job(config: DictConfig) -> None:
 
 def _collect_sweep(config: DictConfig) -> None:
     """The table and the figure of a multirun, from whatever its jobs finished."""
-    # they load torch, which comes after the words have been checked
-    from lrp.config.build import find_figure
-    from lrp.figure.sweep import summarise_sweep
+    from lrp.config.build import find_figure  # loads torch, after the words have been checked
+    from lrp.figure.sweep import summarise_sweep  # torch as well
 
     try:
         _tell(*summarise_sweep(Path(config.hydra.sweep.dir), find_figure(config)))

@@ -41,9 +41,16 @@ NAMES = {
 GROUPS = sorted(group for group in NAMES if (Path(lrp.__file__).parent / group).is_dir() and group != "study")  # of parts of a job
 PAIRS = list(zip(NAMES["blocking"], itertools.cycle(["params", "macs"])))  # every blocking, with a budget
 SHAPES = {
-    "small_vgg": (3, 32, 32), "narrow_vgg": (3, 32, 32), "residual": (3, 9, 8), "depthwise": (3, 10, 9), "tokens": (3, 5, 4), "chain": (4, 11),
-    "untraceable": (3, 9, 8), "keywords": (12,), "encoder": (5, 6),
-}  # fmt: skip
+    "small_vgg": (3, 32, 32),
+    "narrow_vgg": (3, 32, 32),
+    "residual": (3, 9, 8),
+    "depthwise": (3, 10, 9),
+    "tokens": (3, 5, 4),
+    "chain": (4, 11),
+    "untraceable": (3, 9, 8),
+    "keywords": (12,),
+    "encoder": (5, 6),
+}
 
 
 def given_network(request, count):
@@ -171,10 +178,25 @@ RESULT_LAYERS = pd.DataFrame(
 
 def results_row(sparsity=0.5, **changes):
     base = dict.fromkeys(COLUMNS, 0) | {
-        "model": "vgg16", "checkpoint_sha256": "aa", "dataset": "cifar10", "method": "singular_vectors", "blocking": "none", "decomposition": "svd",
-        "scorer": "variance", "estimator": "exact", "selection": "global", "per_parameter": False, "budget": "params", "compensation": "none",
-        "recovery": "none", "sparsity": sparsity, "sparsity_params": sparsity, "accuracy": 0.5, "accuracy_dense": 0.9, "blocking_k": None,
-    }  # fmt: skip
+        "model": "vgg16",
+        "checkpoint_sha256": "aa",
+        "dataset": "cifar10",
+        "method": "singular_vectors",
+        "blocking": "none",
+        "decomposition": "svd",
+        "scorer": "variance",
+        "estimator": "exact",
+        "selection": "global",
+        "per_parameter": False,
+        "budget": "params",
+        "compensation": "none",
+        "recovery": "none",
+        "sparsity": sparsity,
+        "sparsity_params": sparsity,
+        "accuracy": 0.5,
+        "accuracy_dense": 0.9,
+        "blocking_k": None,
+    }
     return base | changes
 
 

@@ -20,7 +20,9 @@ ROOT = Path(lrp.__file__).parent
 
 # From the bottom up. A module imports from the levels below its own and from its own package.
 LEVELS = (
-    ("errors", "files", "matrices", "batches"),
+    ("errors",),
+    ("files",),
+    ("matrices", "batches"),
     ("blocking", "dataset", "tracker"),
     ("evaluation", "layer"),
     ("training", "network"),

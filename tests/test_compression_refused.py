@@ -45,7 +45,7 @@ BAD = {
     "recovery": ({"recovery": "foo"}, "recovery=foo: .*batchnorm"),
     "recovery not a name": ({"recovery": 3}, "recovery=3"),
     "blocking number": ({"blocking": 3}, "blocking=3"),
-    "budget": ({"budget": "flops"}, "budget=flops: params or macs"),
+    "budget": ({"budget": "flops"}, "budget=flops: choose one of params, macs"),
     "exclude": ({"exclude": ["nothing"]}, "exclude=nothing: .*conv1"),
     "exclude number": ({"exclude": [3]}, "exclude"),
     "all excluded": ({"exclude": ["*"]}, "no layer to compress .*excluded"),

@@ -45,7 +45,7 @@ def test_momentum_swings_around_what_is_asked(tmp_path, tiny, monkeypatch):
         Training(epochs=2, lr=0.05, batch_size=32, momentum=momentum)(one_channel_vgg(), tiny, 0, tmp_path / f"{momentum}.pt")
         assert abs(seen[0] - momentum - 0.05) < 1e-9 and min(seen) >= momentum - 0.05 - 1e-9 and min(seen) < momentum - 0.03
     assert "swing" not in Training().identity and "swing" in Training(momentum=0.8).identity
-    with pytest.raises(InputError, match="^model.training.momentum=0.95: a number greater than 0.05 and less than 0.95 is needed$"):
+    with pytest.raises(InputError, match="^model.training.momentum=0.95: must be a number greater than 0.05 and less than 0.95$"):
         Training(momentum=0.95)
 
 

@@ -78,7 +78,7 @@ def _make_pruning(config: DictConfig, settings: dict[str, Any]) -> Job:
     source = _model_source(dict(settings["model"]), str(settings["choices"]["model"]))
     method = _choice(config, settings, "method")
     chosen = {group: choice for group in METHOD_PARTS if method.takes(group) for choice in [_part_choice(config, settings, method, group)]}
-    parts = {group: choice.make() for group, choice in chosen.items()}
+    parts = {group: _named(choice, choice.make()) for group, choice in chosen.items()}
     recovery = _choice(config, settings, "recovery")
     return Job(
         dataset=_choice(config, settings, "dataset").make(),
@@ -95,7 +95,19 @@ def _make_pruning(config: DictConfig, settings: dict[str, Any]) -> Job:
         part=settings["evaluation"]["part"],
         **{name: settings[name] for name in ("save", "seed", "device", "threads", "cache_dir", "resume")},
         settings=settings,
+        parts=parts,
     )
+
+
+def _named(choice: Choice, part: Any) -> Any:
+    """A part of a method, which tables call by its name.
+
+    Raises:
+        InputError: For one without a name.
+    """
+    if not isinstance(getattr(part, "name", None), str):
+        raise InputError(choice.group, choice.option, "its class must have an attribute name, which tables call it by")
+    return part
 
 
 def _part_choice(config: DictConfig, settings: Mapping[str, Any], method: Choice, group: str) -> Choice:

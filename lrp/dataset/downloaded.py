@@ -50,7 +50,7 @@ class Downloaded(Dataset):
         return _part(images, labels)
 
     def _torchvision(self, root: Path, download: bool) -> tuple[Part, Part]:
-        import torchvision  # late, as torch is: it takes seconds to load, and only this needs it
+        import torchvision  # optional: seconds to load, and only these data sets need it
 
         kind = getattr(torchvision.datasets, self.name.upper())
         try:

@@ -60,8 +60,7 @@ class ImageFolder:
         Raises:
             InputError: For a folder of another layout, files that are not images, images of different sizes and too few images.
         """
-        # late, as torch is: it takes seconds to load, and only this data set needs it
-        from torchvision.datasets import ImageFolder as Layout
+        from torchvision.datasets import ImageFolder as Layout  # optional: slow to load, and only this data set reads it
 
         if self.path is None:
             raise InputError("dataset.path", self.path, "dataset=folder needs the folder of the images")

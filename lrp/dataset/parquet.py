@@ -41,10 +41,9 @@ def _read_parquet(path: str, split: str, shape: tuple[int, int, int], classes: i
     Raises:
         InputError: For files that cannot be read, of other columns, or whose images or labels are not what the data set has.
     """
-    # optional: only data sets in this format need them
-    import pyarrow
-    import pyarrow.parquet
-    from PIL import Image
+    import pyarrow  # optional: slow to load, and only files of this format need these three
+    import pyarrow.parquet  # optional
+    from PIL import Image  # optional
 
     images, labels = [], []
     for file in _shards(Path(path), split):

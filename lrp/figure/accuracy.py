@@ -33,7 +33,7 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
     network's hash follows from its seed and then counts as no difference.
 
     Raises:
-        InputError: For a table without the column.
+        InputError: For tables without the column.
     """
     if column not in table:
         raise InputError(f"the tables have no column {column}")

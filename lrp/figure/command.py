@@ -15,10 +15,11 @@ from lrp.results.tables import read_table
 
 def command(figure: Figure, about: str | None, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> None:
     """Draw a figure from the folders on the command line. ``about``: the help text; ``arguments``: options that the figure's
-    ``draw`` takes besides, as argparse describes them (``{"--title": {"help": "..."}}``).
+    ``draw`` takes as well, as argparse describes them (``{"--title": {"help": "..."}}``).
 
     Raises:
-        SystemExit: With one sentence, for a folder that does not exist and for tables that cannot be drawn.
+        InputError: Never: it becomes the SystemExit.
+        SystemExit: With one sentence, for folders and tables that cannot be drawn.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="run folders, sweep folders or tables (.csv)")

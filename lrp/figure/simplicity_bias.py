@@ -72,7 +72,7 @@ def draw_simplicity_bias(table: pd.DataFrame, details: pd.DataFrame | None, targ
     Raises:
         InputError: Without the table of measures.
     """
-    missing = [*_MEASURES] if details is None else [name for name in _MEASURES if name not in details]
+    missing = [name for name in _MEASURES if details is None or name not in details]
     if details is None or missing:
         raise InputError(f"the table of measures lacks the columns {', '.join(missing)}")
     rows = _simplicity_rows(table)

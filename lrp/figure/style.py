@@ -13,7 +13,7 @@ matplotlib.use("Agg")  # files only: this needs no display
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure as MplFigure
 
 from lrp.errors import InputError
 from lrp.files import write_text, write_whole
@@ -42,7 +42,7 @@ def heat_map(ax: Axes, grid: np.ndarray, rows: list, columns: list, low: float, 
             ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8, color="black" if value > (low + high) / 2 else "white")
 
 
-def save_figure(figure: Canvas, target: Path) -> list[Path]:
+def save_figure(figure: MplFigure, target: Path) -> list[Path]:
     """Write a figure as PNG and PDF beside ``target``, whose own suffix does not count, and close it; both paths."""
     stem = target.with_suffix("") if target.suffix in (".png", ".pdf") else target
     paths = [stem.parent / f"{stem.name}{suffix}" for suffix in (".png", ".pdf")]
@@ -52,7 +52,7 @@ def save_figure(figure: Canvas, target: Path) -> list[Path]:
     return paths
 
 
-def save_with_legend(figure: Canvas, target: Path, columns: int = 3) -> list[Path]:
+def save_with_legend(figure: MplFigure, target: Path, columns: int = 3) -> list[Path]:
     """As ``save_figure``, with the legend of the first axes below the figure, in this many columns."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     labels = [textwrap.fill(label, 150 // columns) for label in labels]

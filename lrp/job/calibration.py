@@ -45,7 +45,7 @@ def calibration_parts(data: Data, calibration: Calibration) -> tuple[Part, Part]
     count = min(calibration.images, len(data.train))
     if count < calibration.images:
         log.warning("calibration.images=%d: the training part of %s holds %d, which are used", calibration.images, data.name, count)
-    import torch  # torch is loaded late: the schema reads this module before the words are checked
+    import torch  # torch late: the schema reads this module before the words are checked
 
     images = data.calibration(count, calibration.seed)
     return images, images.take(torch.arange(min(count, calibration.scoring_images)))

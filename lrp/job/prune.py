@@ -61,6 +61,7 @@ class Job:
     latency: bool
     part: str
     settings: Mapping[str, Any]
+    parts: Mapping[str, Any]  # of the method, by group
     options: str | None = None  # the column: every option of the parts that is not at its default
 
     def __post_init__(self) -> None:

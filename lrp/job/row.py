@@ -28,14 +28,15 @@ def changed_options(group: str, settings: Mapping[str, Any], defaults: Mapping[s
     return words
 
 
-def part_names(method: Any) -> dict[str, Any]:
-    """The columns that say which parts a method is made of, empty where it has none."""
+def part_names(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that say which parts a method is made of, empty where it has none; ``parts``: by group."""
     groups = ("blocking", "decomposition", "scorer", "estimator", "selection")
-    named = {name: getattr(getattr(method, name, None), "name", None) for name in groups}
-    selection = getattr(method, "selection", None)
+    named = {name: parts[name].name if name in parts else None for name in groups}
     usual = {"per_parameter": False, "round_to": 1, "break_even": "params"}  # what a selection does that has no such option
-    options = {name: None if selection is None else getattr(selection, name, value) for name, value in usual.items()}
-    return {**named, **options, "blocking_k": getattr(getattr(method, "blocking", None), "k", None)}
+    options: dict[str, Any] = dict.fromkeys(usual)
+    if "selection" in parts:
+        options = {name: getattr(parts["selection"], name, value) for name, value in usual.items()}
+    return {**named, **options, "blocking_k": getattr(parts["blocking"], "k", None) if "blocking" in parts else None}
 
 
 def share(value: Tensor | float | None, energy: float) -> float | None:
@@ -47,7 +48,7 @@ def chosen_parts(job: Any, dataset: str) -> dict[str, str]:
     """The option of each group, for trackers and the log."""
     method = job.method
     named = {"dataset": dataset, "model": job.model.name, "method": method.name, "recovery": job.recovery.name}
-    parts = {name: value for name, value in part_names(method).items() if value is not None}
+    parts = {name: value for name, value in part_names(job.parts).items() if value is not None}
     return {**named, "compensation": method.compensation.name, **parts}
 
 
@@ -55,7 +56,7 @@ def asked_columns(job: Any, dataset: str, checkpoint: str, scoring_images: int, 
     """The columns of a row that say what was asked for, but the sparsity."""
     method = job.method
     return {
-        "model": job.model.name, "checkpoint_sha256": checkpoint, "dataset": dataset, "method": method.name, **part_names(method),
+        "model": job.model.name, "checkpoint_sha256": checkpoint, "dataset": dataset, "method": method.name, **part_names(job.parts),
         "scoring_images": scoring_images, "exclude": " ".join(method.exclude) or None, "compensation": method.compensation.name,
         "recovery": job.recovery.name, "options": job.options, "seed": job.seed, "part": job.part,
         "calibration_images": calibration_images, "calibration_seed": job.calibration.seed,

@@ -29,7 +29,7 @@ def collect(places: Sequence[Path]) -> pd.DataFrame:
     What tables of earlier versions lack is filled in.
 
     Raises:
-        InputError: Where there are none.
+        InputError: Where there are none, and for a table that lacks columns.
     """
     tables = []
     for file, table in _tables(places, "results.csv"):
@@ -48,7 +48,7 @@ def collect_study(places: Sequence[Path], name: str, columns: Sequence[str]) -> 
     """All rows of a study's tables below these folders (or of these .csv files).
 
     Raises:
-        InputError: Where there are none, or where a table is another study's.
+        InputError: Where there are none, and for a table of another study.
     """
     tables = _tables(places, "results.csv")
     for file, table in tables:

@@ -28,7 +28,7 @@ def read_if_there(file: Path, columns: list[str] | None = None) -> pd.DataFrame 
     """As ``read_table``, None where there is no file; with ``columns``, it has exactly these.
 
     Raises:
-        InputError: For a file that is not a table, and for one with other columns.
+        InputError: For a file that is not a table, or has other columns.
     """
     if not file.exists():
         return None

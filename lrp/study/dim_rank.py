@@ -55,11 +55,11 @@ class DimRank:
             raise InputError("study.ranks", list(self.ranks), f"must hold -1, or a rank of at most study.dims={list(self.dims)}")
 
     def cells(self) -> list[Cell]:
-        """One cell for each dim and each rank that it can have."""
+        """One network each."""
         return [{"dim": dim, "rank": rank} for dim in self.dims for rank in self.ranks if rank <= dim]
 
     def run(self, cell: Cell, place: Place) -> tuple[dict[str, Any], pd.DataFrame]:
-        """Train one network; its row, and one row per epoch (loss, validation accuracy)."""
+        """Train one network; its row and its table of details."""
         dim, rank, data = cell["dim"], cell["rank"], place.data
         torch.manual_seed(place.seed)
         model = OneHidden(data.train.images[0].numel(), dim, data.num_classes)

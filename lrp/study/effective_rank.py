@@ -13,7 +13,7 @@ def effective_rank(singular_values: Tensor) -> tuple[float, float]:
     rank, its exponential what Roy and Vetterli (2007) do.
 
     Raises:
-        ValueError: For a negative value or one that is not finite.
+        ValueError: For a value that is negative or not finite.
     """
     values = singular_values.double()
     if not bool((values >= 0).all() and torch.isfinite(values).all()):

@@ -46,11 +46,11 @@ class Study(Protocol):
     uses: ClassVar[tuple[str, ...]]  # nodes and groups of the configuration that it reads, beside those that every study does
 
     def cells(self) -> Sequence[Cell]:
-        """What to do, one mapping per cell with a value for each column of ``keys``."""
+        """What is trained, one row each."""
         ...
 
     def run(self, cell: Cell, place: Place) -> tuple[dict[str, Any], pd.DataFrame]:
-        """Compute one cell: its row, and the rows of the table ``details``."""
+        """Compute one cell: its row, and its table of details."""
         ...
 
     def finish(self, place: Place) -> None:

@@ -33,6 +33,6 @@ class SwitchNet(nn.Module):
         self.classifier = nn.Linear(self.hidden.out_features, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, C, 32, 32)."""
+        """Images (B, in_channels, 32, 32) to logits (B, num_classes)."""
         x = torch.flatten(self.features(x), 1)
         return self.classifier(torch.relu(self.hidden(x)))

@@ -35,7 +35,7 @@ class Product(nn.Module):
         return result
 
     def forward(self, input: Tensor) -> Tensor:
-        """What the dense layer with the matrix ``weight_matrix()`` computes."""
+        """What a Linear or a convolution with the product as its weight gives."""
         weight = self.weight_matrix().view(-1, *self.kernel)
         if self.padding is None:
             return F.linear(input, weight, self.bias)

@@ -110,8 +110,8 @@ class RankSwitch:
                 self._epoch(state, part, place, epoch, f"rank {before} to {after} at {switch}")
         row = {
             "width": self.width, "units": self.units, "images": len(part), "epochs": self.epochs, "batch_size": self.batch_size,
-            "lr": self.lr, "grow": self.grow, **cell,
-            "accuracy": state.history[-1], "accuracy_best_after_switch": max(state.history[switch:]),
+            "lr": self.lr, "grow": self.grow, **cell, "accuracy": state.history[-1],
+            "accuracy_best_after_switch": max(state.history[switch:]),
             "accuracy_before_switch": state.history[switch - 1] if switch else None, "accuracy_at_switch": at_switch,
             "params_hidden": sum(p.numel() for p in state.model.get_submodule("hidden").parameters()), "loss": state.losses[-1],
         }  # fmt: skip
@@ -119,7 +119,7 @@ class RankSwitch:
         return row, epochs
 
     def finish(self, place: Place) -> None:
-        """Remove the states of networks in training."""
+        """Remove the states of a job that is done."""
         for file in (place.folder / "states").glob("*.pt"):
             file.unlink()
 

@@ -96,11 +96,11 @@ class SimplicityBias:
         check_float("study.momentum", self.momentum, above=-1e-12, below=1)
 
     def cells(self) -> list[Cell]:
-        """One cell for each network and depth."""
+        """One network each."""
         return [{"network": network, "depth": depth} for network in self.networks for depth in self.depths]
 
     def run(self, cell: Cell, place: Place) -> tuple[dict[str, Any], pd.DataFrame]:
-        """Train, measure, collapse and prune one network; its row, and one row per measure."""
+        """Train one network; its row and its table of details."""
         network, depth, data = cell["network"], cell["depth"], place.data
         part = some(data.train, self.images, "study.images")
         torch.manual_seed(place.seed)
@@ -121,8 +121,8 @@ class SimplicityBias:
         ]
         table = pd.DataFrame(measures)
         row = {
-            **{name: getattr(self, name) for name in ("epochs", "batch_size", "lr", "momentum")}, "scorer": self.scorer.name,
-            "images": len(part), **cell,
+            **{name: getattr(self, name) for name in ("epochs", "batch_size", "lr", "momentum")},
+            "scorer": self.scorer.name, "images": len(part), **cell,
             "accuracy": accuracy(collapsed, data.test), "accuracy_validation": accuracy(collapsed, data.validation), "loss": loss,
             "accuracy_pruned_mean": sum(a for _, a in pruned) / len(pruned),
         }  # fmt: skip

@@ -21,7 +21,7 @@ def some(part: Part, images: int | None, option: str) -> Part:
     """``images`` of a part, the same in every job; all of them if None.
 
     Raises:
-        InputError: Where there are fewer.
+        InputError: For more images than there are.
     """
     if images is None or images == len(part):
         return part
@@ -36,7 +36,7 @@ def train_epoch(
     """One pass over ``part`` in the order that ``seed`` and ``epoch`` determine, cross entropy; the mean loss.
 
     Raises:
-        InputError: If the loss is not finite.
+        InputError: For a loss that is not finite.
     """
     device = next(model.parameters()).device
     order = torch.randperm(len(part), generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))

@@ -25,10 +25,10 @@ class NoTracker:
         yield self
 
     def rows(self, rows: pd.DataFrame) -> None:
-        """Rows of an earlier run of the same job; nothing is done."""
+        """The rows that an earlier, killed run had finished."""
 
     def row(self, row: Mapping[str, Any], layers: pd.DataFrame | None) -> None:
-        """A finished row and the layers behind it; nothing is done."""
+        """A row of results.csv, with its rows of layers.csv where there are any."""
 
     def file(self, path: Path) -> None:
-        """A file of the run; nothing is done."""
+        """A file to keep with the run."""

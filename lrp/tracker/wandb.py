@@ -65,7 +65,7 @@ class WandbTracker:
         if mode == "online" and not wandb.api.api_key:
             log.warning("tracker.mode=online: there is no W&B key (wandb login makes one); the run stays offline in %s", folder)
             mode = "offline"
-        options = {
+        options: dict[str, Any] = {
             "project": self.project,
             "group": group,
             "config": config,
@@ -74,7 +74,7 @@ class WandbTracker:
             "settings": wandb.Settings(silent=True, console="off", init_timeout=30),
         }
         try:
-            return wandb.init(mode=mode, **options)
+            return wandb.init(**options, mode="online" if mode == "online" else "disabled" if mode == "disabled" else "offline")
         except Exception as error:
             if mode != "online":
                 raise

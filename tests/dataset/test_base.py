@@ -24,7 +24,7 @@ def test_augmentation_crops_and_mirrors(cifar):
     padded = torch.nn.functional.pad(images, (4,) * 4)
     mirrored = 0
     for i in range(32):
-        crops = {(t, l): padded[i, :, t : t + 32, l : l + 32] for t in range(9) for l in range(9)}
+        crops = {(top, left): padded[i, :, top : top + 32, left : left + 32] for top in range(9) for left in range(9)}
         plain = any(torch.equal(out[i], crop) for crop in crops.values())
         flipped = any(torch.equal(out[i], crop.flip(2)) for crop in crops.values())
         assert plain or flipped

@@ -28,8 +28,9 @@ def test_torchvision_layout(tmp_path):
         pixels, labels = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8), generator.integers(0, 10, count, dtype=np.uint8)
         stored[split] = (pixels, labels)
         for name, header, body in (
-            ("images-idx3-ubyte", struct.pack(">IIII", 2051, count, 28, 28), pixels), ("labels-idx1-ubyte", struct.pack(">II", 2049, count), labels)
-        ):  # fmt: skip
+            ("images-idx3-ubyte", struct.pack(">IIII", 2051, count, 28, 28), pixels),
+            ("labels-idx1-ubyte", struct.pack(">II", 2049, count), labels),
+        ):
             (raw / f"{split}-{name}").write_bytes(header + body.tobytes())
             (raw / f"{split}-{name}.gz").write_bytes(gzip.compress(header + body.tobytes()))
     data = Mnist(path=str(tmp_path)).load()

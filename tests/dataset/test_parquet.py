@@ -67,7 +67,7 @@ def test_wrong_columns(cifar):
 def test_wrong_image_size_and_broken_image(cifar):
     folder, pixels, labels = cifar
     write_parquet(folder, "test-00000-of-00001.parquet", pixels[60:, :28], labels[60:])
-    _fails(folder, "row 0 of test-00000-of-00001.parquet is no image of 32 x 32 x 3")
+    _fails(folder, "row 0 of test-00000-of-00001.parquet is not an image of 32 x 32 x 3")
     table = pd.DataFrame({"img": [{"bytes": b"no image", "path": None}] * 20, "label": [0] * 20})
     table.to_parquet(folder / "test-00000-of-00001.parquet")
-    _fails(folder, "is no image")
+    _fails(folder, "is not an image")

@@ -12,8 +12,13 @@ from lrp.config.build import compose_job
 TEXT = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
 FAST = [
-    "model.training.epochs=1", "calibration.images=32", "calibration.scoring_images=4", "sparsity.grid=[0.5]", "threads=1", "evaluation.part=validation",
-]  # fmt: skip
+    "model.training.epochs=1",
+    "calibration.images=32",
+    "calibration.scoring_images=4",
+    "sparsity.grid=[0.5]",
+    "threads=1",
+    "evaluation.part=validation",
+]
 NARROW = {"model": []}  # the others prune the default network, at its narrowest
 
 

@@ -20,10 +20,25 @@ from lrp.results.settings import differences
 
 def row(sparsity=0.5, **changes):
     base = dict.fromkeys(COLUMNS, 0) | {
-        "model": "vgg16", "checkpoint_sha256": "aa", "dataset": "cifar10", "method": "singular_vectors", "blocking": "none", "decomposition": "svd",
-        "scorer": "variance", "estimator": "exact", "selection": "global", "per_parameter": False, "budget": "params", "compensation": "none",
-        "recovery": "none", "sparsity": sparsity, "sparsity_params": sparsity, "accuracy": 0.5, "accuracy_dense": 0.9, "blocking_k": None,
-    }  # fmt: skip
+        "model": "vgg16",
+        "checkpoint_sha256": "aa",
+        "dataset": "cifar10",
+        "method": "singular_vectors",
+        "blocking": "none",
+        "decomposition": "svd",
+        "scorer": "variance",
+        "estimator": "exact",
+        "selection": "global",
+        "per_parameter": False,
+        "budget": "params",
+        "compensation": "none",
+        "recovery": "none",
+        "sparsity": sparsity,
+        "sparsity_params": sparsity,
+        "accuracy": 0.5,
+        "accuracy_dense": 0.9,
+        "blocking_k": None,
+    }
     return base | changes
 
 
@@ -76,14 +91,23 @@ def test_options_that_nothing_reads_are_not_in_the_row():
 
 
 WORDS = [
-    "blocking=alds", "blocking.k=2", "scorer=noise_to_signal", "scorer.depth=0.5", "selection=lagrangian", "sparsity.grid=[0.5,0.8,0.9]",
-    "recovery=batchnorm", "model.training.epochs=1", "calibration.images=64", "calibration.scoring_images=8", "threads=1",
-]  # fmt: skip
+    "blocking=alds",
+    "blocking.k=2",
+    "scorer=noise_to_signal",
+    "scorer.depth=0.5",
+    "selection=lagrangian",
+    "sparsity.grid=[0.5,0.8,0.9]",
+    "recovery=batchnorm",
+    "model.training.epochs=1",
+    "calibration.images=64",
+    "calibration.scoring_images=8",
+    "threads=1",
+]
 
 
 def test_a_folder_from_before_the_moves_goes_on(tmp_path):
     """Its class paths are no longer lrp's; its rows stay to the byte, and the one that is missing is added."""
-    shutil.copytree(Path(__file__).parent / "fixtures" / "run_folder", tmp_path / "run")
+    shutil.copytree(Path(__file__).parents[1] / "fixtures" / "run_folder", tmp_path / "run")
     before = (tmp_path / "run" / "results.csv").read_bytes()
     compose_job(*WORDS, "resume=true", f"cache_dir={tmp_path}/cache").run(tmp_path / "run")
     after = (tmp_path / "run" / "results.csv").read_bytes()
@@ -105,7 +129,7 @@ def test_a_folder_from_before_the_moves_goes_on(tmp_path):
     ],
 )
 def test_a_folder_of_other_settings_is_refused(words, said):
-    folder = Path(__file__).parent / "fixtures" / "run_folder"
+    folder = Path(__file__).parents[1] / "fixtures" / "run_folder"
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -7,6 +7,7 @@ from helpers import NAMES, compressed, method_of, same_state
 
 from lrp.cost.costs import make_costs
 from lrp.errors import InputError
+from lrp.evidence import Evidence
 from lrp.matrices import Block
 from lrp.selection.joint import JointSelection
 
@@ -51,7 +52,7 @@ def test_order_is_greedy(shrinkage, mean_free):
 def test_joint_budget_is_exact(net, x, blocking, budget):
     """Restoring the component dropped last would exceed it."""
     for step in (1, 3):
-        fitted = method_of(budget=budget, blocking=blocking, selection=JointSelection(round_to=step)).fit(net, x)
+        fitted = method_of(budget=budget, blocking=blocking, selection=JointSelection(round_to=step)).fit(Evidence(net, x))
         for sparsity in (0, 0.1, 0.5, 0.83):
             keep = fitted.select(sparsity)
             ranks = [int(mask.sum()) for mask in keep]
@@ -67,12 +68,12 @@ def test_joint_budget_is_exact(net, x, blocking, budget):
 
 
 def test_joint_reads_the_network_and_not_the_scores(net, x):
-    one, other = (method_of(selection="joint", scorer=scorer).fit(net, x) for scorer in ("magnitude", "random"))
+    one, other = (method_of(selection="joint", scorer=scorer).fit(Evidence(net, x)) for scorer in ("magnitude", "random"))
     assert same_state(compressed(one, 0.6), compressed(other, 0.6))
     with pytest.raises(
         InputError, match="^selection=joint: it adds up single changes, which estimator=exact does not keep; choose estimator=first_order$"
     ):
-        method_of(selection="joint", estimator="exact").fit(net, x).plan(0.5)
+        method_of(selection="joint", estimator="exact").fit(Evidence(net, x)).plan(0.5)
 
 
 @pytest.mark.parametrize(("options", "text"), [

@@ -73,7 +73,7 @@ def tiny_problems(draw):
         scores = [(4 * score).round() for score in scores]
     costs = make_costs(blocks)
     if draw(st.booleans()):
-        for i, block in enumerate(blocks):
+        for i in range(len(blocks)):
             wasted = draw(st.integers(0, 3))
             costs.whole[i] += wasted
             costs.unit[i] += wasted

@@ -29,7 +29,8 @@ def test_any_selection(problem, sparsity, budget, step, per_parameter, shares):
     measured = {name: int(share * sums[name]) for name, share in zip(sums, shares) if share is not None}
     for costs in (plain, make_costs(blocks, budget, candidates, measured)):
         for part in SELECTIONS.values():
-            selection = dataclasses.replace(part, per_parameter=per_parameter, round_to=step)
+            own = {"per_parameter": per_parameter} if hasattr(part, "per_parameter") else {}
+            selection = dataclasses.replace(part, round_to=step, **own)
             keep = selection(blocks, scores, sparsity, costs)
             check(costs, blocks, keep, sparsity)
             for score, mask in zip(scores, keep):
@@ -45,7 +46,7 @@ def test_any_selection(problem, sparsity, budget, step, per_parameter, shares):
 @pytest.mark.parametrize("name", NAMES["selection"])
 def test_options_out_of_range(name):
     selection = parts("selection")[name]
-    with pytest.raises(InputError, match="selection.round_to=0: an integer of at least 1"):
+    with pytest.raises(InputError, match="selection.round_to=0: must be an integer of at least 1"):
         dataclasses.replace(selection, round_to=0)
-    with pytest.raises(InputError, match="selection.break_even=guess: params or measured"):
+    with pytest.raises(InputError, match="selection.break_even=guess: choose one of params, measured"):
         dataclasses.replace(selection, break_even="guess")

@@ -33,12 +33,18 @@ def test_dim_rank_counts_what_it_trains(rank, hidden, data, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"dims": [0]}, ["study.dims=0"]), ({"dims": 5}, ["study.dims=5"]), ({"dims": [5, 5]}, ["study.dims=[5, 5]"]),
-        ({"ranks": [0]}, ["study.ranks=0"]), ({"ranks": [-2]}, ["study.ranks=-2"]), ({"ranks": [7]}, ["study.ranks=[7]", "at most study.dims=[4, 6]"]),
-        ({"ranks": [True]}, ["study.ranks=True"]), ({"ranks": [1.5]}, ["study.ranks=1.5"]), ({"epochs": 0}, ["study.epochs=0"]),
+        ({"dims": [0]}, ["study.dims=0"]),
+        ({"dims": 5}, ["study.dims=5"]),
+        ({"dims": [5, 5]}, ["study.dims=[5, 5]"]),
+        ({"ranks": [0]}, ["study.ranks=0"]),
+        ({"ranks": [-2]}, ["study.ranks=-2"]),
+        ({"ranks": [7]}, ["study.ranks=[7]", "at most study.dims=[4, 6]"]),
+        ({"ranks": [True]}, ["study.ranks=True"]),
+        ({"ranks": [1.5]}, ["study.ranks=1.5"]),
+        ({"epochs": 0}, ["study.epochs=0"]),
         ({"lr": -1}, ["study.lr=-1"]),
     ],
-)  # fmt: skip
+)
 def test_dim_rank_refuses(options, words):
     settings = {"dims": [4, 6], "ranks": [-1, 2], "epochs": 1, "batch_size": 32, "lr": 0.01}
     refused(lambda: DimRank(**(settings | options)), *words)

@@ -23,15 +23,26 @@ FIGURES = {figure.FIGURE.name: figure.FIGURE for figure in (figure1, figure2, si
 
 
 FIGURE2 = [
-    "study=rank_switch", "study.width=0.03125", "study.images=100", "study.epochs=3", "study.train_ranks=[2,-1]", "study.switch_ranks=[-1,2]",
+    "study=rank_switch",
+    "study.width=0.03125",
+    "study.images=100",
+    "study.epochs=3",
+    "study.train_ranks=[2,-1]",
+    "study.switch_ranks=[-1,2]",
     "study.switch_epochs=[2,1]",
-]  # fmt: skip
+]
 
 
 BIAS = [
-    "study=simplicity_bias", "study.images=200", "study.epochs=2", "study.depths=[1,3]", "study.networks=[linear,conv]", "study.gram_images=50",
-    "study.scoring_images=8", "study.sparsities=[0.5,0.9]",
-]  # fmt: skip
+    "study=simplicity_bias",
+    "study.images=200",
+    "study.epochs=2",
+    "study.depths=[1,3]",
+    "study.networks=[linear,conv]",
+    "study.gram_images=50",
+    "study.scoring_images=8",
+    "study.sparsities=[0.5,0.9]",
+]
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,7 @@ def test_a_killed_job_goes_on(keep, data, expected, tmp_path):
 @pytest.mark.parametrize("name", ["rank2-latest.pt", "rank2-epoch2.pt", "*.pt"])
 def test_damaged_states_cost_only_time(name, how, data, expected, tmp_path):
     study, here = switch_study(), study_place(data, tmp_path)
-    study._prefix(2, 2, rank_switch.some(rank_switch.whole_training_set(data), 128, "study.images"), here)
+    study._prefix(2, 2, rank_switch.some(data.undivided(), 128, "study.images"), here)
     files = list((tmp_path / "states").glob(name))
     assert files
     for file in files:
@@ -160,7 +160,7 @@ def test_a_kill_in_any_epoch(at, data, expected, tmp_path, monkeypatch):
         ({"switch_epochs": [4]}, ["study.switch_epochs=4"]),
         ({"switch_epochs": [0]}, ["study.switch_epochs=0"]),
         ({"switch_epochs": [1.5]}, ["study.switch_epochs=1.5"]),
-        ({"switch_epochs": [1, 1]}, ["study.switch_epochs=[1, 1]", "each once"]),
+        ({"switch_epochs": [1, 1]}, ["study.switch_epochs=[1, 1]", "appears once"]),
         ({"switch_epochs": 1}, ["study.switch_epochs=1"]),
         ({"train_ranks": []}, ["study.train_ranks=[]"]),
         ({"train_ranks": [0]}, ["study.train_ranks=0", "from 1 to 4"]),
