@@ -25,9 +25,11 @@ log = logging.getLogger(__name__)
 class Choice:
     """One option of a group and the values that are set for it.
 
-    ``group``, ``option``: such as scorer and perturbation.
-    ``settings``: all values of the group's node, ``_target_`` among them, whether the option's class takes them or not.
-    ``defaults``: the same as the option's own files give it.
+    Attributes:
+        group: Such as scorer.
+        option: Such as perturbation.
+        settings: All values of the group's node, ``_target_`` among them, whether the option's class takes them or not.
+        defaults: The same as the option's own files give it.
     """
 
     group: str

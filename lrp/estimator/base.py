@@ -25,11 +25,13 @@ OUTPUTS = ("logits", "probabilities", "hellinger")
 class Estimator:
     """How the change y - y_b that removing a component makes is found; y (B, K) is the network's output in eval mode.
 
-    ``memory_limit``: GiB of activations held at once. ``output``: y are the network's outputs z ("logits"), p = softmax(z /
-    ``temperature``) ("probabilities"), or 2 sqrt(p) ("hellinger"), in which the squared length of a small change is twice its
-    Kullback-Leibler divergence: the metric of the outputs is the Fisher information (Amari and Nagaoka, 2000, section 2.2).
-    ``output_fn`` picks the output tensor of a network that returns a tuple or a dict: a callable, or its dotted path. Raises
-    InputError for options out of range and for an ``output_fn`` that cannot be imported.
+    Attributes:
+        memory_limit: GiB of activations held at once.
+        output: y are the network's outputs z ("logits"), p = softmax(z / ``temperature``) ("probabilities"), or 2 sqrt(p)
+            ("hellinger"), in which the squared length of a small change is twice its Kullback-Leibler divergence: the metric of the
+            outputs is the Fisher information (Amari and Nagaoka, 2000, section 2.2).
+        temperature: Divides the logits.
+        output_fn: Picks the output tensor of a network that returns a tuple or a dict: a callable, or its dotted path.
     """
 
     name: ClassVar[str]

@@ -13,11 +13,12 @@ import pandas as pd
 class Figure:
     """One kind of figure. A study names its own by a dotted path (``study.figure``).
 
-    ``name``: of the files that are drawn.
-    ``collect``: puts together the tables below folders; raises InputError for tables of something else.
-    ``draw``: draws a table, and the table of details where there is one, beside the path of a target without suffix; gives the
-    text to print and the paths of what was written.
-    ``details``: the file of the table of details in run folders; None: no details are collected.
+    Attributes:
+        name: Of the files that are drawn.
+        collect: Puts together the tables below folders; an InputError for tables of something else.
+        draw: Draws a table, and the table of details where there is one, beside the path of a target without suffix; gives the
+            text to print and the paths of what was written.
+        details: The file of the table of details in run folders; None: no details are collected.
     """
 
     name: str

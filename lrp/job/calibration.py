@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 class Calibration:
     """Unlabelled training images, and how much of them is looked at.
 
-    ``images``: how many are drawn by ``seed``; decompositions and compensation look at all of them.
-    ``scoring_images``: how many of them, from the first on, scores look at.
-    ``batch_size``: images at a time where a recovery reads them.
-    ``samples``: positions of a layer's output looked at, in all images together (about).
+    Attributes:
+        images: How many are drawn by ``seed``; decompositions and compensation look at all of them.
+        scoring_images: How many of them, from the first on, scores look at.
+        batch_size: Images at a time where a recovery reads them.
+        samples: About how many positions of a layer's output are looked at, in all images together.
     """
 
     images: int = 512

@@ -18,9 +18,9 @@ class LayerKind:
     this kind: a dense one of torch, a subclass of it, or its low-rank form.
 
     Attributes:
-        forms: the low-rank forms, each of one type of torch
-        uncompressed: types of torch whose batch norms are folded and whose multiply-accumulates are counted, nothing else
-        feature_dim: the dimension of the layer's output (B, ...) that runs over its M features
+        forms: The low-rank forms, each of one type of torch.
+        uncompressed: Types of torch whose batch norms are folded and whose multiply-accumulates are counted, nothing else.
+        feature_dim: The dimension of the layer's output (B, ...) that runs over its M features.
     """
 
     forms: ClassVar[tuple[type[LowRank], ...]]

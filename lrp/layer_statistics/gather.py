@@ -28,11 +28,12 @@ class _Layer:
     """What is gathered of one layer, batch by batch.
 
     Attributes:
-        needs: what of it is asked for
-        where: the positions that are looked at (images, P)
-        inputs, products: sums over these positions of x x^T and of z z^T, z without the bias
-        outputs: of each batch the outputs there (B, P, M)
-        gradients: the sum over all positions of g g^T (M, M); None before the first
+        needs: What of it is asked for.
+        where: The positions that are looked at (images, P).
+        inputs: Sums over these positions of x x^T.
+        products: Sums over these positions of z z^T, z without the bias.
+        outputs: The outputs there, (B, P, M) for each batch.
+        gradients: The sum over all positions of g g^T (M, M); None before the first.
     """
 
     def __init__(self, name: str, module: Any, where: Tensor, needs: Set[str]) -> None:

@@ -16,9 +16,14 @@ SMALL_MAP = 64  # positions
 
 @dataclass(frozen=True)
 class Positions:
-    """Which positions of a layer's output are looked at: as many an image as make ``samples`` of all images, at least one, drawn at
-    random without replacement, the same for every network that is compared. ``counts``: of each layer the positions it has for
-    one image."""
+    """Which positions of a layer's output are looked at: as many per image as make ``samples`` of all images, at least one, drawn at
+    random without replacement, the same for every network that is compared.
+
+    Attributes:
+        counts: How many positions each layer has for one image, by its name.
+        images: How many images there are.
+        samples: How many positions of a layer are looked at, in all images together.
+    """
 
     counts: Mapping[str, int]
     images: int

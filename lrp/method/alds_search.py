@@ -21,8 +21,14 @@ from lrp.matrices import Block, LayerMatrix, check_partition, cut
 
 @dataclass(frozen=True)
 class Allocation:
-    """Of each layer ``k``, its groups of input channels, and the ``rank`` that all of them have; None and None: left dense.
-    ``error``: the largest relative error of any layer; ``params``: what all the layers store, biases apart."""
+    """What the search found for one sparsity.
+
+    Attributes:
+        k: The number of groups of input channels of each layer, by its name; None: left dense.
+        rank: The rank that all groups of a layer have, by its name; None: left dense.
+        error: The largest relative error of any layer.
+        params: What all the layers store, biases apart.
+    """
 
     k: dict[str, int | None]
     rank: dict[str, int | None]
@@ -34,9 +40,12 @@ class Allocation:
 class Spectrum:
     """What the search knows of a layer, for every k that divides the input channels that a row reads.
 
-    ``errors[k]``: the relative error at rank 1, 2, ... up to the largest at which the factors are smaller than the layer (none:
-    an empty array), never rising; ``unit[k]``: the parameters of a rank; ``dense``: those of the layer stored whole; a
-    parameter counts ``weight`` in the budget. A ``rank`` of None: stored whole.
+    Attributes:
+        errors: For each k the relative errors at rank 1, 2, ... up to the largest at which the factors are smaller than the layer
+            (R,), never rising; empty where there is no such rank.
+        unit: For each k the parameters of one rank.
+        dense: The parameters of the layer stored whole.
+        weight: What one parameter counts in the budget.
     """
 
     errors: dict[int, np.ndarray]

@@ -13,10 +13,11 @@ _ALWAYS = "always"
 class Column:
     """One column of results.csv.
 
-    ``name``: as it stands in the file.
-    ``meaning``: what it holds, in one line.
-    ``measured``: what the row was found to be; otherwise what was asked for, which tells lines of a figure apart.
-    ``before``: what rows of tables that lack the column have; "always" where no table lacks it.
+    Attributes:
+        name: As it stands in the file.
+        meaning: What it holds, in one line.
+        measured: What the row was found to be; otherwise what was asked for, which tells lines of a figure apart.
+        before: What rows of tables that lack the column have; "always" where no table lacks it.
     """
 
     name: str
