@@ -3,6 +3,8 @@
 import pytest
 from shell import check_refused
 
+pytestmark = pytest.mark.slow  # each composes configurations, a quarter of a second and more
+
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
