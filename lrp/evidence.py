@@ -103,7 +103,7 @@ class Evidence:
     @cached_property
     def network(self) -> FrozenNetwork:
         """A frozen copy of the network, traced where torch.fx can do so."""
-        return FrozenNetwork(self.model)
+        return FrozenNetwork(self.model, self.batches.example)
 
     def statistics(self, needs: Sequence[str]) -> dict[str, LayerStatistics]:
         """Second moments of every layer on all calibration examples (``gather`` says which ``needs`` there are)."""

@@ -7,13 +7,19 @@ from helpers import NAMES, small
 from torch import nn
 
 import lrp
+from lrp.blocking.none import Unblocked
 from lrp.errors import InputError
+from lrp.estimator.exact import ExactEstimator
+from lrp.method.singular_vectors import SingularVectors
+from lrp.scorer.magnitude import Magnitude
+from lrp.selection.global_ import GlobalSelection
 
 IMAGES = torch.randn(8, 3, 8, 8).double()
 NAN = IMAGES.clone()
 NAN[3, 0, 0, 0] = float("nan")
 
 
+OBJECT = SingularVectors(Unblocked(), Magnitude(), ExactEstimator(), GlobalSelection())
 BAD = {
     "wrong channels": ({"calibration": torch.randn(8, 4, 8, 8).double()}, r"calibration: .*\(1, 4, 8, 8\)"),
     "wrong dimensions": ({"calibration": torch.randn(8).double()}, "calibration: "),
@@ -52,6 +58,13 @@ BAD = {
     "images": ({"images": 0}, "images=0"),
     "scoring images": ({"scoring_images": 0}, "scoring_images=0"),
     "batch size": ({"batch_size": 0}, "batch_size=0"),
+    "method": ({"method": "foo"}, f"method=foo: .*{', '.join(NAMES['method'])}"),
+    "method not a name": ({"method": 5}, "method=5: must be the name of an option or a configured object"),
+    "a class as method": ({"method": SingularVectors}, "method=.*: must be the name of an option or a configured object"),
+    "a part that the method does not use": ({"method": "alds", "scorer": "variance"}, "scorer=variance: method=alds does not use"),
+    "exclude beside a method": ({"method": OBJECT, "exclude": ["fc"]}, "exclude=.*has its own"),
+    "budget beside a method": ({"method": OBJECT, "budget": "macs"}, "budget=macs: .*has its own"),
+    "a part beside a method": ({"method": OBJECT, "blocking": "alds"}, "blocking=alds: .*has its parts already"),
     "no network": ({"model": 3}, "model=int"),
     "nothing to compress": ({"model": nn.ReLU()}, "no layer to compress"),
     "only an embedding": ({"model": nn.Embedding(5, 5), "calibration": torch.randint(5, (8, 2))}, "no layer to compress .*Embedding"),

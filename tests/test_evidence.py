@@ -74,7 +74,7 @@ def test_scores_that_need_labels_say_so(residual):
 
 def test_the_network_is_traced_once(residual, monkeypatch):
     made, original = [], frozen.FrozenNetwork.__init__
-    monkeypatch.setattr(frozen.FrozenNetwork, "__init__", lambda self, model: (made.append(1), original(self, model))[1])
+    monkeypatch.setattr(frozen.FrozenNetwork, "__init__", lambda self, *given: (made.append(1), original(self, *given))[1])
     lrp.compress(residual, X, 0.5, method="singular_vectors", selection="joint", samples=64)
     assert len(made) == 1
 
@@ -111,6 +111,55 @@ def test_networks_of_several_inputs(estimator, compensation):
     for given in ((a, b), {"a": a, "b": b}, [{"b": b[:2], "a": a[:2]}, {"b": b[2:], "a": a[2:]}], [((a, b), LABELS)]):
         found, report = lrp.compress(model, given, 0.6, **parts)
         assert torch.allclose(found(a, b), expected(torch.cat([a, b], 1)), atol=1e-8) and report.attrs["sparsity_params"] >= 0.6
+
+
+class Branches(nn.Module):
+    """Runs ``a`` where the second argument is absent, which a proxy is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.d = nn.Linear(12, 8), nn.Linear(12, 8), nn.Linear(8, 3)
+
+    def forward(self, x, alt=None):
+        hidden = self.a(x) if alt is None else self.b(alt)
+        return self.d(torch.relu(hidden))
+
+
+def test_the_branch_that_the_calibration_takes():
+    model, x = Branches().double(), torch.randn(10, 12).double()
+    seen = {}
+    for given in (x, (x, x + 1)):
+        evidence = Evidence(model, given).of(ExactEstimator(), (), 64)
+        assert evidence.network.untraced is None
+        seen[isinstance(given, tuple)] = [name for name, _ in evidence.network.module.named_modules() if name in "abd" and name]
+    assert seen == {False: ["a", "d"], True: ["b", "d"]}
+    _, report = lrp.compress(model, x, 0.5, method="singular_vectors")
+    assert list(report.set_index("layer")["what"]) == ["low rank", "left alone: not called on the calibration inputs", "low rank"]
+
+
+class Counted(nn.Module):
+    """What it computes depends on a number that changes between calls, which a graph would hold fast."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.calls = nn.Linear(4, 4), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.layer(x) * self.calls
+
+
+def test_a_graph_that_computes_something_else_is_not_used():
+    assert "does not compute what the network does" in Evidence(Counted().double(), torch.randn(3, 4).double()).network.untraced
+
+
+@pytest.mark.parametrize("labels", [LABELS.double(), LABELS + 4, LABELS[:, None].expand(6, 2)])
+def test_labels_that_do_not_fit(residual, labels):
+    evidence = evidence_of(residual)
+    evidence.scoring.labels = labels
+    evidence.labels = labels
+    with pytest.raises(InputError, match=r"its labels must be 6 integers in \[0, 3\]"):
+        _ = evidence.loss_gradients
 
 
 def test_a_later_network_keeps_the_examples(residual):

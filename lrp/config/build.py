@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from lrp.config.method import default_option
 from lrp.config.parts import Choice, make, option_defaults, plain
 from lrp.config.paths import CONF, search_path, use_folders
 from lrp.config.schema import Config, register
@@ -25,6 +27,8 @@ from lrp.method.base import METHOD_PARTS
 from lrp.model.source import ModelSource
 from lrp.study.job import USES, StudyJob
 from lrp.training import Training
+
+log = logging.getLogger(__name__)
 
 # Options of the job that a method may take: its name for them, and where they are set.
 _FROM_JOB = {"samples": "calibration.samples", "keep_factor": "rounds.keep_factor", "macs_removed": "macs_removed"}
@@ -79,6 +83,7 @@ def _make_pruning(config: DictConfig, settings: dict[str, Any]) -> Job:
     method = _choice(config, settings, "method")
     chosen = {group: choice for group in METHOD_PARTS if method.takes(group) for choice in [_part_choice(config, settings, method, group)]}
     parts = {group: _named(choice, choice.make()) for group, choice in chosen.items()}
+    _tell_unused(method, chosen, settings["choices"])
     recovery = _choice(config, settings, "recovery")
     return Job(
         dataset=_choice(config, settings, "dataset").make(),
@@ -97,6 +102,14 @@ def _make_pruning(config: DictConfig, settings: dict[str, Any]) -> Job:
         settings=settings,
         parts=parts,
     )
+
+
+def _tell_unused(method: Choice, chosen: Mapping[str, Choice], asked: Mapping[str, Any]) -> None:
+    """Say in the log which parts were asked for and are not used: the method has no place for them, or names its own."""
+    for group in METHOD_PARTS:
+        used = chosen[group].option if group in chosen else None
+        if asked[group] not in (used, default_option(group)):
+            log.info("method=%s does not use %s=%s%s", method.option, group, asked[group], f", it has {used}" if used else "")
 
 
 def _named(choice: Choice, part: Any) -> Any:

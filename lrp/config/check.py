@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, cast
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -34,7 +35,7 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
     flags, texts, folders = _divide(arguments)
     for folder in folders:
         if not Path(folder).expanduser().is_dir():
-            _stop(f"--config-dir {folder}: no such folder")
+            _stop(f"--config-dir {folder}: {'not a folder' if Path(folder).expanduser().exists() else 'no such folder'}")
     try:
         overrides = OverridesParser.create().parse_overrides(texts)
     except HydraException as error:
@@ -68,7 +69,10 @@ def _divide(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     words = iter(arguments)
     for word in words:
         if word in _CONFIG_DIR:
-            folders += [value for value in [next(words, None)] if value is not None]
+            folder = next(words, None)
+            if folder is None:
+                _stop(f"{word}: it needs a folder")
+            folders.append(folder)
         elif word.startswith("--config-dir="):
             folders.append(word.partition("=")[2])
         elif word in _WITH_VALUE:
@@ -149,6 +153,8 @@ def _combinations(overrides: Sequence[Override], multirun: bool) -> Iterator[lis
 def _compose(texts: list[str]) -> DictConfig:
     try:
         return compose("config", overrides=texts, return_hydra_config=True)
+    except yaml.YAMLError as error:
+        _stop(f"{' '.join(texts)}: a YAML file cannot be read ({' '.join(str(error).split())})")
     except (HydraException, OmegaConfBaseException) as error:
         always = [text for text in texts if text.startswith("hydra.searchpath")]
         for text in texts:  # find the one to blame: alone it fails too

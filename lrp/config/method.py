@@ -12,6 +12,7 @@ from torch import Tensor
 from lrp.config.parts import Choice, make, option_defaults
 from lrp.config.paths import CONF
 from lrp.errors import InputError
+from lrp.job.calibration import Calibration
 from lrp.method.base import METHOD_PARTS, Method
 
 
@@ -31,6 +32,11 @@ def make_method(
             method that is given as an object.
     """
     if not isinstance(chosen, str):
+        if isinstance(chosen, type) or not callable(getattr(chosen, "fit", None)):
+            raise InputError("method", chosen, "must be the name of an option or a configured object")
+        for name, usual in (("budget", "params"), ("exclude", ()), ("samples", Calibration().samples)):
+            if shared[name] != usual:
+                raise InputError(name, shared[name], "a method that is given as an object has its own; set it there")
         if unused := [
             *parts,
             *(["output"] if output is not None else []),

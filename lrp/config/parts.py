@@ -9,6 +9,7 @@ from dataclasses import dataclass, is_dataclass
 from functools import cached_property, partial
 from typing import Any, cast
 
+import yaml
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -44,7 +45,9 @@ class Choice:
         Raises:
             InputError: For a ``_target_`` that cannot be imported.
         """
-        path = str(self.settings.get("_target_"))
+        if not isinstance(self.settings.get("_target_"), str):
+            raise InputError(f"{self.group}={self.option}: its YAML file must name a class or a function as _target_")
+        path = str(self.settings["_target_"])
         try:
             return get_object(path)
         except (ImportError, AttributeError, ValueError, TypeError) as error:
@@ -110,10 +113,26 @@ def option_defaults(group: str, option: str, config: DictConfig | None = None) -
     try:
         shared = cast(DictConfig, OmegaConf.load(CONF / "options.yaml")).get(group, {})
         root = OmegaConf.create(plain(OmegaConf.structured(Config) if config is None else config, resolve=False))
-        root[group] = OmegaConf.merge(shared, _own_options(group, option))
-        return plain(root[group])
-    except OmegaConfBaseException as error:
+        own = _own_options(group, option)
+        root[group] = OmegaConf.merge(shared, own)
+        found = plain(root[group])
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise InputError(f"{group}={option}: its file cannot be read ({first_line(error)})") from error
+    if option_files(group)[option].parents[1] != CONF:
+        _check_shared(Choice(group, option, found, found), set(shared) - set(own))
+    return found
+
+
+def _check_shared(choice: Choice, silent: set[Any]) -> None:
+    """That your own option does not get a default of lrp's group in place of its class's.
+
+    Raises:
+        InputError: For an option that the group shares, that the file is ``silent`` about and whose class has another default.
+    """
+    for name, parameter in inspect.signature(choice.target).parameters.items():
+        if name in silent and parameter.default not in (parameter.empty, choice.settings[name]):
+            usual = f"lrp's group {choice.group} shares it, with the default {choice.settings[name]}"
+            raise InputError(f"{choice.group}={choice.option}: its YAML file must set {name}: {usual}, its class has {parameter.default}")
 
 
 def _own_options(group: str, option: str) -> DictConfig:

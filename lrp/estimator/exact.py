@@ -49,7 +49,7 @@ class ExactEstimator(Estimator):
         """E[y - y_b] and E[(y - y_b)^2] of each block's components over the images (B, ...), and the seconds that this took, those of
         a killed run included. ``partial`` is a folder for unfinished work; None: nothing is kept."""
         with torch.inference_mode(False):
-            network = freeze(model)
+            network = freeze(model, images)
         layers: dict[str, list[int]] = {}
         for i, factor in enumerate(factors):
             layers.setdefault(factor.block.layer, []).append(i)

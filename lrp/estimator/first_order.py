@@ -106,7 +106,7 @@ class FirstOrderEstimator(Estimator):
         by the square root of their number). Raises InputError for a layer whose first dimension does not run over the images."""
         device = tensors(images)[0].device
         with torch.inference_mode(False), plain_arithmetic(device):
-            network = freeze(model)
+            network = freeze(model, images)
             images = network.as_input(on_tensors(Tensor.clone, images))
             if any(tensor.dim() == 4 for tensor in tensors(images)):  # in which the inner products below are views
                 network.module.to(memory_format=torch.channels_last)

@@ -29,7 +29,7 @@ from lrp.method.base import FittedMethod, Prediction, check_exclude
 from lrp.method.plan import Plan, matrix_plans
 from lrp.method.rounds import Rounds, check_keep_factor
 from lrp.results.tables import score_table
-from lrp.scorer.base import Scorer
+from lrp.scorer.base import Scorer, check_scores
 from lrp.selection.base import Selection
 from lrp.selection.two_budgets import select_both
 
@@ -111,6 +111,7 @@ class SingularVectors:
         log.info("%s: %d layers, %d blocks, %s components", self.blocking.name, len(survey.matrices), len(blocks), f"{fitted.components:,}")
         start = time.perf_counter()
         fitted.scores = self.scorer(factors, evidence)
+        check_scores(self.scorer.name, factors, fitted.scores)
         seconds["score"] = evidence.seconds_estimator or time.perf_counter() - start
         fitted.costs = self._costs(evidence, blocks, factors)
         return fitted

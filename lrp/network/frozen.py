@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from lrp.batches import Inputs, on_tensors
+from lrp.batches import Inputs, call, on_tensors, tensors
 from lrp.layer.build import kind_of
-from lrp.network.trace import Tracer, default_of, name_of, pairs_to_fold, placeholders, run_node, scale_and_shift
+from lrp.network.trace import default_of, name_of, pairs_to_fold, placeholders, run_node, scale_and_shift, trace
 
 OUT_OF_PLACE = {
     operator.iadd: operator.add,
@@ -30,7 +30,8 @@ class FrozenNetwork:
     cannot be traced stays as it is; ``untraced`` then says why.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs | None = None) -> None:
+        """``inputs``: a batch of one, which shows how the network is called, and by which the graph is held to what it computes."""
         self.module = copy.deepcopy(model).eval().requires_grad_(False)
         if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in self.module.parameters()):
             self.module.float()
@@ -40,7 +41,9 @@ class FrozenNetwork:
         self._after: dict[fx.Node, list[fx.Node]] = {}
         self._layer_nodes: dict[str, fx.Node | None] = {}
         try:
-            traced = fx.GraphModule(self.module, Tracer().trace(self.module))
+            traced = fx.GraphModule(self.module, trace(self.module, inputs))
+            if inputs is not None:
+                self._check(traced, inputs)
         except Exception as error:  # whatever the forward raised when it met a proxy
             self.untraced = (str(error).splitlines() or [type(error).__name__])[0]
         else:
@@ -55,6 +58,21 @@ class FrozenNetwork:
         for node in self.nodes:
             if node.op == "call_module":  # None: called more than once
                 self._layer_nodes[name_of(node)] = None if name_of(node) in self._layer_nodes else node
+
+    @torch.no_grad()
+    def _check(self, traced: fx.GraphModule, inputs: Inputs) -> None:
+        """That the graph computes what the network does: it holds one branch, and may hold what was read when it was traced.
+
+        Raises:
+            ValueError: Where it does not.
+        """
+        inputs = on_tensors(Tensor.clone, self.as_input(inputs))
+        expected, found = (tensors(call(module, on_tensors(Tensor.clone, inputs))) for module in (self.module, traced))
+        same = len(expected) == len(found) and all(
+            a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True) for a, b in zip(expected, found, strict=True)
+        )
+        if not same:
+            raise ValueError("its graph does not compute what the network does")
 
     def as_input(self, images: Inputs) -> Inputs:
         """Images in the precision of the parameters; indices stay as they are."""
@@ -133,6 +151,6 @@ def _graph_out_of_place(traced: fx.GraphModule) -> None:
     traced.recompile()
 
 
-def freeze(model: nn.Module | FrozenNetwork) -> FrozenNetwork:
+def freeze(model: nn.Module | FrozenNetwork, images: Inputs) -> FrozenNetwork:
     """A network as a FrozenNetwork, which it may be already."""
-    return model if isinstance(model, FrozenNetwork) else FrozenNetwork(model)
+    return model if isinstance(model, FrozenNetwork) else FrozenNetwork(model, on_tensors(lambda leaf: leaf[:1], images))

@@ -63,10 +63,16 @@ def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor
     device = weights[0].device
     with plain_arithmetic(device):
         logits = pick(call(twin, on_tensors(Tensor.clone, inputs))).flatten(1)
+        _check_labels(labels, len(logits), logits.shape[1])
         loss = F.cross_entropy(logits, labels.to(device))
     if not bool(torch.isfinite(loss)) or not loss.requires_grad:
         raise InputError("the loss on the calibration images is not finite or carries no gradient, so nothing can be scored by it")
     return weights, loss
+
+
+def _check_labels(labels: Tensor, examples: int, classes: int) -> None:
+    if labels.is_floating_point() or labels.shape != (examples,) or not bool(((labels >= 0) & (labels < classes)).all()):
+        raise InputError(f"calibration: its labels must be {examples} integers in [0, {classes - 1}], one for each example")
 
 
 def _as_matrices(names: Sequence[str], values: Sequence[Tensor | None], weights: Sequence[Tensor]) -> dict[str, Tensor]:

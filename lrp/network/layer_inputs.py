@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from lrp.batches import Batches, Inputs, call, on_tensors
 from lrp.network.arithmetic import layer_input
-from lrp.network.trace import Tracer, default_of, placeholders, run_node
+from lrp.network.trace import default_of, placeholders, run_node, trace
 
 MEMORY = 8 * 2**30  # bytes
 
@@ -33,7 +33,7 @@ class Replay:
         self._at = 0
         before = set(vars(model))
         try:
-            self._nodes = list(Tracer().trace(model).nodes)
+            self._nodes = list(trace(model, batches.example).nodes)
         except Exception:  # whatever the forward raised when it met a proxy
             self._nodes = []
         self._made = {name: vars(model)[name] for name in vars(model).keys() - before}  # constants that the tracer left on the network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,20 @@ def name_of(node: fx.Node) -> str:
 def default_of(node: fx.Node) -> Any:
     """What an argument of the network after the first is where the network is called with its images alone."""
     return node.args[0] if node.args else {} if name_of(node).startswith("**") else ()
+
+
+def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.Graph:
+    """The graph of a network as a batch ``inputs`` calls it: arguments that the batch does not give are fixed at their defaults.
+
+    Without ``inputs`` every argument is an input of the graph. Whatever the network raises when it meets a proxy is raised.
+    """
+    if inputs is None:
+        return Tracer().trace(model)
+    signature = inspect.signature(model.forward)
+    given = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, Mapping) else (inputs,)
+    bound = signature.bind(*given, **(inputs if isinstance(inputs, Mapping) else {}))
+    absent = {n: p.default for n, p in signature.parameters.items() if n not in bound.arguments and p.default is not p.empty}
+    return Tracer().trace(model, concrete_args=absent or None)
 
 
 def placeholders(nodes: Sequence[fx.Node], inputs: Inputs) -> dict[fx.Node, Any]:

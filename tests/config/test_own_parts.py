@@ -97,6 +97,23 @@ def test_sentences(mine, capsys):
     check_refused(["scorer._target_=nowhere.Scorer"], "scorer._target_=nowhere.Scorer: must be the dotted path of a class", capsys)
 
 
+def test_defaults_of_your_own_are_not_replaced(mine, capsys):
+    """An option that lrp's group shares, another default in the class, and a YAML file that is silent."""
+    (mine / "conf" / "other_rows.py").write_text(CLUSTERED.replace("k: int = 4", "k: int = 2"))
+    (mine / "conf" / "blocking" / "other.yaml").write_text("_target_: other_rows.Clustered\n")
+    (mine / "conf" / "blocking" / "nothing.yaml").write_text("k: 3\n")
+    words = ["--config-dir", str(mine / "conf")]
+    check_refused(
+        [*words, "blocking=other"], "blocking=other: its YAML file must set k: lrp's group blocking shares it, with the default 4", capsys
+    )
+    check_refused([*words, "blocking=nothing"], "blocking=nothing: its YAML file must name a class or a function as _target_", capsys)
+    check_refused(["--config-dir"], "--config-dir: it needs a folder", capsys)
+    check_refused(["--config-dir", str(mine / "nuclear_scores.py")], "nuclear_scores.py: not a folder", capsys)
+    (mine / "conf" / "blocking" / "other.yaml").write_text("_target_: other_rows.Clustered\nk: 2\n")
+    assert compose_job("blocking=other", config_dir=mine / "conf").method.blocking.k == 2
+    (mine / "conf" / "blocking" / "nothing.yaml").unlink()
+
+
 def test_from_python(mine):
     job = compose_job("scorer=nuclear", "scorer.power=3", config_dir=mine / "conf")
     assert job.method.scorer.power == 3 and job.options == "scorer.power=3"

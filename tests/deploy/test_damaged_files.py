@@ -46,7 +46,7 @@ def test_missing_file(tmp_path):
 def test_truncated_files(saved, share):
     data = saved.read_bytes()
     saved.write_bytes(data[: int(share * len(data))])
-    file_refused(saved, Grouped, "damaged or no safetensors file")
+    file_refused(saved, Grouped, "damaged or not a safetensors file")
 
 
 def test_every_length_is_refused(saved):
@@ -54,18 +54,18 @@ def test_every_length_is_refused(saved):
     data = saved.read_bytes()
     for length in [*range(0, len(data), 97), 7, 8, 9, len(data) - 1]:
         saved.write_bytes(data[:length])
-        file_refused(saved, Grouped, "damaged or no safetensors file")
+        file_refused(saved, Grouped, "damaged or not a safetensors file")
 
 
 def test_garbage(saved):
     for data in (b"nothing of the kind", os.urandom(4000), b"\0" * 4000, b"PK\3\4" + b"a" * 100, saved.read_bytes() + b"more"):
         saved.write_bytes(data)
-        file_refused(saved, Grouped, "damaged or no safetensors file")
+        file_refused(saved, Grouped, "damaged or not a safetensors file")
 
 
 def test_a_file_of_torch_save(tmp_path):
     torch.save(Grouped().state_dict(), tmp_path / "a.pt")
-    file_refused(tmp_path / "a.pt", Grouped, "damaged or no safetensors file")
+    file_refused(tmp_path / "a.pt", Grouped, "damaged or not a safetensors file")
 
 
 def test_a_file_that_is_not_from_lrp(tmp_path):

@@ -13,6 +13,7 @@ from lrp.errors import InputError
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.matrices import Block, Factors
+from lrp.scorer.base import check_scores
 from lrp.scorer.energy import Energy
 from lrp.scorer.noise_to_signal import NoiseToSignal
 
@@ -96,3 +97,21 @@ def test_energy_sums_to_one_in_each_layer():
     assert float(scores[0].sum() + scores[1].sum()) == pytest.approx(1) and float(scores[2].sum()) == pytest.approx(1)
     assert torch.equal(scores[3], torch.zeros(2, dtype=torch.float64))
     assert float(scores[0][0] / scores[1][0]) == pytest.approx(float(norms[0][0] / norms[1][0]) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("scores", "rule"),
+    [
+        (None, "a list of 2 tensors, one for each block, not NoneType"),
+        ([torch.ones(2)], "a list of 2 tensors, one for each block, not 1"),
+        ([torch.ones(2), torch.ones(1)], r"layer b, block 0 needs a tensor \(3,\), one score per component, not a tensor \(1,\)"),
+        ([torch.ones(2), [1.0] * 3], "not list"),
+        ([torch.ones(2), torch.tensor([1, 2, torch.nan])], "layer b: block 0 has scores that are not finite"),
+        ([torch.ones(2), torch.tensor([1.0, -1, 0])], "negative scores"),
+    ],
+)
+def test_what_a_scorer_has_to_give(scores, rule):
+    blocks = [Block("a", 0, 0, 2, 0, 6), Block("b", 0, 0, 3, 0, 3)]
+    factors = [Factors(b, torch.empty(b.shape[0], b.rank), torch.ones(b.rank), torch.empty(b.rank, b.shape[1])) for b in blocks]
+    with pytest.raises(InputError, match=f"^scorer=mine: .*{rule}"):
+        check_scores("mine", factors, scores)
