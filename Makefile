@@ -15,7 +15,7 @@ check: .venv/tested
 
 test: .venv/tested
 	$(BIN)/python -m pytest tests -n 2 --dist worksteal --durations=5
-	$(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=3600 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=3600 notebooks
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lrp needs Python 3.11 or newer: make PYTHON=python3.11")'
