@@ -6,7 +6,6 @@ import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lrp import __version__
 from lrp.cost.report import COLUMNS, Report
 from lrp.errors import InputError
 from lrp.files import write_whole
@@ -60,7 +60,7 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     report = getattr(model, "lrp_report", None) if report is None else report
     description = {
-        "format": FORMAT, "version": _version(), "layers": layers, "folded": folded, "biased": biased, "same": same,
+        "format": FORMAT, "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
         "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
     }  # fmt: skip
     write_whole(Path(path), lambda file: save_file(tensors, file, {"lrp": json.dumps(description)}))
@@ -188,7 +188,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             if description is not None and description["format"] > FORMAT:
                 raise InputError(
                     f"load {path}: it was written by lrp {description['version']} in format {description['format']}; this is lrp "
-                    f"{_version()}, which reads up to format {FORMAT}"
+                    f"{__version__}, which reads up to format {FORMAT}"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except InputError:
@@ -212,13 +212,6 @@ def _cast(model: nn.Module, tensors: dict[str, Tensor]) -> None:
                 stored = tensors.get(f"{module_name}.{name}" if module_name else name)
                 if value is not None and stored is not None and value.dtype != stored.dtype:
                     value.data = value.data.to(stored.dtype)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("lrp")
-    except metadata.PackageNotFoundError:  # a checkout that is not installed
-        return "unknown"
 
 
 def _place(tensor: Tensor) -> Any:

@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
+from helpers import results_row, results_table
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
@@ -14,56 +14,27 @@ from lrp.config.paths import CONF
 from lrp.config.schema import register
 from lrp.figure.accuracy import average_over_seeds
 from lrp.results.collect import collect
-from lrp.results.columns import COLUMNS
 from lrp.results.settings import differences
-
-
-def row(sparsity=0.5, **changes):
-    base = dict.fromkeys(COLUMNS, 0) | {
-        "model": "vgg16",
-        "checkpoint_sha256": "aa",
-        "dataset": "cifar10",
-        "method": "singular_vectors",
-        "blocking": "none",
-        "decomposition": "svd",
-        "scorer": "variance",
-        "estimator": "exact",
-        "selection": "global",
-        "per_parameter": False,
-        "budget": "params",
-        "compensation": "none",
-        "recovery": "none",
-        "sparsity": sparsity,
-        "sparsity_params": sparsity,
-        "accuracy": 0.5,
-        "accuracy_dense": 0.9,
-        "blocking_k": None,
-    }
-    return base | changes
-
-
-def table(*rows):
-    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def test_a_part_s_own_options_are_never_averaged():
     """Rows of a blocking of one's own with other k, and with other options that have no column, are lines of their own."""
-    rows = [row(blocking="clustered", blocking_k=k, options=None if k == 4 else f"blocking.k={k}") for k in (4, 16)]
-    assert average_over_seeds(table(*rows))["line"].nunique() == 2
-    rows = [row(blocking="clustered", options=f"blocking.blocks={blocks}") for blocks in (9, 99)]
-    assert sorted(average_over_seeds(table(*rows))["line"].str.split(", ").str[-1]) == ["blocking.blocks=9", "blocking.blocks=99"]
+    rows = [results_row(blocking="clustered", blocking_k=k, options=None if k == 4 else f"blocking.k={k}") for k in (4, 16)]
+    assert average_over_seeds(results_table(*rows))["line"].nunique() == 2
+    rows = [results_row(blocking="clustered", options=f"blocking.blocks={blocks}") for blocks in (9, 99)]
+    assert sorted(average_over_seeds(results_table(*rows))["line"].str.split(", ").str[-1]) == ["blocking.blocks=9", "blocking.blocks=99"]
 
 
 def test_old_and_new_rows_compare(tmp_path):
     """Rows from before ``options`` listed everything get the words that they lack, and lose a seed that is the job's."""
     old = [
-        row(blocking="alds", blocking_k=2, options="scorer.depth=0.5"),
-        row(round_to=8, per_parameter=True, break_even="measured", options=None),
-        row(scorer="random", seed=3, options="scorer.seed=3 recovery.lr=1"),
-        row(options="scorer.seed=1 rounds.keep_factor=0.8"),
-        row(blocking="alds", blocking_k=4, options=None),
+        results_row(blocking="alds", blocking_k=2, options="scorer.depth=0.5"),
+        results_row(round_to=8, per_parameter=True, break_even="measured", options=None),
+        results_row(scorer="random", seed=3, options="scorer.seed=3 recovery.lr=1"),
+        results_row(options="scorer.seed=1 rounds.keep_factor=0.8"),
+        results_row(blocking="alds", blocking_k=4, options=None),
     ]
-    table(*[{"round_to": 1, "break_even": "params"} | each for each in old]).assign(
+    results_table(*[{"round_to": 1, "break_even": "params"} | each for each in old]).assign(
         round_to=[1, 8, 1, 1, 1], break_even=["params", "measured", "params", "params", "params"]
     ).to_csv(tmp_path / "results.csv", index=False)
     assert [None if option != option else option for option in collect([tmp_path])["options"]] == [
@@ -73,8 +44,8 @@ def test_old_and_new_rows_compare(tmp_path):
         "scorer.seed=1 rounds.keep_factor=0.8",
         None,
     ]
-    new = row(blocking="alds", blocking_k=2, options="blocking.k=2 scorer.depth=0.5", seed=1)
-    assert average_over_seeds(table(old[0], new))["seeds"].tolist() == [2]
+    new = results_row(blocking="alds", blocking_k=2, options="blocking.k=2 scorer.depth=0.5", seed=1)
+    assert average_over_seeds(results_table(old[0], new))["seeds"].tolist() == [2]
 
 
 def test_a_seed_that_follows_the_job_is_no_option():
