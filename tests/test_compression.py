@@ -37,6 +37,7 @@ def network(request):
     return given_network(request, 8)
 
 
+@pytest.mark.slow
 def test_both_budgets(network):
     model, x = network
     compressed, report = small(model, x, 0.5, macs_removed=0.7)
@@ -45,6 +46,7 @@ def test_both_budgets(network):
     assert report.attrs["sparsity_macs"] >= 0.7 - 1e-12 and report.attrs["sparsity_params"] >= 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", ["params", "macs"])
 def test_a_smaller_network_and_a_report(network, budget):
     model, x = network
@@ -77,6 +79,7 @@ def test_a_smaller_network_and_a_report(network, budget):
     assert "<table" in report._repr_html_()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["residual", "encoder"])
 def test_modes_are_those_of_the_original(name, request):
     model = request.getfixturevalue(name).train()
@@ -99,6 +102,7 @@ def test_modes_and_weights_survive_a_failure(residual):
     assert modes(residual) == was
 
 
+@pytest.mark.slow
 def test_the_parts_do_the_same(residual):
     from lrp.config.parts import make
 
@@ -112,6 +116,7 @@ def test_the_parts_do_the_same(residual):
     assert all(torch.equal(value, by_hand.state_dict()[key]) for key, value in compressed.state_dict().items())
 
 
+@pytest.mark.slow
 def test_recovery_sees_all_images_and_scores_the_first(residual):
     x = torch.randn(12, 3, 8, 8).double()
     twin, _ = small(residual, x, scoring_images=4, images=8, batch_size=4, recovery="batchnorm", **PAPER)
@@ -126,6 +131,7 @@ def test_recovery_sees_all_images_and_scores_the_first(residual):
     assert torch.equal(expected.bn.running_var, residual.bn.running_var)
 
 
+@pytest.mark.slow
 def test_calibration_in_any_form(residual):
     x = torch.randn(11, 3, 8, 8).double()
     labels = torch.zeros(11)
@@ -138,6 +144,7 @@ def test_calibration_in_any_form(residual):
         assert torch.equal(small(residual, form)[0](x), expected), name
 
 
+@pytest.mark.slow
 def test_an_endless_loader_is_read_as_far_as_needed(residual):
     read = []
 
@@ -150,6 +157,7 @@ def test_an_endless_loader_is_read_as_far_as_needed(residual):
     assert len(read) == 3
 
 
+@pytest.mark.slow
 def test_every_reason():
     model, tokens = Odd().eval(), torch.randint(9, (8, 7))
     compressed, report = small(model, tokens, exclude=["body.0"])
@@ -166,6 +174,7 @@ def test_every_reason():
     assert compressed(tokens).shape == (8, 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exclude, left", [
     (["body.0"], {"body.0"}), ("body", {"body.0", "body.2"}), (["bod*"], {"body.0", "body.2"}), (["*.2", "conv"], {"body.2", "conv"}),
 ])  # fmt: skip
@@ -174,6 +183,7 @@ def test_exclude(exclude, left):
     assert {name for name, line in what(report).items() if line == "left alone: excluded"} == left
 
 
+@pytest.mark.slow
 def test_low_rank_layers_of_torchs_encoder_are_called(encoder):
     """Without gradients torch's encoder layers read ``linear1.weight`` themselves and never call the layer; one that is
     low-rank must not be read."""
@@ -199,6 +209,7 @@ def test_low_rank_layers_of_torchs_encoder_are_called(encoder):
     assert sorted(calls) == sorted(inside)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap, output", [(lambda y: {"logits": y}, lambda r: r["logits"]), (lambda y: (0, y), lambda r: r[1])])
 def test_networks_that_return_a_dict_or_a_tuple(residual, wrap, output):
     x = torch.randn(8, 3, 8, 8).double()
@@ -221,6 +232,7 @@ def test_a_network_of_one_layer(layer, shape):
     assert isinstance(compressed, LowRank) and compressed(x).shape == layer(x).shape
 
 
+@pytest.mark.slow
 def test_objects_in_place_of_names(residual):
     from lrp.blocking.alds import AldsBlocking
     from lrp.selection.global_ import GlobalSelection
@@ -233,12 +245,14 @@ def test_objects_in_place_of_names(residual):
     assert ranks and all(rank % 4 == 0 or rank < 4 for rank in ranks)
 
 
+@pytest.mark.slow
 def test_nothing_is_printed(residual, capfd, caplog):
     with caplog.at_level(logging.WARNING):
         small(residual, torch.randn(8, 3, 8, 8).double())
     assert capfd.readouterr().out == "" and not caplog.records
 
 
+@pytest.mark.slow
 def test_a_layer_under_two_names(tmp_path):
     """It runs once, so it is compressed, in both places; a batch norm is folded in both."""
     model, x = TwoNames().eval(), torch.randn(16, 3, 6, 6)
@@ -254,6 +268,7 @@ def test_a_layer_under_two_names(tmp_path):
         lrp.load(tmp_path / "a.safetensors", "resnet18")
 
 
+@pytest.mark.slow
 def test_a_computed_weight_is_left_alone():
     model = nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(3, 8, 3)), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 30)).eval()
     x = torch.randn(8, 3, 6, 6)
@@ -262,6 +277,7 @@ def test_a_computed_weight_is_left_alone():
     assert torch.allclose(lrp.fuse(model)(x), model(x), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_batches_of_recovery_and_what_is_untouched(residual):
     """No last batch of one example; where nothing is removed, nothing is re-estimated."""
     model, x = nn.Sequential(nn.Linear(8, 24), nn.BatchNorm1d(24), nn.Linear(24, 24)), torch.randn(33, 8)

@@ -73,6 +73,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_errors_are_one_sentence(residual, case):
     options, match = BAD[case]
@@ -82,6 +83,7 @@ def test_errors_are_one_sentence(residual, case):
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda y: (y, y), lambda y: {"logits": y}])
 @pytest.mark.parametrize("estimator", ["first_order", "exact"])
 def test_a_tuple_without_output(residual, wrap, estimator):

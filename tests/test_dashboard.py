@@ -9,6 +9,7 @@ from lrp.dashboard import STAGES, workspace
 from lrp.results.columns import COLUMNS
 
 
+@pytest.mark.slow
 def test_workspace_shows_what_is_logged():
     built = workspace("someone", "lrp")
     assert (built.entity, built.project) == ("someone", "lrp")

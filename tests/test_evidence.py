@@ -72,6 +72,7 @@ def test_scores_that_need_labels_say_so(residual):
         _ = Evidence(residual, X).of(ExactEstimator(), (), 1).loss_gradients
 
 
+@pytest.mark.slow
 def test_the_network_is_traced_once(residual, monkeypatch):
     made, original = [], frozen.FrozenNetwork.__init__
     monkeypatch.setattr(frozen.FrozenNetwork, "__init__", lambda self, *given: (made.append(1), original(self, *given))[1])
@@ -91,6 +92,7 @@ class TwoInputs(nn.Module):
         return self.out(torch.relu(scale * hidden).mean((2, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", [ExactEstimator(), FirstOrderEstimator()], ids=lambda e: e.name)
 @pytest.mark.parametrize("compensation", ["none", "least_squares"])
 def test_networks_of_several_inputs(estimator, compensation):
@@ -125,6 +127,7 @@ class Branches(nn.Module):
         return self.d(torch.relu(hidden))
 
 
+@pytest.mark.slow
 def test_the_branch_that_the_calibration_takes():
     model, x = Branches().double(), torch.randn(10, 12).double()
     seen = {}

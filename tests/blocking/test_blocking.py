@@ -12,6 +12,7 @@ from lrp.matrices import LayerMatrix
 from lrp.model.vgg16 import VGG16
 
 
+@pytest.mark.slow
 def test_counts_on_vgg16():
     with torch.device("meta"):
         matrices = layer_matrices(VGG16())

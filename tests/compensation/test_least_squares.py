@@ -45,6 +45,7 @@ def network(request):
     return given_network(request, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("blocking", "metric"), [("none", "gradient"), ("alds", "gradient"), ("square", "plain")])
 def test_closer_to_the_dense_network(network, blocking, metric):
     model, x = network
@@ -67,6 +68,7 @@ def test_closer_to_the_dense_network(network, blocking, metric):
             assert held[name].shape == p.shape if name in held else name.endswith(".bias")
 
 
+@pytest.mark.slow
 def test_every_layer_is_refitted(network, monkeypatch):
     model, x = network
     seen = []
@@ -77,6 +79,7 @@ def test_every_layer_is_refitted(network, monkeypatch):
     assert sorted(names[module] for module in seen) == sorted(fitted.evidence.survey.matrices)
 
 
+@pytest.mark.slow
 def test_nothing_is_compensated_where_nothing_was_removed(residual):
     x = torch.randn(6, 3, 9, 8).double()
     fitted = fit(residual, x, LeastSquares())
@@ -116,6 +119,7 @@ def test_chunks_and_modes(residual, monkeypatch):
     assert distance(whole.eval(), parts.eval(), x) < 1e-16
 
 
+@pytest.mark.slow
 def test_added_biases_survive_files(network, tmp_path):
     """Of dense and of low-rank layers, of one of rank 0; after a round and a second one too."""
     model, x = network
@@ -137,6 +141,7 @@ def test_added_biases_survive_files(network, tmp_path):
             assert distance(load(tmp_path / "c.safetensors", model), compressed, x) < 1e-16
 
 
+@pytest.mark.slow
 def test_a_report_counts_added_biases(residual):
     x = torch.randn(8, 3, 9, 8).double()
     options = {"compensation": "least_squares", "decomposition": "activation", "recovery": "none", "scoring_images": 4}
@@ -145,6 +150,7 @@ def test_a_report_counts_added_biases(residual):
     assert report.attrs["params_total_dense"] == count_params(residual)
 
 
+@pytest.mark.slow
 def test_half_precision():
     """bfloat16 and float16 networks get parameters of their own precision, from sums that are kept in a better one."""
     for dtype in (torch.bfloat16, torch.float16):
@@ -167,6 +173,7 @@ def test_half_precision():
         assert torch.allclose(found, true, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_autocast_of_the_caller(network):
     """What is around a compression does not lower its precision."""
     model, x = network
@@ -194,6 +201,7 @@ def test_options():
     assert LeastSquares(ridge=0).needs == ("outputs", "gradients") and LeastSquares(metric="plain").needs == ("outputs",)
 
 
+@pytest.mark.slow
 def test_networks_that_cannot_be_compensated_say_so():
     class Mixed(nn.Module):
         def __init__(self) -> None:

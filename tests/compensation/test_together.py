@@ -11,6 +11,7 @@ import lrp
 from lrp.layer.base import LowRank
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("blocking", "budget"), PAIRS)
 @pytest.mark.parametrize("compensation", NAMES["compensation"])
 @pytest.mark.parametrize("decomposition", NAMES["decomposition"])

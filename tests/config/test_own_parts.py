@@ -66,6 +66,7 @@ def lrp(place, *words, code=0):
     return done.stdout, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["--config-dir", "searchpath"])
 def test_sweeps_over_your_own_parts(mine, how):
     """By name beside lrp's own, one job after the other and two at once; what differs is in the row."""
@@ -83,6 +84,7 @@ def test_sweeps_over_your_own_parts(mine, how):
     assert sorted(table["blocking_k"]) == [2, 2, 4, 4]
 
 
+@pytest.mark.slow
 def test_a_class_named_on_the_command_line(mine):
     """A module in the working directory, and options that no file of lrp's has."""
     (mine.parent / "named.py").write_text(NUCLEAR)
@@ -91,12 +93,14 @@ def test_a_class_named_on_the_command_line(mine):
     assert row["scorer"] == "nuclear" and row["options"] == "scorer._target_=named.Nuclear scorer.power=2"
 
 
+@pytest.mark.slow
 def test_sentences(mine, capsys):
     check_refused(["--config-dir", "nowhere"], "--config-dir nowhere: no such folder", capsys)
     check_refused(["--config-dir", str(mine / "conf"), "scorer=nucular"], "noise_to_signal, nuclear, perturbation", capsys)
     check_refused(["scorer._target_=nowhere.Scorer"], "scorer._target_=nowhere.Scorer: must be the dotted path of a class", capsys)
 
 
+@pytest.mark.slow
 def test_defaults_of_your_own_are_not_replaced(mine, capsys):
     """An option that lrp's group shares, another default in the class, and a YAML file that is silent."""
     (mine / "conf" / "other_rows.py").write_text(CLUSTERED.replace("k: int = 4", "k: int = 2"))
@@ -114,6 +118,7 @@ def test_defaults_of_your_own_are_not_replaced(mine, capsys):
     (mine / "conf" / "blocking" / "nothing.yaml").unlink()
 
 
+@pytest.mark.slow
 def test_from_python(mine):
     job = compose_job("scorer=nuclear", "scorer.power=3", config_dir=mine / "conf")
     assert job.method.scorer.power == 3 and job.options == "scorer.power=3"

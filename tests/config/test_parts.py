@@ -18,6 +18,7 @@ PARTS = ("blocking", "decomposition", "scorer", "estimator", "selection", "compe
 OPTIONS = [(group, option) for group in PARTS for option in option_files(group)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{group}={option}" for group, option in OPTIONS])
 def test_made_by_name_and_made_in_python_are_equal(group, option):
     kind = get_object(option_defaults(group, option)["_target_"])
@@ -37,6 +38,7 @@ def test_names_objects_and_options():
         make("blocking", "alds", k=0)
 
 
+@pytest.mark.slow
 def test_what_a_class_does_not_take_is_said_where_it_is_not_the_default(caplog):
     caplog.set_level(logging.INFO, "lrp.config.parts")
     make("blocking", "none")
@@ -50,6 +52,7 @@ def test_what_a_class_does_not_take_is_said_where_it_is_not_the_default(caplog):
     ]
 
 
+@pytest.mark.slow
 def test_shared_options_are_options_of_some_class():
     """Whatever stands in conf/options.yaml is taken by at least one option of its group."""
     for group in PARTS:
@@ -59,6 +62,7 @@ def test_shared_options_are_options_of_some_class():
     assert (CONF / "options.yaml").exists()
 
 
+@pytest.mark.slow
 def test_the_estimator_is_made_once():
     job = compose_job("+method.parts={estimator: exact}", "estimator.output=hellinger")
     assert job.estimator is job.method.estimator and job.estimator.name == "exact" and job.estimator.output == "logits"
@@ -66,6 +70,7 @@ def test_the_estimator_is_made_once():
     assert job.estimator is job.method.estimator and job.options == "estimator.output=hellinger"
 
 
+@pytest.mark.slow
 def test_calibration_has_one_home():
     assert compose_job().calibration == Calibration()
     assert {field.name for field in dataclasses.fields(Calibration)} == {*compose_job().settings["calibration"]}

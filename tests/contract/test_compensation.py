@@ -13,6 +13,7 @@ def network(request):
     return given_network(request, 12)
 
 
+@pytest.mark.slow
 @every("compensation")
 @pytest.mark.parametrize("blocking", sorted(options("blocking")))
 def test_a_pruned_network_still_runs(name, blocking, network):

@@ -7,6 +7,7 @@ from contract.adapt import every, load
 from lrp.errors import InputError
 
 
+@pytest.mark.slow
 @every("dataset")
 def test_parts_share_no_image_or_a_sentence_says_what_is_missing(name, tmp_path):
     """Nothing is downloaded: a data set that is not inside lrp gets a folder that there is not."""

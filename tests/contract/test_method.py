@@ -17,6 +17,7 @@ def network(request):
     return given_network(request, 12)
 
 
+@pytest.mark.slow
 @every("method")
 @pytest.mark.parametrize("budget", ["params", "macs"])
 def test_a_smaller_network_at_any_sparsity(name, budget, network):
@@ -41,6 +42,7 @@ def test_a_smaller_network_at_any_sparsity(name, budget, network):
     assert torch.equal(x, images), f"method={name} leaves the images as they are"
 
 
+@pytest.mark.slow
 @every("method")
 def test_the_same_seed_gives_the_same_network(name, residual):
     x = torch.randn(12, 3, 9, 8).double()

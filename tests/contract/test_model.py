@@ -11,6 +11,7 @@ def make(name, channels, classes):
     return source.make(**source.arguments(in_channels=channels, num_classes=classes)).eval()
 
 
+@pytest.mark.slow
 @every("model")
 @pytest.mark.parametrize("channels, classes", [(1, 10), (3, 7)])
 def test_runs_on_small_images(name, channels, classes):
@@ -22,6 +23,7 @@ def test_runs_on_small_images(name, channels, classes):
     assert survey(model, x).matrices, f"model={name}: there are layers to compress"
 
 
+@pytest.mark.slow
 @every("model")
 def test_two_of_a_kind_have_the_same_keys(name):
     """Files of one load into the other; the same seed gives the same weights."""

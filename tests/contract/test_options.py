@@ -26,12 +26,14 @@ def test_every_group_has_a_contract():
     assert set(GROUPS) <= written, f"tests/contract has a file for each group, but none for {', '.join(set(GROUPS) - written)}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group, name", EVERY)
 def test_hydra_and_python_make_the_same(group, name):
     made = from_hydra(group, name)
     assert plain(made) == plain(from_python(group, name)), f"{group}={name} is the same on the command line and in Python"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group, name", EVERY)
 def test_a_file_says_what_the_class_says(group, name):
     """An option that is a class of its own has the class's defaults, wherever it is made."""
@@ -44,6 +46,7 @@ def test_a_file_says_what_the_class_says(group, name):
     assert plain(kind(**given)) == plain(made), f"{group}={name}: {kind.__name__} made in Python has the defaults of the command line"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group, name", EVERY)
 def test_an_option_knows_its_name(group, name):
     """Tables and lines of figures are named by it."""

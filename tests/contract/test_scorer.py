@@ -5,6 +5,7 @@ import torch
 from contract.adapt import every, from_python, options, plain_factors, score
 
 
+@pytest.mark.slow
 @every("scorer")
 @pytest.mark.parametrize("blocking", sorted(options("blocking")))
 @pytest.mark.parametrize("network, shape", [("residual", (3, 8, 8)), ("depthwise", (3, 9, 10)), ("tokens", (3, 5, 4))])
@@ -20,6 +21,7 @@ def test_one_score_for_each_component(name, blocking, network, shape, request):
         assert (found >= 0).all(), rule + "no score is negative"
 
 
+@pytest.mark.slow
 @every("scorer")
 def test_repeats_bit_for_bit(name, residual):
     """Two jobs with one seed score alike, whatever drew random numbers before."""

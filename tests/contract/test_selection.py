@@ -18,6 +18,7 @@ def network(request):
     return given_network(request, 4)
 
 
+@pytest.mark.slow
 @every("selection")
 @pytest.mark.parametrize("blocking", ["none", "square"])
 @pytest.mark.parametrize("budget", ["params", "macs"])

@@ -1,12 +1,14 @@
 """What every study fulfils: cells that its rows name, in a table whose columns it says."""
 
 import pandas as pd
+import pytest
 from contract.adapt import compose, every
 
 from lrp.config.schema import Config
 from lrp.results.columns import COMMON
 
 
+@pytest.mark.slow
 @every("study")
 def test_cells_are_named_by_their_keys(name):
     study, rule = compose(f"study={name}").study, f"study={name}: "

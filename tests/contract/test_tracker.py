@@ -8,6 +8,7 @@ LAYERS = pd.DataFrame({"sparsity": [0.5], "layer": ["a"], "block": [0], "shape":
 ROWS = pd.DataFrame({"model": ["m"], "sparsity": [0.5], "accuracy": [0.9]})
 
 
+@pytest.mark.slow
 @every("tracker")
 def test_a_job_may_tell_it_everything(name, tmp_path):
     (tmp_path / "results.csv").write_text("model,sparsity\nm,0.5\n")
@@ -19,6 +20,7 @@ def test_a_job_may_tell_it_everything(name, tmp_path):
         tracked.file(tmp_path / "results.csv")
 
 
+@pytest.mark.slow
 @every("tracker")
 def test_what_a_job_raises_comes_through(name, tmp_path):
     with pytest.raises(KeyError, match="the job's own"), from_python("tracker", name, mode="disabled").start({}, {}, tmp_path, None):

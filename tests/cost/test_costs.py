@@ -18,6 +18,7 @@ def network(request):
     return given_network(request, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", ["params", "macs"])
 @pytest.mark.parametrize("blocking", BLOCKINGS.values(), ids=BLOCKINGS)
 def test_the_budget_holds_in_what_runs(network, blocking, budget):

@@ -20,6 +20,7 @@ def network(request):
     return given_network(request, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocking", BLOCKINGS.values(), ids=BLOCKINGS)
 def test_macs_are_those_that_torch_counts(network, blocking):
     model, x = network

@@ -7,6 +7,7 @@ from lrp.dataset.cifar10 import Cifar10
 from lrp.errors import InputError
 
 
+@pytest.mark.slow
 def test_calibration_depends_on_its_seed_alone(embedded):
     data = embedded
     first, again, other = (data.calibration(100, seed).index for seed in (0, 0, 1))
@@ -17,6 +18,7 @@ def test_calibration_depends_on_its_seed_alone(embedded):
         data.calibration(3601, 0)
 
 
+@pytest.mark.slow
 def test_augmentation_crops_and_mirrors(cifar):
     data = Cifar10(path=str(cifar[0]), flip=True, crop=4).load()
     images = data.train.images[:32]
@@ -33,6 +35,7 @@ def test_augmentation_crops_and_mirrors(cifar):
     assert torch.equal(out, data.augment(images, torch.Generator().manual_seed(0)))
 
 
+@pytest.mark.slow
 def test_normalise(embedded):
     data = embedded
     pixel = torch.full((1, 1, 1, 1), 51, dtype=torch.uint8)

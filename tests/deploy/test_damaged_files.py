@@ -92,6 +92,7 @@ def test_other_options(saved, other, match):
     file_refused(saved, lambda: Grouped(**other), f"another architecture.*{match}")
 
 
+@pytest.mark.slow
 def test_another_width(tmp_path):
     """With low-rank layers, with dense ones, and with both apart from what is compressed."""
     _, compressed, _ = deployed("encoder")
@@ -127,6 +128,7 @@ def test_missing_and_extra_layers(saved):
     file_refused(saved, without, "it has second.(bias, second.weight|weight, second.bias), which this one lacks")
 
 
+@pytest.mark.slow
 def test_another_batch_norm(tmp_path):
     _, compressed, _ = deployed("vgg")
     lrp.save(lrp.fuse(compressed), tmp_path / "a.safetensors")
@@ -139,6 +141,7 @@ def test_another_batch_norm(tmp_path):
     file_refused(tmp_path / "a.safetensors", without, "it has a batch norm features.1, this one a Identity")
 
 
+@pytest.mark.slow
 def test_a_network_that_is_compressed_already(saved):
     """``model`` is meant to be the dense architecture."""
     file_refused(saved, deployed("grouped")[1], "another architecture")

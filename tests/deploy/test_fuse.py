@@ -16,6 +16,7 @@ def norms(model):
     return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", [None, 0.5, 0.95])
 @pytest.mark.parametrize("blocking", ["none", "square"])
 @pytest.mark.parametrize("name, shape", [("narrow_vgg", (3, 32, 32)), ("residual", (3, 8, 8)), ("depthwise", (3, 9, 10))])
@@ -38,6 +39,7 @@ def test_fuse_computes_the_same(name, shape, blocking, sparsity, request):
         assert torch.allclose(lrp.fuse(model.float())(x.float()).double(), y, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sequence", "resnet"])
 def test_fuse_other_networks(name):
     model, x = exported(name, "square", 0.5)
@@ -50,6 +52,7 @@ def test_fuse_other_networks(name):
     assert torch.equal(again(x), fused(x))
 
 
+@pytest.mark.slow
 def test_a_fused_network_is_in_eval_mode():
 
     assert [name for name, m in lrp.fuse(exported("small")[0].train()).named_modules() if m.training] == []

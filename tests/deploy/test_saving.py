@@ -14,6 +14,7 @@ import lrp
 from lrp.layer.base import LowRank
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocking", ["none", "square"])
 @pytest.mark.parametrize("name", DEPLOYED)
 def test_round_trip(name, blocking, tmp_path):
@@ -37,6 +38,7 @@ def test_round_trip(name, blocking, tmp_path):
     assert torch.equal(lrp.load(path, DEPLOYED[name][0])(x), loaded(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg", "resnet"])
 def test_fused_networks_round_trip(name, tmp_path):
     dense, compressed, x = deployed(name)
@@ -49,6 +51,7 @@ def test_fused_networks_round_trip(name, tmp_path):
         assert torch.equal(copy.deepcopy(loaded)(x), fused(x))
 
 
+@pytest.mark.slow
 def test_what_is_loaded_is_in_eval_mode(tmp_path):
 
     _, compressed, _ = deployed("resnet")
@@ -64,12 +67,14 @@ def test_a_dense_network_and_one_without_report(tmp_path):
     assert torch.equal(loaded(x), dense(x)) and not hasattr(loaded, "lrp_report")
 
 
+@pytest.mark.slow
 def test_a_layer_that_lost_everything(tmp_path):
     _, compressed, x = deployed("grouped", sparsity=0.999)
     lrp.save(compressed, tmp_path / "a.safetensors")
     assert torch.equal(lrp.load(tmp_path / "a.safetensors", Grouped)(x), compressed(x))
 
 
+@pytest.mark.slow
 def test_tied_weights_are_written_once(tmp_path):
     model, tokens = TiedTokens().eval(), torch.randint(50, (4, 7))
     compressed, _ = lrp.compress(model, tokens, 0.5, scoring_images=2, images=4)
@@ -97,6 +102,7 @@ def test_values_that_are_not_finite(tmp_path):
     assert limit[0].isnan() and limit[1] == -float("inf")
 
 
+@pytest.mark.slow
 def test_half_precision_stays_half(tmp_path):
     _, compressed, x = deployed("vgg")
     sizes = []
@@ -117,6 +123,7 @@ def test_mixed_precision(tmp_path):
     assert (loaded[0].weight.dtype, loaded[1].weight.dtype) == (torch.float16, torch.float32)
 
 
+@pytest.mark.slow
 def test_a_training_network_can_go_on(tmp_path):
     """Parameters of the loaded network train, and frozen ones of the architecture stay frozen."""
     _, compressed, x = deployed("grouped")
@@ -126,6 +133,7 @@ def test_a_training_network_can_go_on(tmp_path):
     assert all(p.grad is not None for p in loaded.parameters())
 
 
+@pytest.mark.slow
 def test_the_size_is_that_of_the_tensors(tmp_path):
     dense = nn.Sequential(nn.Linear(700, 700), nn.ReLU(), nn.Linear(700, 700)).eval()
     compressed, _ = lrp.compress(dense, torch.randn(4, 700), 0.5, scorer="magnitude", scoring_images=2, images=4)

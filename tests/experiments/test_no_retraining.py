@@ -3,9 +3,11 @@
 import importlib.util
 from pathlib import Path
 
+import pytest
 from helpers import results_row, results_table
 
 
+@pytest.mark.slow
 def test_table_without_a_gradient_step():
     """What a method does not read makes no line of its own; what it reads does; both accuracies are lines."""
     path = Path(__file__).parents[2] / "experiments" / "no_retraining.py"

@@ -8,6 +8,7 @@ from lrp.errors import InputError
 from lrp.figure.accuracy import accuracy_table, average_over_seeds, draw_figure3, read_reference
 
 
+@pytest.mark.slow
 def test_runs_with_other_options_are_other_lines():
     """What has no column of its own is in ``options``: such runs are not averaged, and the line says what differs."""
     lines = average_over_seeds(

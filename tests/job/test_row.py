@@ -1,8 +1,11 @@
 """What a row says of the options."""
 
+import pytest
+
 from lrp.config.build import compose_job
 
 
+@pytest.mark.slow
 def test_options_say_what_is_not_default():
     job = compose_job(
         "method=output_aware",

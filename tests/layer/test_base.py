@@ -91,6 +91,7 @@ def test_factors_of_full_rank_are_the_dense_layer(name, blocking):
         assert torch.allclose(low(x), layer(x), atol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from([1, 2, 3]), st.integers(1, 5), st.integers(1, 5), st.sampled_from([(1, 1), (3, 3), (1, 2), (1,), (3,), (4,)]),

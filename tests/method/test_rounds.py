@@ -43,6 +43,7 @@ def test_keep_factor_is_a_share(value):
         method_of(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decomposition", NAMES["decomposition"])
 @pytest.mark.parametrize("compensation", NAMES["compensation"])
 def test_one_step_is_one_shot(net, x, decomposition, compensation):
@@ -55,6 +56,7 @@ def test_one_step_is_one_shot(net, x, decomposition, compensation):
     assert len(small.states) == 1 and small.plan(0.5).model is net
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selection", NAMES["selection"])
 @pytest.mark.parametrize(("blocking", "budget"), PAIRS)
 def test_budgets_hold_and_ranks_fall(net, x, blocking, selection, budget):
@@ -74,6 +76,7 @@ def test_budgets_hold_and_ranks_fall(net, x, blocking, selection, budget):
         assert compressed(fitted, 0.7)(x).isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selection", NAMES["selection"])
 @pytest.mark.parametrize(("factor", "sparsity"), [(0.75, 0.6), (0.95, 0.2)])
 def test_rounded_ranks_fall_too(x, selection, factor, sparsity):
@@ -87,6 +90,7 @@ def test_rounded_ranks_fall_too(x, selection, factor, sparsity):
             assert all(a <= b for a, b in zip(after, before))
 
 
+@pytest.mark.slow
 def test_scoring_again_differs_from_scoring_once(net, x):
     parts = {"scorer": "perturbation", "compensation": "least_squares", "decomposition": "two_sided"}
     one, many = compressed(method_of(**parts).fit(Evidence(net, x)), 0.6), compressed(method_of(0.8, **parts).fit(Evidence(net, x)), 0.6)
@@ -94,6 +98,7 @@ def test_scoring_again_differs_from_scoring_once(net, x):
     assert same_state(many, compressed(method_of(0.8, **parts).fit(Evidence(net, x)), 0.6))  # and is as reproducible
 
 
+@pytest.mark.slow
 def test_states_are_shared_by_sparsities(net, x, monkeypatch):
     """In any order; the network as it came is left as it is."""
     before = copy.deepcopy(net.state_dict())
@@ -131,6 +136,7 @@ def test_only_alive():
     assert [s.tolist() for s in found] == [[1, 1, 0], [1, 1], [0, 0, 0, 0]] and all(s.all() for s in scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocking", NAMES["blocking"])
 def test_as_dense_computes_the_same(net, x, blocking):
     net.train()
@@ -147,6 +153,7 @@ def test_as_dense_computes_the_same(net, x, blocking):
         assert not dense.fc1.weight.requires_grad and dense.fc2.weight.requires_grad
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on(net, x, tmp_path, monkeypatch):
     parts = {"compensation": "least_squares", "decomposition": "two_sided", "blocking": "square"}
     expected = compressed(method_of(0.75, **parts).fit(Evidence(net, x)), 0.7)
@@ -177,6 +184,7 @@ def test_a_run_that_was_killed_goes_on(net, x, tmp_path, monkeypatch):
     assert same_state(compressed(method_of(0.75, **parts).fit(Evidence(net, x, tmp_path)), 0.7), expected) and len(saved) == 6
 
 
+@pytest.mark.slow
 def test_a_training_network_stays_one(net, x, tmp_path):
     net.train()
     net.fc1.eval()
@@ -186,6 +194,7 @@ def test_a_training_network_stays_one(net, x, tmp_path):
         assert {name: low.get_submodule(name).training for name in modes} == modes
 
 
+@pytest.mark.slow
 def test_states_of_other_jobs_are_not_read(net, x, tmp_path):
     jobs = [
         (method_of(0.75), net, x, None),

@@ -12,6 +12,7 @@ from lrp.model.source import ModelSource
 from lrp.training import Training
 
 
+@pytest.mark.slow
 def test_torchvision_functions_get_the_number_of_classes():
     job = compose_job("model._target_=torchvision.models.resnet18", "dataset=folder", "dataset.path=x")
     assert job.model.name == "torchvision.models.resnet18"

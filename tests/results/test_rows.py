@@ -48,12 +48,14 @@ def test_old_and_new_rows_compare(tmp_path):
     assert average_over_seeds(results_table(old[0], new))["seeds"].tolist() == [2]
 
 
+@pytest.mark.slow
 def test_a_seed_that_follows_the_job_is_no_option():
     assert compose_job("scorer=random", "seed=3").options is None
     assert compose_job("scorer=random", "seed=3", "scorer.seed=0").options == "scorer.seed=0"
     assert compose_job("method=alds", "seed=3", "method.starts=4").options == "method.starts=4"
 
 
+@pytest.mark.slow
 def test_options_that_nothing_reads_are_not_in_the_row():
     job = compose_job(
         "method=balf", "scorer=noise_to_signal", "scorer.depth=1", "blocking.k=2", "recovery.lr=1", "estimator.output=hellinger"
@@ -76,6 +78,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_folder_from_before_the_moves_goes_on(tmp_path):
     """Its class paths are no longer lrp's; its rows stay to the byte, and the one that is missing is added."""
     shutil.copytree(Path(__file__).parents[1] / "fixtures" / "run_folder", tmp_path / "run")
@@ -88,6 +91,7 @@ def test_a_folder_from_before_the_moves_goes_on(tmp_path):
     compose_job(*WORDS, "resume=true", f"cache_dir={tmp_path}/cache").run(tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

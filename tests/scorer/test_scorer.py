@@ -60,6 +60,7 @@ def test_noise_to_signal(residual):
         NoiseToSignal(depth=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decomposition", [name for name in DECOMPOSITIONS if name != "svd"])
 def test_scorers_score_these_components(network, decomposition):
     model, x = network

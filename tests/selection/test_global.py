@@ -98,6 +98,7 @@ def test_as_few_components_as_possible_are_dropped(residual):
         assert [int(mask.sum()) for mask in keep] == [b.rank if w else r for b, r, w in zip(blocks, ranks, whole)]
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     problems(), st.sampled_from([0, 0.01, 0.2, 0.37, 0.5, 0.77, 0.9, 0.99]), st.sampled_from(["params", "macs"]),
@@ -133,6 +134,7 @@ def test_any_selection(problem, sparsity, budget, step, per_parameter):
             assert stored + (higher - rank) * costs.unit[i] > budgeted
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     problems(), st.sampled_from([0, 0.01, 0.2, 0.5, 0.77, 0.9]), st.sampled_from(["params", "macs"]), st.integers(1, 9),

@@ -47,6 +47,7 @@ def test_order_is_greedy(shrinkage, mean_free):
         assert expected != singles  # it is not the sum of the single perturbations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", ["params", "macs"])
 @pytest.mark.parametrize("blocking", NAMES["blocking"])
 def test_joint_budget_is_exact(net, x, blocking, budget):
@@ -67,6 +68,7 @@ def test_joint_budget_is_exact(net, x, blocking, budget):
                 assert sum(fitted.costs.layer(name, ranks) for name in fitted.costs.blocks) > limit
 
 
+@pytest.mark.slow
 def test_joint_reads_the_network_and_not_the_scores(net, x):
     one, other = (method_of(selection="joint", scorer=scorer).fit(Evidence(net, x)) for scorer in ("magnitude", "random"))
     assert same_state(compressed(one, 0.6), compressed(other, 0.6))

@@ -81,6 +81,7 @@ def tiny_problems(draw):
     return blocks, scores, costs
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(tiny_problems(), st.fractions(0, 1, max_denominator=1000).filter(lambda s: s < 1), st.integers(1, 3))
 def test_lagrangian_against_all_choices(problem, sparsity, step):
@@ -100,6 +101,7 @@ def test_lagrangian_against_all_choices(problem, sparsity, step):
             assert stored + more > (1 - sparsity) * sum(costs.dense.values())
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(tiny_problems(), st.floats(1e-4, 1), st.integers(1, 3))
 def test_lagrangian_is_the_optimum_where_a_multiplier_meets_the_budget(problem, mu, step):
@@ -112,6 +114,7 @@ def test_lagrangian_is_the_optimum_where_a_multiplier_meets_the_budget(problem, 
         assert value(scores, keep) == pytest.approx(best(choices, budget), abs=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     tiny_problems(), st.fractions(0, 1, max_denominator=1000).filter(lambda s: s < 1), st.integers(1, 3),

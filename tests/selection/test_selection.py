@@ -16,6 +16,7 @@ from lrp.errors import InputError
 SELECTIONS = {name: part for name, part in parts("selection").items() if not getattr(part, "reads_network", False)}
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     problems(), st.sampled_from(SPARSITIES), st.sampled_from(["params", "macs"]), st.integers(1, 9), st.booleans(),

@@ -19,6 +19,7 @@ from lrp.selection.lagrangian import LagrangianSelection
 from lrp.selection.two_budgets import select_both
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(problems(), st.sampled_from(SPARSITIES), st.sampled_from(SPARSITIES), st.integers(1, 5))
 def test_both_budgets_hold(problem, sparsity, macs_removed, step):
@@ -34,6 +35,7 @@ def test_both_budgets_hold(problem, sparsity, macs_removed, step):
             assert all(torch.equal(a, b) for a, b in zip(keep, alone))
 
 
+@pytest.mark.slow
 def test_both_budgets_bind():
     """A layer of many positions, where multiply-accumulates are, and a layer of one, where parameters are: alone, parameters leave the
     first dense; with both, it gives way, and the second takes what parameters are left."""

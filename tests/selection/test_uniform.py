@@ -3,6 +3,7 @@
 from fractions import Fraction
 from types import SimpleNamespace
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from lrp.selection.global_ import GlobalSelection
 from lrp.selection.uniform import UniformSelection
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(problems(), st.sampled_from(SPARSITIES), st.sampled_from(["params", "macs"]), st.integers(1, 5), st.booleans())
 def test_uniform_gives_every_layer_its_own_budget(problem, sparsity, budget, step, per_parameter):
