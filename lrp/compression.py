@@ -16,8 +16,10 @@ from lrp.errors import InputError, check_int, check_sparsity, first_line
 from lrp.evidence import Evidence
 from lrp.job.calibration import Calibration
 from lrp.layer.build import find_kind
+from lrp.layer.duplicate import duplicate
 from lrp.method.base import Method
 from lrp.network.arithmetic import run_model
+from lrp.network.wrappers import unwrap
 from lrp.recovery.base import Recovery
 from lrp.recovery.context import Context
 
@@ -49,7 +51,8 @@ def compress(
     """A smaller copy of a network by low-rank pruning, and what was done to each layer. The original is untouched.
 
     Args:
-        model: The network, on the device of its calibration examples.
+        model: The network, on the device of its calibration examples. Of one that torch.compile, DataParallel,
+            DistributedDataParallel or AveragedModel wraps, the network inside.
         calibration: Unlabelled examples as the network takes them: a tensor (B, ...), a tuple of positional or a mapping of keyword
             arguments that hold tensors, or a DataLoader, list or iterable of batches. Of a batch that is a tuple or a list the first
             entry goes into the network; the second may be the labels.
@@ -91,18 +94,19 @@ def compress(
     chosen = make_method(method, {group: part for group, part in parts.items() if part is not None}, shared, output)
     recover = make("recovery", recovery)
     batches = Batches.of(calibration, images)
-    check_inputs(model, batches)
-
+    model = unwrap(model)
     kind = find_kind(model)
     alone = kind is not None and kind.form(model) is not None
     if alone:  # a network of one layer has no place in which another could be put
         model = nn.Sequential(model)
-    fitted = chosen.fit(Evidence(model, batches, scoring_images=scoring_images))
-    plan = fitted.plan(sparsity)
-    compressed, _ = fitted.compress(plan)
-    if not plan.untouched:
-        _recover(recover, compressed, batches, batch_size)
-    report = fitted.report(plan, fitted.sizes(compressed, plan))
+    with torch.inference_mode(False):  # or nothing of the result could be trained
+        check_inputs(model, batches)
+        fitted = chosen.fit(Evidence(model, batches, scoring_images=scoring_images))
+        plan = fitted.plan(sparsity)
+        compressed, _ = fitted.compress(plan)
+        if not plan.untouched:
+            _recover(recover, compressed, batches, batch_size)
+        report = fitted.report(plan, fitted.sizes(compressed, plan))
     result = next(compressed.children()) if alone else compressed
     result.lrp_report = report
     return result, report
@@ -131,9 +135,4 @@ def check_inputs(model: nn.Module, batches: Batches) -> None:
                 raise InputError(f"calibration: the inputs are on {leaf.device}, the network on {where}; move one to the other's device")
             if leaf.is_floating_point() and not bool(torch.isfinite(leaf).all()):
                 raise InputError("calibration: the inputs hold values that are not finite")
-    modes = {module: module.training for module in model.modules()}
-    try:
-        run_model(model.eval(), batches.example, "calibration: ")
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    run_model(duplicate(model).eval(), batches.example, "calibration: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
 
 
@@ -18,6 +19,19 @@ class InputError(ValueError):
             return super().__str__()
         option, value, allowed = self.args
         return f"{option}={'null' if value is None else value}: {allowed}"
+
+
+class NotUsable(InputError):
+    """Layers of which something cannot be found out; the others are not concerned.
+
+    Attributes:
+        reasons: Why, by the layers' names.
+    """
+
+    def __init__(self, reasons: Mapping[str, str], advice: str) -> None:
+        """``advice`` says what the caller may do where the layers cannot be left alone."""
+        self.reasons = dict(reasons)
+        super().__init__("; ".join(f"layer {name}: {reason}" for name, reason in self.reasons.items()) + f"; {advice}")
 
 
 def first_line(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from lrp.errors import InputError, first_line
 from lrp.files import write_whole
+from lrp.layer.duplicate import duplicate
 
 TOLERANCE = 1e-5  # of the largest output
 
@@ -40,7 +40,7 @@ def export_onnx(model: nn.Module, inputs: Tensor, path: str | Path, tolerance: f
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"export_onnx needs the extra onnx: pip install 'lrp[onnx]' ({error})") from error
-    model = copy.deepcopy(model).cpu().eval()
+    model = duplicate(model).cpu().eval()
     inputs = inputs.detach().cpu()
     if len(inputs) < 2:  # a batch of one would be taken for a constant
         inputs = torch.cat([inputs, inputs])

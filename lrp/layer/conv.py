@@ -27,6 +27,7 @@ class _LowRankConv(LowRank):
     """
 
     attributes = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+    own = (*LowRank.own, "dims", "_around")
     convolve: ClassVar[Any]
     in_channels: int
     kernel_size: tuple[int, ...]
@@ -41,10 +42,9 @@ class _LowRankConv(LowRank):
         self.dims = len(dense.kernel_size)
         self._around: list[int] = list(dense._reversed_padding_repeated_twice)  # last dimension first, "same" resolved
 
-    @property
-    def weight(self) -> Tensor:
-        """The dense weight (M, C_in of a group, ...) that the stored blocks amount to, made anew at each call."""
-        return self.weight_matrix().view(self.rows, -1, *self.kernel_size)
+    def _weight_shape(self) -> tuple[int, ...]:
+        """(M, C_in of a group, ...)."""
+        return self.rows, self.in_channels // self.groups, *self.kernel_size
 
     def forward(self, input: Tensor) -> Tensor:
         """The layer's output (..., M, ...)."""
@@ -104,6 +104,7 @@ class ConvKind(LayerKind):
 
     forms = (LowRankConv1d, LowRankConv2d)
     uncompressed = (nn.Conv3d,)
+    reads_around = True
     feature_dim = 1
 
     def unsupported(self, module: Any) -> str | None:  # noqa: D102

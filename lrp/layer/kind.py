@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp.layer.base import LowRank
+from lrp.layer.carry import not_carried
 from lrp.matrices import Block, LayerMatrix, Rank
 
 
@@ -20,11 +21,13 @@ class LayerKind:
     Attributes:
         forms: The low-rank forms, each of one type of torch.
         uncompressed: Types of torch whose batch norms are folded and whose multiply-accumulates are counted, nothing else.
+        reads_around: Whether a layer reads zeros around its input.
         feature_dim: The dimension of the layer's output (B, ...) that runs over its M features.
     """
 
     forms: ClassVar[tuple[type[LowRank], ...]]
     uncompressed: ClassVar[tuple[type[nn.Module], ...]] = ()
+    reads_around: ClassVar[bool] = False
     feature_dim: ClassVar[int]
 
     @property
@@ -42,9 +45,10 @@ class LayerKind:
 
     def unsupported(self, module: nn.Module) -> str | None:
         """Why a module cannot be compressed; None where it can."""
-        if self.form(module) is None:
+        form = self.form(module)
+        if form is None:
             return f"type not supported ({type(module).__name__})"
-        return None if _has_own_weight(module) else "its weight is computed from other parameters"
+        return not_carried(module, form) if _has_own_weight(module) else "its weight is computed from other parameters"
 
     def low_rank(self, dense: nn.Module, blocks: Sequence[tuple[Block, Rank]]) -> LowRank:
         """The low-rank form of a dense layer that can be compressed, its ``blocks`` at these ranks, without values."""
@@ -76,6 +80,10 @@ class LayerKind:
     def positions(self, module: nn.Module, output: Tensor) -> int:
         """At how many positions a layer computed this output."""
         return output.numel() // self.rows(module)
+
+    def by_example(self, x: Tensor, examples: int, positions: int) -> bool:
+        """Whether what a layer reads for so many examples, each at so many positions, can be told apart by position."""
+        return len(x) == examples
 
     def columns(self, module: Any, x: Tensor, where: Tensor) -> Tensor:
         """What a layer multiplies at these positions (B, P) of its output: (B * P, groups, N), N channel-major as in its matrix."""

@@ -40,9 +40,13 @@ class LinearKind(LayerKind):
     forms = (LowRankLinear,)
     feature_dim = -1
 
+    def by_example(self, x: Tensor, examples: int, positions: int) -> bool:
+        """Any order will do: every row of the input is a position, and a layer reads and gives them in the same order."""
+        return x.numel() // x.shape[-1] == examples * positions
+
     def columns(self, module: Any, x: Tensor, where: Tensor) -> Tensor:  # noqa: D102
-        each = torch.arange(len(x), device=x.device)[:, None]
-        return x.reshape(len(x), -1, x.shape[-1])[each, where.to(x.device)].reshape(-1, 1, x.shape[-1])
+        each = torch.arange(len(where), device=x.device)[:, None]
+        return x.reshape(len(where), -1, x.shape[-1])[each, where.to(x.device)].reshape(-1, 1, x.shape[-1])
 
     def inner_filters(self, module: Any, block: Block, V: Tensor) -> tuple[slice, Tensor]:  # noqa: D102
         return slice(block.col_start, block.col_stop), V
