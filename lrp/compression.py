@@ -53,9 +53,9 @@ def compress(
     Args:
         model: The network, on the device of its calibration examples. Of one that torch.compile, DataParallel,
             DistributedDataParallel or AveragedModel wraps, the network inside.
-        calibration: Unlabelled examples as the network takes them: a tensor (B, ...), a tuple of positional or a mapping of keyword
-            arguments that hold tensors, or a DataLoader, list or iterable of batches. Of a batch that is a tuple or a list the first
-            entry goes into the network; the second may be the labels.
+        calibration: Unlabelled examples as the network takes them: a tensor or an array (B, ...), a tuple of positional or a mapping
+            of keyword arguments that hold tensors, or a Dataset, DataLoader, list or iterable of batches. Of a batch that is a tuple or
+            a list the first entry goes into the network; the second may be the labels.
         sparsity: The share to remove, in [0, 1), of what ``budget`` names, in the compressed layers.
         method: The name of a method (as on the command line, with the same defaults), or a method. "output_aware" is the most
             accurate one here.
@@ -79,7 +79,7 @@ def compress(
     Raises:
         InputError: In one sentence, for input that cannot be used.
     """
-    sparsity = check_sparsity("sparsity", sparsity)
+    sparsity = check_sparsity("sparsity", sparsity.item() if isinstance(sparsity, Tensor) and sparsity.numel() == 1 else sparsity)
     check_int("scoring_images", scoring_images, 1)
     check_int("images", images, 1)
     check_int("batch_size", batch_size, 2)
@@ -135,4 +135,10 @@ def check_inputs(model: nn.Module, batches: Batches) -> None:
                 raise InputError(f"calibration: the inputs are on {leaf.device}, the network on {where}; move one to the other's device")
             if leaf.is_floating_point() and not bool(torch.isfinite(leaf).all()):
                 raise InputError("calibration: the inputs hold values that are not finite")
-    run_model(duplicate(model).eval(), batches.example, "calibration: ")
+    try:
+        run_model(duplicate(model).eval(), batches.example, "calibration: ")
+    except InputError as error:
+        if batches.more:
+            hint = "of each batch the first entry goes into the network; give [((a, b), labels)] where it takes several"
+            raise InputError(f"{error}; {hint}") from error
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from numbers import Integral, Real
 
@@ -35,8 +36,9 @@ class NotUsable(InputError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in one line: the first of its text, or its type."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line of what an error says, or its type, without a terminal's colours."""
+    lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__
 
 
 def check_int(option: str, value: object, minimum: int) -> int:

@@ -120,6 +120,25 @@ class LayerKind:
         """A copy of the layer with the batch norm ``norm`` folded in; None where scoring runs the two one after the other."""
         return None
 
+    @torch.no_grad()
+    def unfolded(self, module: Any) -> nn.Module | None:
+        """A low-rank layer of one block as plain layers of torch with copies of its parameters: two thin ones, one after the other, or
+        one where the block is stored whole. None of a layer of several blocks, of an empty one, and of one with buffers or hooks."""
+        if len(module.blocks) != 1 or module.blocks[0][1] == 0 or module._buffers or module._forward_hooks or module._forward_pre_hooks:
+            return None
+        if module.blocks[0][1] is None:
+            return self.thin(module, module.W["0_0"], module.bias).train(module.training)
+        inner, outer = self.thin(module, module.V["0_0"], None), self.pointwise(module, module.U["0"], module.bias)
+        return nn.Sequential(inner, outer).train(module.training)
+
+    def thin(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        """A plain layer with this matrix (R, N) and bias (R,) that reads what ``module`` reads."""
+        raise NotImplementedError
+
+    def pointwise(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        """A plain layer with this matrix (M, R) and bias (M,) that reads R components at each position."""
+        raise NotImplementedError
+
     def breaks_channels_last(self, module: nn.Module) -> bool:
         """Whether the layer cannot be trained in channels_last order."""
         return False
@@ -127,3 +146,11 @@ class LayerKind:
 
 def _has_own_weight(module: nn.Module) -> bool:
     return isinstance(module._parameters.get("weight"), nn.Parameter)
+
+
+def filled(layer: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """A plain layer with copies of this matrix and bias, in their precision and on their device."""
+    layer.weight = nn.Parameter(weight.detach().clone().view_as(layer.weight), requires_grad=weight.requires_grad)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
+    return layer

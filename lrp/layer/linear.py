@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.layer.base import LowRank
-from lrp.layer.kind import LayerKind
+from lrp.layer.kind import LayerKind, filled
 from lrp.matrices import Block
 
 
@@ -53,6 +53,12 @@ class LinearKind(LayerKind):
 
     def inner_values(self, module: Any, channels: slice, filters: Tensor, x: Tensor) -> Tensor:  # noqa: D102
         return F.linear(x[..., channels], filters)
+
+    def thin(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:  # noqa: D102
+        return filled(nn.Linear(weight.shape[1], len(weight), bias=bias is not None), weight, bias)
+
+    def pointwise(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:  # noqa: D102
+        return self.thin(module, weight, bias)
 
     def outer_products(self, inner: Tensor, rows: Tensor) -> Tensor:  # noqa: D102
         return torch.einsum("b...r,rm->rb...m", inner, rows)
