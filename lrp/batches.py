@@ -228,6 +228,9 @@ def _check(inputs: Inputs, first: str | None, name: str) -> str:
     if not held or any(tensor.dim() == 0 for tensor in held):
         what = "tensor of shape ()" if held else type(inputs).__name__
         raise InputError(f"{name}: a batch holds a {what}; give tensors whose first dimension runs over the examples")
+    if odd := [tensor for tensor in held if tensor.layout != torch.strided or tensor.is_quantized]:
+        what = "quantised" if odd[0].is_quantized else str(odd[0].layout).removeprefix("torch.")
+        raise InputError(f"{name}: a batch holds a {what} tensor; give dense ones")
     if len({len(tensor) for tensor in held}) > 1:
         raise InputError(
             f"{name}: the tensors of a batch hold different numbers of examples, {', '.join(str(len(tensor)) for tensor in held)}"

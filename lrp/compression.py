@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from lrp.errors import InputError, check_int, check_sparsity, first_line
 from lrp.evidence import Evidence
 from lrp.job.calibration import Calibration
 from lrp.layer.build import find_kind
-from lrp.layer.duplicate import duplicate
+from lrp.layer.duplicate import check_module, duplicate
 from lrp.method.base import Method
 from lrp.network.arithmetic import run_model
 from lrp.network.wrappers import unwrap
@@ -83,12 +83,13 @@ def compress(
     check_int("scoring_images", scoring_images, 1)
     check_int("images", images, 1)
     check_int("batch_size", batch_size, 2)
-    if not isinstance(model, nn.Module):
-        raise InputError("model", type(model).__name__, "give a torch.nn.Module")
+    check_module(model)
     parts = {
         "blocking": blocking, "decomposition": decomposition, "scorer": scorer, "estimator": estimator, "selection": selection,
         "compensation": compensation,
     }  # fmt: skip
+    if not isinstance(exclude, Iterable | None):
+        raise InputError("exclude", exclude, "give names of layers")
     exclude = tuple([exclude] if isinstance(exclude, str) else exclude or ())
     shared = {"budget": budget, "macs_removed": macs_removed, "exclude": exclude, "samples": samples}
     chosen = make_method(method, {group: part for group, part in parts.items() if part is not None}, shared, output)
@@ -101,9 +102,13 @@ def compress(
         model = nn.Sequential(model)
     with torch.inference_mode(False):  # or nothing of the result could be trained
         check_inputs(model, batches)
-        fitted = chosen.fit(Evidence(model, batches, scoring_images=scoring_images))
-        plan = fitted.plan(sparsity)
-        compressed, _ = fitted.compress(plan)
+        try:
+            fitted = chosen.fit(Evidence(model, batches, scoring_images=scoring_images))
+            plan = fitted.plan(sparsity)
+            compressed, _ = fitted.compress(plan)
+        except torch.linalg.LinAlgError as error:
+            reason = f"a matrix of its values cannot be decomposed ({first_line(error)}); they may be too large or too small"
+            raise InputError("model", type(model).__name__, reason) from error
         if not plan.untouched:
             _recover(recover, compressed, batches, batch_size)
         report = fitted.report(plan, fitted.sizes(compressed, plan))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lrp.batches import tensors
 from lrp.errors import InputError, first_line
 from lrp.files import write_whole
-from lrp.layer.duplicate import duplicate
+from lrp.layer.duplicate import check_module, duplicate
 
 TOLERANCE = 1e-5  # of the largest output
 
@@ -43,6 +43,9 @@ def export_onnx(model: nn.Module, inputs: Tensor, path: str | Path, tolerance: f
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"export_onnx needs the extra onnx: pip install 'lrp[onnx]' ({error})") from error
+    check_module(model)
+    if not isinstance(inputs, Tensor) or not inputs.dim() or not len(inputs):
+        raise InputError("inputs", type(inputs).__name__, "give a tensor (B, ...) of examples")
     path = Path(path)
     if path.is_dir():
         raise InputError("path", path, "is a folder; give the name of a file in it")

@@ -9,7 +9,7 @@ from torch import nn
 from lrp.errors import InputError
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer
-from lrp.layer.duplicate import duplicate
+from lrp.layer.duplicate import check_module, duplicate
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +24,7 @@ def unfold(model: nn.Module) -> nn.Module:
     Raises:
         InputError: For a network without a low-rank layer, and for one that is a single low-rank layer of several blocks.
     """
-    if not isinstance(model, nn.Module):
-        raise InputError("model", type(model).__name__, "give a torch.nn.Module")
-    result = duplicate(model)
+    result = duplicate(check_module(model))
     names = [name for name, module in result.named_modules() if isinstance(module, LowRank)]
     if not names:
         raise InputError("model", type(model).__name__, "it has no low-rank layer")

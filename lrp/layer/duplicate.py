@@ -5,11 +5,28 @@ from __future__ import annotations
 import copy
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lrp.errors import InputError, first_line
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+def check_module(model: Any) -> nn.Module:
+    """A network of torch that can be looked into.
+
+    Raises:
+        InputError: For anything else, for TorchScript, and for lazy layers that have not run yet.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError("model", type(model).__name__, "give a torch.nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError("model", type(model).__name__, "TorchScript cannot be taken apart; give the network that it was made from")
+    if any(is_lazy(tensor) for tensor in [*model.parameters(), *model.buffers()]):
+        raise InputError("model", type(model).__name__, "it has lazy layers without weights; run it once on an example first")
+    return model
 
 
 def duplicate(model: Module) -> Module:
