@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -100,13 +101,13 @@ def compress(
     alone = kind is not None and kind.form(model) is not None
     if alone:  # a network of one layer has no place in which another could be put
         model = nn.Sequential(model)
-    with torch.inference_mode(False):  # or nothing of the result could be trained
+    with torch.inference_mode(False), _cpu_by_default():  # or nothing of the result could be trained
         check_inputs(model, batches)
         try:
             fitted = chosen.fit(Evidence(model, batches, scoring_images=scoring_images))
             plan = fitted.plan(sparsity)
             compressed, _ = fitted.compress(plan)
-        except torch.linalg.LinAlgError as error:
+        except torch.linalg.LinAlgError as error:  # pyright: ignore[reportPrivateImportUsage]
             reason = f"a matrix of its values cannot be decomposed ({first_line(error)}); they may be too large or too small"
             raise InputError("model", type(model).__name__, reason) from error
         if not plan.untouched:
@@ -115,6 +116,11 @@ def compress(
     result = next(compressed.children()) if alone else compressed
     result.lrp_report = report
     return result, report
+
+
+def _cpu_by_default() -> contextlib.AbstractContextManager[Any]:
+    """Tensors are made on the CPU and moved from there, whatever the caller's default is."""
+    return contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
 def _recover(recover: Recovery, compressed: nn.Module, batches: Batches, batch_size: int) -> None:

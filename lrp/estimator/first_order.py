@@ -23,7 +23,7 @@ from lrp.estimator.positions import BUFFER_BYTES, NOT_BY_IMAGE, batch_dim, contr
 from lrp.layer.build import kind_of
 from lrp.layer.kind import LayerKind
 from lrp.matrices import Factors
-from lrp.network.arithmetic import check_finite, layer_input, plain_arithmetic
+from lrp.network.arithmetic import check_finite, check_rows, layer_input, plain_arithmetic
 from lrp.network.frozen import FrozenNetwork, freeze
 
 log = logging.getLogger(__name__)
@@ -213,6 +213,7 @@ class FirstOrderEstimator(Estimator):
         few = on_tensors(lambda leaf: leaf[:2], images)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
             y, calls = self._forward(network, parts, few, raw=True)
+        check_rows(y, few)
         if examples(few) > 1 and y.requires_grad:
             grads = torch.autograd.grad(y[0].sum(), [call.output for call in calls], allow_unused=True)
             dims = {call.layer: batch_dim(grad, call.kind) for call, grad in zip(calls, grads)}

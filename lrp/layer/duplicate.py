@@ -18,7 +18,7 @@ def check_module(model: Any) -> nn.Module:
     """A network of torch that can be looked into.
 
     Raises:
-        InputError: For anything else, for TorchScript, and for lazy layers that have not run yet.
+        InputError: For anything else, for TorchScript, for lazy layers that have not run yet, and for weights without values.
     """
     if not isinstance(model, nn.Module):
         raise InputError("model", type(model).__name__, "give a torch.nn.Module")
@@ -26,6 +26,8 @@ def check_module(model: Any) -> nn.Module:
         raise InputError("model", type(model).__name__, "TorchScript cannot be taken apart; give the network that it was made from")
     if any(is_lazy(tensor) for tensor in [*model.parameters(), *model.buffers()]):
         raise InputError("model", type(model).__name__, "it has lazy layers without weights; run it once on an example first")
+    if any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()]):
+        raise InputError("model", type(model).__name__, "it has weights on the device meta, which hold no values; load them first")
     return model
 
 

@@ -33,6 +33,17 @@ def layer_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     return args[0] if args else kwargs["input"]
 
 
+def check_rows(y: Tensor, images: Inputs) -> None:
+    """Nothing, where the network's output ``y`` has a row for each of the ``images``.
+
+    Raises:
+        InputError: Where it has another number of rows.
+    """
+    if len(y) != examples(images):
+        given = f"the network gives {len(y)} outputs for {examples(images)} examples"
+        raise InputError(f"{given}; the first dimension of its output must run over the examples")
+
+
 @torch.no_grad()
 def check_finite(y: Tensor, module: nn.Module, layers: Sequence[str], images: Inputs) -> None:
     """Nothing, where the network's output ``y`` on ``images`` is finite and has a row for each of them.
@@ -41,9 +52,7 @@ def check_finite(y: Tensor, module: nn.Module, layers: Sequence[str], images: In
         InputError: If ``y`` holds another number of rows, or a value that is not finite, naming the first layer that reads or gives
             one.
     """
-    if len(y) != examples(images):
-        given = f"the network gives {len(y)} outputs for {examples(images)} examples"
-        raise InputError(f"{given}; the first dimension of its output must run over the examples")
+    check_rows(y, images)
     if bool(torch.isfinite(y).all()):
         return
     found: list[str] = []

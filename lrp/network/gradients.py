@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lrp.batches import Batches, Inputs, call, on_tensors, tensors
 from lrp.errors import InputError
 from lrp.layer.duplicate import duplicate
-from lrp.network.arithmetic import plain_arithmetic
+from lrp.network.arithmetic import check_rows, plain_arithmetic
 from lrp.network.frozen import FrozenNetwork
 
 Read = Callable[[Any], Tensor]
@@ -43,6 +43,7 @@ def unreached(network: FrozenNetwork, names: Sequence[str], batches: Batches, re
             break
         with torch.inference_mode(False), torch.enable_grad(), plain_arithmetic(tensors(batch)[0].device):
             y, outputs = _outputs(network, waiting, batch, read)
+            check_rows(y, batch)
             if not y.requires_grad:
                 raise InputError("the network's output carries no gradient, so estimator=first_order cannot score it; estimator=exact can")
             signs = (2 * torch.randint(0, 2, y.shape, generator=generator) - 1).to(y)

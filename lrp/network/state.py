@@ -30,7 +30,9 @@ def unchanged_state(model: nn.Module) -> Iterator[None]:
             with torch.no_grad():
                 for name, before in buffers.items():
                     now = module._buffers.get(name)
-                    if now is not None and now.shape == before.shape:
+                    if now is not None and torch.equal(now, before):
+                        continue
+                    if now is not None and now.shape == before.shape and now.is_contiguous():  # it may share its memory
                         now.copy_(before)
                     elif name in module._buffers:
                         module._buffers[name] = before

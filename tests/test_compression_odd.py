@@ -1,0 +1,143 @@
+"""``lrp.compress`` on networks and examples that are unusual and still common."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import lrp
+from lrp.layer.base import LowRank
+
+X = torch.randn(200, 12)
+
+
+class Two(nn.Module):
+    """Two Linear layers, whose output ``last`` changes; ``first`` is what the first of them reads."""
+
+    def __init__(self, last=lambda y: y, first=lambda x: x, types=(torch.float32, torch.float32)):
+        super().__init__()
+        self.a, self.b = nn.Linear(12, 16).to(types[0]), nn.Linear(16, 12).to(types[1])
+        self.last, self.first, self.types = last, first, types
+
+    def forward(self, x):
+        return self.last(self.b(self.a(self.first(x).to(self.types[0])).relu().to(self.types[1])))
+
+
+class Views(Two):
+    """Buffers that share their memory with others, one that is written into."""
+
+    def __init__(self):
+        super().__init__()
+        base = torch.randn(40)
+        self.register_buffer("base", base)
+        self.register_buffer("part", base[:12])
+        self.register_buffer("expanded", torch.ones(1).expand(12))
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x * self.part + self.expanded)
+
+
+WORKS = {
+    "one number an example": Two(lambda y: y[:, 0]),
+    "double outputs": Two(lambda y: y.double()),
+    "half and single": Two(types=(torch.float16, torch.float32)),
+    "single and bfloat16": Two(types=(torch.float32, torch.bfloat16)),
+    "half that casts": Two(types=(torch.float16, torch.float16)),
+    "a double layer": Two(types=(torch.float64, torch.float32)),
+    "buffers that are views": Views(),
+    "small values": Two(lambda y: y * 1e-30),
+}
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_compressed_like_any_other(name):
+    small, report = lrp.compress(WORKS[name], X, 0.5)
+    assert any(isinstance(module, LowRank) for module in small.modules()) and report.attrs["sparsity_params"] >= 0.5
+    assert all(bool(p.isfinite().all()) for p in small.parameters())
+    assert [p.dtype for p in small.b.parameters()][0] == WORKS[name].b.weight.dtype and small(X).shape == WORKS[name](X).shape
+
+
+def test_precision_changes_nothing_but_rounding():
+    """A network of two precisions is scored like its twin of one."""
+    mixed = Two(types=(torch.float64, torch.float32))
+    plain = Two()
+    plain.load_state_dict(mixed.state_dict())
+    (_, a), (_, b) = (lrp.compress(model, X, 0.5) for model in (mixed, plain))
+    assert list(a["rank"]) == list(b["rank"])
+
+
+class Locked(Two):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+GIVEN = "give a function that picks real numbers of every example, such as logits"
+REFUSED = {
+    "scalar": (lambda: Two(lambda y: y.mean()), f"estimator.output_fn: the output is a single number; {GIVEN}"),
+    "indices": (lambda: Two(lambda y: y.argmax(1)), f"estimator.output_fn: the output is numbers of type int64; {GIVEN}"),
+    "complex": (lambda: Two(torch.fft.rfft), f"estimator.output_fn: the output is numbers of type complex64; {GIVEN}"),
+    "other rows": (lambda: Two(lambda y: y.T), "the network gives 12 outputs for 2 examples|the network gives 12 outputs for 64 examples"),
+    "large values": (lambda: Two(first=lambda x: x * 1e30), "Two: a matrix of its values cannot be decomposed|not finite"),
+    "a lock": (Locked, r"model=Locked: it cannot be copied \(cannot pickle"),
+    "meta": (lambda: Two().to("meta"), "model=Two: it has weights on the device meta, which hold no values"),
+    "lazy": (lambda: nn.Sequential(nn.LazyLinear(3)), "model=Sequential: it has lazy layers without weights"),
+    "script": (lambda: torch.jit.script(nn.Sequential(nn.Linear(12, 3))), "TorchScript cannot be taken apart"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+@pytest.mark.parametrize("name", REFUSED)
+def test_one_sentence(name):
+    make, match = REFUSED[name]
+    with pytest.raises(lrp.InputError, match=match) as error:
+        lrp.compress(make(), X, 0.5)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["array", "dataset", "labelled dataset"])
+def test_arrays_and_datasets(kind):
+    model = Two()
+    data = {"array": X.numpy(), "dataset": TensorDataset(X), "labelled dataset": TensorDataset(X, torch.zeros(200))}[kind]
+    (a, _), (b, _) = (lrp.compress(model, given, torch.tensor(0.5)) for given in (data, X))
+    assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_what_is_no_calibration():
+    with pytest.raises(lrp.InputError, match="calibration=ndarray: cannot be read as a tensor"):
+        lrp.compress(Two(), np.array(["a", "b"]))
+    with pytest.raises(lrp.InputError, match="a batch holds a sparse_coo tensor; give dense ones"):
+        lrp.compress(Two(), X.to_sparse())
+    with pytest.raises(lrp.InputError, match=r"of each batch the first entry goes into the network; give \[\(\(a, b\), labels\)\]"):
+        lrp.compress(nn.Bilinear(12, 12, 3), [(X, X)])
+
+
+def test_a_default_device_of_the_caller():
+    model = Two()
+    torch.set_default_device("meta")
+    try:
+        small, _ = lrp.compress(model, X, 0.5)
+    finally:
+        torch.set_default_device("cpu")
+    assert all(torch.equal(p, q) for p, q in zip(small.parameters(), lrp.compress(model, X, 0.5)[0].parameters(), strict=True))
+
+
+def test_scoring_frees_what_it_held():
+    """The hooks of a batch held their tensors, which held the hooks: every batch of every call stayed in memory."""
+    import gc
+
+    def held():
+        gc.collect()
+        return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+
+    model = Two()
+    lrp.compress(model, X, 0.5)
+    before = held()
+    for _ in range(3):
+        lrp.compress(model, X, 0.5)
+    assert held() <= before + 5
