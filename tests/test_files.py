@@ -32,7 +32,8 @@ def test_paths_that_are_no_files(tmp_path):
     said = {
         "file": None, "none": "no such file", "file/none": "no such file", ".": "it is a folder, not a file",
         "pipe": "it is a named pipe, not a file", "socket": "it is a socket, not a file", "/dev/zero": "it is a device, not a file",
-        "pointer": "it is a Git LFS pointer in place of the file; run git lfs pull", "link": "it cannot be read (Too many levels of symbolic links)",
+        "pointer": "it is a Git LFS pointer in place of the file; run git lfs pull",
+        "link": "it cannot be read (Too many levels of symbolic links)",
         "a\0b": "it cannot be read (embedded null byte)", "x" * 999: "it cannot be read (File name too long)",
     }  # fmt: skip
     assert {name: why_unreadable(tmp_path / name) for name in said} == said

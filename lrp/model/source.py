@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lrp.dataset.base import Data
 from lrp.errors import InputError, first_line
-from lrp.files import class_sources, sha256, sha256_file, write_whole
+from lrp.files import class_sources, sha256, sha256_file, why_unreadable, write_whole
 from lrp.model.loading import load_weights
 from lrp.network.arithmetic import run_model
 from lrp.training import Training
@@ -52,10 +52,10 @@ class ModelSource:
         """Look for the checkpoint, before anything slow.
 
         Raises:
-            InputError: For a checkpoint that does not exist.
+            InputError: For a checkpoint that does not exist, or is not a file.
         """
-        if self.checkpoint is not None and not Path(self.checkpoint).expanduser().is_file():
-            raise InputError("model.checkpoint", self.checkpoint, "no such file")
+        if self.checkpoint is not None and (reason := why_unreadable(Path(self.checkpoint).expanduser())):
+            raise InputError("model.checkpoint", self.checkpoint, reason)
 
     def arguments(self, in_channels: int, num_classes: int) -> dict[str, Any]:
         """What ``make`` is called with: the options, and of these two what it accepts (a function that passes its keywords on,
