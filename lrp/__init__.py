@@ -1,4 +1,4 @@
-"""Low-rank pruning of trained networks: ``compress``, ``save``, ``load``, ``fuse``, ``export_onnx``; ``hold_rank`` for training."""
+"""Low-rank pruning of trained networks: ``compress``, ``save``, ``load``; ``fuse``, ``unfold``, ``export_onnx``; ``hold_rank``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from lrp.deploy.fuse import fuse as fuse
     from lrp.deploy.saving import load as load
     from lrp.deploy.saving import save as save
+    from lrp.deploy.unfold import unfold as unfold
     from lrp.errors import InputError as InputError
     from lrp.layer.hold_rank import hold_rank as hold_rank
 
 _PLACES = {
     "compress": "compression", "save": "deploy.saving", "load": "deploy.saving", "fuse": "deploy.fuse", "export_onnx": "deploy.export",
-    "hold_rank": "layer.hold_rank", "InputError": "errors",
+    "hold_rank": "layer.hold_rank", "InputError": "errors", "unfold": "deploy.unfold",
 }  # fmt: skip
-__all__ = ["InputError", "__version__", "compress", "export_onnx", "fuse", "hold_rank", "load", "save"]
+__all__ = ["InputError", "__version__", "compress", "export_onnx", "fuse", "hold_rank", "load", "save", "unfold"]
 
 
 try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from lrp.errors import InputError
+from lrp.errors import InputError, first_line
 from lrp.files import sha256
 
 Inputs = Any  # what a network is called with: a tensor, a tuple of positional arguments or a mapping of keyword arguments
@@ -57,25 +59,30 @@ class Batches:
 
     Attributes:
         labels: (B,) of the same examples, where the source gave them; None otherwise.
+        more: Whether the source's batches hold more than what goes into the network.
     """
 
-    def __init__(self, parts: Callable[[], Iterable[Inputs]], length: int, labels: Tensor | None = None) -> None:
+    def __init__(self, parts: Callable[[], Iterable[Inputs]], length: int, labels: Tensor | None = None, more: bool = False) -> None:
         """``parts()`` gives the batches from the beginning, ``length`` examples or more in all."""
-        self._parts, self._length, self.labels = parts, length, labels
+        self._parts, self._length, self.labels, self.more = parts, length, labels, more
 
     @classmethod
     def of(cls, source: Any, count: int | None = None, name: str = "calibration") -> Batches:
         """The first ``count`` examples of a source, or as many as there are.
 
-        The source is a tensor (B, ...), a tuple of positional or a mapping of keyword arguments that hold tensors, or something that
-        gives such batches. A batch that is a tuple or a list holds in its first place what the network takes, and may hold the labels
-        in its second. Errors call the source ``name``.
+        The source is a tensor or an array (B, ...), a tuple of positional or a mapping of keyword arguments that hold tensors, a
+        dataset, or something that gives such batches. A batch that is a tuple or a list holds in its first place what the network takes,
+        and may hold the labels in its second. Errors call the source ``name``.
 
         Raises:
             InputError: For a source of another kind, without examples, or whose batches differ in more than their size.
         """
         if isinstance(source, Batches):
             return source if count is None else source.take(count)
+        if type(source).__module__ == "numpy":
+            source = _of_numpy(source, name)
+        if isinstance(source, Dataset) and not isinstance(source, IterableDataset):
+            source = DataLoader(source, batch_size=64)
         if isinstance(source, Tensor | tuple | Mapping):
             held = on_tensors(Tensor.detach, dict(source) if isinstance(source, Mapping) else source)
             try:
@@ -97,7 +104,9 @@ class Batches:
         """The first ``count`` examples; None: all."""
         if count is None or count >= self._length:
             return self
-        return Batches(self._parts, count, None if self.labels is None else self.labels[:count])
+        result = copy.copy(self)
+        result._length, result.labels = count, None if self.labels is None else self.labels[:count]
+        return result
 
     def to(self, device: torch.device | str) -> Batches:
         """The same examples on a device, moved batch by batch as they are read."""
@@ -138,6 +147,13 @@ class Batches:
             yield on_tensors(lambda leaf, size=size: leaf[:size], batch) if waiting else batch
 
 
+def _of_numpy(source: Any, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(source)
+    except (TypeError, ValueError) as error:
+        raise InputError(name, type(source).__name__, f"cannot be read as a tensor ({first_line(error)})") from error
+
+
 def _read(source: Iterable[Any], count: int | None, name: str) -> Batches:
     """One pass over a source of batches, which says how many examples it holds and whether it can be read again.
 
@@ -167,8 +183,9 @@ def _read(source: Iterable[Any], count: int | None, name: str) -> Batches:
         raise InputError(f"{name}: it is empty; give at least one example")
     known = torch.cat(labels) if all(isinstance(label, Tensor) and label.dim() == 1 for label in labels) else None
     known = known if known is not None and len(known) == length else None
+    more = any(label is not None for label in labels)
     if not again:
-        return Batches(lambda: held, length, known).take(count)
+        return Batches(lambda: held, length, known, more).take(count)
 
     def parts() -> Iterator[Inputs]:
         batches = (_split_batch(batch)[0] for batch in source)
@@ -177,7 +194,7 @@ def _read(source: Iterable[Any], count: int | None, name: str) -> Batches:
                 raise InputError(f"{name}: it gives other examples at each pass; give them in a fixed order, or as a list of batches")
             yield inputs
 
-    return Batches(parts, length, known).take(count)
+    return Batches(parts, length, known, more).take(count)
 
 
 def _same_twice(source: Iterable[Any], name: str) -> bool:
@@ -211,6 +228,9 @@ def _check(inputs: Inputs, first: str | None, name: str) -> str:
     if not held or any(tensor.dim() == 0 for tensor in held):
         what = "tensor of shape ()" if held else type(inputs).__name__
         raise InputError(f"{name}: a batch holds a {what}; give tensors whose first dimension runs over the examples")
+    if odd := [tensor for tensor in held if tensor.layout != torch.strided or tensor.is_quantized]:
+        what = "quantised" if odd[0].is_quantized else str(odd[0].layout).removeprefix("torch.")
+        raise InputError(f"{name}: a batch holds a {what} tensor; give dense ones")
     if len({len(tensor) for tensor in held}) > 1:
         raise InputError(
             f"{name}: the tensors of a batch hold different numbers of examples, {', '.join(str(len(tensor)) for tensor in held)}"
@@ -219,7 +239,7 @@ def _check(inputs: Inputs, first: str | None, name: str) -> str:
         raise InputError(f"{name}: it is empty; give at least one example")
     kind = "; ".join(f"{tuple(t.shape[1:])} {str(t.dtype).removeprefix('torch.')} on {t.device}" for t in held)
     if first is not None and kind != first:
-        raise InputError(f"{name}: batches differ, their examples are {first} and {kind}")
+        raise InputError(f"{name}: batches differ, their examples are {first} and {kind}; pad or crop them to one shape")
     return kind
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +16,10 @@ from lrp.errors import InputError, check_int, check_sparsity, first_line
 from lrp.evidence import Evidence
 from lrp.job.calibration import Calibration
 from lrp.layer.build import find_kind
+from lrp.layer.duplicate import check_module, duplicate
 from lrp.method.base import Method
 from lrp.network.arithmetic import run_model
+from lrp.network.wrappers import unwrap
 from lrp.recovery.base import Recovery
 from lrp.recovery.context import Context
 
@@ -49,10 +51,11 @@ def compress(
     """A smaller copy of a network by low-rank pruning, and what was done to each layer. The original is untouched.
 
     Args:
-        model: The network, on the device of its calibration examples.
-        calibration: Unlabelled examples as the network takes them: a tensor (B, ...), a tuple of positional or a mapping of keyword
-            arguments that hold tensors, or a DataLoader, list or iterable of batches. Of a batch that is a tuple or a list the first
-            entry goes into the network; the second may be the labels.
+        model: The network, on the device of its calibration examples. Of one that torch.compile, DataParallel,
+            DistributedDataParallel or AveragedModel wraps, the network inside.
+        calibration: Unlabelled examples as the network takes them: a tensor or an array (B, ...), a tuple of positional or a mapping
+            of keyword arguments that hold tensors, or a Dataset, DataLoader, list or iterable of batches. Of a batch that is a tuple or
+            a list the first entry goes into the network; the second may be the labels.
         sparsity: The share to remove, in [0, 1), of what ``budget`` names, in the compressed layers.
         method: The name of a method (as on the command line, with the same defaults), or a method. "output_aware" is the most
             accurate one here.
@@ -76,33 +79,39 @@ def compress(
     Raises:
         InputError: In one sentence, for input that cannot be used.
     """
-    sparsity = check_sparsity("sparsity", sparsity)
+    sparsity = check_sparsity("sparsity", sparsity.item() if isinstance(sparsity, Tensor) and sparsity.numel() == 1 else sparsity)
     check_int("scoring_images", scoring_images, 1)
     check_int("images", images, 1)
     check_int("batch_size", batch_size, 2)
-    if not isinstance(model, nn.Module):
-        raise InputError("model", type(model).__name__, "give a torch.nn.Module")
+    check_module(model)
     parts = {
         "blocking": blocking, "decomposition": decomposition, "scorer": scorer, "estimator": estimator, "selection": selection,
         "compensation": compensation,
     }  # fmt: skip
+    if not isinstance(exclude, Iterable | None):
+        raise InputError("exclude", exclude, "give names of layers")
     exclude = tuple([exclude] if isinstance(exclude, str) else exclude or ())
     shared = {"budget": budget, "macs_removed": macs_removed, "exclude": exclude, "samples": samples}
     chosen = make_method(method, {group: part for group, part in parts.items() if part is not None}, shared, output)
     recover = make("recovery", recovery)
     batches = Batches.of(calibration, images)
-    check_inputs(model, batches)
-
+    model = unwrap(model)
     kind = find_kind(model)
     alone = kind is not None and kind.form(model) is not None
     if alone:  # a network of one layer has no place in which another could be put
         model = nn.Sequential(model)
-    fitted = chosen.fit(Evidence(model, batches, scoring_images=scoring_images))
-    plan = fitted.plan(sparsity)
-    compressed, _ = fitted.compress(plan)
-    if not plan.untouched:
-        _recover(recover, compressed, batches, batch_size)
-    report = fitted.report(plan, fitted.sizes(compressed, plan))
+    with torch.inference_mode(False):  # or nothing of the result could be trained
+        check_inputs(model, batches)
+        try:
+            fitted = chosen.fit(Evidence(model, batches, scoring_images=scoring_images))
+            plan = fitted.plan(sparsity)
+            compressed, _ = fitted.compress(plan)
+        except torch.linalg.LinAlgError as error:
+            reason = f"a matrix of its values cannot be decomposed ({first_line(error)}); they may be too large or too small"
+            raise InputError("model", type(model).__name__, reason) from error
+        if not plan.untouched:
+            _recover(recover, compressed, batches, batch_size)
+        report = fitted.report(plan, fitted.sizes(compressed, plan))
     result = next(compressed.children()) if alone else compressed
     result.lrp_report = report
     return result, report
@@ -131,9 +140,10 @@ def check_inputs(model: nn.Module, batches: Batches) -> None:
                 raise InputError(f"calibration: the inputs are on {leaf.device}, the network on {where}; move one to the other's device")
             if leaf.is_floating_point() and not bool(torch.isfinite(leaf).all()):
                 raise InputError("calibration: the inputs hold values that are not finite")
-    modes = {module: module.training for module in model.modules()}
     try:
-        run_model(model.eval(), batches.example, "calibration: ")
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+        run_model(duplicate(model).eval(), batches.example, "calibration: ")
+    except InputError as error:
+        if batches.more:
+            hint = "of each batch the first entry goes into the network; give [((a, b), labels)] where it takes several"
+            raise InputError(f"{error}; {hint}") from error
+        raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from numbers import Integral, Real
 
 
@@ -20,9 +22,23 @@ class InputError(ValueError):
         return f"{option}={'null' if value is None else value}: {allowed}"
 
 
+class NotUsable(InputError):
+    """Layers of which something cannot be found out; the others are not concerned.
+
+    Attributes:
+        reasons: Why, by the layers' names.
+    """
+
+    def __init__(self, reasons: Mapping[str, str], advice: str) -> None:
+        """``advice`` says what the caller may do where the layers cannot be left alone."""
+        self.reasons = dict(reasons)
+        super().__init__("; ".join(f"layer {name}: {reason}" for name, reason in self.reasons.items()) + f"; {advice}")
+
+
 def first_line(error: BaseException) -> str:
-    """What an exception says, in one line: the first of its text, or its type."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line of what an error says, or its type, without a terminal's colours."""
+    lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__
 
 
 def check_int(option: str, value: object, minimum: int) -> int:

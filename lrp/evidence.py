@@ -16,7 +16,7 @@ from lrp.estimator.cache import cached_moments, moments_key
 from lrp.layer_statistics.gather import gather
 from lrp.matrices import Factors, LayerMatrix, check_weights
 from lrp.network.frozen import FrozenNetwork
-from lrp.network.gradients import hessian_vector_product, loss_gradients
+from lrp.network.gradients import hessian_vector_product, loss_gradients, unreached
 from lrp.network.survey import Candidates, find_candidates
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Evidence:
         self.scoring = self.batches.take(scoring_images)
         self.labels = self.scoring.labels
         self.estimator, self.exclude, self.samples = estimator, tuple(exclude), samples
+        self.unusable: dict[str, str] = {}  # layers that the method leaves alone, with the reasons
         self.seconds_estimator = 0.0  # what the moments took when they were computed, if they are in the cache now
         self._statistics: dict[str, LayerStatistics] = {}
         self._needs: frozenset[str] = frozenset()
@@ -71,7 +72,7 @@ class Evidence:
 
     def for_model(self, model: nn.Module) -> Evidence:
         """The same examples and options for another network: a later round's."""
-        return Evidence(
+        result = Evidence(
             model,
             self.batches,
             self.cache,
@@ -80,6 +81,16 @@ class Evidence:
             exclude=self.exclude,
             samples=self.samples,
         )
+        result.unusable = self.unusable
+        return result
+
+    def without(self, reasons: Mapping[str, str]) -> Evidence:
+        """The same evidence with more layers left alone, for these reasons by their names."""
+        result = copy.copy(self)
+        result.unusable = {**self.unusable, **reasons}
+        result._statistics, result._needs, result._moments = {}, frozenset(), None
+        vars(result).pop("survey", None)
+        return result
 
     @cached_property
     def survey(self) -> Candidates:
@@ -88,7 +99,7 @@ class Evidence:
         Raises:
             InputError: For a network without a layer to compress, an excluded name that fits nothing and weights that are not finite.
         """
-        found = find_candidates(self.model, self.batches.example, self.exclude)
+        found = find_candidates(self.model, self.batches.example, self.exclude).without(self.unusable)
         check_weights(found.matrices)
         if not found.matrices:
             reasons = ", ".join(f"{name}: {reason}" for name, reason in found.left.items())
@@ -105,12 +116,28 @@ class Evidence:
         """A frozen copy of the network, traced where torch.fx can do so."""
         return FrozenNetwork(self.model, self.batches.example)
 
+    def unreached(self) -> list[str]:
+        """The layers through which no gradient of the network's output flows on any scoring example."""
+        return unreached(self.network, list(self.matrices), self.scoring, self._estimator.read)
+
     def statistics(self, needs: Sequence[str]) -> dict[str, LayerStatistics]:
         """Second moments of every layer on all calibration examples (``gather`` says which ``needs`` there are)."""
         if not set(needs) <= self._needs:
             self._needs = self._needs | set(needs)
             self._statistics = gather(self.model, self.survey, self.batches, self._needs, self._estimator.read, self.samples)
         return self._statistics
+
+    def few_samples(self) -> dict[str, tuple[int, int]]:
+        """Of layers whose statistics were asked for and rest on fewer than three times as many samples as their matrix has columns:
+        the samples and the columns."""
+        if not self._needs:
+            return {}
+        found = {}
+        for name, matrix in self.matrices.items():
+            samples = len(self.batches) * min(self.survey.positions[name], -(-self.samples // len(self.batches)))
+            if samples < 3 * matrix.weight.shape[1]:
+                found[name] = samples, matrix.weight.shape[1]
+        return found
 
     def moments(self, factors: Sequence[Factors]) -> list[Moments]:
         """E[y - y_b] and E[(y - y_b)^2] of every component of these blocks on the scoring examples, from the cache where possible."""

@@ -248,7 +248,7 @@ def test_objects_in_place_of_names(residual):
 @pytest.mark.slow
 def test_nothing_is_printed(residual, capfd, caplog):
     with caplog.at_level(logging.WARNING):
-        small(residual, torch.randn(8, 3, 8, 8).double())
+        small(residual, torch.randn(64, 3, 8, 8).double(), images=64)
     assert capfd.readouterr().out == "" and not caplog.records
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lrp.batches import Inputs, call, on_tensors, tensors
+from lrp.layer.duplicate import duplicate
 from lrp.matrices import Block, Rank, kept_rank
 from lrp.network.survey import Candidates
 
@@ -57,7 +57,7 @@ def count_macs(model: nn.Module, example: Inputs) -> int:
 
 
 def _count(model: nn.Module, example: Inputs, device: torch.device | str) -> int:
-    model = copy.deepcopy(model).to(device).eval().requires_grad_()
+    model = duplicate(model).to(device).eval().requires_grad_()
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         call(model, on_tensors(lambda x: torch.empty_like(x, device=device), example) if device == "meta" else example)
     return counter.get_total_flops() // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ COLUMNS = "layer type shape what blocks rank full_rank params_before params_afte
 class Report(pd.DataFrame):
     """One row per layer: what was done (``low rank`` with the components kept, ``rank``, of all, ``full_rank``; ``empty``) or why
     it was left alone; parameters of its weight and multiply-accumulates for one example before and after. ``attrs`` holds the
-    totals; printing shows both.
+    totals, and under "warnings" what to look at; printing shows all of it.
     """
 
     @property
@@ -33,26 +34,54 @@ class Report(pd.DataFrame):
         table = self.astype({name: "Int64" for name in COLUMNS[4:]}).astype(object)
         return table.where(table.notna(), "")
 
-    def __str__(self) -> str:
-        lines = [self._text().to_string(index=False)]
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should look at: one sentence for each."""
+        return self.attrs.get("warnings", [])
+
+    def _head(self) -> list[str]:
+        """Warnings, and what became of the whole network."""
         a = self.attrs
-        if a:
+        lines = [f"warning: {warning}" for warning in self.warnings]
+        if "params_total" in a:
             lines.append(
-                f"sparsity {a['sparsity']:g} of {a['budget']} asked for; compressed layers: "
-                f"parameters {a['params_dense']:,} -> {a['params']:,} (sparsity_params {a['sparsity_params']:.4f}), "
-                f"MACs {a['macs_layers_dense']:,} -> {a['macs_layers']:,} (sparsity_macs {a['sparsity_macs']:.4f}); whole network: "
-                f"parameters {a['params_total_dense']:,} -> {a['params_total']:,}, MACs {a['macs_dense']:,} -> {a['macs']:,}"
+                f"whole network: parameters {a['params_total_dense']:,} -> {a['params_total']:,} "
+                f"({1 - a['params_total'] / a['params_total_dense']:.1%} removed), MACs {a['macs_dense']:,} -> {a['macs']:,}"
             )
-        return "\n".join(lines)
+        return lines
+
+    def _foot(self) -> list[str]:
+        """What was asked for, and what became of the compressed layers."""
+        a = self.attrs
+        if "params_total" not in a:
+            return []
+        return [
+            f"sparsity {a['sparsity']:g} of {a['budget']} asked for; compressed layers: "
+            f"parameters {a['params_dense']:,} -> {a['params']:,} (sparsity_params {a['sparsity_params']:.4f}), "
+            f"MACs {a['macs_layers_dense']:,} -> {a['macs_layers']:,} (sparsity_macs {a['sparsity_macs']:.4f})"
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join([*self._head(), self._text().to_string(index=False), *self._foot()])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"{self._text().to_html(index=False)}<pre>{str(self).splitlines()[-1]}</pre>"
+        head, foot = (html.escape("\n".join(lines)) for lines in (self._head(), self._foot()))
+        return f"<pre>{head}</pre>{self._text().to_html(index=False)}<pre>{foot}</pre>"
 
 
-def make_report(model: nn.Module, survey: Candidates, layers: Mapping[str, Mapping[str, Any]], totals: dict[str, Any]) -> Report:
-    """The report of one compressed network; ``model`` is the dense one, ``layers`` say what became of each compressed layer."""
+def make_report(
+    model: nn.Module,
+    survey: Candidates,
+    layers: Mapping[str, Mapping[str, Any]],
+    totals: dict[str, Any],
+    few_samples: Mapping[str, tuple[int, int]],
+) -> Report:
+    """The report of one compressed network; ``model`` is the dense one, ``layers`` say what became of each compressed layer.
+
+    ``few_samples``: of layers whose statistics rest on few samples, these and the columns of their matrix.
+    """
     rows = []
     for name, module in model.named_modules():
         if name not in layers and name not in survey.left:
@@ -68,4 +97,32 @@ def make_report(model: nn.Module, survey: Candidates, layers: Mapping[str, Mappi
         rows.append(row)
     report = Report(pd.DataFrame(rows, columns=COLUMNS))
     report.attrs.update(totals)
+    report.attrs["warnings"] = _warnings(report, few_samples)
     return report
+
+
+def _warnings(report: Report, few_samples: Mapping[str, tuple[int, int]]) -> list[str]:
+    """One sentence for each thing that a user would want to know before using the network."""
+    a, found = report.attrs, []
+    empty = list(report.layer[report.what == "empty"])
+    if a["macs"] > a["macs_dense"]:
+        found.append(f"the whole network takes more multiply-accumulates than before: {a['macs_dense']:,} -> {a['macs']:,}")
+    if a["params"] == 0:
+        found.append(f"nothing is left of the compressed layers at sparsity {a['sparsity']:g}: each gives its bias alone")
+    elif empty:
+        found.append(f"{_count(len(empty), 'layer')} lost all components: {_some(empty)}")
+    if few_samples:
+        name, (samples, columns) = min(few_samples.items(), key=lambda item: item[1][0] / item[1][1])
+        found.append(
+            f"few calibration samples: layer {name} has {samples:,} for {columns:,} columns, several times as many are needed "
+            f"({_count(len(few_samples), 'layer')} concerned); give more images"
+        )
+    return found
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
+import io
 import logging
 import warnings
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lrp.batches import tensors
 from lrp.errors import InputError, first_line
 from lrp.files import write_whole
+from lrp.layer.duplicate import check_module, duplicate
 
 TOLERANCE = 1e-5  # of the largest output
 
@@ -40,7 +43,13 @@ def export_onnx(model: nn.Module, inputs: Tensor, path: str | Path, tolerance: f
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"export_onnx needs the extra onnx: pip install 'lrp[onnx]' ({error})") from error
-    model = copy.deepcopy(model).cpu().eval()
+    check_module(model)
+    if not isinstance(inputs, Tensor) or not inputs.dim() or not len(inputs):
+        raise InputError("inputs", type(inputs).__name__, "give a tensor (B, ...) of examples")
+    path = Path(path)
+    if path.is_dir():
+        raise InputError("path", path, "is a folder; give the name of a file in it")
+    model = duplicate(model).cpu().eval()
     inputs = inputs.detach().cpu()
     if len(inputs) < 2:  # a batch of one would be taken for a constant
         inputs = torch.cat([inputs, inputs])
@@ -49,10 +58,15 @@ def export_onnx(model: nn.Module, inputs: Tensor, path: str | Path, tolerance: f
     def write(file: Path) -> None:
         nonlocal difference
         _export(model, inputs, file)
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        try:
+            session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        except Exception as error:  # whatever onnxruntime cannot run
+            half = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
+            advice = "; it has no kernels for bfloat16: call .float() on the network and the inputs first" if half else ""
+            raise InputError(f"export_onnx: onnxruntime cannot run the network ({first_line(error)}){advice}") from error
         difference = max(_difference(model, session, batch, tolerance) for batch in (inputs, inputs[:1]))
 
-    write_whole(Path(path), write)
+    write_whole(path, write)
     return difference
 
 
@@ -65,16 +79,24 @@ def _export(model: nn.Module, inputs: Tensor, file: Path) -> None:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        hidden = io.StringIO()
+        with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(hidden), contextlib.redirect_stderr(hidden):
             warnings.simplefilter("ignore")
             shapes = ({0: torch.export.Dim("batch")},)
             program = torch.onnx.export(model, (inputs,), dynamo=True, dynamic_shapes=shapes, verbose=False)
             assert program is not None, "with dynamo=True and no file name torch returns the program"
             program.save(str(file), external_data=False)
     except Exception as error:  # whatever tracing the network raises
-        raise InputError(f"export_onnx: torch cannot export the network ({first_line(error)})") from error
+        raise InputError(f"export_onnx: torch cannot export the network ({first_line(_cause(error))})") from error
     finally:
         logging.disable(level)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What an error goes back to: torch's own says only at which step it failed."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _difference(model: nn.Module, session: Any, batch: Tensor, tolerance: float) -> float:
@@ -85,10 +107,12 @@ def _difference(model: nn.Module, session: Any, batch: Tensor, tolerance: float)
     """
     with torch.no_grad():
         expected = model(batch)
-    flat = list(expected.values()) if isinstance(expected, dict) else expected
-    flat = flat if isinstance(flat, (tuple, list)) else [flat]
+    flat = tensors(expected)
+    given = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+    if len(flat) != len(given):
+        raise InputError(f"export_onnx: the network gives {len(flat)} tensors, onnxruntime {len(given)}, so they cannot be compared")
     difference = 0.0
-    for ours, theirs in zip(flat, session.run(None, {session.get_inputs()[0].name: batch.numpy()}), strict=True):
+    for ours, theirs in zip(flat, given, strict=True):
         scale = max(float(ours.abs().max()), torch.finfo(torch.float32).tiny)
         apart = float((ours - torch.from_numpy(theirs)).abs().max()) / scale
         if not apart <= tolerance:  # true for NaN, too

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 from lrp.errors import InputError
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer
+from lrp.layer.duplicate import check_module, duplicate
 from lrp.network.trace import Folded, Tracer, name_of, pairs_to_fold, scale_and_shift
 
 
@@ -25,7 +25,7 @@ def fuse(model: nn.Module) -> nn.Module:
     Raises:
         InputError: For a network whose calls torch.fx cannot trace.
     """
-    result = copy.deepcopy(model).eval()
+    result = duplicate(check_module(model)).eval()
     try:
         graph = Tracer().trace(result)
     except Exception as error:  # whatever the forward raised when it met a proxy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from lrp.errors import InputError
 from lrp.files import write_whole
 from lrp.layer.base import LowRank
 from lrp.layer.build import find_kind, kind_of, replace_layer
+from lrp.layer.duplicate import duplicate
 from lrp.matrices import Block, LayerMatrix, Rank, check_partition
 from lrp.network.trace import Folded
 
@@ -77,7 +77,7 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Mod
     result = model if isinstance(model, nn.Module) or not callable(model) else model()
     if not isinstance(result, nn.Module):
         raise InputError(f"load {path}: model is a {type(result).__name__}, give a network or a function that makes one")
-    result = copy.deepcopy(result).cpu().eval()
+    result = duplicate(result).cpu().eval()
     other = f"load {path}: the file is for another architecture"
     try:
         description, tensors = renamed(description, tensors, result, path)

@@ -35,6 +35,7 @@ class Estimator:
     """
 
     name: ClassVar[str]
+    differentiates: ClassVar[bool] = False  # whether it knows nothing of a layer through which no gradient flows
     memory_limit: float = 1.0
     output: str = "logits"
     temperature: float = 1.0
@@ -94,10 +95,10 @@ class Estimator:
         return None
 
     def pick(self, result: Any) -> Tensor:
-        """The output tensor (B, ...) of what the network returns.
+        """The output tensor (B, ...) of what the network returns, one number for an example as (B, 1).
 
         Raises:
-            InputError: Where ``output_fn`` fails, and where the output is not a tensor (B, ...).
+            InputError: Where ``output_fn`` fails, and where the output is not a tensor (B, ...) of real numbers.
         """
         if self.output_fn is not None:
             assert not isinstance(self.output_fn, str), "``__post_init__`` has found the function"
@@ -113,7 +114,11 @@ class Estimator:
             raise InputError(
                 "estimator.output_fn", self.output_fn, f"the network gives a {kind}; give a function that picks a tensor of it"
             )
-        return result
+        if result.dim() == 0 or not result.is_floating_point():
+            what = "a single number" if result.dim() == 0 else f"numbers of type {str(result.dtype).removeprefix('torch.')}"
+            name = "estimator.output_fn" if self.output_fn is None else f"estimator.output_fn={self.output_name}"
+            raise InputError(f"{name}: the output is {what}; give a function that picks real numbers of every example, such as logits")
+        return result[:, None] if result.dim() == 1 else result
 
     def read(self, result: Any) -> Tensor:
         """The network's output as (B, K).

@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from lrp.batches import Batches, Inputs, examples, on_tensors, tensors
 from lrp.batches import call as run
-from lrp.errors import InputError, check_int
+from lrp.errors import InputError, NotUsable, check_int
 from lrp.estimator.base import Estimator
 from lrp.estimator.change import outer_vectors
 from lrp.estimator.moments import Moments
+from lrp.estimator.positions import BUFFER_BYTES, NOT_BY_IMAGE, batch_dim, contract_rows, positions_of, precise
 from lrp.layer.build import kind_of
 from lrp.layer.kind import LayerKind
 from lrp.matrices import Factors
@@ -28,7 +29,6 @@ from lrp.network.frozen import FrozenNetwork, freeze
 log = logging.getLogger(__name__)
 
 IMAGES_AT_ONCE = 64  # more gain nothing (timed on VGG16: fewer do not repay that weights are laid out anew for every pass)
-BUFFER_BYTES = 16 * 2**20  # of one product, so that it is summed while still in a CPU's caches
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class FirstOrderEstimator(Estimator):
     """
 
     name: ClassVar[str] = "first_order"
+    differentiates: ClassVar[bool] = True
     projections: int = 32
 
     def __post_init__(self) -> None:
@@ -103,7 +104,7 @@ class FirstOrderEstimator(Estimator):
         self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs
     ) -> Iterator[tuple[Inputs, list[Tensor], bool]]:
         """For each batch of images: the batch, D of each block (B, K, R), and whether K counts projections (D is then divided
-        by the square root of their number). Raises InputError for a layer whose first dimension does not run over the images."""
+        by the square root of their number). Raises NotUsable for layers no dimension of which runs over the images."""
         device = tensors(images)[0].device
         with torch.inference_mode(False), plain_arithmetic(device):
             network = freeze(model, images)
@@ -128,16 +129,19 @@ class FirstOrderEstimator(Estimator):
         if calls and not y.requires_grad:
             raise InputError("the network's output carries no gradient, so estimator=first_order cannot score it; estimator=exact can")
         directions, projected = self._directions(y)
-        buffer = torch.empty(BUFFER_BYTES // y.element_size(), dtype=y.dtype, device=y.device)
-        D = [y.new_zeros(len(y), len(directions), len(factor.S)) for factor in factors]
+        buffers: dict[torch.dtype, Tensor] = {}
+        D = [torch.zeros(len(y), len(directions), len(factor.S), dtype=precise(y), device=y.device) for factor in factors]
         current = 0
 
         def contract(call: _Call, grad: Tensor | None) -> None:
             if grad is None:  # the output does not depend on this call
                 return
-            g = _positions(grad, call.kind, len(y))
+            g = positions_of(grad, call.kind, len(y), network.batch_dims.get(call.layer, 0))
+            dtype = precise(grad)
+            if dtype not in buffers:
+                buffers[dtype] = torch.empty(BUFFER_BYTES // dtype.itemsize, dtype=dtype, device=y.device)
             for part, z in zip(parts[call.layer], call.inner):
-                D[part.place][:, current] += _contract(g[..., part.rows], z, part.U, buffer)
+                D[part.place][:, current] += contract_rows(g[..., part.rows].to(dtype), z.to(dtype), part.U.to(dtype), buffers[dtype])
 
         leaves = [call for call in calls if call.output.is_leaf]
         for call in calls:  # a gradient is used, and freed, as soon as it is there: all of them at once would not fit the caches
@@ -152,8 +156,11 @@ class FirstOrderEstimator(Estimator):
                     contract(call, grad)
         return D, projected
 
-    def _forward(self, network: FrozenNetwork, parts: dict[str, list[_Part]], batch: Inputs) -> tuple[Tensor, list[_Call]]:
-        """y (B, K) with its graph, and of each call of a layer its output and the values of its components."""
+    def _forward(
+        self, network: FrozenNetwork, parts: dict[str, list[_Part]], batch: Inputs, raw: bool = False
+    ) -> tuple[Tensor, list[_Call]]:
+        """y (B, K) with its graph, and of each call of a layer its output and the values of its components; ``raw``: in the shape
+        in which they come, which need not run over the images."""
         calls: list[_Call] = []
 
         def watch(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
@@ -161,7 +168,8 @@ class FirstOrderEstimator(Estimator):
             with torch.no_grad():
                 x = layer_input(args, kwargs).detach()
                 values = (kind.inner_values(module, part.channels, part.filters, x) for part in parts[name])
-                inner = [_positions(value, kind, examples(batch), name) for value in values]
+                dim = network.batch_dims.get(name, 0)
+                inner = [value if raw else positions_of(value, kind, examples(batch), dim, name) for value in values]
             if not output.requires_grad:
                 output.requires_grad_()
             calls.append(_Call(name, kind, output, inner))
@@ -193,7 +201,7 @@ class FirstOrderEstimator(Estimator):
         an image's output does not depend on the activations of another, without which nothing here is right.
 
         Raises:
-            InputError: For a layer whose values do not run over the images alone.
+            NotUsable: For layers no dimension of whose values runs over the images alone.
         """
         held: dict[int, int] = {}
 
@@ -203,12 +211,13 @@ class FirstOrderEstimator(Estimator):
 
         few = on_tensors(lambda leaf: leaf[:2], images)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
-            y, calls = self._forward(network, parts, few)
+            y, calls = self._forward(network, parts, few, raw=True)
         if examples(few) > 1 and y.requires_grad:
             grads = torch.autograd.grad(y[0].sum(), [call.output for call in calls], allow_unused=True)
-            for call, grad in zip(calls, grads):
-                if grad is not None and bool(_positions(grad, call.kind, 2)[1].any()):
-                    raise InputError(_not_by_image(call.layer))
+            dims = {call.layer: batch_dim(grad, call.kind) for call, grad in zip(calls, grads)}
+            if lost := [layer for layer, dim in dims.items() if dim is None]:
+                raise NotUsable(dict.fromkeys(lost, NOT_BY_IMAGE), "estimator=exact can score it")
+            network.batch_dims.update((layer, dim) for layer, dim in dims.items() if dim)
         known = {p.untyped_storage().data_ptr() for p in network.module.parameters()}
         activations = sum(size for place, size in held.items() if place not in known)
         inner = sum(z.numel() for call in calls for z in call.inner) * y.element_size()
@@ -257,41 +266,3 @@ def _prepare(network: FrozenNetwork, factors: Sequence[Factors]) -> dict[str, li
 
 def _channels_last(value: Tensor) -> Tensor:
     return value.to(memory_format=torch.channels_last) if value.dim() == 4 else value
-
-
-def _positions(value: Tensor, kind: LayerKind, images: int, layer: str = "") -> Tensor:
-    """A layer's values as (B, positions, features).
-
-    Raises:
-        InputError: Where the values do not run over the images alone.
-    """
-    features = kind.features_last(value)
-    if len(features) % images:
-        raise InputError(_not_by_image(layer))
-    return features.reshape(images, -1, features.shape[-1])
-
-
-def _contract(g: Tensor, z: Tensor, U: Tensor, buffer: Tensor) -> Tensor:
-    """sum over positions p and rows m of g (B, P, M) U (M, R) z (B, P, R), as (B, R), by whichever order writes less."""
-    (images, P, M), R = g.shape, z.shape[2]
-    chunk = max(1, len(buffer) // (min(P, M) * R))
-    if min(P, M) * R > len(buffer):
-        buffer = buffer.new_empty(min(P, M) * R)
-    result = []
-    for start in range(0, images, chunk):
-        part, inner = g[start : start + chunk], z[start : start + chunk]
-        space = buffer[: len(part) * min(P, M) * R]
-        if P <= M:
-            product = torch.mm(part.reshape(-1, M), U, out=space.view(-1, R)).view(len(part), P, R)
-            result.append(product.mul_(inner).sum(1))
-        else:
-            product = torch.bmm(inner.transpose(1, 2), part, out=space.view(len(part), R, M))
-            result.append(product.mul_(U.T).sum(2))
-    return torch.cat(result)
-
-
-def _not_by_image(layer: str) -> str:
-    return (
-        f"layer {layer}: the first dimension of its values does not run over the images alone, so estimator=first_order cannot "
-        "score it; estimator=exact can"
-    )

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.errors import InputError, check_rank
+from lrp.layer.carry import carry_over
+from lrp.layer.dense_view import DenseView
 from lrp.layer.stored import Part, RowRange, row_range
 from lrp.matrices import Block, Factors, Rank
 
@@ -28,6 +30,7 @@ class LowRank(nn.Module):
     Attributes:
         dense: the type of torch's layer that this one replaces
         attributes: of the dense layer, which code around it may read
+        own: names of attributes that the low-rank layer has and the dense one has not
         rows, columns: M and N
         blocks: each block and its rank
         ranges: what is stored, row range by row range
@@ -35,6 +38,7 @@ class LowRank(nn.Module):
 
     dense: ClassVar[type[nn.Module]]
     attributes: ClassVar[tuple[str, ...]]
+    own: ClassVar[tuple[str, ...]] = ("rows", "columns", "blocks", "ranges", "U", "V", "W")
 
     def __init__(self, dense: Any, blocks: Sequence[tuple[Block, Rank]]) -> None:
         super().__init__()
@@ -45,8 +49,7 @@ class LowRank(nn.Module):
         self.bias = None
         if dense.bias is not None:
             self.bias = nn.Parameter(dense.bias.detach().clone(), requires_grad=dense.bias.requires_grad)
-        if getattr(dense, "added_bias", False):  # by an earlier round: files have to know
-            self.added_bias = True
+        carry_over(dense, self)
 
     @staticmethod
     def matrix_of(dense: Any) -> Tensor:
@@ -148,8 +151,15 @@ class LowRank(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The dense weight that the stored blocks amount to, made anew at each call: for code that looks at a layer's weight."""
-        return self.weight_matrix()
+        """The dense weight that the stored blocks amount to, for code that looks at a layer's weight: its shape, dtype and device
+        cost nothing, its values are made anew where they are read, and it cannot be written."""
+        return DenseView(self._dense_weight, self._weight_shape(), next(iter([*self.parameters(), torch.empty(0)])))
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        return self.rows, self.columns
+
+    def _dense_weight(self) -> Tensor:
+        return self.weight_matrix().view(self._weight_shape())
 
     @torch.no_grad()
     def scale_rows(self, scale: Tensor, shift: Tensor) -> None:

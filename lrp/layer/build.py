@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -10,8 +9,10 @@ from torch import Tensor, nn
 
 from lrp.layer.base import LowRank
 from lrp.layer.conv import ConvKind
+from lrp.layer.duplicate import duplicate
 from lrp.layer.kind import LayerKind
 from lrp.layer.linear import LinearKind
+from lrp.layer.references import replace_references
 from lrp.matrices import Factors, LayerMatrix, kept_rank
 
 KINDS: Sequence[LayerKind] = (LinearKind(), ConvKind())
@@ -65,7 +66,7 @@ def build(model: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) 
         if rank is not None and factor.block.is_dense(rank):
             raise ValueError(f"layer {factor.block.layer}: block {factor.block.index} is stored whole but lacks components")
         layers[factor.block.layer].append((factor, mask))
-    result = copy.deepcopy(model)
+    result = duplicate(model)
     for name, parts in layers.items():
         layer = low_rank_layer(result.get_submodule(name), [part[0] for part in parts], [part[1] for part in parts])
         result = replace_layer(result, name, layer)
@@ -73,7 +74,7 @@ def build(model: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) 
 
 
 def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
-    """Put ``layer`` in a network's place ``name``, and wherever else the same module is registered; the network, which is
+    """Put ``layer`` in a network's place ``name``, and wherever else the network holds the same module; the network, which is
     ``layer`` itself where it has no name.
 
     torch's transformer encoders read the weights of their Linear layers themselves when nothing is trained; one that
@@ -84,6 +85,7 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     old = model.get_submodule(name)
     for place in [place for place, module in model.named_modules(remove_duplicate=False) if module is old]:
         model.set_submodule(place, layer)
+    replace_references(model, old, layer)
     if not isinstance(layer, LowRank):
         return model
     for path, parent in model.named_modules():

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
 from lrp.layer.base import LowRank
-from lrp.layer.kind import LayerKind
+from lrp.layer.kind import LayerKind, filled
 from lrp.layer.stored import RowRange
 from lrp.matrices import Block, Rank
 
@@ -27,6 +27,7 @@ class _LowRankConv(LowRank):
     """
 
     attributes = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+    own = (*LowRank.own, "dims", "_around")
     convolve: ClassVar[Any]
     in_channels: int
     kernel_size: tuple[int, ...]
@@ -41,10 +42,9 @@ class _LowRankConv(LowRank):
         self.dims = len(dense.kernel_size)
         self._around: list[int] = list(dense._reversed_padding_repeated_twice)  # last dimension first, "same" resolved
 
-    @property
-    def weight(self) -> Tensor:
-        """The dense weight (M, C_in of a group, ...) that the stored blocks amount to, made anew at each call."""
-        return self.weight_matrix().view(self.rows, -1, *self.kernel_size)
+    def _weight_shape(self) -> tuple[int, ...]:
+        """(M, C_in of a group, ...)."""
+        return self.rows, self.in_channels // self.groups, *self.kernel_size
 
     def forward(self, input: Tensor) -> Tensor:
         """The layer's output (..., M, ...)."""
@@ -54,7 +54,7 @@ class _LowRankConv(LowRank):
 
     def _columns(self, x, weight, row, start, stop, bias=None):
         channels, filters = column_filters(weight, start, stop, self.kernel_size)
-        dim, count = -1 - self.dims, filters.shape[1]
+        dim, count = -1 - self.dims, channels.stop - channels.start
         if count != self.in_channels:
             group = row * self.groups // self.rows
             x = x.narrow(dim, group * (self.in_channels // self.groups) + channels.start, count)
@@ -72,7 +72,7 @@ class _LowRankConv(LowRank):
         return self._columns(x, torch.cat(joined).flatten(1), rows.start, 0, self.columns)
 
     def _outer(self, inner, U, bias):
-        return self.convolve(inner, U.view(*U.shape, *[1] * self.dims), bias)
+        return self.convolve(inner, U.view(U.shape[0], U.shape[1], *[1] * self.dims), bias)
 
     def _nothing(self, x, rows, bias):
         size = []
@@ -104,6 +104,7 @@ class ConvKind(LayerKind):
 
     forms = (LowRankConv1d, LowRankConv2d)
     uncompressed = (nn.Conv3d,)
+    reads_around = True
     feature_dim = 1
 
     def unsupported(self, module: Any) -> str | None:  # noqa: D102
@@ -148,6 +149,14 @@ class ConvKind(LayerKind):
             return fuse_conv_bn_eval(module, norm)
         return None
 
+    def thin(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:  # noqa: D102
+        around = (module.kernel_size, module.stride, module.padding, module.dilation)
+        layer = module.dense(module.in_channels, len(weight), *around, bias=bias is not None, padding_mode=module.padding_mode)
+        return filled(layer, weight, bias)
+
+    def pointwise(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:  # noqa: D102
+        return filled(module.dense(weight.shape[1], len(weight), 1, bias=bias is not None), weight, bias)
+
     def breaks_channels_last(self, module: Any) -> bool:
         """The gradient of the weight of a 1 x 1 convolution with stride 2 and 2 to 7 input channels is written outside its memory
         in channels_last order on a CPU, by oneDNN on AVX2 (torch 2.14); in the usual order it is not."""
@@ -171,4 +180,4 @@ def column_filters(weight: Tensor, start: int, stop: int, kernel_size: tuple[int
     before, after = start - first * size, last * size - stop
     if before or after:
         weight = F.pad(weight, (before, after))
-    return slice(first, last), weight.view(len(weight), last - first, *kernel_size)
+    return slice(first, last), weight.view(weight.shape[0], last - first, *kernel_size)

@@ -11,6 +11,7 @@ from lrp.blocking.none import Unblocked
 from lrp.errors import InputError, check_rank
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer, unsupported
+from lrp.layer.duplicate import check_module
 from lrp.matrices import cut
 
 
@@ -56,6 +57,9 @@ def hold_rank(model: nn.Module, ranks: Mapping[str, int], init: str = "svd", gen
     Raises:
         InputError: For a name that the network does not have and for a rank that a layer cannot have; the network is then as it was.
     """
+    check_module(model)
+    if not isinstance(ranks, Mapping):
+        raise InputError("ranks", ranks, "give a mapping of layers' names to ranks")
     _check_init(init)
     made = {}
     for name, rank in ranks.items():

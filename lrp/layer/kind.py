@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp.layer.base import LowRank
+from lrp.layer.carry import not_carried
 from lrp.matrices import Block, LayerMatrix, Rank
 
 
@@ -20,11 +21,13 @@ class LayerKind:
     Attributes:
         forms: The low-rank forms, each of one type of torch.
         uncompressed: Types of torch whose batch norms are folded and whose multiply-accumulates are counted, nothing else.
+        reads_around: Whether a layer reads zeros around its input.
         feature_dim: The dimension of the layer's output (B, ...) that runs over its M features.
     """
 
     forms: ClassVar[tuple[type[LowRank], ...]]
     uncompressed: ClassVar[tuple[type[nn.Module], ...]] = ()
+    reads_around: ClassVar[bool] = False
     feature_dim: ClassVar[int]
 
     @property
@@ -42,9 +45,10 @@ class LayerKind:
 
     def unsupported(self, module: nn.Module) -> str | None:
         """Why a module cannot be compressed; None where it can."""
-        if self.form(module) is None:
+        form = self.form(module)
+        if form is None:
             return f"type not supported ({type(module).__name__})"
-        return None if _has_own_weight(module) else "its weight is computed from other parameters"
+        return not_carried(module, form) if _has_own_weight(module) else "its weight is computed from other parameters"
 
     def low_rank(self, dense: nn.Module, blocks: Sequence[tuple[Block, Rank]]) -> LowRank:
         """The low-rank form of a dense layer that can be compressed, its ``blocks`` at these ranks, without values."""
@@ -76,6 +80,10 @@ class LayerKind:
     def positions(self, module: nn.Module, output: Tensor) -> int:
         """At how many positions a layer computed this output."""
         return output.numel() // self.rows(module)
+
+    def by_example(self, x: Tensor, examples: int, positions: int) -> bool:
+        """Whether what a layer reads for so many examples, each at so many positions, can be told apart by position."""
+        return len(x) == examples
 
     def columns(self, module: Any, x: Tensor, where: Tensor) -> Tensor:
         """What a layer multiplies at these positions (B, P) of its output: (B * P, groups, N), N channel-major as in its matrix."""
@@ -112,6 +120,25 @@ class LayerKind:
         """A copy of the layer with the batch norm ``norm`` folded in; None where scoring runs the two one after the other."""
         return None
 
+    @torch.no_grad()
+    def unfolded(self, module: Any) -> nn.Module | None:
+        """A low-rank layer of one block as plain layers of torch with copies of its parameters: two thin ones, one after the other, or
+        one where the block is stored whole. None of a layer of several blocks, of an empty one, and of one with buffers or hooks."""
+        if len(module.blocks) != 1 or module.blocks[0][1] == 0 or module._buffers or module._forward_hooks or module._forward_pre_hooks:
+            return None
+        if module.blocks[0][1] is None:
+            return self.thin(module, module.W["0_0"], module.bias).train(module.training)
+        inner, outer = self.thin(module, module.V["0_0"], None), self.pointwise(module, module.U["0"], module.bias)
+        return nn.Sequential(inner, outer).train(module.training)
+
+    def thin(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        """A plain layer with this matrix (R, N) and bias (R,) that reads what ``module`` reads."""
+        raise NotImplementedError
+
+    def pointwise(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        """A plain layer with this matrix (M, R) and bias (M,) that reads R components at each position."""
+        raise NotImplementedError
+
     def breaks_channels_last(self, module: nn.Module) -> bool:
         """Whether the layer cannot be trained in channels_last order."""
         return False
@@ -119,3 +146,11 @@ class LayerKind:
 
 def _has_own_weight(module: nn.Module) -> bool:
     return isinstance(module._parameters.get("weight"), nn.Parameter)
+
+
+def filled(layer: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """A plain layer with copies of this matrix and bias, in their precision and on their device."""
+    layer.weight = nn.Parameter(weight.detach().clone().view_as(layer.weight), requires_grad=weight.requires_grad)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
+    return layer

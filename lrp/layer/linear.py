@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.layer.base import LowRank
-from lrp.layer.kind import LayerKind
+from lrp.layer.kind import LayerKind, filled
 from lrp.matrices import Block
 
 
@@ -40,15 +40,25 @@ class LinearKind(LayerKind):
     forms = (LowRankLinear,)
     feature_dim = -1
 
+    def by_example(self, x: Tensor, examples: int, positions: int) -> bool:
+        """Any order will do: every row of the input is a position, and a layer reads and gives them in the same order."""
+        return x.numel() // x.shape[-1] == examples * positions
+
     def columns(self, module: Any, x: Tensor, where: Tensor) -> Tensor:  # noqa: D102
-        each = torch.arange(len(x), device=x.device)[:, None]
-        return x.reshape(len(x), -1, x.shape[-1])[each, where.to(x.device)].reshape(-1, 1, x.shape[-1])
+        each = torch.arange(len(where), device=x.device)[:, None]
+        return x.reshape(len(where), -1, x.shape[-1])[each, where.to(x.device)].reshape(-1, 1, x.shape[-1])
 
     def inner_filters(self, module: Any, block: Block, V: Tensor) -> tuple[slice, Tensor]:  # noqa: D102
         return slice(block.col_start, block.col_stop), V
 
     def inner_values(self, module: Any, channels: slice, filters: Tensor, x: Tensor) -> Tensor:  # noqa: D102
         return F.linear(x[..., channels], filters)
+
+    def thin(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:  # noqa: D102
+        return filled(nn.Linear(weight.shape[1], len(weight), bias=bias is not None), weight, bias)
+
+    def pointwise(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:  # noqa: D102
+        return self.thin(module, weight, bias)
 
     def outer_products(self, inner: Tensor, rows: Tensor) -> Tensor:  # noqa: D102
         return torch.einsum("b...r,rm->rb...m", inner, rows)

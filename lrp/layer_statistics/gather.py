@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Any
 
@@ -12,8 +11,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lrp.batches import Batches, call, on_tensors, tensors
-from lrp.errors import InputError
+from lrp.errors import InputError, NotUsable
 from lrp.layer.build import kind_of
+from lrp.layer.duplicate import duplicate
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.positions import Positions, columns, outputs
 from lrp.layer_statistics.sums import Sums
@@ -21,6 +21,7 @@ from lrp.network.arithmetic import layer_input, plain_arithmetic
 from lrp.network.survey import Candidates
 
 CHUNK = 128  # images that run at once
+NO_POSITIONS = "it does not read the same number of positions for every image"
 GRADIENT_IMAGES = 2048  # a multiple of CHUNK: G has few entries, and a backward pass is slow
 
 
@@ -29,6 +30,8 @@ class _Layer:
 
     Attributes:
         needs: What of it is asked for.
+        count: How many positions it has for one image.
+        usable: Whether what it reads can be told apart by position.
         where: The positions that are looked at (images, P).
         inputs: Sums over these positions of x x^T.
         products: Sums over these positions of z z^T, z without the bias.
@@ -36,24 +39,20 @@ class _Layer:
         gradients: The sum over all positions of g g^T (M, M); None before the first.
     """
 
-    def __init__(self, name: str, module: Any, where: Tensor, needs: Set[str]) -> None:
-        self.name, self.module, self.where, self.needs = name, module, where, needs
+    def __init__(self, name: str, module: Any, count: int, where: Tensor, needs: Set[str]) -> None:
+        self.name, self.module, self.count, self.where, self.needs = name, module, count, where, needs
+        self.usable = True
         self.inputs, self.products = Sums(), Sums()
         self.outputs: list[Tensor] = []
         self.gradients: Tensor | None = None
 
     @torch.no_grad()
     def look(self, x: Tensor, z: Tensor, at: Tensor) -> None:
-        """What the layer reads, ``x``, and gives, ``z``, for some images, at the positions ``at`` (B, P).
-
-        Raises:
-            InputError: Where the first dimension of the layer's values does not run over the images.
-        """
-        if len(x) != len(at):
-            raise InputError(
-                f"layer {self.name}: the first dimension of its values does not run over the images; choose decomposition=svd and "
-                "compensation=none"
-            )
+        """What the layer reads, ``x``, and gives, ``z``, for some images, at the positions ``at`` (B, P)."""
+        if not kind_of(self.module).by_example(x, len(at), self.count):
+            self.usable = False
+        if not self.usable:
+            return
         if "inputs" in self.needs:
             self.inputs.add(columns(self.module, x.detach(), at))
         if not self.needs & {"products", "outputs"}:
@@ -110,20 +109,23 @@ def gather(
     "gradients", "outputs". ``read`` turns what the network returns into (B, K).
 
     The gradients are of the first 2,048 images, of one random combination of the outputs an image (signs +-1), which gives
-    E[sum_k g_k g_k^T] without bias. Raises InputError where values are not finite or the first dimension of a layer's values
-    does not run over the images.
+    E[sum_k g_k g_k^T] without bias.
+
+    Raises:
+        InputError: Where values are not finite.
+        NotUsable: For layers that do not read the same number of positions for every image.
     """
     inputs, needs = Batches.of(inputs), set(needs)
     if not needs:
         return {}
     with torch.inference_mode(False):
-        twin = copy.deepcopy(model).eval().requires_grad_(False)
+        twin = duplicate(model).eval().requires_grad_(False)
     modules: list[Any] = [*twin.modules()]
     for module in modules:
         if getattr(module, "inplace", False):
             module.inplace = False
     positions = Positions(candidates.positions, len(inputs), samples)
-    layers = [_Layer(name, twin.get_submodule(name), positions.of(name), needs) for name in candidates.matrices]
+    layers = [_Layer(name, twin.get_submodule(name), positions.counts[name], positions.of(name), needs) for name in candidates.matrices]
     generator = torch.Generator().manual_seed(0)
     starts = tqdm(range(0, len(inputs), CHUNK), desc="layer statistics", unit="batch", leave=False, disable=None)
     for start, batch in zip(starts, inputs.split(CHUNK), strict=True):
@@ -132,6 +134,8 @@ def gather(
             calls: list[tuple[_Layer, Tensor]] = []
             with _watched(layers, slice(start, start + CHUNK), calls if with_gradients else None):
                 y = read(call(twin, on_tensors(Tensor.clone, batch)))
+            if lost := [layer.name for layer in layers if not layer.usable]:
+                raise NotUsable(dict.fromkeys(lost, NO_POSITIONS), "decomposition=svd and compensation=none do not need it")
             if with_gradients:
                 _differentiate(y, calls, generator)
     return {layer.name: layer.statistics() for layer in layers}

@@ -46,14 +46,14 @@ def columns(module: nn.Module, x: Tensor, where: Tensor) -> Tensor:
 def outputs(module: nn.Module, z: Tensor, where: Tensor) -> Tensor:
     """A layer's outputs at these positions (B, P): (B * P, M)."""
     features = kind_of(module).features_last(z)
-    flat = features.reshape(len(z), -1, features.shape[-1])
-    return flat[torch.arange(len(z), device=z.device)[:, None], where.to(z.device)].reshape(where.numel(), -1)
+    flat = features.reshape(len(where), -1, features.shape[-1])
+    return flat[torch.arange(len(where), device=z.device)[:, None], where.to(z.device)].reshape(where.numel(), -1)
 
 
 def inside(module: nn.Module, x: Tensor, positions: int) -> Tensor | None:
     """Which of a layer's columns read its input ``x`` (B, ...) rather than zeros around it, at each position: (positions, N) bool,
-    the same in all groups; None for a map so large that its edges hardly count."""
-    if positions > SMALL_MAP:
+    the same in all groups; None for a map so large that its edges hardly count and for layers that read no zeros around."""
+    if positions > SMALL_MAP or not kind_of(module).reads_around:
         return None
     read = columns(module, torch.ones_like(x[:1]), torch.arange(positions)[None])
     return read[:, 0] != 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ from lrp.errors import InputError
 from lrp.evidence import Evidence
 from lrp.matrices import Factors
 from lrp.method.plan import Plan
+from lrp.network.state import unchanged_state
 
+log = logging.getLogger(__name__)
 METHOD_PARTS = ("blocking", "decomposition", "scorer", "estimator", "selection", "compensation")
 
 
@@ -112,7 +115,9 @@ class FittedMethod:
         result, start = plan.build(), time.perf_counter()
         if not plan.untouched:
             compensation = self.method.compensation
-            compensation(result, plan.survey, self.evidence.batches, self.evidence.statistics(compensation.needs))
+            statistics = self.evidence.statistics(compensation.needs)
+            with unchanged_state(result):
+                compensation(result, plan.survey, self.evidence.batches, statistics)
         return result, time.perf_counter() - start
 
     def sizes(self, compressed: nn.Module, plan: Plan) -> dict[str, Any]:
@@ -134,8 +139,12 @@ class FittedMethod:
         }  # fmt: skip
 
     def report(self, plan: Plan, sizes: dict[str, Any]) -> Report:
-        """What was done to each layer; ``sizes`` are its totals."""
-        return make_report(self.model, self.evidence.survey, {name: layer.summary() for name, layer in plan.layers.items()}, sizes)
+        """What was done to each layer; ``sizes`` are its totals. What it warns of is logged as well."""
+        layers = {name: layer.summary() for name, layer in plan.layers.items()}
+        report = make_report(self.model, self.evidence.survey, layers, sizes, self.evidence.few_samples())
+        for warning in report.warnings:
+            log.warning("%s", warning)
+        return report
 
 
 def check_exclude(exclude: Any) -> None:

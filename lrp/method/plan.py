@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from lrp.cost.count import block_macs
 from lrp.layer.build import low_rank_layer, replace_layer
+from lrp.layer.duplicate import duplicate
 from lrp.matrices import Factors, LayerMatrix, Rank, kept_rank
 from lrp.network.survey import Candidates
 
@@ -159,7 +159,7 @@ class Plan:
 
     def build(self) -> nn.Module:
         """The smaller copy of the network, before it is compensated."""
-        result = copy.deepcopy(self.model)
+        result = duplicate(self.model)
         for name, layer in self.layers.items():
             result = replace_layer(result, name, layer.build(result.get_submodule(name)))
         return result

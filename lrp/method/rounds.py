@@ -20,6 +20,7 @@ from lrp.errors import InputError, check_float
 from lrp.files import sha256
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer
+from lrp.layer.duplicate import duplicate
 from lrp.matrices import Block, Rank
 from lrp.method.base import FittedMethod
 from lrp.method.plan import Plan
@@ -49,7 +50,7 @@ def schedule(keep_factor: float | None, sparsity: float) -> list[float]:
 @torch.no_grad()
 def as_dense(model: nn.Module, like: nn.Module) -> nn.Module:
     """A copy of a compressed network with dense layers that hold what its low-rank layers amount to; ``like`` is the dense network."""
-    result = copy.deepcopy(model)
+    result = duplicate(model)
     for name, module in model.named_modules():
         if not isinstance(module, LowRank):
             continue

@@ -18,7 +18,7 @@ from lrp.cost.break_even import measure_break_even
 from lrp.cost.costs import Costs, check_budget, make_costs
 from lrp.decomposition.base import Decomposition, decompose
 from lrp.decomposition.svd import Svd
-from lrp.errors import InputError, check_int, check_sparsity
+from lrp.errors import InputError, NotUsable, check_int, check_sparsity
 from lrp.estimator.base import Estimator
 from lrp.estimator.moments import Moments
 from lrp.evidence import Evidence
@@ -91,8 +91,27 @@ class SingularVectors:
             InputError: For a network without a layer to compress and for examples that it cannot run on.
         """
         evidence = evidence.of(self.estimator, self.exclude, self.samples)
-        fitted = self.score(evidence)
+        if self.differentiates and (lost := evidence.unreached()):
+            evidence = self._leave(evidence, dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
+        while True:
+            try:
+                fitted = self.score(evidence)
+                break
+            except NotUsable as error:
+                evidence = self._leave(evidence, error.reasons)
         return fitted if self.keep_factor is None else Rounds(self, evidence, fitted.seconds, first=fitted, keep_factor=self.keep_factor)
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether a layer through which no gradient flows cannot be treated."""
+        scored = self.estimator.differentiates and (self.scorer.reads_outputs or self.selection.reads_network)
+        return scored or "gradients" in {*self.decomposition.needs, *self.compensation.needs}
+
+    @staticmethod
+    def _leave(evidence: Evidence, reasons: Mapping[str, str]) -> Evidence:
+        for name, reason in reasons.items():
+            log.warning("layer %s is left alone: %s", name, reason)
+        return evidence.without(reasons)
 
     def score(self, evidence: Evidence, targets: bool = True) -> SingularVectorsFitted:
         """A network cut, decomposed and scored once; ``targets``: gather what compensation reads as well."""

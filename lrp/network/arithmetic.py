@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp.batches import Inputs, call, tensors
+from lrp.batches import Inputs, call, examples, tensors
 from lrp.errors import InputError
 
 
@@ -35,11 +35,15 @@ def layer_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
 
 @torch.no_grad()
 def check_finite(y: Tensor, module: nn.Module, layers: Sequence[str], images: Inputs) -> None:
-    """Nothing, where the network's output ``y`` on ``images`` is finite.
+    """Nothing, where the network's output ``y`` on ``images`` is finite and has a row for each of them.
 
     Raises:
-        InputError: If ``y`` holds a value that is not finite, naming the first layer that reads or gives one.
+        InputError: If ``y`` holds another number of rows, or a value that is not finite, naming the first layer that reads or gives
+            one.
     """
+    if len(y) != examples(images):
+        given = f"the network gives {len(y)} outputs for {examples(images)} examples"
+        raise InputError(f"{given}; the first dimension of its output must run over the examples")
     if bool(torch.isfinite(y).all()):
         return
     found: list[str] = []

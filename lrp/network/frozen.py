@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from typing import Any, cast
 
@@ -11,8 +10,10 @@ from torch import Tensor, fx, nn
 
 from lrp.batches import Inputs, call, on_tensors, tensors
 from lrp.layer.build import kind_of
+from lrp.layer.duplicate import duplicate
 from lrp.network.trace import default_of, name_of, pairs_to_fold, placeholders, run_node, scale_and_shift, trace
 
+HALF = (torch.float16, torch.bfloat16)
 OUT_OF_PLACE = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
@@ -32,9 +33,9 @@ class FrozenNetwork:
 
     def __init__(self, model: nn.Module, inputs: Inputs | None = None) -> None:
         """``inputs``: a batch of one, which shows how the network is called, and by which the graph is held to what it computes."""
-        self.module = copy.deepcopy(model).eval().requires_grad_(False)
-        if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in self.module.parameters()):
-            self.module.float()
+        self.module = duplicate(model).eval().requires_grad_(False)
+        self.batch_dims: dict[str, int] = {}  # of layers whose values do not run over the examples first, once it is known
+        self._in_single_precision(inputs)
         self.scale: dict[str, Tensor] = {}
         self.untraced: str | None = None
         self.nodes: list[fx.Node] = []
@@ -60,6 +61,21 @@ class FrozenNetwork:
                 self._layer_nodes[name_of(node)] = None if name_of(node) in self._layer_nodes else node
 
     @torch.no_grad()
+    def _in_single_precision(self, inputs: Inputs | None) -> None:
+        """Turn a network of half precision to fp32, unless it insists on what it has: a forward may cast, layers may differ."""
+        held = [*self.module.parameters(), *self.module.buffers()]
+        before = [tensor.dtype for tensor in held]
+        if not any(dtype in HALF for dtype in before):
+            return
+        self.module.float()
+        try:
+            if inputs is not None:
+                call(duplicate(self.module), on_tensors(Tensor.clone, self.as_input(inputs)))
+        except Exception:  # whatever the forward raises where types meet
+            for tensor, dtype in zip(held, before, strict=True):
+                tensor.data = tensor.data.to(dtype)
+
+    @torch.no_grad()
     def _check(self, traced: fx.GraphModule, inputs: Inputs) -> None:
         """That the graph computes what the network does: it holds one branch, and may hold what was read when it was traced.
 
@@ -75,8 +91,11 @@ class FrozenNetwork:
             raise ValueError("its graph does not compute what the network does")
 
     def as_input(self, images: Inputs) -> Inputs:
-        """Images in the precision of the parameters; indices stay as they are."""
-        dtype = next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
+        """Images in the precision of the parameters; indices stay as they are, and images of a network of several precisions."""
+        precisions = {p.dtype for p in self.module.parameters() if p.is_floating_point()} or {torch.float32}
+        if len(precisions) > 1:
+            return images
+        dtype = precisions.pop()
         return on_tensors(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, images)
 
     def _fold(self, traced: fx.GraphModule) -> None:

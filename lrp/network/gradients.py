@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrp.batches import Inputs, call, on_tensors
+from lrp.batches import Batches, Inputs, call, on_tensors, tensors
 from lrp.errors import InputError
+from lrp.layer.duplicate import duplicate
 from lrp.network.arithmetic import plain_arithmetic
+from lrp.network.frozen import FrozenNetwork
 
 Read = Callable[[Any], Tensor]
 
@@ -26,6 +27,45 @@ def loss_gradients(model: nn.Module, names: Sequence[str], inputs: Inputs, label
     with torch.inference_mode(False), torch.enable_grad():
         weights, loss = _loss(model, names, inputs, labels, pick)
         return _as_matrices(names, torch.autograd.grad(loss, weights, allow_unused=True), weights)
+
+
+def unreached(network: FrozenNetwork, names: Sequence[str], batches: Batches, read: Read) -> list[str]:
+    """The layers by whose outputs the network's output has no gradient, or one that is exactly zero, on all of these examples: those
+    under no_grad, before a detach, an argmax or a rounding. To first order they change nothing, which says nothing of them.
+
+    Raises:
+        InputError: Where the output carries no gradient at all.
+    """
+    waiting = [name for name in names if name in network.modules]
+    generator = torch.Generator().manual_seed(0)
+    for batch in batches.split(64):
+        if not waiting:
+            break
+        with torch.inference_mode(False), torch.enable_grad(), plain_arithmetic(tensors(batch)[0].device):
+            y, outputs = _outputs(network, waiting, batch, read)
+            if not y.requires_grad:
+                raise InputError("the network's output carries no gradient, so estimator=first_order cannot score it; estimator=exact can")
+            signs = (2 * torch.randint(0, 2, y.shape, generator=generator) - 1).to(y)
+            grads = torch.autograd.grad((y * signs).sum(), [output for _, output in outputs], allow_unused=True)
+        reached = {name for (name, _), grad in zip(outputs, grads, strict=True) if grad is not None and bool(grad.any())}
+        waiting = [name for name in waiting if name not in reached]
+    return waiting
+
+
+def _outputs(network: FrozenNetwork, names: Sequence[str], batch: Inputs, read: Read) -> tuple[Tensor, list[tuple[str, Tensor]]]:
+    """The network's output with its graph, and the outputs of these layers, which are part of it."""
+    held: list[tuple[str, Tensor]] = []
+
+    def watch(name: str, output: Tensor) -> Tensor | None:
+        held.append((name, output if output.requires_grad else output.requires_grad_()))
+        return output.clone() if network.untraced else None  # what follows may write into it
+
+    handles = [network.modules[name].register_forward_hook(lambda *given, name=name: watch(name, given[-1])) for name in names]
+    try:
+        return read(call(network.module, network.as_input(on_tensors(Tensor.clone, batch)))), held
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def hessian_vector_product(
@@ -57,7 +97,7 @@ def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor
     Raises:
         InputError: For a loss that is not finite or carries no gradient.
     """
-    twin = copy.deepcopy(model).eval().requires_grad_(False)
+    twin = duplicate(model).eval().requires_grad_(False)
     layers: list[Any] = [twin.get_submodule(name) for name in names]
     weights: list[Tensor] = [layer.weight.requires_grad_() for layer in layers]
     device = weights[0].device

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import fnmatch
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from lrp.batches import Inputs
 from lrp.errors import InputError
 from lrp.layer.base import LowRank
-from lrp.layer.build import find_kind, kind_of, layer_matrices, unsupported
+from lrp.layer.build import find_kind, kind_of, layer_matrices, replace_layer, unsupported
+from lrp.layer.carry import carry_over
+from lrp.layer.duplicate import duplicate
 from lrp.matrices import LayerMatrix
-from lrp.network.arithmetic import run_model
+from lrp.network.arithmetic import layer_input, run_model
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,19 @@ class Candidates:
     inputs: dict[str, tuple[int, ...]]
     left: dict[str, str]
 
+    def without(self, reasons: Mapping[str, str]) -> Candidates:
+        """The same with more layers left alone, for these reasons."""
+        matrices = {name: matrix for name, matrix in self.matrices.items() if name not in reasons}
+        return replace(self, matrices=matrices, left={**self.left, **{name: reasons[name] for name in self.matrices if name in reasons}})
+
 
 def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = ()) -> Candidates:
     """Every layer that holds a weight (a parameter of two or more dimensions), as one to compress or one to leave.
 
     Left alone are types that lrp does not compress, depthwise convolutions, layers named by ``exclude`` (names, names of
-    modules that contain them, or shell patterns), tied weights, layers that run twice and layers that do not run on
-    ``example`` (1, ...), an input of the network.
+    modules that contain them, or shell patterns), tied weights, layers that run twice, layers that do not run on
+    ``example`` (1, ...), an input of the network, those whose hooks change their outputs, and those that the network calls from
+    where lrp cannot put another layer.
 
     Raises:
         InputError: For a name in ``exclude`` that matches nothing, and for an example on which the network cannot run.
@@ -58,7 +66,7 @@ def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = 
     holders = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
     matrices = layer_matrices(model)
     counted = [name for name, module in modules.items() if name not in low_rank and find_kind(module) is not None]
-    calls, positions, inputs = _run(model, example, counted)
+    seen = _run(model, example, counted)
     left = {}
     for name, module in modules.items():
         reason = "low rank already" if name in low_rank else unsupported(module)
@@ -66,32 +74,75 @@ def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = 
             reason = "excluded"
         elif reason is None and holders[id(module.weight)] > 1:
             reason = "tied weight"
-        elif reason is None and calls[name] > 1:
-            reason = "used twice"
-        elif reason is None and calls[name] == 0:
-            reason = "not called on the calibration inputs"
+        elif reason is None:
+            reason = seen.reason(name)
         if reason is not None:
             left[name] = reason
-    chosen = {name: matrices[name] for name in positions if name in matrices and name not in left}
-    return Candidates(chosen, positions, inputs, left)
+    chosen = {name: matrices[name] for name in seen.positions if name in matrices and name not in left}
+    return Candidates(chosen, seen.positions, seen.inputs, left)
+
+
+class _Seen:
+    """What layers did when the network ran on one example.
+
+    Attributes:
+        calls: How often each was called.
+        positions: At how many positions each computed its output.
+        inputs: The shapes of what they read.
+        elsewhere: Those that were called from where no other layer can be put.
+        changed: Those whose forward hooks gave another output.
+    """
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.positions: dict[str, int] = {}
+        self.inputs: dict[str, tuple[int, ...]] = {}
+        self.elsewhere: set[str] = set()
+        self.changed: set[str] = set()
+
+    def reason(self, name: str) -> str | None:
+        """Why a layer has to be left alone after what it did."""
+        if name in self.elsewhere:
+            return "called from where no other layer can be put (a closure holds it)"
+        if self.calls[name] > 1:
+            return "used twice"
+        if self.calls[name] == 0:
+            return "not called on the calibration inputs"
+        return "a forward hook changes its output" if name in self.changed else None
+
+    def watch(self, name: str, module: nn.Module) -> None:
+        """Look at all calls of a layer."""
+        own: list[Tensor] = []
+
+        def first(module: nn.Module, args: Any, output: Tensor) -> None:
+            own[:] = [output, output.clone()]
+
+        def last(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+            self.calls[name] += 1
+            self.positions[name] = self.positions.get(name, 0) + kind_of(module).positions(module, output)
+            self.inputs[name] = tuple(layer_input(args, kwargs).shape)
+            if own and (output is not own[0] or not torch.equal(output, own[1])):
+                self.changed.add(name)
+
+        if module._forward_hooks:
+            module.register_forward_hook(first, prepend=True)
+        module.register_forward_hook(last, with_kwargs=True)
 
 
 @torch.no_grad()
-def _run(model: nn.Module, example: Inputs, names: Sequence[str]) -> tuple[Counter[str], dict[str, int], dict[str, tuple[int, ...]]]:
-    """How often each layer is called when the network runs on one example, at how many positions, on what shape."""
-    twin = copy.deepcopy(model).eval()
-    calls: Counter[str] = Counter()
-    positions: dict[str, int] = {}
-    inputs: dict[str, tuple[int, ...]] = {}
-
-    def watch(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], module: nn.Module, output: Tensor) -> None:
-        calls[name] += 1
-        positions[name] = positions.get(name, 0) + kind_of(module).positions(module, output)
-        inputs[name] = tuple((args[0] if args else kwargs["input"]).shape)
-
+def _run(model: nn.Module, example: Inputs, names: Sequence[str]) -> _Seen:
+    """What each layer does when the network runs on one example, with another module in the place of every layer, as after building."""
+    twin = duplicate(model).eval()
+    seen = _Seen()
     for name in names:
-        twin.get_submodule(name).register_forward_hook(
-            lambda module, args, kwargs, output, name=name: watch(name, args, kwargs, module, output), with_kwargs=True
-        )
+        layer = twin.get_submodule(name)
+        if name == "" or unsupported(layer) is not None:
+            seen.watch(name, layer)
+            continue
+        other = copy.copy(layer)
+        carry_over(layer, other)
+        seen.watch(name, other)
+        layer.register_forward_pre_hook(lambda *_, name=name: seen.elsewhere.add(name))
+        twin = replace_layer(twin, name, other)
     run_model(twin, example)
-    return calls, positions, inputs
+    return seen

@@ -11,7 +11,7 @@ from torch import nn
 
 from lrp.blocking.none import Unblocked
 from lrp.blocking.square import SquareBlocking
-from lrp.errors import InputError
+from lrp.errors import InputError, NotUsable
 from lrp.estimator import first_order
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
@@ -124,22 +124,33 @@ def test_networks_without_a_simple_graph(kind, caplog):
         assert close(D[i].permute(2, 0, 1), little, 1e-3) or (f.block.layer == "unused" and not bool(D[i].any()))
 
 
-def test_a_batch_in_another_dimension_is_refused_or_scored_right():
-    class TimeFirst(nn.Module):
+@pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
+@pytest.mark.parametrize("form", ["time first", "windows", "windows first"])
+def test_a_batch_in_another_dimension_is_scored_right_or_refused(estimator, form):
+    class Inside(nn.Module):
         def __init__(self):
             super().__init__()
             self.fc, self.last = nn.Linear(4, 4), nn.Linear(4, 3)
 
         def forward(self, x):
-            return self.last(torch.tanh(self.fc(x.transpose(0, 1))).transpose(0, 1).mean(1))
+            if form == "time first":
+                h = self.fc(x.transpose(0, 1)).transpose(0, 1)
+            elif form == "windows":
+                h = self.fc(x.reshape(2 * len(x), -1, 4)).reshape(x.shape)
+            else:
+                h = self.fc(x.unflatten(1, (2, -1)).transpose(0, 1).flatten(0, 1)).unflatten(0, (2, -1)).transpose(0, 1).flatten(1, 2)
+            return self.last(h).sum(1)  # linear, so that the first order is exact
 
-    model = TimeFirst().double().eval()
-    x = torch.randn(4, 4, 4).double()
+    model = Inside().double().eval()
+    x = torch.randn(5, 6, 4).double()
     _, factors = factors_of(model, Unblocked())
-    moments, _ = ExactEstimator()(model, factors, x)
-    assert close(moments[0].second, slow_differences(model, factors[0], x).square().mean(1))
-    with pytest.raises(InputError, match="layer fc: the first dimension of its values does not run over the images"):
-        FirstOrderEstimator()(model, factors, x)
+    if form == "windows first" and estimator.differentiates:
+        with pytest.raises(NotUsable, match="layer fc: no dimension of its values runs over the images alone; estimator=exact can"):
+            estimator(model, factors, x)
+        return
+    moments, _ = estimator(model, factors, x)
+    for f, m in zip(factors, moments):
+        assert close(m.second, slow_differences(model, f, x).square().mean(1))
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)

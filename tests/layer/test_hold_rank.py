@@ -150,7 +150,7 @@ def test_growth_from_a_dense_matrix_of_low_rank():
     for rank in (2, 0):
         dense.weight.data = torch.randn(7, rank, dtype=torch.float64) @ torch.randn(rank, 9, dtype=torch.float64)
         layer = at_rank(dense, 6)
-        assert_near(layer.weight, dense.weight)
+        assert_near(layer.weight_matrix(), dense.weight)
         assert not layer.U["0"][:, rank:].any() and bool(layer.U["0"][:, :rank].any(0).all())
         V = layer.V["0_0"][rank:]
         assert_near(V @ V.T, torch.eye(6 - rank, dtype=torch.float64), 1e-12)

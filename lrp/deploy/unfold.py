@@ -1,0 +1,38 @@
+"""Low-rank layers as plain layers of torch, for tools that know no others."""
+
+from __future__ import annotations
+
+import logging
+
+from torch import nn
+
+from lrp.errors import InputError
+from lrp.layer.base import LowRank
+from lrp.layer.build import kind_of, replace_layer
+from lrp.layer.duplicate import check_module, duplicate
+
+log = logging.getLogger(__name__)
+
+
+def unfold(model: nn.Module) -> nn.Module:
+    """A copy of a network in which each low-rank layer of one block is two plain layers of torch, one after the other.
+
+    It computes the same. Quantisation, TorchScript, adapters and optimiser groups by name then see Linear and convolutions;
+    ``lrp.save`` does not write such a network, its ``state_dict`` does. Layers of several blocks, empty ones and those with buffers or
+    hooks stay as they are, which the log says.
+
+    Raises:
+        InputError: For a network without a low-rank layer, and for one that is a single low-rank layer of several blocks.
+    """
+    result = duplicate(check_module(model))
+    names = [name for name, module in result.named_modules() if isinstance(module, LowRank)]
+    if not names:
+        raise InputError("model", type(model).__name__, "it has no low-rank layer")
+    for name in names:
+        layer = result.get_submodule(name)
+        plain = kind_of(layer).unfolded(layer)
+        if plain is None:
+            log.warning("layer %s stays as it is: it has several blocks, none that is left, or buffers or hooks", name or "(the network)")
+        else:
+            result = replace_layer(result, name, plain)
+    return result

@@ -1,0 +1,55 @@
+"""What a network keeps besides its parameters, held as it is while it runs for lrp's own ends."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+PLAIN = (bool, int, float, str, type(None))
+
+
+@contextlib.contextmanager
+def unchanged_state(model: nn.Module) -> Iterator[None]:
+    """What a forward writes is put back at the end: buffers, numbers and strings, and what lists, dicts and sets hold. A forward may
+    count its calls, keep a running mean, or collect values. Modes and what is added are left as they are."""
+    held = [
+        (module, _plain(module), {name: b.clone() for name, b in module._buffers.items() if b is not None}) for module in model.modules()
+    ]
+    try:
+        yield
+    finally:
+        for module, attributes, buffers in held:
+            for name, (value, content) in attributes.items():
+                if name != "training" and name in vars(module):
+                    vars(module)[name] = value
+                    _refill(value, content)
+            with torch.no_grad():
+                for name, before in buffers.items():
+                    now = module._buffers.get(name)
+                    if now is not None and now.shape == before.shape:
+                        now.copy_(before)
+                    elif name in module._buffers:
+                        module._buffers[name] = before
+
+
+def _plain(module: nn.Module) -> dict[str, tuple[Any, Any]]:
+    """The attributes of a module that hold plain values, and what the containers among them hold."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, PLAIN):
+            found[name] = value, None
+        elif type(value) in (list, dict, set) and not name.startswith("_"):
+            found[name] = value, value.copy()
+    return found
+
+
+def _refill(value: Any, content: Any) -> None:
+    if type(value) is list:
+        value[:] = content
+    elif type(value) in (dict, set):
+        value.clear()
+        value.update(content)

@@ -1,0 +1,52 @@
+"""What a report warns of."""
+
+import pytest
+import torch
+from torch import nn
+
+import lrp
+
+PLAIN = {"scorer": "magnitude", "compensation": "none"}
+
+
+class Reads(nn.Module):
+    """Reads the values of a weight at every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(12, 64), nn.Linear(64, 12)
+
+    def forward(self, x):
+        return self.b(self.a(x).relu()) + (self.a.weight @ self.a.weight.T).mean()
+
+
+def test_more_arithmetic_than_before_is_the_first_line(caplog):
+    _, report = lrp.compress(Reads(), torch.randn(64, 12), 0.3, selection="uniform", **PLAIN)
+    assert report.attrs["macs"] > report.attrs["macs_dense"]
+    first = f"the whole network takes more multiply-accumulates than before: {report.attrs['macs_dense']:,} -> {report.attrs['macs']:,}"
+    assert (
+        str(report).splitlines()[0] == f"warning: {first}" and first in caplog.text and "more multiply-accumulates" in report._repr_html_()
+    )
+
+
+@pytest.mark.parametrize(
+    "sparsity, match", [(0.999, "nothing is left of the compressed layers at sparsity 0.999"), (0.5, "few calibration samples")]
+)
+def test_what_is_left_and_what_was_seen(sparsity, match):
+    model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 12))
+    _, report = lrp.compress(model, torch.randn(20, 12), sparsity)
+    assert any(warning.startswith(match) for warning in report.warnings)
+
+
+def test_empty_layers_are_named():
+    model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 12))
+    with torch.no_grad():
+        model[0].weight.mul_(1e-6)
+    _, report = lrp.compress(model, torch.randn(200, 12), 0.6, **PLAIN)
+    assert report.warnings == ["1 layer lost all components: 0"]
+
+
+def test_nothing_to_warn_of_and_the_whole_network_first():
+    model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 12))
+    _, report = lrp.compress(model, torch.randn(200, 12), 0.3)
+    assert report.warnings == [] and str(report).startswith("whole network: parameters ")

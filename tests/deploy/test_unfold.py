@@ -1,0 +1,64 @@
+"""Low-rank layers as plain layers of torch."""
+
+import pytest
+import torch
+from torch import nn
+from torch.ao.quantization import get_default_qconfig_mapping, quantize_dynamic
+from torch.ao.quantization.quantize_fx import prepare_fx
+
+import lrp
+from lrp.layer.base import LowRank
+
+X, IMAGES = torch.randn(96, 32), torch.randn(8, 3, 12, 12)
+
+
+def small(layers, x, blocking="none"):
+    options = {"blocking": blocking, "scorer": "magnitude", "compensation": "none", "selection": "uniform"}
+    return lrp.compress(nn.Sequential(*layers), x, 0.5, **options)[0].eval()
+
+
+@pytest.fixture
+def linear():
+    return lrp.compress(nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.Linear(48, 10)), X, scorer="magnitude", compensation="none")[
+        0
+    ].eval()
+
+
+@pytest.fixture
+def conv():
+    layers = [
+        nn.Conv2d(3, 16, 3, padding=1, padding_mode="reflect"),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, stride=2),
+        nn.Flatten(),
+        nn.Linear(400, 10),
+    ]
+    return lrp.compress(nn.Sequential(*layers), IMAGES, 0.5, scorer="magnitude", compensation="none", selection="uniform")[0].eval()
+
+
+def test_it_computes_the_same_with_plain_layers(linear, conv):
+    for model, x in ((linear, X), (conv, IMAGES)):
+        plain = lrp.unfold(model)
+        assert torch.allclose(plain(x), model(x), atol=1e-5) and not any(isinstance(module, LowRank) for module in plain.modules())
+        assert sum(p.numel() for p in plain.parameters()) == sum(p.numel() for p in model.parameters())
+        plain(x).sum().backward()
+        assert all(p.grad is None for p in model.parameters())
+
+
+def test_other_tools_see_the_factors(linear, conv):
+    plain = lrp.unfold(linear)
+    assert str(quantize_dynamic(plain, {nn.Linear})).count("DynamicQuantizedLinear") == 4
+    assert torch.equal(torch.jit.script(plain)(X), plain(X))
+    assert torch.equal(torch.fx.symbolic_trace(conv)(IMAGES), conv(IMAGES))
+    prepare_fx(lrp.unfold(conv), get_default_qconfig_mapping("x86"), (IMAGES,))
+
+
+def test_several_blocks_stay(caplog):
+    model = small([nn.Linear(32, 48), nn.ReLU(), nn.Linear(48, 10)], X, "alds")
+    plain = lrp.unfold(model)
+    assert torch.equal(plain(X), model(X)) and "layer 0 stays as it is: it has several blocks" in caplog.text
+
+
+def test_nothing_to_unfold():
+    with pytest.raises(lrp.InputError, match="model=Linear: it has no low-rank layer"):
+        lrp.unfold(nn.Linear(3, 4))
