@@ -107,6 +107,6 @@ def _reason(error: Exception) -> str:
     """What torch says, without its advice to load with weights_only=False."""
     found = re.search(r"WeightsUnpickler error: ([^\n]*)", str(error))
     said = found[1] if found else first_line(error)
-    if isinstance(error, LookupError) or "weights_only" in said:
-        return type(error).__name__
+    if isinstance(error, LookupError) or "weights_only" in said:  # the text of a LookupError is what was looked up
+        return "it does not begin as one"
     return plain(said.partition(". ")[0])
