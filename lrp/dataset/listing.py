@@ -78,8 +78,12 @@ def _walk(top: Path, seen: dict[tuple[int, int], Path]) -> list[Path]:
     Raises:
         InputError: For a folder that was seen before: its images would count twice, or for ever.
     """
+
+    def stop(error: OSError) -> None:  # a folder that cannot be read would be left out
+        raise error
+
     found = []
-    for root, folders, files in os.walk(top, followlinks=True):
+    for root, folders, files in os.walk(top, followlinks=True, onerror=stop):
         status = os.stat(root)
         before = seen.setdefault((status.st_dev, status.st_ino), Path(root))
         if before != Path(root):

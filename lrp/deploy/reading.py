@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lrp import __version__
 from lrp.errors import InputError
 from lrp.files import why_unreadable
-from lrp.model.names import WRAPPERS, without_wrappers
+from lrp.model.names import AVERAGED, WRAPPERS, without_wrappers
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,8 @@ def renamed(
                 return ".".join(filter(None, (found, *parts[end:])))
         return name
 
+    if AVERAGED not in model.state_dict():
+        tensors = {name: tensor for name, tensor in tensors.items() if name != AVERAGED}
     new = {place(name): tensor for name, tensor in tensors.items()}
     places = {
         "layers": {place(name): layer for name, layer in description["layers"].items()},

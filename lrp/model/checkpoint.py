@@ -16,6 +16,7 @@ from lrp.errors import InputError, first_line
 from lrp.files import why_unreadable
 
 DEEPEST = 4  # dictionaries in dictionaries: {"checkpoint": {"model": {"state_dict": ...}}}
+MOST_PACKED = 100  # times smaller than what it holds may a file be
 ALONE = "save the weights alone: torch.save(network.state_dict(), file)"
 
 
@@ -36,8 +37,8 @@ def read_checkpoint(path: Path) -> Any:
             return load_file(path)
         except Exception as error:  # whatever is raised for a damaged file
             raise InputError("model.checkpoint", path, f"it cannot be read as a safetensors file ({plain(first_line(error))})") from error
-    if _is_torchscript(path):
-        raise InputError("model.checkpoint", path, f"it holds a TorchScript program, which is not read; {ALONE}")
+    if reason := _archive_problem(path):
+        raise InputError("model.checkpoint", path, reason)
     try:
         with open(path, "rb") as file:  # of a path torch looks at the suffix, too
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -85,13 +86,19 @@ def plain(text: str) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def _is_torchscript(path: Path) -> bool:
-    """Whether a file is one of torch.jit.save, of which torch.load warns at length."""
+def _archive_problem(path: Path) -> str | None:
+    """Why a file should not be given to torch.load, which would warn at length of torch.jit.save's and unpack any other."""
     try:
         with zipfile.ZipFile(path) as file:
-            return any(name.endswith("/constants.pkl") for name in file.namelist())
+            records = file.infolist()
     except Exception:  # not a zip file, or a damaged one: torch.load says more
-        return False
+        return None
+    if any(record.filename.endswith("/constants.pkl") for record in records):
+        return f"it holds a TorchScript program, which is not read; {ALONE}"
+    size, unpacked = path.stat().st_size, sum(record.file_size for record in records)
+    if unpacked > MOST_PACKED * size:  # torch.save itself compresses nothing
+        return f"its {size:,} bytes are compressed, and would become {unpacked:,}; unpack it and save it again"
+    return None
 
 
 def _objects(path: Path, text: str) -> list[str]:

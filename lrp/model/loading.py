@@ -14,11 +14,9 @@ from torch import Tensor, nn
 
 from lrp.errors import InputError, first_line
 from lrp.model.checkpoint import contents, dictionaries, plain, read_checkpoint, some
-from lrp.model.names import readings, unwrapped
+from lrp.model.names import AVERAGED, readings, unwrapped
 
 log = logging.getLogger(__name__)
-
-AVERAGED = "n_averaged"  # that torch's AveragedModel counts its updates in
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 # Of DataParallel and DistributedDataParallel, of torch.compile, of FSDP: they wrap a network, or parts of it.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+AVERAGED = "n_averaged"  # in which torch's AveragedModel, which calls the network module, counts its updates
 
 Reading = tuple[str, Mapping[str, str]]  # what is left off, and of each name that remains the whole one
 

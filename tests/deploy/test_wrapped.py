@@ -45,6 +45,12 @@ def test_every_wrapper_into_every_other(networks, tmp_path, out_of, into):
         assert torch.equal(plain(x), model(x)) and torch.equal(loaded(x), model(x))
 
 
+def test_out_of_averaged_weights(networks, tmp_path):
+    *_, model, x = networks
+    lrp.save(torch.optim.swa_utils.AveragedModel(model), tmp_path / "a.safetensors")
+    assert torch.equal(lrp.load(tmp_path / "a.safetensors", make)(x), model(x))
+
+
 def test_a_wrapper_hides_nothing_that_does_not_fit(networks, tmp_path):
     path = tmp_path / "a.safetensors"
     lrp.save(nn.DataParallel(networks[1]), path)

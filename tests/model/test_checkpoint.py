@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,16 @@ def test_files_that_are_none_of_tensors(file, write, sentence):
         warnings.simplefilter("error")
         text = refused(lambda: read_checkpoint(file), f"model.checkpoint={file}: ", sentence)
     assert "Re-running" not in text and "add_safe_globals" not in text and "\x1b" not in text and "to `False`" not in text
+
+
+def test_files_that_would_grow(file):
+    torch.save({"weight": torch.zeros(10**6)}, file)
+    with zipfile.ZipFile(file) as stored:
+        records = {name: stored.read(name) for name in stored.namelist()}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in records.items():
+            packed.writestr(name, data)
+    refused(lambda: read_checkpoint(file), "are compressed, and would become 4,0")
 
 
 @pytest.mark.parametrize("old", [False, True])
