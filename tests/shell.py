@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from lrp.config.build import compose_job
 from lrp.config.check import check_command_line
 from lrp.config.schema import register
 from lrp.job.running import running
@@ -33,6 +34,11 @@ QUICK = ["model.training.epochs=1", "model.width=0.03125", "calibration.images=6
 
 def command(cache, *words):
     return [sys.executable, "-m", "lrp.run", *QUICK, f"cache_dir={cache}", *words]
+
+
+def run_here(cache, folder, *words):
+    """A job in this process, without a command line of its own: a process costs seconds before it begins."""
+    return compose_job(*QUICK, f"cache_dir={cache}", *words).run(folder)
 
 
 def run_lrp(cache, *words, cwd, code=0):

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 from helpers import GROUPS, NAMES
-from shell import command, run_lrp
+from shell import command, run_here, run_lrp
+
+from lrp.errors import InputError
 
 pytestmark = pytest.mark.slow
 
@@ -43,10 +45,12 @@ def test_sweep_with_a_failing_job(tmp_path, cache):
     dense = table[table["sparsity"] == 0]
     assert (dense["accuracy_before_recovery"] == dense["accuracy_dense"]).all() and (dense["macs"] == dense["macs_dense"]).all()
 
+    words[2] = "scorer=magnitude"
     run_lrp(cache, *words, f"hydra.sweep.dir={tmp_path}/joblib", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", cwd=tmp_path, code=1)
     other = pd.read_csv(tmp_path / "joblib" / "results.csv")
     columns = [name for name in table if not name.startswith("seconds")]
-    pd.testing.assert_frame_equal(table[columns], other[columns])
+    same = table[table["scorer"] == "magnitude"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(same[columns], other[columns], check_dtype=False)
 
 
 def test_run_folder_is_complete(tmp_path, cache):
@@ -84,7 +88,7 @@ def test_rows_compare_single_scores_with_what_pruning_does(tmp_path, cache):
     run_lrp(
         cache,
         "-m",
-        "scorer=perturbation,magnitude,random",
+        "scorer=perturbation,magnitude",
         "estimator=first_order,exact",
         *shared,
         f"hydra.sweep.dir={tmp_path}/s",
@@ -92,7 +96,7 @@ def test_rows_compare_single_scores_with_what_pruning_does(tmp_path, cache):
     )
     table = pd.read_csv(tmp_path / "s" / "results.csv").set_index(["scorer", "estimator"])
     kinds = ["perturbation_additive", "perturbation_joint", "perturbation_true"]
-    for scorer in ("perturbation", "magnitude", "random"):
+    for scorer in ("perturbation", "magnitude"):
         rows = table.loc[(scorer, "first_order")]
         assert (rows[rows["sparsity"] == 0][kinds].abs() < 1e-9).all().all() and (rows[rows["sparsity"] > 0][kinds] > 0).all().all()
         exact = table.loc[(scorer, "exact")]
@@ -107,15 +111,15 @@ def test_rows_compare_single_scores_with_what_pruning_does(tmp_path, cache):
     additive = table.loc[("perturbation", "first_order")].set_index("sparsity")["perturbation_additive"]
     assert additive[0.5] / additive[0.3] == pytest.approx(removed[0.5] / removed[0.3], rel=1e-6)
     assert "perturbation_standard_error" not in scores
-    run_lrp(cache, "estimator.projections=4", *shared, f"hydra.run.dir={tmp_path}/p", cwd=tmp_path)
+    run_here(cache, tmp_path / "p", "estimator.projections=4", *shared)
     scores = pd.read_parquet(tmp_path / "p" / "scores.parquet")
     assert (scores["perturbation_standard_error"] > 0).mean() > 0.9
     assert (scores["perturbation_standard_error"] <= scores["score"] * 2).all()
 
 
 def test_residual_network_of_the_command_line(tmp_path, cache):
-    words = ["model=resnet20", "model.width=0.25", "blocking=square", "sparsity.grid=[0,0.5]", f"hydra.run.dir={tmp_path}/run"]
-    run_lrp(cache, *words, cwd=tmp_path)
+    words = ["model=resnet20", "model.width=0.25", "blocking=square", "sparsity.grid=[0,0.5]"]
+    run_here(cache, tmp_path / "run", *words)
     row = pd.read_csv(tmp_path / "run" / "results.csv").iloc[1]
     assert row["model"] == "resnet20" and row["sparsity_params"] >= 0.5 and row["estimator"] == "first_order"
 
@@ -140,7 +144,7 @@ main()
 def test_kill_and_resume(tmp_path, cache):
     """Killed after its first row, a run goes on to what an undisturbed one gives; a folder with rows is refused without
     resume, and one with other settings at all."""
-    grid = "sparsity.grid=[0,0.3,0.5,0.7,0.8,0.9]"
+    grid = "sparsity.grid=[0,0.5,0.8]"
     run = tmp_path / "run"
     words = ["scorer=magnitude", grid, f"hydra.run.dir={run}"]
     python, _, _, *rest = command(cache, *words)
@@ -149,13 +153,13 @@ def test_kill_and_resume(tmp_path, cache):
     kept = pd.read_csv(run / "results.csv")
     assert len(kept) == 1
 
-    _, err = run_lrp(cache, *words, cwd=tmp_path, code=1)
-    assert "resume=false" in err and "Traceback" not in err
-    _, err = run_lrp(cache, *words, "resume=true", "seed=3", cwd=tmp_path, code=1)
-    assert "seed was 0, now 3" in err
+    with pytest.raises(InputError, match="resume=false"):
+        run_here(cache, run, *words[:2])
+    with pytest.raises(InputError, match="seed was 0, now 3"):
+        run_here(cache, run, *words[:2], "resume=true", "seed=3")
     run_lrp(cache, *words, "resume=true", cwd=tmp_path)
     whole = pd.read_csv(run / "results.csv")
     pd.testing.assert_frame_equal(whole.iloc[: len(kept)], kept)
-    run_lrp(cache, *words[:2], f"hydra.run.dir={tmp_path}/other", cwd=tmp_path)
+    run_here(cache, tmp_path / "other", *words[:2])
     columns = [name for name in whole if not name.startswith("seconds")]
     pd.testing.assert_frame_equal(whole[columns], pd.read_csv(tmp_path / "other" / "results.csv")[columns])

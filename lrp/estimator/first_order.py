@@ -144,9 +144,8 @@ class FirstOrderEstimator(Estimator):
                 D[part.place][:, current] += contract_rows(g[..., part.rows].to(dtype), z.to(dtype), part.U.to(dtype), buffers[dtype])
 
         leaves = [call for call in calls if call.output.is_leaf]
-        for call in calls:  # a gradient is used, and freed, as soon as it is there: all of them at once would not fit the caches
-            if not call.output.is_leaf:
-                call.output.register_hook(lambda grad, call=call: contract(call, grad))
+        # a gradient is used, and freed, as soon as it is there: all of them at once would not fit the caches
+        handles = [call.output.register_hook(lambda grad, call=call: contract(call, grad)) for call in calls if not call.output.is_leaf]
         if y.requires_grad:
             for current, direction in enumerate(directions):
                 last = current + 1 == len(directions)
@@ -154,6 +153,8 @@ class FirstOrderEstimator(Estimator):
                 grads = torch.autograd.grad(y, outputs, direction.expand_as(y), retain_graph=not last, allow_unused=True)
                 for call, grad in zip(leaves, grads):
                     contract(call, grad)
+        for handle in handles:  # a hook holds its output, which holds the hook: nothing would ever free either
+            handle.remove()
         return D, projected
 
     def _forward(
