@@ -28,6 +28,27 @@ class Metrics:
     loss: float
 
 
+def check_logits(logits: Any, images: int, data: Data) -> None:
+    """Nothing, where what a network gives can be compared with labels.
+
+    Args:
+        logits: What it gives.
+        images: For how many images.
+        data: The data set that they are of.
+
+    Raises:
+        InputError: For anything but a row of numbers for each image, and for fewer of them than the data set has classes.
+    """
+    wanted = f"{data.name} needs logits (images, outputs), of at least {data.num_classes} outputs, one for each class"
+    if not isinstance(logits, Tensor):
+        raise InputError(f"the network gives a {type(logits).__name__}, but {wanted}")
+    if logits.dim() != 2 or len(logits) != images or not logits.is_floating_point():
+        kind = str(logits.dtype).removeprefix("torch.")
+        raise InputError(f"the network gives {kind} of shape {tuple(logits.shape)} for {images} images, but {wanted}")
+    if logits.shape[1] < data.num_classes:
+        raise InputError(f"the network has {logits.shape[1]} outputs, but {data.name} has {data.num_classes} classes")
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module, data: Data, part: Part, batch_size: int, progress: str | None = None, pick: Callable[[Any], Tensor] | None = None
@@ -43,7 +64,7 @@ def evaluate(
         pick: Gets the logits (B, K) out of what the network returns, where that is not a tensor.
 
     Raises:
-        InputError: For a network with fewer outputs than the data set has classes.
+        InputError: For a network with fewer outputs than the data set has classes, and for outputs that are not logits (B, K).
     """
     device = next(model.parameters()).device
     training = model.training
@@ -53,9 +74,8 @@ def evaluate(
     for images, labels in batches(part, batch_size):
         logits = model(data.network_input(images, device))
         logits = logits if pick is None else pick(logits)
+        check_logits(logits, len(images), data)
         labels = labels.to(device)
-        if logits.shape[1] < data.num_classes:
-            raise InputError(f"the network has {logits.shape[1]} outputs, but {data.name} has {data.num_classes} classes")
         correct += int((logits.argmax(1) == labels).sum())
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
         bar.update(len(images))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,27 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def why_unreadable(path: Path) -> str | None:
+    """Why a path is no file whose bytes can be read, in words that end a sentence; None where it is one.
+
+    To be asked before a file of somebody else's is opened: opening a named pipe waits for ever, and a device has no end.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            return f"it is {next((kind for fits, kind in KINDS if fits(mode)), 'a device')}, not a file"
+        with open(path, "rb") as file:
+            start = file.read(len(LFS_POINTER))
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such file"
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        return f"it cannot be read ({getattr(error, 'strerror', None) or error})"
+    return "it is a Git LFS pointer in place of the file; run git lfs pull" if start == LFS_POINTER else None
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -209,12 +209,13 @@ def assert_near(a, b, atol=1e-10):
 
 
 def refused(call, *parts):
-    """One sentence that holds all these words."""
+    """One sentence that holds all these words; it."""
     with pytest.raises(lrp.InputError) as error:
         call()
     text = str(error.value)
     assert "\n" not in text and len(text) < 300
     assert all(part in text for part in parts), text
+    return text
 
 
 def made_data(train=144, held_out=16, test=64):

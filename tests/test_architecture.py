@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -182,6 +183,14 @@ def test_local_imports_say_why():
         if not any(re.search("torch|extra|optional", comment) for comment in comments):
             found.append(each)
     report("imports inside of functions, without the reason", found)
+
+
+def test_files_that_are_run_import_pythons_own_modules():
+    """``python lrp/run.py`` looks for modules in the folder of the file first: one named statistics would be found by random."""
+    folders = {SOURCES[module].parent for module, tree in TREES.items() if any("__main__" in ast.dump(node) for node in tree.body)}
+    assert ROOT in folders
+    found = [path for folder in folders for path in folder.iterdir() if path.suffix in (".py", "") and path.stem in sys.stdlib_module_names]
+    report("modules of Python's own names beside files that are run", sorted(found))
 
 
 def test_files_are_short():

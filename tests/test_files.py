@@ -1,8 +1,11 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and paths that are no files."""
+
+import os
+import socket
 
 import pytest
 
-from lrp.files import write_whole
+from lrp.files import why_unreadable, write_whole
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -16,3 +19,21 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         write_whole(file, half)
     assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+
+
+def test_paths_that_are_no_files(tmp_path):
+    """Asked without opening them: a named pipe would wait for ever."""
+    (tmp_path / "file").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "pointer").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(os.path.relpath(tmp_path / "socket"))
+    said = {
+        "file": None, "none": "no such file", "file/none": "no such file", ".": "it is a folder, not a file",
+        "pipe": "it is a named pipe, not a file", "socket": "it is a socket, not a file", "/dev/zero": "it is a device, not a file",
+        "pointer": "it is a Git LFS pointer in place of the file; run git lfs pull",
+        "link": "it cannot be read (Too many levels of symbolic links)",
+        "a\0b": "it cannot be read (embedded null byte)", "x" * 999: "it cannot be read (File name too long)",
+    }  # fmt: skip
+    assert {name: why_unreadable(tmp_path / name) for name in said} == said

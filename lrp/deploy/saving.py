@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lrp import __version__
 from lrp.cost.report import COLUMNS, Report
+from lrp.deploy.reading import FORMAT, read_saved, renamed
 from lrp.errors import InputError
 from lrp.files import write_whole
 from lrp.layer.base import LowRank
@@ -23,8 +23,6 @@ from lrp.layer.build import find_kind, kind_of, replace_layer
 from lrp.layer.duplicate import duplicate
 from lrp.matrices import Block, LayerMatrix, Rank, check_partition
 from lrp.network.trace import Folded
-
-FORMAT = 1  # raised when a file is written that this version's ``load`` would misread
 
 
 def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None) -> None:
@@ -68,19 +66,21 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
 
 def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
     """The network that ``save`` wrote, in eval mode, on the CPU. ``model``: the dense architecture, as a network (which stays
-    as it is) or as what makes one; only its structure counts. The report is ``lrp_report`` of the result.
+    as it is) or as what makes one; only its structure counts. The report is ``lrp_report`` of the result. Either of the two networks may
+    be wrapped, in DataParallel or by torch.compile.
 
     Raises:
         InputError: For a file that is missing, damaged or from a newer version, and for another architecture.
     """
     path = Path(path)
-    description, tensors = _read(path)
+    description, tensors = read_saved(path)
     result = model if isinstance(model, nn.Module) or not callable(model) else model()
     if not isinstance(result, nn.Module):
         raise InputError(f"load {path}: model is a {type(result).__name__}, give a network or a function that makes one")
     result = duplicate(result).cpu().eval()
     other = f"load {path}: the file is for another architecture"
     try:
+        description, tensors = renamed(description, tensors, result, path)
         result = _restore_layers(result, description, other).eval()
         tensors |= {name: tensors[first] for name, first in description["same"].items() if first in tensors}
         report = _report(description["report"])
@@ -88,6 +88,8 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Mod
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"load {path}: its description is damaged ({type(error).__name__}: {error})") from error
+    if any(isinstance(getattr(module, "_orig_mod", None), LowRank) for module in result.modules()):
+        raise InputError(f"load {path}: torch.compile would go on calling the layer that is replaced; give the layer itself")
     own = result.state_dict()
     if missing := [name for name in own if name not in tensors]:
         raise InputError(f"{other}: this one has {_some(missing)}, which the file lacks")
@@ -176,28 +178,6 @@ def _options(layer: nn.Module, names: Sequence[str]) -> dict[str, Any]:
     """The options of a layer as JSON has them: tuples are lists."""
     values = {name: getattr(layer, name) for name in names}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        raise InputError(f"load {path}: there is no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("lrp")
-            description = None if text is None else json.loads(text)
-            if description is not None and description["format"] > FORMAT:
-                raise InputError(
-                    f"load {path}: it was written by lrp {description['version']} in format {description['format']}; this is lrp "
-                    f"{__version__}, which reads up to format {FORMAT}"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except InputError:
-        raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"load {path}: it is damaged or not a safetensors file ({str(error).splitlines()[0]})") from error
-    if description is None:
-        raise InputError(f"load {path}: it was not written by lrp.save (it lacks the description)")
-    return description, tensors
 
 
 @torch.no_grad()

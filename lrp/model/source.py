@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from lrp.dataset.base import Data
 from lrp.errors import InputError, first_line
-from lrp.files import class_sources, sha256, sha256_file, write_whole
+from lrp.evaluation import check_logits
+from lrp.files import class_sources, sha256, sha256_file, why_unreadable, write_whole
 from lrp.model.loading import load_weights
 from lrp.network.arithmetic import run_model
 from lrp.training import Training
@@ -52,10 +53,10 @@ class ModelSource:
         """Look for the checkpoint, before anything slow.
 
         Raises:
-            InputError: For a checkpoint that does not exist.
+            InputError: For a checkpoint that does not exist, or is not a file.
         """
-        if self.checkpoint is not None and not Path(self.checkpoint).expanduser().is_file():
-            raise InputError("model.checkpoint", self.checkpoint, "no such file")
+        if self.checkpoint is not None and (reason := why_unreadable(Path(self.checkpoint).expanduser())):
+            raise InputError("model.checkpoint", self.checkpoint, reason)
 
     def arguments(self, in_channels: int, num_classes: int) -> dict[str, Any]:
         """What ``make`` is called with: the options, and of these two what it accepts (a function that passes its keywords on,
@@ -89,10 +90,7 @@ class ModelSource:
             raise InputError(f"model={self.name}: it cannot be made with {made_with} ({first_line(error)})") from error
         if not isinstance(model, nn.Module):
             raise InputError(f"model={self.name}: it makes a {type(model).__name__}, not a torch.nn.Module")
-        with torch.no_grad():  # before any training
-            result = run_model(model.eval(), data.normalise(data.train.images[:1]), f"model={self.name}: ")
-            if pick is not None:
-                pick(result)
+        self._check_outputs(model.eval(), data, pick)
         if self.checkpoint is not None:
             file = Path(self.checkpoint).expanduser()
             load_weights(model, file)
@@ -108,6 +106,20 @@ class ModelSource:
                 if not self._load_cached(model, file):
                     self._train(model, data, seed, file, device, pick)
         return model.to(device).eval(), sha256_file(file)
+
+    @torch.no_grad()
+    def _check_outputs(self, model: nn.Module, data: Data, pick: Callable[[Any], Tensor] | None) -> None:
+        """Run the network once, before it is trained or measured.
+
+        Raises:
+            InputError: Where it cannot run, and where its outputs are not logits for the classes of the data set.
+        """
+        for images in (data.train.images[:1], data.train.images[:2]):
+            result = run_model(model, data.normalise(images), f"model={self.name}: ")
+            logits = result if pick is None else pick(result)
+            if isinstance(logits, Tensor) and logits.dim() == 2:
+                break  # else a network that squeezes its outputs may give one dimension less for a single image
+        check_logits(logits, len(images), data)
 
     def _load_cached(self, model: nn.Module, file: Path) -> bool:
         if not file.exists():

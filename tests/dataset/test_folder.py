@@ -1,9 +1,12 @@
 """Folders of images: divided, scaled, refused."""
 
+import logging
+import os
+
 import numpy as np
 import pytest
 import torch
-from helpers import write_images
+from helpers import refused, write_images
 from PIL import Image
 
 from lrp.dataset.folder import ImageFolder
@@ -49,3 +52,84 @@ def test_bad_folders(tmp_path, change, sentence):
     for path in (None, str(tmp_path / "nowhere"), str(tmp_path)):
         with pytest.raises(InputError, match="dataset.path="):
             ImageFolder(path=path, size=16).load()
+
+
+def load(folder, size=16):
+    return ImageFolder(path=str(folder), size=size).load()
+
+
+@pytest.mark.parametrize("train, test", [
+    ("Train", "Test"), ("TRAIN", "VAL"), ("Training", "Testing"), ("train", "dev"), ("train_set", "test_set"), ("train2017", "val2017"),
+])  # fmt: skip
+def test_parts_under_other_names(tmp_path, train, test):
+    write_images(tmp_path, (train, test), count=4)
+    data = load(tmp_path)
+    assert (data.num_classes, len(data.train) + len(data.validation), len(data.test)) == (3, 12, 12)
+
+
+def test_parts_under_names_that_nobody_knows(tmp_path):
+    """Their folders would be the classes."""
+    write_images(tmp_path / "first", ("aa", "bb"), count=4)
+    refused(lambda: load(tmp_path / "first"), "aa holds folders of images", "name the parts train and test")
+    write_images(tmp_path / "second", ("Test",), count=4)
+    write_images(tmp_path / "second", count=4)
+    refused(lambda: load(tmp_path / "second"), "has Test, but needs both a folder train and a folder test")
+    write_images(tmp_path / "third", ("train", "test", "Test"), count=4)
+    refused(lambda: load(tmp_path / "third"), "Test and test, which say the same")
+
+
+def test_parts_without_classes(tmp_path):
+    write_images(tmp_path, classes=("train", "test"), count=12)
+    refused(lambda: load(tmp_path), "must hold one folder of images per class, found no folder in train")
+
+
+def test_a_train_is_a_vehicle_too(tmp_path):
+    write_images(tmp_path, classes=("bus", "car", "train"), count=12)
+    assert load(tmp_path).num_classes == 3
+
+
+def test_a_part_that_is_not_read_is_said(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_images(tmp_path, ("train", "val", "test"), count=4)
+    assert len(load(tmp_path).test) == 12 and "those in train and test; val is not read" in caplog.text
+
+
+def test_what_systems_leave_is_not_looked_at(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_images(tmp_path)
+    before = load(tmp_path).fingerprint()
+    for name in (".DS_Store", "a/._0.png", "a/.hidden.png", "a/Thumbs.db", ".ipynb_checkpoints/0.png", "a/.ipynb_checkpoints/0.png",
+                 "__MACOSX/a/0.png", "a/@eaDir/0.png"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"no image")
+    assert load(tmp_path).fingerprint() == before and not caplog.text
+    (tmp_path / "a" / "notes.txt").touch()
+    assert load(tmp_path).fingerprint() == before and "1 files have no suffix of an image and are not read: notes.txt" in caplog.text
+
+
+@pytest.mark.parametrize("link, to", [("a/again", "a"), ("a/up", "."), ("a/other", "b"), ("d", "a")])
+def test_links_that_lead_into_one_folder_twice(tmp_path, link, to):
+    write_images(tmp_path)
+    (tmp_path / link).symlink_to(tmp_path / to)
+    refused(lambda: load(tmp_path), "are one folder (a link?), so its images would be read twice")
+
+
+def test_a_link_is_as_good_as_a_folder(tmp_path):
+    write_images(tmp_path / "there")
+    write_images(tmp_path / "here", classes=("a", "b"))
+    (tmp_path / "here" / "c").symlink_to(tmp_path / "there" / "c")
+    assert load(tmp_path / "here").fingerprint() == load(tmp_path / "there").fingerprint()
+
+
+@pytest.mark.parametrize("make, sentence", [
+    (lambda file: os.mkfifo(file), "it is a named pipe, not a file"),
+    (lambda file: file.symlink_to("/dev/zero"), "it is a device, not a file"),
+    (lambda file: file.symlink_to("nowhere"), "no such file"),
+    (lambda file: file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"), "run git lfs pull"),
+    (lambda file: Image.fromarray(np.full((20, 20), 65535, np.uint16)).save(file), "16 bit grey image of 20 x 20 pixels"),
+    (lambda file: Image.new("RGB", (1, 20_000)).save(file), "which dataset.size=224 would scale to 224 x 4480000"),
+])  # fmt: skip
+def test_files_that_are_no_images_to_use(tmp_path, make, sentence):
+    write_images(tmp_path, count=4)
+    make(tmp_path / "a" / "-.png")  # the first that is read
+    refused(lambda: load(tmp_path, 224), "dataset.path=", "a/-.png", sentence)

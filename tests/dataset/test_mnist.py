@@ -1,10 +1,12 @@
 """MNIST and the embedded digits."""
 
 import gzip
+import os
 import struct
 
 import numpy as np
-from helpers import write_parquet
+import pytest
+from helpers import refused, write_parquet
 
 from lrp.dataset.mnist import Mnist
 
@@ -18,24 +20,46 @@ def test_the_column_may_be_image_and_mnist_is_padded(tmp_path):
     assert np.array_equal(data.test.images[:, 0, 2:-2, 2:-2].numpy(), pixels) and int(data.test.images[:, :, :2].max()) == 0
 
 
-def test_torchvision_layout(tmp_path):
-    """The idx files that torchvision's download leaves give what parquet gives."""
+def write_idx(raw, split, pixels, labels):
+    for name, header, body in (
+        ("images-idx3-ubyte", struct.pack(">IIII", 2051, *pixels.shape), pixels),
+        ("labels-idx1-ubyte", struct.pack(">II", 2049, len(labels)), labels),
+    ):
+        (raw / f"{split}-{name}").write_bytes(header + body.tobytes())
+        (raw / f"{split}-{name}.gz").write_bytes(gzip.compress(header + body.tobytes()))
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """(the folder of idx files, what they hold)"""
     generator = np.random.default_rng(1)
-    raw = tmp_path / "MNIST" / "raw"
+    raw, stored = tmp_path / "MNIST" / "raw", {}
     raw.mkdir(parents=True)
-    stored = {}
     for split, count in (("train", 50), ("t10k", 20)):
-        pixels, labels = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8), generator.integers(0, 10, count, dtype=np.uint8)
-        stored[split] = (pixels, labels)
-        for name, header, body in (
-            ("images-idx3-ubyte", struct.pack(">IIII", 2051, count, 28, 28), pixels),
-            ("labels-idx1-ubyte", struct.pack(">II", 2049, count), labels),
-        ):
-            (raw / f"{split}-{name}").write_bytes(header + body.tobytes())
-            (raw / f"{split}-{name}.gz").write_bytes(gzip.compress(header + body.tobytes()))
-    data = Mnist(path=str(tmp_path)).load()
+        stored[split] = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8), generator.integers(0, 10, count, dtype=np.uint8)
+        write_idx(raw, split, *stored[split])
+    return raw, stored
+
+
+def test_torchvision_layout(tmp_path, raw):
+    """The idx files that torchvision's download leaves give what parquet gives."""
+    data, stored = Mnist(path=str(tmp_path)).load(), raw[1]
     assert np.array_equal(data.test.images[:, 0, 2:-2, 2:-2].numpy(), stored["t10k"][0])
     assert np.array_equal(data.train.labels.numpy(), stored["train"][1][data.train.index.numpy()])
+
+
+def test_torchvision_layout_of_other_images(tmp_path, raw):
+    pixels, labels = raw[1]["t10k"]
+    for change, sentence in (
+        ((pixels.reshape(20, 14, 56), labels), "pixels of shape (20, 14, 56) for 20 labels, not mnist"),
+        ((pixels[:10], labels), "pixels of shape (10, 28, 28) for 20 labels, not mnist"),
+        ((pixels, labels + 1), "labels that are not integers in [0, 9]"),
+    ):
+        write_idx(raw[0], "t10k", *change)
+        refused(lambda: Mnist(path=str(tmp_path)).load(), "dataset.path=", sentence)
+    (raw[0] / "t10k-labels-idx1-ubyte").unlink()
+    os.mkfifo(raw[0] / "t10k-labels-idx1-ubyte")
+    refused(lambda: Mnist(path=str(tmp_path)).load(), "t10k-labels-idx1-ubyte: it is a named pipe")
 
 
 def test_embedded_digits_are_divided_once_and_for_all(embedded):

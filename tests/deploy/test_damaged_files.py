@@ -39,7 +39,11 @@ def saved(grouped, tmp_path):
 
 def test_missing_file(tmp_path):
     file_refused(tmp_path / "none.safetensors", Grouped, "no such file")
-    file_refused(tmp_path, Grouped, "no such file")
+    file_refused(tmp_path, Grouped, "it is a folder, not a file")
+    os.mkfifo(tmp_path / "pipe")
+    file_refused(tmp_path / "pipe", Grouped, "it is a named pipe, not a file")
+    (tmp_path / "pointer").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    file_refused(tmp_path / "pointer", Grouped, "run git lfs pull")
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.999])

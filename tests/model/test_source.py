@@ -1,11 +1,13 @@
 """Where a network comes from: trained once and cached; a callable gets what it takes."""
 
+import os
 import threading
 
 import pytest
 import torch
-from helpers import one_channel_vgg
+from helpers import one_channel_vgg, refused
 from safetensors.torch import load_file
+from torch import nn
 
 from lrp.config.build import compose_job
 from lrp.model.source import ModelSource
@@ -40,3 +42,40 @@ def test_training_is_cached_and_done_once(tmp_path, tiny, monkeypatch):
     file = next(f for f in (tmp_path / "models").glob("*.safetensors") if torch.equal(load_file(f)["classifier.bias"], bias))
     file.write_bytes(file.read_bytes()[:100])
     assert source.obtain(tiny, 1, tmp_path, torch.device("cpu"))[1] == other and len(calls) == 3
+
+
+def body(outputs, *after):
+    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, outputs), *after)
+
+
+def source(make, epochs=1, checkpoint=None):
+    return ModelSource("own", make, {}, checkpoint, Training(epochs=epochs, lr=0.05, batch_size=32))
+
+
+@pytest.mark.parametrize("make, sentence", [
+    (lambda: body(5), "the network has 5 outputs, but made has 10 classes"),
+    (lambda: body(1, nn.Flatten(0)), "float32 of shape (2,) for 2 images, but made needs logits"),
+    (lambda: nn.Conv2d(3, 10, 3), "float32 of shape (2, 10, 30, 30) for 2 images, but made needs logits"),
+])  # fmt: skip
+def test_outputs_are_looked_at_before_the_training(data, tmp_path, monkeypatch, make, sentence):
+    monkeypatch.setattr(Training, "__call__", lambda *args: pytest.fail("it was trained"))
+    for epochs in (0, 1):
+        refused(lambda: source(make, epochs).obtain(data, 0, tmp_path, torch.device("cpu")), sentence)
+
+
+def test_a_network_that_squeezes_single_images(data, tmp_path):
+    class Squeezed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 10, 32)
+
+        def forward(self, x):
+            return self.conv(x).squeeze()
+
+    source(Squeezed, epochs=0).obtain(data, 0, tmp_path, torch.device("cpu"))
+
+
+def test_checkpoints_that_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name, sentence in (("pipe", "it is a named pipe, not a file"), (".", "it is a folder, not a file"), ("none", "no such file")):
+        refused(source(body, checkpoint=str(tmp_path / name)).check, "model.checkpoint=", sentence)
