@@ -22,7 +22,7 @@ ROOT = Path(lrp.__file__).parent
 LEVELS = (
     ("errors",),
     ("files",),
-    ("matrices", "batches"),
+    ("entries", "matrices", "batches"),
     ("blocking", "dataset", "tracker"),
     ("evaluation", "layer"),
     ("training", "network"),

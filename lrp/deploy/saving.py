@@ -11,31 +11,40 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lrp import __version__
 from lrp.cost.report import COLUMNS, Report
-from lrp.errors import InputError
-from lrp.files import write_whole
+from lrp.entries import Unusable, not_plain, read_tensors, write_tensors
+from lrp.errors import InputError, first_line
 from lrp.layer.base import LowRank
 from lrp.layer.build import find_kind, kind_of, replace_layer
 from lrp.matrices import Block, LayerMatrix, Rank, check_partition
 from lrp.network.trace import Folded
 
 FORMAT = 1  # raised when a file is written that this version's ``load`` would misread
+_ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from")  # others may be one of them, damaged
 
 
 def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None) -> None:
     """Write a network, compressed or fused or neither, to a .safetensors file: its parameters and buffers in their precision,
     and as metadata a JSON description: format and version of lrp, of each low-rank layer the blocks with their ranks, the
-    batch norms that were folded, and the ``report`` (by default the one that ``compress`` gave the network).
+    batch norms that were folded, the ``report`` (by default the one that ``compress`` gave the network), and a SHA-256 of it all.
 
     Tensors that are one (tied weights) are written once. The file is whole or absent.
 
     Raises:
-        InputError: Where the state of the network holds something that is not a tensor.
+        InputError: Where the state of the network holds something that is not a tensor, and for names with control characters.
+        OSError: Where there is no room, or the folder cannot be written.
+    """
+    write(model, Path(path), report)
+
+
+def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made_from: str | None = None) -> None:
+    """As ``save``, for a file that is looked up by what it was made from as well.
+
+    Raises:
+        InputError: As ``save`` does.
     """
     layers, folded, biased = {}, {}, []
     for name, module in model.named_modules():
@@ -63,7 +72,9 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
         "format": FORMAT, "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
         "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
     }  # fmt: skip
-    write_whole(Path(path), lambda file: save_file(tensors, file, {"lrp": json.dumps(description)}))
+    if problem := not_plain([*tensors, *same, *layers]):
+        raise InputError(f"save {path}: a name in the network {problem}")
+    write_tensors(path, tensors, description if made_from is None else {**description, "made_from": made_from})
 
 
 def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
@@ -73,8 +84,18 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Mod
     Raises:
         InputError: For a file that is missing, damaged or from a newer version, and for another architecture.
     """
-    path = Path(path)
+    return read(Path(path), model)
+
+
+def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str | None = None) -> nn.Module:
+    """As ``load``, of a file that ``write`` made from the same.
+
+    Raises:
+        InputError: As ``load`` does, and for a file that was made from something else.
+    """
     description, tensors = _read(path)
+    if description.get("made_from") != made_from and made_from is not None:
+        raise InputError(f"load {path}: it was made from something else")
     result = model if isinstance(model, nn.Module) or not callable(model) else model()
     if not isinstance(result, nn.Module):
         raise InputError(f"load {path}: model is a {type(result).__name__}, give a network or a function that makes one")
@@ -86,8 +107,8 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Mod
         report = _report(description["report"])
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"load {path}: its description is damaged ({type(error).__name__}: {error})") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(f"load {path}: its description is damaged ({type(error).__name__}: {first_line(error)[:200]})") from error
     own = result.state_dict()
     if missing := [name for name in own if name not in tensors]:
         raise InputError(f"{other}: this one has {_some(missing)}, which the file lacks")
@@ -182,21 +203,21 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise InputError(f"load {path}: there is no such file")
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("lrp")
-            description = None if text is None else json.loads(text)
-            if description is not None and description["format"] > FORMAT:
-                raise InputError(
-                    f"load {path}: it was written by lrp {description['version']} in format {description['format']}; this is lrp "
-                    f"{__version__}, which reads up to format {FORMAT}"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except InputError:
-        raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"load {path}: it is damaged or not a safetensors file ({str(error).splitlines()[0]})") from error
+        description, tensors = read_tensors(path)
+    except Unusable as error:
+        raise InputError(f"load {path}: {error}") from error
     if description is None:
         raise InputError(f"load {path}: it was not written by lrp.save (it lacks the description)")
+    number = description.get("format")
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise InputError(f"load {path}: its description is damaged (it names no format)")
+    if number > FORMAT:
+        raise InputError(
+            f"load {path}: it was written by lrp {str(description.get('version'))[:40]} in format {str(number)[:10]}; this is lrp "
+            f"{__version__}, which reads up to format {FORMAT}"
+        )
+    if unknown := [name for name in description if name not in _ENTRIES]:
+        raise InputError(f"load {path}: its description is damaged (it has an entry {unknown[0][:40]})")
     return description, tensors
 
 

@@ -85,6 +85,11 @@ class Job:
             raise InputError("sparsity.grid", list(self.sparsities), "each sparsity may appear only once")
         find_device(self.device)
 
+    def label(self, sparsity: float) -> str:
+        """A sparsity in the name of a file: six digits, or all where others of the grid have the same six."""
+        short = f"{sparsity:g}"
+        return short if sum(f"{other:g}" == short for other in self.sparsities) == 1 else repr(sparsity)
+
     def run(self, folder: Path, group: str | None = None) -> pd.DataFrame:
         """Run the job in its folder and return its rows."""
         return run(self, folder, group)
@@ -181,7 +186,7 @@ class _Pruning:
         sizes = fitted.sizes(pruned, plan)
         latency = measure_latency(self.model, pruned, self.images) if job.latency else dict.fromkeys(LATENCY_COLUMNS)
         if job.save:
-            save(pruned, self.folder / f"model-{sparsity:g}.safetensors", fitted.report(plan, sizes))
+            save(pruned, self.folder / f"model-{job.label(sparsity)}.safetensors", fitted.report(plan, sizes))
         energy = float(self.y.square().sum(1).mean())
         layers = pd.DataFrame(plan.rows, columns=LAYER_COLUMNS)
         measured = {
@@ -203,8 +208,8 @@ class _Pruning:
         job, start = self.job, time.perf_counter()
         batches = self.fitted.evidence.batches
         context = Context(
-            lambda: batches.even(job.calibration.batch_size), self.data, self.model, self.folder / f"unfinished-{sparsity:g}.pt", job.seed,
-            job.estimator.pick,
+            lambda: batches.even(job.calibration.batch_size), self.data, self.model,
+            self.folder / f"unfinished-{job.label(sparsity)}.pt", job.seed, job.estimator.pick, job.estimator.output_name or "",
         )  # fmt: skip
         job.recovery(pruned, context)
         return time.perf_counter() - start

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from lrp.errors import InputError, first_line
-from lrp.files import write_text, write_whole
+from lrp.files import remove_leftovers, write_text, write_whole
 from lrp.results.columns import COLUMNS
 from lrp.results.settings import differences
 from lrp.results.tables import read_if_there
@@ -29,6 +29,8 @@ class RunFolder:
         keys: Sequence[str] = ("sparsity",),
     ) -> None:  # fmt: skip
         self.folder, self.columns, self.file, self.keys = folder, list(columns), details, list(keys)
+        for place in (folder, folder / "states"):
+            remove_leftovers(place)
         rows, self.details = read_if_there(folder / "results.csv", self.columns), read_if_there(folder / details)
         config = folder / "config.yaml"
         if rows is not None and len(rows) and not resume:
