@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lrp.compensation.base import Compensation
 from lrp.cost.count import count_macs, count_params
 from lrp.cost.report import Report, make_report
-from lrp.errors import InputError
+from lrp.errors import InputError, own_code
 from lrp.evidence import Evidence
 from lrp.matrices import Factors
 from lrp.method.plan import Plan
@@ -112,7 +112,8 @@ class FittedMethod:
         result, start = plan.build(), time.perf_counter()
         if not plan.untouched:
             compensation = self.method.compensation
-            compensation(result, plan.survey, self.evidence.batches, self.evidence.statistics(compensation.needs))
+            with own_code(f"compensation={compensation.name}", compensation):
+                compensation(result, plan.survey, self.evidence.batches, self.evidence.statistics(compensation.needs))
         return result, time.perf_counter() - start
 
     def sizes(self, compressed: nn.Module, plan: Plan) -> dict[str, Any]:
