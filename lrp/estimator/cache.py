@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils._pytree import tree_structure
 
 from lrp.batches import Inputs, tensors
+from lrp.entries import read_entry, write_entry
 from lrp.errors import InputError
 from lrp.estimator.moments import Moments
-from lrp.files import class_sources, sha256, write_whole
+from lrp.files import class_sources, remove_leftovers, sha256
 from lrp.matrices import Factors
 from lrp.network.frozen import FrozenNetwork
-
-log = logging.getLogger(__name__)
 
 
 def moments_key(network: FrozenNetwork, model: nn.Module, factors: Sequence[Factors], images: Inputs, estimator: str) -> str:
@@ -47,17 +43,6 @@ def _sources(model: nn.Module) -> str:
     return "\n".join(class_sources(type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")))
 
 
-def read_tensors(file: Path) -> dict[str, Tensor] | None:
-    """The tensors of a cache file; None where there is no such file, or where it is damaged, which the log says."""
-    if not file.exists():
-        return None
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
-        log.warning("the cache file %s is damaged (%s); it is made again", file, str(error).splitlines()[0])
-        return None
-
-
 def cached_moments(
     folder: Path, key: str, factors: Sequence[Factors], compute: Callable[[Path], tuple[list[Moments], float]]
 ) -> tuple[list[Moments], float]:
@@ -71,7 +56,8 @@ def cached_moments(
     file = folder / f"{key}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{key}.lock"):
-        stored = read_tensors(file)
+        remove_leftovers(folder, key)
+        stored = read_entry(file, key)
         ranks = [factor.block.rank for factor in factors]
         names = {"first", "second", "seconds", "projected"}
         if stored is not None and names <= stored.keys() and len(stored["first"]) == sum(ranks):
@@ -87,8 +73,8 @@ def cached_moments(
         }
         if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
             raise InputError(_not_finite(factors, moments))
-        write_whole(file, lambda path: save_file(tensors, path))
-        for leftover in partial.glob("*"):
+        write_entry(file, tensors, key)
+        for leftover in [*partial.glob("*"), *partial.glob(".*")]:
             leftover.unlink()
         if partial.exists():
             partial.rmdir()
