@@ -80,10 +80,13 @@ def reason_of(error: BaseException, folder: Path | None) -> str:
 
 def _foreign(error: OSError) -> bool:
     """Whether an error was raised neither by lrp nor by a library that lrp called: by code of the user's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    libraries = ("site-packages", f"python3.{sys.version_info.minor}", "<frozen")
-    own = str(Path(__file__).parent)
-    return any(not frame.filename.startswith(own) and not any(part in frame.filename for part in libraries) for frame in frames[1:])
+    own, libraries = str(Path(__file__).parent), ("site-packages", f"python3.{sys.version_info.minor}", "<frozen")
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename.startswith(own):
+            return False
+        if not any(part in frame.filename for part in libraries):
+            return True
+    return False
 
 
 def _collect_sweep(config: DictConfig) -> None:
@@ -117,6 +120,7 @@ def run() -> None:
         print(f"lrp: {reason_of(error, None)}", file=sys.stderr)
         raise SystemExit(2) from None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print otherwise
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")  # of joblib's helper, when somebody stops a sweep
     callbacks.tell_folder = remember_folder
     entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
     failed = None

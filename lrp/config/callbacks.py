@@ -9,6 +9,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from lrp.config.words import word
+
 multirun: DictConfig | None = None
 single: DictConfig | None = None
 tell_folder: Callable[[str], None] | None = None  # gets the word that names the folder, before the first job
@@ -22,14 +24,14 @@ class RememberSweep(Callback):
         global single
         single = config
         if tell_folder is not None:
-            tell_folder(f"hydra.run.dir={config.hydra.run.dir}")
+            tell_folder(word("hydra.run.dir", str(config.hydra.run.dir)))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before the first job."""
         global multirun
         multirun = config
         if tell_folder is not None:
-            tell_folder(f"hydra.sweep.dir={config.hydra.sweep.dir}")
+            tell_folder(word("hydra.sweep.dir", str(config.hydra.sweep.dir)))
 
 
 def folder() -> Path | None:

@@ -58,6 +58,18 @@ def quoted(text: str) -> str | None:
     return shlex.quote(right) if found == value else None
 
 
+def word(key: str, value: str) -> str:
+    """A word that the parser reads as this text, in quotes where it has to be."""
+    try:
+        plain = OverridesParser.create().parse_override(f"{key}={value}")
+        if not plain.is_sweep_override() and plain.value() == value:
+            return f"{key}={value}"
+    except HydraException:
+        pass
+    escaped = value.replace('"', '\\"')
+    return f'{key}="{escaped}"'
+
+
 def sweep_values(override: Override) -> list[str]:
     """The values of a sweep, as words.
 

@@ -16,7 +16,7 @@ from lrp import __version__
 from lrp.cost.report import COLUMNS, Report
 from lrp.deploy.reading import FORMAT, read_saved, renamed
 from lrp.entries import not_plain, write_tensors
-from lrp.errors import InputError, first_line
+from lrp.errors import InputError, OwnCodeError, first_line
 from lrp.layer.base import LowRank
 from lrp.layer.build import find_kind, kind_of, replace_layer
 from lrp.layer.duplicate import duplicate
@@ -35,6 +35,8 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
         InputError: Where the state of the network holds something that is not a tensor, and for names with control characters.
         OSError: Where there is no room, or the folder cannot be written.
     """
+    if not isinstance(path, (str, Path)):
+        raise InputError("save", path, "give the path of a file")
     write(model, Path(path), report)
 
 
@@ -83,6 +85,8 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Mod
     Raises:
         InputError: For a file that is missing, damaged or from a newer version, and for another architecture.
     """
+    if not isinstance(path, (str, Path)):
+        raise InputError("load", path, "give the path of a file")
     return read(Path(path), model)
 
 
@@ -91,11 +95,18 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
 
     Raises:
         InputError: As ``load`` does, and for a file that was made from something else.
+        OwnCodeError: Where ``model`` is a function that fails; an InputError as well.
     """
     description, tensors = read_saved(path)
     if description.get("made_from") != made_from and made_from is not None:
         raise InputError(f"load {path}: it was made from something else")
-    result = model if isinstance(model, nn.Module) or not callable(model) else model()
+    try:
+        result = model if isinstance(model, nn.Module) or not callable(model) else model()
+    except InputError:
+        raise
+    except Exception as error:  # whatever a function of the user's raises
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise OwnCodeError(f"load {path}: the function that makes the network raised {said}") from error
     if not isinstance(result, nn.Module):
         raise InputError(f"load {path}: model is a {type(result).__name__}, give a network or a function that makes one")
     result = duplicate(result).cpu().eval()

@@ -17,13 +17,12 @@ from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
-
 from faults.children import warm_up
 from faults.outcomes import Counts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TABLE = ROOT / "experiments/results/reliability.csv"
-SECTIONS = ("kills",)  # each a module of this name, with a function of this name
+SECTIONS = ("kills", "saved", "cached", "full_disk", "shared_cache")  # each a module of this name, with a function of this name
 
 
 def commit() -> str:

@@ -34,7 +34,9 @@ def quick(*words: str) -> list[str]:
     """Words after the quick defaults, of which they replace those of the same name."""
     names = {word.lstrip("+~").split("=")[0] for word in words}
     study = any(name.split(".")[0] in STUDIES for name in names)
-    kept = [word for word in QUICK if word.split("=")[0] not in names and not (study and word.startswith(("model", "calibration", "dataset")))]
+    kept = [
+        word for word in QUICK if word.split("=")[0] not in names and not (study and word.startswith(("model", "calibration", "dataset")))
+    ]
     return [*(word for word in words if word == "-m"), *kept, *(word for word in words if word != "-m")]
 
 
@@ -48,11 +50,6 @@ def warm_up() -> None:
     import mlxtend.data
     import torch
 
-    import lrp.command
-    import lrp.config.build
-    import lrp.config.check
-    import lrp.figure.sweep
-    import lrp.job.prune
     import lrp.study.job  # noqa: F401
 
     digits = mlxtend.data.mnist_data()

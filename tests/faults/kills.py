@@ -13,21 +13,46 @@ from faults.outcomes import Counts, Left, compare, left_in, unfinished
 
 GRID = "sparsity.grid=[0.5,0.9]"
 JOBS = {
-    "sweep": ["-m", "scorer=perturbation,magnitude", "blocking=none,alds", GRID],
+    "sweep": ["-m", "scorer=perturbation,magnitude", GRID],
     "exact": ["-m", "estimator=exact", "scorer=perturbation,variance", GRID],
-    "finetune": ["-m", "scorer=magnitude,energy", "recovery=finetune", "recovery.epochs=2", "recovery.images=300", "recovery.distill=0.5", GRID],
+    "finetune": [
+        "-m",
+        "scorer=magnitude,energy",
+        "recovery=finetune",
+        "recovery.epochs=2",
+        "recovery.images=300",
+        "recovery.distill=0.5",
+        GRID,
+    ],
     "rounds": ["-m", "method=output_aware", "rounds.keep_factor=0.6", "sparsity.grid=[0.5,0.8]", "calibration.samples=2048", "seed=0,1"],
     "saved": ["-m", "method=alds", "method.starts=1,2", "recovery=batchnorm", "save=true", GRID],
     "figure1": ["experiment=figure1_small", "study.epochs=2", "study.dims=[10]", "study.ranks=[-1,5]", "seed=0,1"],
     "rank_switch": [
-        "-m", "study=rank_switch", "dataset=mnist_small", "threads=1", "study.width=0.05", "study.train_ranks=[1,-1]", "study.switch_ranks=[2,-1]",
-        "study.switch_epochs=[1]", "study.epochs=2", "study.images=400",
+        "-m",
+        "study=rank_switch",
+        "dataset=mnist_small",
+        "threads=1",
+        "study.width=0.05",
+        "study.train_ranks=[1,-1]",
+        "study.switch_ranks=[2,-1]",
+        "study.switch_epochs=[1]",
+        "study.epochs=2",
+        "study.images=400",
     ],
     "simplicity_bias": [
-        "-m", "study=simplicity_bias", "dataset=mnist_small", "threads=1", "study.networks=[mlp]", "study.depths=[1,2]", "study.images=400",
-        "study.epochs=2", "study.gram_images=50", "study.scoring_images=4", "study.sparsities=[0.5]",
+        "-m",
+        "study=simplicity_bias",
+        "dataset=mnist_small",
+        "threads=1",
+        "study.networks=[mlp]",
+        "study.depths=[1,2]",
+        "study.images=400",
+        "study.epochs=2",
+        "study.gram_images=50",
+        "study.scoring_images=4",
+        "study.sparsities=[0.5]",
     ],
-}  # fmt: skip
+}
 
 
 class Undisturbed(NamedTuple):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-
 from faults.children import files_below
 
 Rows = list[tuple[str, ...]]
