@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -60,10 +61,11 @@ def cached_moments(
         stored = read_entry(file, key)
         ranks = [factor.block.rank for factor in factors]
         names = {"first", "second", "seconds", "projected"}
+        partial = folder / f"{key}.partial"
         if stored is not None and names <= stored.keys() and len(stored["first"]) == sum(ranks):
+            shutil.rmtree(partial, ignore_errors=True)  # a kill may fall between the two
             parts = zip(stored["first"].split(ranks), stored["second"].split(ranks))
             return [Moments(first, second, bool(stored["projected"])) for first, second in parts], float(stored["seconds"])
-        partial = folder / f"{key}.partial"
         moments, seconds = compute(partial)
         tensors = {
             "first": torch.cat([m.first for m in moments]),
@@ -74,10 +76,7 @@ def cached_moments(
         if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
             raise InputError(_not_finite(factors, moments))
         write_entry(file, tensors, key)
-        for leftover in [*partial.glob("*"), *partial.glob(".*")]:
-            leftover.unlink()
-        if partial.exists():
-            partial.rmdir()
+        shutil.rmtree(partial, ignore_errors=True)
         return moments, seconds
 
 

@@ -126,8 +126,13 @@ class ModelSource:
             old = file.with_name(f"{name}-{before[:24]}.safetensors")
             if old.exists() and not file.exists():
                 log.info("network: %s is of an earlier version of lrp, without its threads and a checksum, and is not used", old)
+            unfinished = file.with_suffix(".unfinished.pt")
             if not self._load_cached(model, file, key):
-                self._train(model, data, seed, file, device, estimator, key)
+                remove_leftovers(file.parent, unfinished.stem)
+                log.info("network: training %s on %s, %d images", self.name, data.name, len(data.train))
+                self.training(model.to(device), data, seed, unfinished, None if estimator is None else estimator.pick, key)
+                write_entry(file, _state(model), key)
+            unfinished.unlink(missing_ok=True)  # also where a kill fell between the two
             model.to(device).eval()
         return hashlib.sha256(to_bytes(_state(model))).hexdigest()
 
@@ -144,14 +149,6 @@ class ModelSource:
         model.load_state_dict(state)
         log.info("network: trained before, from %s", file)
         return True
-
-    def _train(self, model: nn.Module, data: Data, seed: int, file: Path, device: torch.device, estimator: Any, key: str) -> None:
-        log.info("network: training %s on %s, %d images", self.name, data.name, len(data.train))
-        unfinished = file.with_suffix(".unfinished.pt")
-        remove_leftovers(file.parent, unfinished.stem)
-        self.training(model.to(device), data, seed, unfinished, None if estimator is None else estimator.pick, key)
-        write_entry(file, _state(model), key)
-        unfinished.unlink(missing_ok=True)
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,7 @@ class StudyJob:
         todo = [cell for cell in cells if not results.finished(**{key: cell[key] for key in study.keys})]
         if not todo:
             log.info("all %d rows of %s are finished", len(results.rows), folder)
+            shutil.rmtree(folder / "states", ignore_errors=True)  # a kill may fall between the last row and ``finish``
             return results.rows
         if self.threads is not None:
             torch.set_num_threads(self.threads)
