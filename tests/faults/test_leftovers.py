@@ -36,8 +36,8 @@ def test_unfinished_training(tmp_path, tiny):
 
 @pytest.mark.slow
 def test_states_of_a_study(tmp_path):
-    words = ["study=rank_switch", "dataset=mnist_small", "threads=1", "study.width=0.03125", "study.images=64", "study.epochs=1"]
-    words += ["study.train_ranks=[2]", "study.switch_ranks=[2]", "study.switch_epochs=[]", "resume=true", f"cache_dir={tmp_path}/cache"]
+    words = ["study=rank_switch", "dataset=mnist_small", "threads=1", "study.width=0.03125", "study.images=64", "study.epochs=2"]
+    words += ["study.train_ranks=[2]", "study.switch_ranks=[2]", "study.switch_epochs=[1]", "resume=true", f"cache_dir={tmp_path}/cache"]
     compose_job(*words).run(tmp_path / "run")
     (tmp_path / "run/states").mkdir(exist_ok=True)
     (tmp_path / "run/states/rank2-latest.pt").write_bytes(b"")
