@@ -35,9 +35,7 @@ STOPPED = {  # of a job of kills.py: stopped as soon as there is such a file; ""
         ["method=output_aware", "rounds.keep_factor=0.6", "sparsity.grid=[0.8]", "calibration.samples=2048"],
         "cache/rounds/*/2.safetensors",
     ),
-    "figure1": (JOBS["figure1"], "run/0/states/*"),
     "rank_switch": (JOBS["rank_switch"], "run/0/states/*"),
-    "simplicity_bias": (JOBS["simplicity_bias"], "run/0/states/*"),
 }
 
 
@@ -54,8 +52,6 @@ def snapshot(name: str, work: Path) -> Snapshot:
     """Run a job undisturbed, then again until it has written what is to be damaged."""
     words, pattern = STOPPED[name]
     job, place = ["-m", *(word for word in words if word != "-m")], work / name / "stopped"
-    if name == "figure1":
-        job = list(words)  # the experiment asks for a sweep itself
     right = undisturbed(job, work / name / "right")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
@@ -97,7 +93,8 @@ def equal(a: Any, b: Any) -> bool:
 
 def harmed(file: Path, others: Sequence[Path], chance: random.Random) -> tuple[str, bytes]:
     """A kind of damage and the bytes: random ones, two tensors exchanged, or those, or the description, of another file of the kind."""
-    data, kin = file.read_bytes(), [other for other in others if other.suffix == file.suffix and other.read_bytes() != file.read_bytes()]
+    data, mine = file.read_bytes(), described(file)["made_from"]
+    kin = [other for other in others if other.suffix == file.suffix and described(other)["made_from"] != mine]
     if kin and chance.random() < 0.2:
         other = chance.choice(kin).read_bytes()
         if file.suffix == ".json" or chance.random() < 0.5:

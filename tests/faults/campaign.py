@@ -22,7 +22,7 @@ from faults.outcomes import Counts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TABLE = ROOT / "experiments/results/reliability.csv"
-SECTIONS = ("kills", "saved", "cached", "full_disk", "shared_cache")  # each a module of this name, with a function of this name
+SECTIONS = ("kills", "saved", "cached", "full_disk", "shared_cache", "inputs")  # each a module of this name, with a function of this name
 
 
 def commit() -> str:
