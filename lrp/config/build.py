@@ -18,7 +18,7 @@ from lrp.config.parts import Choice, make, option_defaults, plain
 from lrp.config.paths import CONF, search_path, use_folders
 from lrp.config.schema import Config, register
 from lrp.config.values import as_lists, meant
-from lrp.errors import InputError
+from lrp.errors import InputError, first_line
 from lrp.figure.accuracy import FIGURE
 from lrp.figure.base import Figure
 from lrp.job.calibration import Calibration
@@ -229,6 +229,9 @@ def _model_source(options: dict[str, Any], option: str) -> ModelSource:
     except TypeError as error:
         raise InputError(f"model={name}: its options do not fit ({error})") from error
     if target.startswith("lrp."):  # a wrong value is found before any data is read: build it once without memory
-        with torch.device("meta"):
-            factory(**accepted)
+        try:
+            with torch.device("meta"):
+                factory(**accepted)
+        except RuntimeError as error:  # more elements than a tensor can have
+            raise InputError(f"model={name}: it cannot be made with {options} ({first_line(error)})") from error
     return source

@@ -104,7 +104,7 @@ def _check_group(override: Override) -> None:
     values = sweep_values(override) if override.is_sweep_override() else [override.value()]
     for value in values:
         unset = value in (None, "null") and name in ("experiment", "study")
-        if not unset and value not in options and not override.is_delete():
+        if not unset and value not in list(options) and not override.is_delete():
             _stop(f"{name}={'null' if value is None else value}: {no_such_option(options)}")
 
 

@@ -19,7 +19,7 @@ from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line
 from lrp.layer.base import LowRank
 from lrp.layer.build import find_kind, kind_of, replace_layer
-from lrp.layer.duplicate import check_module, duplicate
+from lrp.layer.duplicate import duplicate
 from lrp.matrices import Block, LayerMatrix, Rank, check_partition
 from lrp.network.trace import Folded
 
@@ -37,7 +37,9 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
     """
     if not isinstance(path, (str, Path)):
         raise InputError("save", path, "give the path of a file")
-    write(check_module(model), Path(path), report)
+    if not isinstance(model, nn.Module):
+        raise InputError("save", type(model).__name__, "give a torch.nn.Module")
+    write(model, Path(path), report)
 
 
 def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made_from: str | None = None) -> None:

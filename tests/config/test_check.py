@@ -159,3 +159,9 @@ def test_what_is_not_used_is_said(words, said, caplog):
         compose_job(*words.split())
     told = [message for message in caplog.messages if " use" in message]
     assert said in told if said else not told
+
+
+@pytest.mark.slow
+def test_lists_and_sizes_that_no_option_has(capsys):
+    check_refused(["scorer=[magnitude]"], "scorer=['magnitude']: ", capsys)
+    check_refused(["model.width=1000000"], "it cannot be made with", capsys)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from cases import Encoder, Grouped
 from deployed import deployed, described, file_refused
+from helpers import refused
 from safetensors.torch import save_file
 from torch import nn
 
@@ -285,3 +286,8 @@ def test_a_state_that_is_no_tensor(tmp_path):
     with pytest.raises(lrp.InputError, match="_extra_state"):
         lrp.save(nn.Sequential(Extra(3, 3)), tmp_path / "a.safetensors")
     assert os.listdir(tmp_path) == []
+
+
+def test_what_is_no_network(tmp_path):
+    for value in (None, Grouped().state_dict(), Grouped):
+        refused(lambda value=value: lrp.save(value, tmp_path / "a.safetensors"), "save=", "give a torch.nn.Module")

@@ -156,13 +156,13 @@ def whole_job(taken: Snapshot, files: Sequence[Path], place: Path, chance: rando
 
 
 def cached(work: Path, share: float, seed: int) -> Counts:
-    """1,000 damages of which 100 are followed by a whole job (times ``share``)."""
+    """1,060 damages of which 60 are followed by a whole job (times ``share``)."""
     counts, chance = Counts("cached"), random.Random(seed)
     snapshots = [snapshot(name, work) for name in STOPPED]
     files = [file for taken in snapshots for file in taken.files]
     for name in ("damaged files", "taken for another", "not used, without a word", "exceptions"):
         counts.add(name, 0)
-    reading(files, work / "damaged", round(900 * share), chance, counts)
-    for number in range(max(1, round(100 * share))):
+    reading(files, work / "damaged", round(1000 * share), chance, counts)
+    for number in range(max(1, round(60 * share))):
         whole_job(snapshots[number % len(snapshots)], files, work / "trial", chance, counts)
     return counts

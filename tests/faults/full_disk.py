@@ -43,16 +43,15 @@ def filled(job: list[str], place: Path, size: int, right: Undisturbed, counts: C
     counts.add("tracebacks", int("Traceback" in ended.text or ended.code is None), f"{what}: {ended.text[-300:]}")
     counts.add("without a sentence", int(ended.code not in (0, None) and not ended.told), f"{what}: {ended.text[-300:]}")
     unfinished(right.left, place / "run", counts, what)
-    shutil.rmtree(place / "run", ignore_errors=True) if not (place / "run").exists() else None
     ended = run_with(resource.RLIM_INFINITY, words_of(job, place, True), place / "out.log")
     counts.add("not completed with room again", int(ended.code != 0), f"{what}: {ended.text[-300:]}")
     compare(right.left, left_in(place / "run", place / "cache"), counts, what)
 
 
 def full_disk(work: Path, share: float, seed: int) -> Counts:
-    """60 limits (times ``share``), from a few bytes to more than any file has."""
+    """40 limits (times ``share``), from a few bytes to more than any file has."""
     counts, chance, rights = Counts("full_disk"), random.Random(seed), {}
-    for number in range(max(1, round(60 * share))):
+    for number in range(max(1, round(40 * share))):
         name, size = TRIED[number % len(TRIED)], int(2 ** chance.uniform(4, 18))
         if name not in rights:
             rights[name] = undisturbed(JOBS[name], work / name / "right")

@@ -95,13 +95,16 @@ def disturbed(job: list[str], place: Path, right: Undisturbed, chance: random.Ra
     """Kill a run up to ``most`` times, let it end, and compare; how often it was killed."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
+    trained = place.parent / "right/cache/models"
+    if trained.exists() and chance.random() < 0.7:  # else it is trained, and killed while it is
+        shutil.copytree(trained, place / "cache/models")
     kills = 0
     while kills < most:
         child = start(words_of(job, place, kills > 0), place / "out.log")
         if chance.random() < 0.4:
-            code = wait(child, chance.uniform(0.02, 0.7) * right.seconds)
+            code = wait(child, chance.uniform(0.1, 1) ** 2 * 0.6 * right.seconds)
         else:  # in the middle of a write, or right behind it
-            code = wait_for_change(child, place, chance.randint(1, 30), right.seconds)
+            code = wait_for_change(child, place, chance.randint(1, 15), right.seconds)
         if code is not None:
             counts.add("runs that failed", int(code != 0), what)
             break
@@ -123,7 +126,7 @@ def kills(work: Path, share: float, seed: int) -> Counts:
         name = list(JOBS)[trial % len(JOBS)]
         if name not in rights:
             rights[name] = undisturbed(JOBS[name], work / name / "right")
-        most = min(6, wanted - counts.numbers["kills"])
+        most = min(10, wanted - counts.numbers["kills"])
         counts.add("kills", disturbed(JOBS[name], work / name / "wrong", rights[name], chance, counts, f"{name}, trial {trial}", most))
         counts.add("runs")
         trial += 1

@@ -15,9 +15,9 @@ PROCESSES = 3
 
 
 def shared_cache(work: Path, share: float, seed: int) -> Counts:
-    """20 rounds (times ``share``) of three processes."""
+    """10 rounds (times ``share``) of three processes."""
     counts, chance, rights = Counts("shared_cache"), random.Random(seed), {}
-    for number in range(max(1, round(20 * share))):
+    for number in range(max(1, round(10 * share))):
         name = TRIED[number % len(TRIED)]
         if name not in rights:
             rights[name] = undisturbed(JOBS[name], work / name / "right")
