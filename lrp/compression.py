@@ -13,7 +13,7 @@ from lrp.batches import Batches, device_of, tensors
 from lrp.config.method import make_method
 from lrp.config.parts import make
 from lrp.cost.report import Report
-from lrp.errors import InputError, check_int, check_sparsity, first_line
+from lrp.errors import InputError, check_int, check_sparsity, first_line, own_code
 from lrp.evidence import Evidence
 from lrp.job.calibration import Calibration
 from lrp.layer.build import find_kind
@@ -126,7 +126,8 @@ def _cpu_by_default() -> contextlib.AbstractContextManager[Any]:
 
 def _recover(recover: Recovery, compressed: nn.Module, batches: Batches, batch_size: int) -> None:
     try:
-        recover(compressed, Context(lambda: batches.even(batch_size)))
+        with own_code(f"recovery={recover.name}", recover):
+            recover(compressed, Context(lambda: batches.even(batch_size)))
     except InputError:
         raise
     except ValueError as error:  # batch norm in train mode refuses a single value a channel

@@ -12,16 +12,17 @@ STAGES = ("seconds_decompose", "seconds_score", "seconds_select", "seconds_recov
 
 
 def workspace(entity: str, project: str) -> Any:
-    """The workspace, built without a network: accuracy against sparsity and MACs by blocking and scorer, the ranks that
+    """The workspace, built without a network: accuracy against sparsity and MACs by the labels of lrp's figures, the ranks that
     each layer keeps, and the seconds of each stage. Raises ImportError without wandb-workspaces."""
     # the extra dashboard
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
     def accuracy(x: str, title: str, column: str = "accuracy") -> Any:
-        return wr.LinePlot(title=title, x=x, y=[column], title_x=x, title_y=column, legend_fields=["config:blocking", "config:scorer"])
+        return wr.LinePlot(title=title, x=x, y=[column], title_x=x, title_y=column, legend_fields=["config:label", "config:method"])
 
-    groups: list[Any] = [ws.Config("blocking"), ws.Config("scorer")]
+    # the label of the line in lrp's figures; runs of earlier versions lack it and are told apart by the others
+    groups: list[Any] = [ws.Config(name) for name in ("label", "method", "blocking", "scorer")]
     return ws.Workspace(
         entity=entity,
         project=project,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 
 
@@ -17,9 +18,25 @@ class InputError(ValueError):
 
     def __str__(self) -> str:
         if len(self.args) != 3:
-            return super().__str__()
+            return one_line(super().__str__())
         option, value, allowed = self.args
-        return f"{option}={'null' if value is None else value}: {allowed}"
+        text = "null" if value is None else one_line(str(value))
+        return one_line(f"{option}={text if len(text) <= LONGEST else text[:LONGEST] + ' ...'}: {allowed}")
+
+
+class OwnCodeError(InputError):
+    """Code of the user's own failed (a scorer, a network): its traceback is worth reading."""
+
+
+LONGEST = 300  # letters of a value that a sentence repeats
+LARGEST_SEED = 2**63 - 1
+LARGEST = 2**53  # integers beyond it are exact in no table
+MOST_THREADS = 1024
+
+
+def one_line(text: str) -> str:
+    """A text without line breaks and other control characters, which are written as in Python's strings."""
+    return "".join(letter if letter.isprintable() else " " if letter in "\n\t" else repr(letter)[1:-1] for letter in text)
 
 
 class NotUsable(InputError):
@@ -36,19 +53,63 @@ class NotUsable(InputError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its type, without a terminal's colours."""
+    """What an exception says, in one line: the first of its text, without a terminal's colours, or its type."""
     lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__
+    return one_line(lines[0].strip() if lines else type(error).__name__)
+
+
+@contextlib.contextmanager
+def own_code(what: str, part: object) -> Iterator[None]:
+    """What runs in this context is a part, which may be of the user's own.
+
+    Raises:
+        OwnCodeError: For whatever else than an InputError a part raises that is not lrp's.
+        InputError: Where the part raises one.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if type(part).__module__.partition(".")[0] == "lrp":
+            raise
+        raise OwnCodeError(f"{what}: {type(part).__qualname__} raised {type(error).__name__}: {first_line(error)[:LONGEST]}") from error
 
 
 def check_int(option: str, value: object, minimum: int) -> int:
-    """An integer of at least ``minimum``.
+    """An integer of at least ``minimum``, and at most ``LARGEST``.
 
     Raises:
         InputError: For anything else.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
         raise InputError(option, value, f"must be an integer of at least {minimum}")
+    if int(value) > LARGEST:
+        raise InputError(option, value, f"must be an integer from {minimum} to {LARGEST}")
+    return int(value)
+
+
+def check_seed(option: str, value: object) -> int:
+    """A seed that random generators take.
+
+    Raises:
+        InputError: For anything but an integer from 0 to 2^63 - 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) <= LARGEST_SEED:
+        raise InputError(option, value, f"must be an integer from 0 to {LARGEST_SEED}")
+    return int(value)
+
+
+def check_threads(value: object) -> int | None:
+    """How many threads torch is given; None: as many as it likes.
+
+    Raises:
+        InputError: For anything but an integer from 1 to ``MOST_THREADS``.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= MOST_THREADS:
+        raise InputError("threads", value, f"must be an integer of at least 1 and at most {MOST_THREADS}")
     return int(value)
 
 

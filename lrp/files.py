@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import inspect
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +18,12 @@ from torch import Tensor
 
 KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_TEMPORARY = re.compile(r"\..*-[a-z0-9_]{8}(\.\w+)?")  # as tempfile names them
+_NO_ROOM = {  # what libraries say of a disk that is full, whatever they raise
+    errno.ENOSPC: ("no space left", "os error 28", "file write failed", "unexpected pos", "enforce fail at inline_container"),
+    errno.EFBIG: ("file too large", "os error 27"),
+    errno.EDQUOT: ("quota exceeded", "os error 122"),
+}
 
 
 def why_unreadable(path: Path) -> str | None:
@@ -37,9 +45,17 @@ def why_unreadable(path: Path) -> str | None:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it: a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    """Let ``write`` fill a temporary file beside ``path``, then rename it: a kill leaves the old file or the new one.
+
+    Raises:
+        OSError: Naming ``path``, where there is no room or the folder cannot be written, whatever ``write`` raises for that.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    except OSError as error:
+        number = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO  # a file where the folder would be
+        raise OSError(number, os.strerror(number), str(path)) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -48,8 +64,41 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes the file private; a result is an ordinary file
         os.replace(temporary, path)
+    except Exception as error:
+        reason = _no_room(error)
+        if reason is not None:
+            raise OSError(reason, os.strerror(reason), str(path)) from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _no_room(error: BaseException) -> int | None:
+    """The number of the error, where it or what caused it says that a disk is full."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+            return cause.errno
+        said = str(cause).lower()
+        for number, words in _NO_ROOM.items():
+            if any(word in said for word in words):
+                return number
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def remove_leftovers(folder: Path, stem: str | None = None) -> None:
+    """Remove the temporary files that a killed ``write_whole`` left in a folder, of files of this ``stem`` or of any.
+
+    Only for a folder, or a file, that nobody else writes now.
+    """
+    if not folder.is_dir():
+        return
+    for file in folder.iterdir():
+        if _TEMPORARY.fullmatch(file.name) and (stem is None or file.name.startswith(f".{stem}-")) and file.is_file():
+            file.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,6 +134,11 @@ def class_sources(classes: Iterable[type]) -> list[str]:
         except (OSError, TypeError):
             texts.append(kind.__qualname__)
     return texts
+
+
+def own_sources(objects: Iterable[object]) -> list[str]:
+    """The source code of the classes of these objects that are neither torch's nor lrp's: what they compute may change with it."""
+    return class_sources({type(each) for each in objects if type(each).__module__.split(".")[0] not in ("torch", "lrp", "builtins")})
 
 
 def flatten(settings: Mapping[str, Any], separator: str = ".", prefix: str = "") -> dict[str, Any]:

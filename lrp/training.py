@@ -18,15 +18,26 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from lrp.dataset.base import Data, Part
-from lrp.errors import InputError, check_float, check_int
+from lrp.entries import read_state, write_state
+from lrp.errors import InputError, check_float, check_int, first_line
 from lrp.evaluation import evaluate
-from lrp.files import write_whole
+from lrp.files import sha256
 
 log = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16")
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of logits (B, K), labels (B,) and the images that the network saw: one value
+
+
+def computed_by(device: torch.device) -> str:
+    """Of a device what trained weights depend on to the last bit: its kind, and on a CPU the number of threads."""
+    return f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A seed for each epoch of each job, within the 64 bits that a generator takes."""
+    return (1_000_003 * seed + epoch) % 2**64
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
@@ -98,10 +109,10 @@ class Sgd:
             part: The images and labels to train on.
             seed: Draws the order, crops and mirror images, together with the epoch.
             unfinished: Keeps the state after each epoch, so that a killed training goes on from there and gives what an undisturbed
-                one gives; a file of another ``identity`` or a damaged one is not used. None: nothing is kept.
+                one gives; a file of another ``identity`` or device or a damaged one is not used. None: nothing is kept.
             pick: Gets the logits (B, K) out of what the network returns, where that is not a tensor.
             loss: Of logits, labels and the images that the network saw.
-            identity: Of the settings, weights and images, to know a file ``unfinished`` by.
+            identity: Of all that the weights depend on, to know a file ``unfinished`` by; the device is added to it.
             memory_format: In which the images are given to the network.
             held_out: Whether the validation images are not in ``part``; otherwise the accuracy on them is NaN.
 
@@ -112,6 +123,7 @@ class Sgd:
             InputError: For a loss that is not finite.
         """
         task = _Task(model, data, part, seed, pick, loss, memory_format)
+        identity = f"{identity} {computed_by(next(model.parameters()).device)}"
         begin = copy.deepcopy(model.state_dict())
         optimizer, schedule = self._optimizer(model, len(part))
         history = self._resume(unfinished, identity, model, optimizer, schedule)
@@ -132,37 +144,34 @@ class Sgd:
             history.append({"epoch": epoch + 1, "loss": mean, "validation_accuracy": accuracy, "seconds": seconds})
             if unfinished is not None:
                 state = {
-                    "identity": identity,
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "schedule": {k: v for k, v in schedule.state_dict().items() if isinstance(v, (int, float, list))},
                     "history": history,
                 }
-                self._keep(unfinished, state)
+                self._keep(unfinished, state, identity)
         return history
 
     def _resume(
         self, unfinished: Path | None, identity: str, model: nn.Module, optimizer: torch.optim.SGD, schedule: OneCycleLR
     ) -> list[dict[str, float]] | None:
         """Load what an unfinished training left; its history, [] where there is none, None where the file cannot be used."""
-        if unfinished is None or not unfinished.exists():
+        state = None if unfinished is None else read_state(unfinished, identity)
+        if state is None:
             return []
         try:
-            state = torch.load(unfinished, map_location=next(model.parameters()).device, weights_only=True)
-            if state["identity"] == identity:
-                model.load_state_dict(state["model"])
-                optimizer.load_state_dict(state["optimizer"])
-                schedule.load_state_dict(state["schedule"])
-                log.info("training goes on after epoch %d of %d", len(state["history"]), self.epochs)
-                return state["history"]
-            reason: object = "it was made with other settings, weights or images"
-        except Exception as error:  # a damaged file costs time, not the run
-            reason = error
-        log.warning("the unfinished training in %s cannot be used (%s); it starts again", unfinished, reason)
-        return None
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            schedule.load_state_dict(state["schedule"])
+            history = list(state["history"])
+        except Exception as error:  # a file that does not fit costs time, not the run
+            log.warning("%s is not used and is made again: %s", unfinished, first_line(error))
+            return None
+        log.info("training goes on after epoch %d of %d", len(history), self.epochs)
+        return history
 
-    def _keep(self, unfinished: Path, state: dict[str, Any]) -> None:
-        write_whole(unfinished, lambda path: torch.save(state, path))
+    def _keep(self, unfinished: Path, state: dict[str, Any], identity: str) -> None:
+        write_state(unfinished, state, identity)
 
     def _optimizer(self, model: nn.Module, images: int) -> tuple[torch.optim.SGD, OneCycleLR]:
         """The optimiser at the beginning of the schedule."""
@@ -176,7 +185,7 @@ class Sgd:
         """One pass over the part in an order that the seed and ``epoch`` determine; the mean loss."""
         model, data, part = task.model, task.data, task.part
         device = next(model.parameters()).device
-        generator = torch.Generator().manual_seed(1_000_003 * task.seed + epoch)
+        generator = torch.Generator().manual_seed(epoch_seed(task.seed, epoch))
         order = torch.randperm(len(part), generator=generator)
         model.train()
         total = 0.0
@@ -222,7 +231,12 @@ class Training(Sgd):
     fewest = 0
     swing = 0.05
 
-    def __call__(self, model: nn.Module, data: Data, seed: int, unfinished: Path, pick: Callable[[Any], Tensor] | None = None) -> None:
-        """Train ``model`` in place on the training part, and leave it in eval mode. Arguments and errors as of ``fit``."""
-        self.fit(model, data, data.train, seed, unfinished, pick)
+    def __call__(
+        self, model: nn.Module, data: Data, seed: int, unfinished: Path, pick: Callable[[Any], Tensor] | None = None, made_from: str = ""
+    ) -> None:
+        """Train ``model`` in place on the training part, and leave it in eval mode. Arguments and errors as of ``fit``; ``made_from``
+        stands for what else the weights depend on than the settings, the seed, the network and the images."""
+        states = [part for pair in model.state_dict().items() for part in pair]
+        identity = sha256([self.identity, str(seed), str(model), data.fingerprint(), made_from, *states])
+        self.fit(model, data, data.train, seed, unfinished, pick, identity=identity)
         model.eval()

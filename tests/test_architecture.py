@@ -21,9 +21,9 @@ ROOT = Path(lrp.__file__).parent
 
 # From the bottom up. A module imports from the levels below its own and from its own package.
 LEVELS = (
-    ("errors",),
+    ("errors", "stop"),
     ("files",),
-    ("matrices", "batches"),
+    ("entries", "matrices", "batches"),
     ("blocking", "dataset", "tracker"),
     ("evaluation", "layer"),
     ("training", "network"),
@@ -35,7 +35,8 @@ LEVELS = (
     ("job",),
     ("study",),
     ("config",),
-    ("run", "compression", "dashboard"),
+    ("command", "compression", "dashboard"),
+    ("run",),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 

@@ -163,3 +163,25 @@ def test_kill_and_resume(tmp_path, cache):
     run_here(cache, tmp_path / "other", *words[:2])
     columns = [name for name in whole if not name.startswith("seconds")]
     pd.testing.assert_frame_equal(whole[columns], pd.read_csv(tmp_path / "other" / "results.csv")[columns])
+
+
+def test_ctrl_c_and_a_part_that_fails(tmp_path, cache):
+    """Stopped in its training, a run says in one line how to go on, and does; the traceback of a scorer's own error is in a log."""
+    words = ["model.training.epochs=40", "scorer=magnitude", "sparsity.grid=0.5", "seed=5", f"hydra.run.dir={tmp_path}/run"]
+    given = [word for word in command(cache, *words) if word != "model.training.epochs=1"]
+    with subprocess.Popen(given, cwd=tmp_path, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as process:
+        for line in process.stderr:
+            if line.startswith("epoch 2 "):
+                process.send_signal(signal.SIGINT)
+                break
+        said = process.stderr.read().strip().splitlines()
+    assert process.returncode == 130 and said[-1].startswith("lrp: stopped by Ctrl-C; to go on: python -m lrp.run ")
+    assert said[-1].endswith(f"resume=true hydra.run.dir={tmp_path}/run") and not list(tmp_path.rglob(".*-????????.*"))
+    assert all(line.startswith("epoch ") for line in said[:-1])
+    code = "class Bad:\n    name, reads_outputs = 'bad', False\n\n    def __call__(self, *args):\n        return {}['x']\n"
+    (tmp_path / "mine.py").write_text(code)
+    options = [f"hydra.run.dir={tmp_path}/own", "scorer._target_=mine.Bad", f"hydra.searchpath=[file://{tmp_path}]"]
+    _, err = run_lrp(cache, *options, cwd=tmp_path, code=1)
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("lrp: scorer=bad: Bad raised KeyError: 'x' (the traceback is in ") and "Traceback" not in err
+    assert "return {}['x']" in next((tmp_path / "own").glob("error-*.log")).read_text()

@@ -17,6 +17,7 @@ from lrp.config.method import default_option
 from lrp.config.parts import Choice, make, option_defaults, plain
 from lrp.config.paths import CONF, search_path, use_folders
 from lrp.config.schema import Config, register
+from lrp.config.values import as_lists, meant
 from lrp.errors import InputError
 from lrp.figure.accuracy import FIGURE
 from lrp.figure.base import Figure
@@ -52,10 +53,11 @@ def make_job(config: DictConfig, hydra: Any) -> Any:
     are found. Raises InputError for a value that no part accepts."""
     use_folders(source.path for source in hydra.runtime.config_sources if source.schema == "file")
     config = OmegaConf.create({name: node for name, node in plain(config, resolve=False).items() if name != "hydra"})
-    settings = plain(config)
+    settings = meant(plain(config))
     chosen = {group: option for group, option in hydra.runtime.choices.items() if group in settings}
     settings["choices"] = chosen
-    return _make_pruning(config, settings) if config.study is None else _make_study(config, settings)
+    given = {str(word).lstrip("+").partition("=")[0] for word in hydra.overrides.task}
+    return _make_pruning(config, settings, given) if config.study is None else _make_study(config, settings)
 
 
 def find_figure(config: DictConfig) -> Figure | None:
@@ -72,18 +74,22 @@ def study_options(config: DictConfig) -> tuple[str, ...] | None:
     return (*USES, *Choice("study", "", plain(config.study), {}).target.uses)
 
 
-def _choice(config: DictConfig, settings: Mapping[str, Any], group: str) -> Choice:
+def _choice(config: DictConfig, settings: dict[str, Any], group: str) -> Choice:
     option = settings["choices"][group]
-    return Choice(group, option, settings[group], option_defaults(group, option, config))
+    defaults = option_defaults(group, option, config)
+    settings[group] = as_lists(settings[group], defaults)
+    return Choice(group, option, settings[group], defaults)
 
 
-def _make_pruning(config: DictConfig, settings: dict[str, Any]) -> Job:
+def _make_pruning(config: DictConfig, settings: dict[str, Any], given: set[str]) -> Job:
+    """The job of a pruning; ``given``: the names of the options that the command line sets."""
     settings.pop("study")
+    settings["model"] = as_lists(settings["model"], option_defaults("model", str(settings["choices"]["model"]), config))
     source = _model_source(dict(settings["model"]), str(settings["choices"]["model"]))
     method = _choice(config, settings, "method")
     chosen = {group: choice for group in METHOD_PARTS if method.takes(group) for choice in [_part_choice(config, settings, method, group)]}
     parts = {group: _named(choice, choice.make()) for group, choice in chosen.items()}
-    _tell_unused(method, chosen, settings["choices"])
+    _tell_unused(config, method, chosen, settings, given)
     recovery = _choice(config, settings, "recovery")
     return Job(
         dataset=_choice(config, settings, "dataset").make(),
@@ -93,7 +99,7 @@ def _make_pruning(config: DictConfig, settings: dict[str, Any]) -> Job:
         recovery=recovery.make(),
         tracker=_choice(config, settings, "tracker").make(),
         options=_changed([*chosen.values(), method, recovery], settings),
-        sparsities=tuple(float(s) for s in settings["sparsity"]["grid"]),
+        sparsities=tuple(settings["sparsity"]["grid"]),
         calibration=Calibration(**settings["calibration"]),
         batch_size=settings["evaluation"]["batch_size"],
         latency=settings["evaluation"]["latency"],
@@ -104,12 +110,29 @@ def _make_pruning(config: DictConfig, settings: dict[str, Any]) -> Job:
     )
 
 
-def _tell_unused(method: Choice, chosen: Mapping[str, Choice], asked: Mapping[str, Any]) -> None:
-    """Say in the log which parts were asked for and are not used: the method has no place for them, or names its own."""
+def _tell_unused(config: DictConfig, method: Choice, chosen: Mapping[str, Choice], settings: dict[str, Any], given: set[str]) -> None:
+    """Say in the log what was asked for and is not used: parts that the method has no place for, or names its own of, with their
+    options, and options of the job that it does not read."""
+    asked, usual = settings["choices"], OmegaConf.structured(Config)
     for group in METHOD_PARTS:
         used = chosen[group].option if group in chosen else None
-        if asked[group] not in (used, default_option(group)):
-            log.info("method=%s does not use %s=%s%s", method.option, group, asked[group], f", it has {used}" if used else "")
+        if used == asked[group]:
+            continue
+        words = [f"{group}={asked[group]}"] if group in given or asked[group] != default_option(group) else []
+        ours = _choice(config, settings, group)
+        read_anyway = group == "estimator" and used is None  # it reads the outputs of whatever method
+        changed = () if read_anyway else ours.settings.items()
+        words += [f"{group}.{name}={value}" for name, value in changed if value != ours.defaults.get(name, value)]
+        for word in words:
+            log.info("method=%s does not use %s%s", method.option, word, f", it has {used}" if used else "")
+    for name, place in {**_FROM_JOB, "budget": "budget", "exclude": "exclude"}.items():
+        if not method.takes(name) and _value(settings, place) != _value(usual, place):
+            log.info("method=%s does not use %s=%s", method.option, place, _value(settings, place))
+    if settings["model"]["checkpoint"] is not None:
+        defaults = option_defaults("model", asked["model"], config)["training"]
+        for name, value in settings["model"]["training"].items():
+            if value != defaults.get(name):
+                log.info("model.checkpoint=%s: model.training.%s=%s is not used", settings["model"]["checkpoint"], name, value)
 
 
 def _named(choice: Choice, part: Any) -> Any:
@@ -123,7 +146,7 @@ def _named(choice: Choice, part: Any) -> Any:
     return part
 
 
-def _part_choice(config: DictConfig, settings: Mapping[str, Any], method: Choice, group: str) -> Choice:
+def _part_choice(config: DictConfig, settings: dict[str, Any], method: Choice, group: str) -> Choice:
     """What a part of a method is: the job's choice, unless the method names its own (``method.parts``): a name, with the job's
     options where the job chose the same, or a mapping, with the options that it holds."""
     named, ours = (method.settings.get("parts") or {}).get(group), _choice(config, settings, group)

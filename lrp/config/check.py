@@ -10,7 +10,6 @@ from typing import NoReturn, cast
 
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -18,6 +17,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from lrp.config.parts import no_such_option, plain
 from lrp.config.paths import CONF, option_files, search_path, use_folders
+from lrp.config.words import parse, quoted, sweep_values
 from lrp.errors import InputError, first_line
 
 _UNCHECKED = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--shell-completion", "-sc")
@@ -37,14 +37,18 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         if not Path(folder).expanduser().is_dir():
             _stop(f"--config-dir {folder}: {'not a folder' if Path(folder).expanduser().exists() else 'no such folder'}")
     try:
-        overrides = OverridesParser.create().parse_overrides(texts)
-    except HydraException as error:
-        _stop(f"{first_line(error)}: options are written group=option or node.key=value")
+        return _check(flags, texts, folders)
+    except InputError as error:
+        _stop(str(error))
+
+
+def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
+    overrides = parse(texts)
     if folders:
         named = [override for override in overrides if override.key_or_group == "hydra.searchpath"]
         places = [str(place) for override in named for place in cast(list, override.value())]
         texts = [*(text for text in texts if not text.startswith("hydra.searchpath=")), search_path([*folders, *places])]
-        overrides = OverridesParser.create().parse_overrides(texts)
+        overrides = parse(texts)
     if any(word in _UNCHECKED for word in flags):
         return [*flags, *texts]
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -52,6 +56,9 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         for override in overrides:
             _check_group(override)
         multirun = any(word in ("--multirun", "-m") for word in flags) or _is_multirun(overrides)
+        for override in overrides:
+            if override.is_sweep_override() and not multirun:
+                _stop(_several(override))
         for combination in _combinations(overrides, multirun):
             config = _compose(combination)
             _check_study(config, combination)
@@ -94,11 +101,19 @@ def _check_group(override: Override) -> None:
     options = option_files(name)
     if not options or name.startswith("hydra"):
         return
-    values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
+    values = sweep_values(override) if override.is_sweep_override() else [override.value()]
     for value in values:
         unset = value in (None, "null") and name in ("experiment", "study")
         if not unset and value not in options and not override.is_delete():
             _stop(f"{name}={'null' if value is None else value}: {no_such_option(options)}")
+
+
+def _several(override: Override) -> str:
+    """What to do about a word with several values where one job is asked for."""
+    line = str(override.input_line)
+    right = None if option_files(override.key_or_group) else quoted(line)
+    hint = "" if right is None else f"; one value that looks so is quoted: {right}"
+    return f"{line}: several values are a sweep, which needs -m{hint}"
 
 
 def _is_multirun(overrides: Sequence[Override]) -> bool:
@@ -140,7 +155,7 @@ def _combinations(overrides: Sequence[Override], multirun: bool) -> Iterator[lis
     for override in overrides:
         if multirun and override.is_sweep_override():
             key = override.get_key_element()
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            choices.append([f"{key}={value}" for value in sweep_values(override)])
         else:
             choices.append([override.input_line])
     first = [values[0] for values in choices]

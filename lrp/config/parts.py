@@ -74,6 +74,8 @@ class Choice:
             InputError: For a value that the part refuses.
         """
         for name, value in self.settings.items():
+            if name not in self.taken and name not in self.defaults and name != "parts":  # those of a method, which its maker reads
+                raise InputError(f"{self.group}.{name}", value, f"{self.group}={self.option} has no such option")
             if name not in self.taken and value != self.defaults.get(name):
                 log.info("%s=%s does not use %s.%s=%s", self.group, self.option, self.group, name, value)
         given = {name: value for name, value in more.items() if self.takes(name)}

@@ -15,7 +15,7 @@ from lrp.job.calibration import Calibration
 class SparsityNode:
     """``sparsity``: the shares of the compressed parameters to remove, each in [0, 1)."""
 
-    grid: list[float] = MISSING
+    grid: Any = MISSING  # a list of numbers, or one; ``lrp.config.build`` checks it
 
 
 @dataclass
@@ -30,7 +30,7 @@ class EvaluationNode:
     """``evaluation``: images per batch, whether latency is measured, and the part of the data set (test or validation)."""
 
     batch_size: int = 100
-    latency: bool = False
+    latency: Any = False  # true or false: of a field of type bool OmegaConf makes true of 3
     part: str = "test"
 
 
@@ -56,12 +56,12 @@ class Config:
     evaluation: EvaluationNode = field(default_factory=EvaluationNode)
     budget: str = "params"
     macs_removed: float | None = None  # with budget=params: this share of the multiply-accumulates goes too
-    exclude: list[str] = field(default_factory=list)
-    save: bool = False
+    exclude: Any = field(default_factory=list)  # names, or one
+    save: Any = False  # true or false, as ``latency``
     seed: int = 0
     device: str = "auto"
     threads: int | None = None  # omegaconf reads this annotation
-    resume: bool = False
+    resume: Any = False
     cache_dir: str = "outputs/cache"
 
 

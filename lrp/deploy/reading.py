@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lrp import __version__
+from lrp.entries import Unusable, read_tensors
 from lrp.errors import InputError
 from lrp.files import why_unreadable
 from lrp.model.names import AVERAGED, WRAPPERS, without_wrappers
@@ -19,6 +18,7 @@ from lrp.model.names import AVERAGED, WRAPPERS, without_wrappers
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # raised when a file is written that this version's ``load`` would misread
+_ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from")  # others may be one of them, damaged
 
 
 def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -30,21 +30,21 @@ def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if reason := why_unreadable(path):
         raise InputError(f"load {path}: {reason}")
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("lrp")
-            description = None if text is None else json.loads(text)
-            if description is not None and description["format"] > FORMAT:
-                raise InputError(
-                    f"load {path}: it was written by lrp {description['version']} in format {description['format']}; this is lrp "
-                    f"{__version__}, which reads up to format {FORMAT}"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except InputError:
-        raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"load {path}: it is damaged or not a safetensors file ({str(error).splitlines()[0]})") from error
+        description, tensors = read_tensors(path)
+    except Unusable as error:
+        raise InputError(f"load {path}: {error}") from error
     if description is None:
         raise InputError(f"load {path}: it was not written by lrp.save (it lacks the description)")
+    number = description.get("format")
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise InputError(f"load {path}: its description is damaged (it names no format)")
+    if number > FORMAT:
+        raise InputError(
+            f"load {path}: it was written by lrp {str(description.get('version'))[:40]} in format {str(number)[:10]}; this is lrp "
+            f"{__version__}, which reads up to format {FORMAT}"
+        )
+    if unknown := [name for name in description if name not in _ENTRIES]:
+        raise InputError(f"load {path}: its description is damaged (it has an entry {unknown[0][:40]})")
     return description, tensors
 
 

@@ -10,17 +10,16 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lrp import __version__
 from lrp.cost.report import COLUMNS, Report
 from lrp.deploy.reading import FORMAT, read_saved, renamed
-from lrp.errors import InputError
-from lrp.files import write_whole
+from lrp.entries import not_plain, write_tensors
+from lrp.errors import InputError, OwnCodeError, first_line
 from lrp.layer.base import LowRank
 from lrp.layer.build import find_kind, kind_of, replace_layer
-from lrp.layer.duplicate import duplicate
+from lrp.layer.duplicate import check_module, duplicate
 from lrp.matrices import Block, LayerMatrix, Rank, check_partition
 from lrp.network.trace import Folded
 
@@ -28,12 +27,24 @@ from lrp.network.trace import Folded
 def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None) -> None:
     """Write a network, compressed or fused or neither, to a .safetensors file: its parameters and buffers in their precision,
     and as metadata a JSON description: format and version of lrp, of each low-rank layer the blocks with their ranks, the
-    batch norms that were folded, and the ``report`` (by default the one that ``compress`` gave the network).
+    batch norms that were folded, the ``report`` (by default the one that ``compress`` gave the network), and a SHA-256 of it all.
 
     Tensors that are one (tied weights) are written once. The file is whole or absent.
 
     Raises:
-        InputError: Where the state of the network holds something that is not a tensor.
+        InputError: Where the state of the network holds something that is not a tensor, and for names with control characters.
+        OSError: Where there is no room, or the folder cannot be written.
+    """
+    if not isinstance(path, (str, Path)):
+        raise InputError("save", path, "give the path of a file")
+    write(check_module(model), Path(path), report)
+
+
+def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made_from: str | None = None) -> None:
+    """As ``save``, for a file that is looked up by what it was made from as well.
+
+    Raises:
+        InputError: As ``save`` does.
     """
     layers, folded, biased = {}, {}, []
     for name, module in model.named_modules():
@@ -61,7 +72,9 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
         "format": FORMAT, "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
         "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
     }  # fmt: skip
-    write_whole(Path(path), lambda file: save_file(tensors, file, {"lrp": json.dumps(description)}))
+    if problem := not_plain([*tensors, *same, *layers]):
+        raise InputError(f"save {path}: a name in the network {problem}")
+    write_tensors(path, tensors, description if made_from is None else {**description, "made_from": made_from})
 
 
 def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
@@ -72,9 +85,28 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Mod
     Raises:
         InputError: For a file that is missing, damaged or from a newer version, and for another architecture.
     """
-    path = Path(path)
+    if not isinstance(path, (str, Path)):
+        raise InputError("load", path, "give the path of a file")
+    return read(Path(path), model)
+
+
+def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str | None = None) -> nn.Module:
+    """As ``load``, of a file that ``write`` made from the same.
+
+    Raises:
+        InputError: As ``load`` does, and for a file that was made from something else.
+        OwnCodeError: Where ``model`` is a function that fails; an InputError as well.
+    """
     description, tensors = read_saved(path)
-    result = model if isinstance(model, nn.Module) or not callable(model) else model()
+    if description.get("made_from") != made_from and made_from is not None:
+        raise InputError(f"load {path}: it was made from something else")
+    try:
+        result = model if isinstance(model, nn.Module) or not callable(model) else model()
+    except InputError:
+        raise
+    except Exception as error:  # whatever a function of the user's raises
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise OwnCodeError(f"load {path}: the function that makes the network raised {said}") from error
     if not isinstance(result, nn.Module):
         raise InputError(f"load {path}: model is a {type(result).__name__}, give a network or a function that makes one")
     result = duplicate(result).cpu().eval()
@@ -86,8 +118,8 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Mod
         report = _report(description["report"])
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"load {path}: its description is damaged ({type(error).__name__}: {error})") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(f"load {path}: its description is damaged ({type(error).__name__}: {first_line(error)[:200]})") from error
     if any(isinstance(getattr(module, "_orig_mod", None), LowRank) for module in result.modules()):
         raise InputError(f"load {path}: torch.compile would go on calling the layer that is replaced; give the layer itself")
     own = result.state_dict()

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import logging
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils._pytree import tree_structure
 
 from lrp.batches import Inputs, tensors
+from lrp.entries import read_entry, write_entry
 from lrp.errors import InputError
 from lrp.estimator.moments import Moments
-from lrp.files import class_sources, sha256, write_whole
+from lrp.files import class_sources, remove_leftovers, sha256
 from lrp.matrices import Factors
 from lrp.network.frozen import FrozenNetwork
-
-log = logging.getLogger(__name__)
 
 
 def moments_key(network: FrozenNetwork, model: nn.Module, factors: Sequence[Factors], images: Inputs, estimator: str) -> str:
@@ -47,17 +44,6 @@ def _sources(model: nn.Module) -> str:
     return "\n".join(class_sources(type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")))
 
 
-def read_tensors(file: Path) -> dict[str, Tensor] | None:
-    """The tensors of a cache file; None where there is no such file, or where it is damaged, which the log says."""
-    if not file.exists():
-        return None
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
-        log.warning("the cache file %s is damaged (%s); it is made again", file, str(error).splitlines()[0])
-        return None
-
-
 def cached_moments(
     folder: Path, key: str, factors: Sequence[Factors], compute: Callable[[Path], tuple[list[Moments], float]]
 ) -> tuple[list[Moments], float]:
@@ -71,13 +57,15 @@ def cached_moments(
     file = folder / f"{key}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{key}.lock"):
-        stored = read_tensors(file)
+        remove_leftovers(folder, key)
+        stored = read_entry(file, key)
         ranks = [factor.block.rank for factor in factors]
         names = {"first", "second", "seconds", "projected"}
+        partial = folder / f"{key}.partial"
         if stored is not None and names <= stored.keys() and len(stored["first"]) == sum(ranks):
+            shutil.rmtree(partial, ignore_errors=True)  # a kill may fall between the two
             parts = zip(stored["first"].split(ranks), stored["second"].split(ranks))
             return [Moments(first, second, bool(stored["projected"])) for first, second in parts], float(stored["seconds"])
-        partial = folder / f"{key}.partial"
         moments, seconds = compute(partial)
         tensors = {
             "first": torch.cat([m.first for m in moments]),
@@ -87,11 +75,8 @@ def cached_moments(
         }
         if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
             raise InputError(_not_finite(factors, moments))
-        write_whole(file, lambda path: save_file(tensors, path))
-        for leftover in partial.glob("*"):
-            leftover.unlink()
-        if partial.exists():
-            partial.rmdir()
+        write_entry(file, tensors, key)
+        shutil.rmtree(partial, ignore_errors=True)
         return moments, seconds
 
 

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, fx, nn
 from tqdm import tqdm
 
 from lrp.batches import Batches, Inputs, call, examples, on_tensors, tensors
+from lrp.entries import read_entry, write_entry
 from lrp.estimator.base import Estimator
-from lrp.estimator.cache import read_tensors
+from lrp.estimator.cache import moments_key
 from lrp.estimator.change import changes
 from lrp.estimator.moments import Moments
-from lrp.files import write_whole
 from lrp.matrices import Factors
 from lrp.network.arithmetic import check_finite, layer_input, plain_arithmetic
 from lrp.network.frozen import FrozenNetwork, freeze
@@ -71,13 +70,14 @@ class ExactEstimator(Estimator):
             log.warning("exact scoring: the whole network runs for each component of %s (%s)", which, why)
         sums = [torch.zeros(2, len(factor.S), 1, dtype=torch.float64) for factor in factors]  # K is known after the first
         seconds = 0.0
+        key = moments_key(network, network.module, factors, images, self.identity) if partial else ""
         total = components * -(-count // size)
         with tqdm(total=total, desc="exact scoring", unit="component", smoothing=0.05, disable=None) as bar:
             for start, batch in zip(range(0, count, size), Batches.of(images).split(size), strict=True):
                 known = None
                 for number, (name, places) in enumerate(layers.items()):
                     file = partial / f"{start}-{size}-{number}.safetensors" if partial else None
-                    stored = read_tensors(file) if file else None
+                    stored = read_entry(file, f"{key} {file.stem}") if file else None
                     if stored is None:
                         if known is None:
                             known = network.record(batch)
@@ -88,7 +88,7 @@ class ExactEstimator(Estimator):
                         took = torch.tensor(time.perf_counter() - began, dtype=torch.float64)
                         stored = {"moments": torch.cat(parts, dim=1), "seconds": took}
                         if file:
-                            write_whole(file, lambda path, tensors=stored: save_file(tensors, path))
+                            write_entry(file, stored, f"{key} {file.stem}")
                     else:
                         bar.update(len(stored["moments"][0]))
                     seconds += float(stored["seconds"])

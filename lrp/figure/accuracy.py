@@ -15,12 +15,8 @@ from lrp.figure.base import Figure
 from lrp.figure.style import band, save_with_legend
 from lrp.results.collect import collect
 from lrp.results.columns import COLUMNS, MEASURED, OWN_COLUMN
+from lrp.results.labels import distinct, line_kind, line_label
 
-SCORER_LABELS = {
-    "perturbation": "alignment output (perturbation)",
-    "variance": "alignment variance (variance)",
-    "relative_error": "relative error",
-}
 SEEDS = ["seed", "calibration_seed"]
 _FIRST_COLOURS = ("magnitude", "relative_error", "perturbation", "variance")  # the same in every figure
 _STYLES = {"none": "-", "alds": "--", "square": ":"}
@@ -46,13 +42,13 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
     by_seed = table.groupby([*keys, *SEEDS], dropna=False)["checkpoint_sha256"].nunique()
     if (by_seed > 1).any():
         keys.append("checkpoint_sha256")
-    among = {label: part for label, part in table.groupby(table.apply(_label, axis=1), sort=False)}
-    differing = {label: [k for k in keys if part[k].nunique(dropna=False) > 1] for label, part in among.items()}
+    among = {label: part for label, part in table.groupby(table.apply(line_label, axis=1), sort=False)}
+    differing = {label: [k for k in keys if distinct(part[k]) > 1] for label, part in among.items()}
     shared = {label: set.intersection(*(set(_words(options)) for options in part["options"])) for label, part in among.items()}
     lines = []
     for key, part in table.groupby(keys, dropna=False, sort=False):
         named = dict(zip(keys, key))
-        label = _label(named)
+        label = line_label(named)
         extra = [f"{k}={_short(named[k])}" for k in differing[label] if k != "options"]
         if "options" in differing[label]:
             extra.append(" ".join(word for word in _words(named["options"]) if word not in shared[label]) or "default options")
@@ -67,7 +63,7 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
             means.reset_index().assign(
                 line=", ".join([label, *extra]),
                 blocking=named["blocking"] if isinstance(named["blocking"], str) else "",
-                scorer=_kind(named),
+                scorer=line_kind(named),
             )
         )
     return pd.concat(lines, ignore_index=True)
@@ -77,21 +73,6 @@ def _unsaid(row: Mapping[str, Any]) -> str | None:
     """The options of a row without those that a column of it says as well."""
     said = [name for name, (column, _) in OWN_COLUMN.items() if not pd.isna(row[column])]
     return " ".join(word for word in _words(row["options"]) if word.partition("=")[0] not in said) or None
-
-
-def _kind(row: Mapping[str, Any] | pd.Series) -> str:
-    """What a line's colour stands for: the scorer, or a named method."""
-    return row["scorer"] if row["method"] == "singular_vectors" else row["method"]
-
-
-def _label(row: Mapping[str, Any] | pd.Series) -> str:
-    kind = _kind(row)
-    blocking = row["blocking"]
-    return (
-        f"{SCORER_LABELS.get(kind, kind)}, {blocking}"
-        if row["method"] == "singular_vectors" or isinstance(blocking, str) and blocking != "none"
-        else kind
-    )
 
 
 def _words(options: object) -> list[str]:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure as MplFigure
 
 from lrp.errors import InputError
 from lrp.files import write_text, write_whole
+from lrp.results.labels import distinct
 
 
 def one_setting(table: pd.DataFrame, keys: list[str], measured: list[str]) -> pd.DataFrame:
@@ -26,7 +27,7 @@ def one_setting(table: pd.DataFrame, keys: list[str], measured: list[str]) -> pd
         InputError: Where rows differ in anything else.
     """
     settings = [name for name in table if name not in [*keys, *measured, "seed", "folder"]]
-    differing = [name for name in settings if table[name].nunique(dropna=False) > 1]
+    differing = [name for name in settings if distinct(table[name]) > 1]
     if differing:
         raise InputError(f"the tables mix settings ({', '.join(differing)} differ): draw one setting at a time")
     return table.drop_duplicates(subset=[*keys, "seed"], keep="last")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lrp.figure.base import Figure
-from lrp.files import write_whole
+from lrp.files import remove_leftovers, write_whole
 from lrp.results.collect import collect_details
 
 
@@ -17,6 +17,7 @@ def summarise(folder: Path, figure: Figure | None) -> tuple[str, list[Path]]:
 def summarise_sweep(folder: Path, figure: Figure | None) -> tuple[str, list[Path]]:
     """Write results.csv of all jobs of a sweep, their details and the figure into the sweep's folder; the text to print and the
     paths. Raises InputError where the jobs left no rows, or are of several studies."""
+    remove_leftovers(folder)
     jobs = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: (len(path.name), path.name))
     return _draw(folder, jobs, figure)
 

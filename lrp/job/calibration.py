@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lrp.errors import InputError, check_int
+from lrp.errors import InputError, check_int, check_seed
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Calibration:
     def __post_init__(self) -> None:
         check_int("calibration.images", self.images, 1)
         check_int("calibration.scoring_images", self.scoring_images, 1)
-        check_int("calibration.seed", self.seed, 0)
+        check_seed("calibration.seed", self.seed)
         check_int("calibration.batch_size", self.batch_size, 2)
         check_int("calibration.samples", self.samples, 1)
         if self.scoring_images > self.images:

@@ -17,7 +17,7 @@ def find_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).cpu()  # of meta nothing can be read
     except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError by device
         raise InputError("device", name, "must be auto, cpu, or a device that torch finds here (such as cuda:0)") from error
     return device

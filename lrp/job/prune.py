@@ -18,7 +18,7 @@ from lrp.cost.count import count_params
 from lrp.cost.timing import LATENCY_COLUMNS, measure_latency
 from lrp.dataset.base import Data, Dataset
 from lrp.deploy.saving import save
-from lrp.errors import InputError, check_bool, check_int, check_sparsity
+from lrp.errors import InputError, check_bool, check_int, check_seed, check_sparsity, check_threads, own_code
 from lrp.estimator.base import Estimator
 from lrp.evaluation import Metrics, evaluate
 from lrp.evidence import Evidence
@@ -65,9 +65,10 @@ class Job:
     options: str | None = None  # the column: every option of the parts that is not at its default
 
     def __post_init__(self) -> None:
-        check_int("seed", self.seed, 0)
+        check_seed("seed", self.seed)
         check_int("evaluation.batch_size", self.batch_size, 1)
         check_bool("save", self.save)
+        check_bool("resume", self.resume)
         check_bool("evaluation.latency", self.latency)
         if self.part not in ("test", "validation"):
             raise InputError("evaluation.part", self.part, "choose one of test, validation")
@@ -75,8 +76,7 @@ class Job:
             raise InputError(
                 "evaluation.part", self.part, "recovery.hold_out=false trains on these images; choose test, or recovery.hold_out=true"
             )
-        if self.threads is not None:
-            check_int("threads", self.threads, 1)
+        check_threads(self.threads)
         if not self.sparsities:
             raise InputError("sparsity.grid", "[]", "must hold at least one sparsity")
         for sparsity in self.sparsities:
@@ -84,6 +84,11 @@ class Job:
         if len(set(self.sparsities)) < len(self.sparsities):
             raise InputError("sparsity.grid", list(self.sparsities), "each sparsity may appear only once")
         find_device(self.device)
+
+    def label(self, sparsity: float) -> str:
+        """A sparsity in the name of a file: six digits, or all where others of the grid have the same six."""
+        short = f"{sparsity:g}"
+        return short if sum(f"{other:g}" == short for other in self.sparsities) == 1 else repr(sparsity)
 
     def run(self, folder: Path, group: str | None = None) -> pd.DataFrame:
         """Run the job in its folder and return its rows."""
@@ -135,14 +140,16 @@ class _Pruning:
     def begin(cls, job: Job, folder: Path, device: torch.device, cache: Path) -> _Pruning:
         """Load the data and the network, and let the method look at both."""
         job.model.check()
-        data = job.dataset.load()
+        with own_code(f"dataset={job.dataset.name}", job.dataset):
+            data = job.dataset.load()
         model, checkpoint = job.model.obtain(data, job.seed, cache, device, job.estimator)
         calibration, scoring = calibration_parts(data, job.calibration)
         table = pd.DataFrame({"index": scoring.index.tolist()})
         write_whole(folder / "calibration.csv", lambda path: table.to_csv(path, index=False))
         inputs = Batches.of(data.network_input(calibration.images, device))
         inputs.labels = calibration.labels
-        fitted = job.method.fit(Evidence(model, inputs, cache, len(scoring)))
+        with own_code(f"method={job.method.name}", job.method):
+            fitted = job.method.fit(Evidence(model, inputs, cache, len(scoring)))
         images = data.normalise(scoring.images.to(device))
         y = job.estimator.outputs(model, images)
         dense = dense_metrics(model, data, job.part, job.batch_size, job.estimator, cache, device)
@@ -182,7 +189,7 @@ class _Pruning:
         latency = measure_latency(self.model, pruned, self.images) if job.latency else dict.fromkeys(LATENCY_COLUMNS)
         report = fitted.report(plan, sizes)
         if job.save:
-            save(pruned, self.folder / f"model-{sparsity:g}.safetensors", report)
+            save(pruned, self.folder / f"model-{job.label(sparsity)}.safetensors", report)
         energy = float(self.y.square().sum(1).mean())
         layers = pd.DataFrame(plan.rows, columns=LAYER_COLUMNS)
         measured = {
@@ -204,10 +211,11 @@ class _Pruning:
         job, start = self.job, time.perf_counter()
         batches = self.fitted.evidence.batches
         context = Context(
-            lambda: batches.even(job.calibration.batch_size), self.data, self.model, self.folder / f"unfinished-{sparsity:g}.pt", job.seed,
-            job.estimator.pick,
+            lambda: batches.even(job.calibration.batch_size), self.data, self.model,
+            self.folder / f"unfinished-{job.label(sparsity)}.pt", job.seed, job.estimator.pick, job.estimator.output_name or "",
         )  # fmt: skip
-        job.recovery(pruned, context)
+        with own_code(f"recovery={job.recovery.name}", job.recovery):
+            job.recovery(pruned, context)
         return time.perf_counter() - start
 
     def _evaluate(self, model: nn.Module, progress: str) -> Metrics:

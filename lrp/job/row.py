@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrp.results.labels import line_label
+
 # Options that change no result, and the name of a combination of parts, which has a column.
 _NOT_LISTED = ("estimator.memory_limit", "method.name", "method.parts")
 _ABSENT = object()
@@ -49,7 +51,8 @@ def chosen_parts(job: Any, dataset: str) -> dict[str, str]:
     method = job.method
     named = {"dataset": dataset, "model": job.model.name, "method": method.name, "recovery": job.recovery.name}
     parts = {name: value for name, value in part_names(job.parts).items() if value is not None}
-    return {**named, "compensation": method.compensation.name, **parts}
+    chosen = {**named, "compensation": method.compensation.name, **parts}
+    return {**chosen, "label": line_label(chosen)}
 
 
 def asked_columns(job: Any, dataset: str, checkpoint: str, scoring_images: int, calibration_images: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from lrp.compensation.base import Compensation
 from lrp.compensation.none import NoCompensation
 from lrp.cost.costs import check_budget
 from lrp.decomposition.base import decompose
-from lrp.errors import check_bool, check_int
+from lrp.errors import check_bool, check_int, check_seed
 from lrp.estimator.base import Estimator
 from lrp.evidence import Evidence
 from lrp.method.alds_search import AldsSearch, allocation_blocks
@@ -41,7 +41,7 @@ class Alds:
         check_budget(self.budget)
         check_exclude(self.exclude)
         check_int("method.starts", self.starts, 1)
-        check_int("method.seed", self.seed, 0)
+        check_seed("method.seed", self.seed)
         check_bool("method.sqrt_k", self.sqrt_k)
 
     def fit(self, evidence: Evidence) -> AldsFitted:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from lrp.blocking.alds import AldsBlocking
 from lrp.cost.costs import check_budget, kept_share
-from lrp.errors import InputError, check_bool, check_int, check_sparsity
+from lrp.errors import InputError, check_bool, check_int, check_seed, check_sparsity
 from lrp.matrices import Block, LayerMatrix, check_partition, cut
 
 
@@ -106,7 +106,7 @@ class AldsSearch:
         sqrt_k: bool = False,
     ) -> None:
         check_budget(budget)
-        self.starts, self.seed = check_int("starts", starts, 1), check_int("seed", seed, 0)
+        self.starts, self.seed = check_int("starts", starts, 1), check_seed("seed", seed)
         self.budget = budget
         check_bool("sqrt_k", sqrt_k)
         weights = dict.fromkeys(matrices, 1)

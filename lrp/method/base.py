@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lrp.compensation.base import Compensation
 from lrp.cost.count import count_macs, count_params
 from lrp.cost.report import Report, make_report
-from lrp.errors import InputError
+from lrp.errors import InputError, own_code
 from lrp.evidence import Evidence
 from lrp.matrices import Factors
 from lrp.method.plan import Plan
@@ -117,7 +117,7 @@ class FittedMethod:
         if not plan.untouched:
             compensation = self.method.compensation
             statistics = self.evidence.statistics(compensation.needs)
-            with unchanged_state(result):
+            with own_code(f"compensation={compensation.name}", compensation), unchanged_state(result):
                 compensation(result, plan.survey, self.evidence.batches, statistics)
         return result, time.perf_counter() - start
 

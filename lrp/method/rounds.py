@@ -11,13 +11,14 @@ from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from lrp.batches import device_of, tensors
 from lrp.cost.costs import Costs
-from lrp.deploy.saving import load, save
+from lrp.deploy.saving import read, write
 from lrp.errors import InputError, check_float
-from lrp.files import sha256
+from lrp.files import own_sources, remove_leftovers, sha256
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer
 from lrp.layer.duplicate import duplicate
@@ -116,22 +117,31 @@ class Rounds(FittedMethod):
         steps = schedule(self.keep_factor, sparsity)
         todo = steps[len(self.states) - 1 :]
         cache = self.evidence.cache
-        folder = cache / "rounds" / self._key() if todo and cache is not None else None
-        for at in todo:
-            self.states.append(self._next(at, folder and folder / f"{len(self.states)}.safetensors"))
+        if todo and cache is not None:
+            key = self._key()
+            folder = cache / "rounds" / key
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / "rounds.lock"):  # another process that wants the same rounds reads them afterwards
+                remove_leftovers(folder)
+                for at in todo:
+                    self.states.append(self._next(at, folder / f"{len(self.states)}.safetensors", key))
+        else:
+            for at in todo:
+                self.states.append(self._next(at, None, ""))
         return self.states[len(steps)].plan(sparsity)
 
-    def _next(self, sparsity: float, file: Path | None) -> Any:
+    def _next(self, sparsity: float, file: Path | None, key: str) -> Any:
         """The last state compressed to a sparsity and compensated, decomposed and scored again.
 
         The compressed network is read from ``file`` where an earlier run stored it.
         """
         state = self.states[-1]
-        compressed = None if file is None or not file.exists() else self._stored(file, state.model)
+        made_from = f"{key} {sparsity!r}"
+        compressed = None if file is None or not file.exists() else self._stored(file, state.model, made_from)
         if compressed is None:
             compressed, _ = self.compress(state.plan(sparsity))
             if file is not None:
-                save(compressed, file)
+                write(compressed, file, made_from=made_from)
         ranks = {}
         for name, module in compressed.named_modules():
             if isinstance(module, LowRank):
@@ -143,12 +153,12 @@ class Rounds(FittedMethod):
         fitted.selection = _Alive(self.method.selection, alive)
         return fitted
 
-    def _stored(self, file: Path, before: nn.Module) -> nn.Module | None:
+    def _stored(self, file: Path, before: nn.Module, made_from: str) -> nn.Module | None:
         """The network of an earlier run's round, in the modes of the one before it; None where it cannot be read."""
         try:
-            compressed = load(file, before).to(device_of(before, torch.device("cpu")))
+            compressed = read(file, before, made_from).to(device_of(before, torch.device("cpu")))
         except InputError as error:
-            log.warning("the state of a round cannot be read (%s); it is made again", error)
+            log.warning("the state of a round is not used and is made again: %s", error)
             return None
         for name, module in before.named_modules():  # a file does not hold modes
             here = compressed.get_submodule(name)
@@ -164,6 +174,7 @@ class Rounds(FittedMethod):
             "rounds-2", repr(parts), method.estimator.identity, method.budget, repr(method.exclude), str(method.samples),
             str(self.keep_factor), str(len(evidence.scoring)), str(evidence.model),
         ]  # fmt: skip
+        described += own_sources([*evidence.model.modules(), *parts])
         return sha256([*described, *tensors(evidence.batches.whole()), *evidence.model.state_dict().values()])
 
 

@@ -18,7 +18,7 @@ from lrp.cost.break_even import measure_break_even
 from lrp.cost.costs import Costs, check_budget, make_costs
 from lrp.decomposition.base import Decomposition, decompose
 from lrp.decomposition.svd import Svd
-from lrp.errors import InputError, NotUsable, check_int, check_sparsity
+from lrp.errors import InputError, NotUsable, check_int, check_sparsity, own_code
 from lrp.estimator.base import Estimator
 from lrp.estimator.moments import Moments
 from lrp.evidence import Evidence
@@ -117,20 +117,23 @@ class SingularVectors:
         """A network cut, decomposed and scored once; ``targets``: gather what compensation reads as well."""
         survey = evidence.survey
         start = time.perf_counter()
-        blocks = cut(self.blocking, survey.matrices)
+        with own_code(f"blocking={self.blocking.name}", self.blocking):
+            blocks = cut(self.blocking, survey.matrices)
         needs = {*self.decomposition.needs, *(self.compensation.needs if targets else ())}
         if "inputs" in needs and all(block.shape[1] == survey.matrices[block.layer].shape[1] for block in blocks):
             needs = needs - {"inputs"} | {"products"}
         statistics = evidence.statistics(sorted(needs))
         seconds = {"statistics": time.perf_counter() - start}
         start = time.perf_counter()
-        factors = decompose(survey.matrices, blocks, self.decomposition, statistics)
+        with own_code(f"decomposition={self.decomposition.name}", self.decomposition):
+            factors = decompose(survey.matrices, blocks, self.decomposition, statistics)
         seconds["decompose"] = time.perf_counter() - start
         fitted = SingularVectorsFitted(self, evidence, seconds, selection=self.selection, factors=factors)
         log.info("%s: %d layers, %d blocks, %s components", self.blocking.name, len(survey.matrices), len(blocks), f"{fitted.components:,}")
         start = time.perf_counter()
-        fitted.scores = self.scorer(factors, evidence)
-        check_scores(self.scorer.name, factors, fitted.scores)
+        with own_code(f"scorer={self.scorer.name}", self.scorer):
+            fitted.scores = self.scorer(factors, evidence)
+            check_scores(self.scorer.name, factors, fitted.scores)
         seconds["score"] = evidence.seconds_estimator or time.perf_counter() - start
         fitted.costs = self._costs(evidence, blocks, factors)
         return fitted
@@ -190,11 +193,12 @@ class SingularVectorsFitted(FittedMethod):
 
     def select(self, sparsity: float) -> list[Tensor]:
         """Masks (R,) of the components that stay, one for each block."""
-        macs_removed = self.method.macs_removed
-        if macs_removed is not None:
-            assert self.costs is not None
-            return select_both(self.selection, self.blocks, self.scores, sparsity, macs_removed, self.costs, self.evidence.survey)
-        return self.selection(self.blocks, self.scores, sparsity, self.costs, self.contributions)
+        macs_removed, selection = self.method.macs_removed, self.method.selection
+        with own_code(f"selection={selection.name}", selection):
+            if macs_removed is not None:
+                assert self.costs is not None
+                return select_both(self.selection, self.blocks, self.scores, sparsity, macs_removed, self.costs, self.evidence.survey)
+            return self.selection(self.blocks, self.scores, sparsity, self.costs, self.contributions)
 
     def plan(self, sparsity: float) -> Plan:
         """What becomes of each layer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import logging
 from collections.abc import Callable
@@ -11,24 +12,19 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from lrp.dataset.base import Data
+from lrp.entries import read_entry, write_entry
 from lrp.errors import InputError, first_line
 from lrp.evaluation import check_logits
-from lrp.files import class_sources, sha256, sha256_file, why_unreadable, write_whole
+from lrp.files import own_sources, remove_leftovers, sha256, sha256_file, why_unreadable
 from lrp.model.loading import load_weights
 from lrp.network.arithmetic import run_model
-from lrp.training import Training
+from lrp.training import Training, computed_by
 
 log = logging.getLogger(__name__)
-
-
-def own_sources(model: nn.Module) -> list[str]:
-    """The code of a network's classes that are neither torch's nor lrp's: what it computes may change with it."""
-    classes = {type(module) for module in model.modules() if type(module).__module__.split(".")[0] not in ("torch", "lrp")}
-    return class_sources(classes)
 
 
 @dataclass(frozen=True)
@@ -97,14 +93,7 @@ class ModelSource:
         elif self.training.epochs == 0:
             return model.to(device).eval(), sha256(list(model.state_dict().values()))
         else:
-            identity = [self.name, str(model), self.training.identity, str(seed), data.fingerprint(), *own_sources(model)]
-            if estimator is not None and estimator.output_name:
-                identity.append(estimator.output_name)
-            file = cache / "models" / f"{self.name}-{sha256(identity)[:24]}.safetensors"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(file.with_suffix(".lock")):
-                if not self._load_cached(model, file):
-                    self._train(model, data, seed, file, device, pick)
+            return model, self._cached(model, data, seed, cache, device, estimator)
         return model.to(device).eval(), sha256_file(file)
 
     @torch.no_grad()
@@ -121,23 +110,46 @@ class ModelSource:
                 break  # else a network that squeezes its outputs may give one dimension less for a single image
         check_logits(logits, len(images), data)
 
-    def _load_cached(self, model: nn.Module, file: Path) -> bool:
-        if not file.exists():
+    def _cached(self, model: nn.Module, data: Data, seed: int, cache: Path, device: torch.device, estimator: Any) -> str:
+        """Give ``model`` trained weights, from the cache where they are there; their SHA-256, of the bytes that they have as a
+        safetensors file with nothing else in it."""
+        sources = own_sources(model.modules())
+        identity = [self.name, str(model), self.training.identity, str(seed), data.fingerprint(), *sources]
+        if estimator is not None and estimator.output_name:
+            identity.append(estimator.output_name)
+        before, key = sha256(identity), sha256([*identity, computed_by(device)])
+        name = self.name.replace("/", ".")
+        file = cache / "models" / f"{name}-{key[:24]}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock")):
+            remove_leftovers(file.parent, file.stem)
+            old = file.with_name(f"{name}-{before[:24]}.safetensors")
+            if old.exists() and not file.exists():
+                log.info("network: %s is of an earlier version of lrp, without its threads and a checksum, and is not used", old)
+            unfinished = file.with_suffix(".unfinished.pt")
+            if not self._load_cached(model, file, key):
+                remove_leftovers(file.parent, unfinished.stem)
+                log.info("network: training %s on %s, %d images", self.name, data.name, len(data.train))
+                self.training(model.to(device), data, seed, unfinished, None if estimator is None else estimator.pick, key)
+                write_entry(file, _state(model), key)
+            unfinished.unlink(missing_ok=True)  # also where a kill fell between the two
+            model.to(device).eval()
+        return hashlib.sha256(to_bytes(_state(model))).hexdigest()
+
+    def _load_cached(self, model: nn.Module, file: Path, key: str) -> bool:
+        state = read_entry(file, key)
+        if state is None:
             return False
-        try:
-            load_weights(model, file)
-        except InputError as error:
-            log.warning("the cached network %s is damaged and is trained again (%s)", file, error)
+        own = model.state_dict()
+        if [(name, value.shape) for name, value in state.items()] != [(name, own[name].shape) for name in state if name in own] or len(
+            state
+        ) != len(own):
+            log.warning("%s is not used and is made again: it does not fit the network", file)
             return False
+        model.load_state_dict(state)
         log.info("network: trained before, from %s", file)
         return True
 
-    def _train(
-        self, model: nn.Module, data: Data, seed: int, file: Path, device: torch.device, pick: Callable[[Any], Tensor] | None
-    ) -> None:
-        log.info("network: training %s on %s, %d images", self.name, data.name, len(data.train))
-        unfinished = file.with_suffix(".unfinished.pt")
-        self.training(model.to(device), data, seed, unfinished, pick)
-        state = {key: value.cpu().contiguous().clone() for key, value in model.state_dict().items()}
-        write_whole(file, lambda path: save_file(state, path))
-        unfinished.unlink(missing_ok=True)
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return {key: value.cpu().contiguous().clone() for key, value in model.state_dict().items()}

@@ -24,6 +24,7 @@ class Context:
         unfinished: A file in which a recovery that takes long keeps its state; None: nothing is kept.
         seed: Of the job, for what is drawn at random.
         pick: Gets the logits (B, K) out of what the network returns, where that is not a tensor (``estimator.pick``).
+        output: The name of what ``pick`` does, which a trained network depends on.
     """
 
     images: Callable[[], Iterable[Inputs]]
@@ -32,3 +33,4 @@ class Context:
     unfinished: Path | None = None
     seed: int = 0
     pick: Callable[[Any], Tensor] | None = None
+    output: str = ""

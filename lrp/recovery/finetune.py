@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from lrp.dataset.base import Data, Part
 from lrp.errors import InputError, check_bool, check_float, check_int, first_line
-from lrp.files import sha256, write_whole
+from lrp.files import own_sources, sha256, write_whole
 from lrp.layer.build import find_kind
 from lrp.recovery.context import Context
 from lrp.training import Loss, Sgd, cross_entropy
@@ -86,7 +86,7 @@ class FinetuneRecovery(Sgd):
             raise InputError("recovery=finetune: there is nothing to train, no parameter of the network requires a gradient")
         part = self._part(data, context.seed)
         states = [network.state_dict() for network in (model, teacher) if network is not None]
-        identity = [self.identity, str(context.seed), str(model), data.fingerprint()]
+        identity = [self.identity, str(context.seed), str(model), data.fingerprint(), context.output, *own_sources(model.modules())]
         identity = sha256([*identity, *(each for state in states for pair in state.items() for each in pair)])
         modes = {module: module.training for network in (model, teacher) if network is not None for module in network.modules()}
         loss = cross_entropy if teacher is None else distillation(teacher.eval(), self.distill, self.temperature, context.pick)
@@ -103,10 +103,10 @@ class FinetuneRecovery(Sgd):
             for module, mode in modes.items():
                 module.training = mode
 
-    def _keep(self, unfinished: Path, state: dict[str, Any]) -> None:
+    def _keep(self, unfinished: Path, state: dict[str, Any], identity: str) -> None:
         table = pd.DataFrame(state["history"])
         write_whole(unfinished.with_suffix(".csv"), lambda path: table.to_csv(path, index=False))
-        super()._keep(unfinished, state)
+        super()._keep(unfinished, state, identity)
 
     def _part(self, data: Data, seed: int) -> Part:
         """The training images used.

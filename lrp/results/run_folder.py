@@ -11,11 +11,13 @@ import pandas as pd
 import yaml
 
 from lrp.errors import InputError, first_line
-from lrp.files import write_text, write_whole
+from lrp.files import remove_leftovers, write_text, write_whole
 from lrp.results.columns import COLUMNS
 from lrp.results.settings import differences
 from lrp.results.tables import read_if_there
 from lrp.results.versions import versions
+
+_LARGEST = 2**20  # bytes of config.yaml
 
 
 class RunFolder:
@@ -29,6 +31,8 @@ class RunFolder:
         keys: Sequence[str] = ("sparsity",),
     ) -> None:  # fmt: skip
         self.folder, self.columns, self.file, self.keys = folder, list(columns), details, list(keys)
+        for place in (folder, folder / "states"):
+            remove_leftovers(place)
         rows, self.details = read_if_there(folder / "results.csv", self.columns), read_if_there(folder / details)
         config = folder / "config.yaml"
         if rows is not None and len(rows) and not resume:
@@ -41,6 +45,8 @@ class RunFolder:
             rows, self.details = pd.DataFrame(columns=self.columns), None
         self.rows = rows
         if self.details is not None:  # a kill may fall between the two tables
+            if missing := [key for key in self.keys if key not in self.details]:
+                raise InputError(f"{folder / details} lacks the columns {', '.join(missing)}; remove it or choose another folder")
             whole = set(self.rows[self.keys].itertuples(index=False, name=None))
             self.details = self.details[[key in whole for key in self.details[self.keys].itertuples(index=False, name=None)]]
         write_text(config, yaml.safe_dump(dict(settings), sort_keys=False))
@@ -62,10 +68,23 @@ class RunFolder:
         write_whole(self.folder / "results.csv", lambda path: self.rows.to_csv(path, index=False))
 
 
+class _Plain(yaml.SafeLoader):
+    """YAML without aliases, by which a small file may stand for endless settings."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it holds aliases, which lrp does not write")
+        return super().compose_node(parent, index)
+
+
 def _read_settings(file: Path) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        if file.stat().st_size > _LARGEST:
+            raise InputError(f"{file} is larger than any that lrp writes; choose another folder")
+        settings = yaml.load(file.read_text(encoding="utf-8"), _Plain)  # a safe loader: no code is run
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{file} cannot be read ({first_line(error)}); choose another folder") from error
     if not isinstance(settings, dict):
         raise InputError(f"{file} holds no settings; choose another folder")

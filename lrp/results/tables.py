@@ -34,7 +34,7 @@ def read_if_there(file: Path, columns: list[str] | None = None) -> pd.DataFrame 
         return None
     try:
         table = pd.read_csv(file, keep_default_na=False, na_values=[""])
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (ValueError, OverflowError, MemoryError, RecursionError) as error:
         raise InputError(f"{file} cannot be read as a table ({first_line(error)}); remove it or choose another folder") from error
     if columns is not None and list(table.columns) != list(columns):
         raise InputError(f"{file} has other columns than this version of lrp writes; choose another folder")

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lrp.errors import check_int
+from lrp.errors import check_seed
 from lrp.evidence import Evidence
 from lrp.matrices import Factors
 
@@ -23,7 +23,7 @@ class Random:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_int("scorer.seed", self.seed, 0)
+        check_seed("scorer.seed", self.seed)
 
     def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
         """A number in [0, 1) for each component, (R,) of each block."""

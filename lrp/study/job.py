@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from lrp.dataset.base import Data, Dataset
-from lrp.errors import check_int
+from lrp.errors import check_bool, check_seed, check_threads, own_code
 from lrp.job.device import find_device
 from lrp.job.running import running
 from lrp.results.columns import COMMON
@@ -75,9 +76,9 @@ class StudyJob:
     settings: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        check_int("seed", self.seed, 0)
-        if self.threads is not None:
-            check_int("threads", self.threads, 1)
+        check_seed("seed", self.seed)
+        check_threads(self.threads)
+        check_bool("resume", self.resume)
         find_device(self.device)
 
     def run(self, folder: Path, group: str | None = None) -> pd.DataFrame:
@@ -88,13 +89,15 @@ class StudyJob:
         todo = [cell for cell in cells if not results.finished(**{key: cell[key] for key in study.keys})]
         if not todo:
             log.info("all %d rows of %s are finished", len(results.rows), folder)
+            shutil.rmtree(folder / "states", ignore_errors=True)  # a kill may fall between the last row and ``finish``
             return results.rows
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         device = find_device(self.device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         with running(Path(self.cache_dir).expanduser(), alone=False):
-            data = self.dataset.load()
+            with own_code(f"dataset={self.dataset.name}", self.dataset):
+                data = self.dataset.load()
             place = Place(data, self.seed, device, folder)
             chosen = {"study": study.name, "dataset": data.name}
             with self.tracker.start(self.settings, chosen, folder, group) as tracked:

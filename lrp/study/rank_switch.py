@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,13 +12,15 @@ import torch
 from torch import nn
 
 from lrp.dataset.base import Part
+from lrp.entries import read_state, write_state
 from lrp.errors import InputError, check_float, check_int, check_list, check_rank
-from lrp.files import write_whole
+from lrp.files import sha256
 from lrp.layer.base import GROW, LowRank
 from lrp.layer.hold_rank import hold_rank
 from lrp.study.job import Cell, Place
 from lrp.study.networks import SwitchNet
 from lrp.study.training import accuracy, some, train_epoch
+from lrp.training import computed_by
 
 
 @dataclass
@@ -120,7 +121,7 @@ class RankSwitch:
 
     def finish(self, place: Place) -> None:
         """Remove the states of a job that is done."""
-        for file in (place.folder / "states").glob("*.pt"):
+        for file in (place.folder / "states").glob("rank*"):
             file.unlink()
 
     def _network(self, rank: int, place: Place) -> nn.Module:
@@ -143,10 +144,11 @@ class RankSwitch:
         one, from which a killed job goes on."""
         model = self._network(rank, place)
         state = _State(model, self._optimizer(model), [], [])
+        made_from = self._made_from(rank, part, place)
         latest, start = place.folder / "states" / f"rank{rank}-latest.pt", 0
         stored = {e: self._file(place.folder, rank, e) for e in self.switch_epochs}
         for file in [stored.get(epochs), latest, *(stored[e] for e in sorted(stored, reverse=True))]:
-            found = None if file is None or not file.exists() else _read(file, place.device)
+            found = None if file is None else read_state(file, made_from)
             if found is not None and start < found["epochs"] <= epochs:
                 model.load_state_dict(found["model"])
                 state.optimizer.load_state_dict(found["optimizer"])
@@ -158,17 +160,14 @@ class RankSwitch:
                 "losses": state.losses,
             }  # fmt: skip
             for file in [latest, *([stored[epoch + 1]] if epoch + 1 in stored else [])]:
-                write_whole(file, partial(torch.save, content))
+                write_state(file, content, made_from)
         return state
+
+    def _made_from(self, rank: int, part: Part, place: Place) -> str:
+        """Hash of all that the states of a rank depend on; how often it is trained and to what it is switched are not among that."""
+        options = ["figure2", str(self.width), str(self.batch_size), str(self.lr), str(rank), str(place.seed), computed_by(place.device)]
+        return sha256([*options, str(place.data.num_classes), part.images, part.labels, place.data.test.images, place.data.test.labels])
 
     @staticmethod
     def _file(folder: Path, rank: int, epoch: int) -> Path:
         return folder / "states" / f"rank{rank}-epoch{epoch}.pt"
-
-
-def _read(file: Path, device: torch.device) -> dict[str, Any] | None:
-    """A stored state; None where it is damaged, which costs time, not the run."""
-    try:
-        return torch.load(file, map_location=device, weights_only=True)
-    except Exception:
-        return None

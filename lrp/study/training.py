@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from lrp.dataset.base import Part
 from lrp.errors import InputError
+from lrp.training import epoch_seed
 
 
 def pixels(images: Tensor, device: torch.device) -> Tensor:
@@ -39,7 +40,7 @@ def train_epoch(
         InputError: For a loss that is not finite.
     """
     device = next(model.parameters()).device
-    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
+    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(epoch_seed(seed, epoch)))
     model.train()
     total = 0.0
     for which in tqdm(order.split(batch_size), desc=progress, leave=False, disable=None):

@@ -1,9 +1,13 @@
 """One sentence for each command line that cannot run; every option composes."""
 
+import logging
+import shlex
+
 import pytest
 from helpers import GROUPS, NAMES
 from shell import check_refused
 
+from lrp.config.build import compose_job
 from lrp.config.check import check_command_line
 from lrp.config.paths import CONF
 from lrp.config.schema import register
@@ -21,7 +25,28 @@ pytestmark = pytest.mark.slow  # each composes configurations, a quarter of a se
         (["sparsity.grid=[0,1.0]"], "sparsity.grid=1.0: must be a share in [0, 1)"),
         (["sparsity.grid=[-0.1]"], "sparsity.grid=-0.1: must be a share in [0, 1)"),
         (["sparsity.grid=[0.5,0.5]"], "each sparsity may appear only once"),
-        (["sparsity.grid=[x]"], "sparsity.grid=[x]: value 'x' of type 'str' could not be converted to Float"),
+        (["sparsity.grid=[x]"], "sparsity.grid=x: must be a share in [0, 1)"),
+        (["sparsity.grid=[[0.5]]"], "sparsity.grid=[0.5]: must be a share in [0, 1), or a list of shares"),
+        (["sparsity.grid=null"], "sparsity.grid=null: must be a share in [0, 1), or a list of shares"),
+        (["sparsity.grid=[true]"], "sparsity.grid=True: must be a share"),
+        (["exclude=[null]"], "exclude=null: give a list of layer names"),
+        (["seed=18446744073709551616"], "seed=18446744073709551616: must be an integer from 0 to 9223372036854775807"),
+        (["calibration.seed=9223372036854775808"], "must be an integer from 0 to 9223372036854775807"),
+        (["scorer=random", "scorer.seed=9223372036854775808"], "must be an integer from 0 to 9223372036854775807"),
+        (["model.training.epochs=99999999999999999999"], "must be an integer from 0 to 9007199254740992"),
+        (["threads=1000000"], "threads=1000000: must be an integer of at least 1 and at most 1024"),
+        (["device=meta"], "device=meta: must be auto, cpu, or a device that torch finds here"),
+        (["save=3"], "save=3: must be true or false"),
+        (["resume=0"], "resume=0: must be true or false"),
+        (["evaluation.latency=1"], "evaluation.latency=1: must be true or false"),
+        (["+foo=1"], "foo=1: there is no such option; choose among model, dataset"),
+        (["+evaluation.foo=1"], "evaluation.foo=1: there is no such option; choose among batch_size, latency, part"),
+        (["+scorer.foo=1"], "scorer.foo=1: scorer=perturbation has no such option"),
+        (["~seed"], "seed: an option can be set, not taken away"),
+        (["=5"], "=5: options are written group=option or node.key=value"),
+        (["-m", "seed=range(5,5)"], "seed=range(5,5): it holds no value"),
+        (["-m", "seed=range(0,1000000000)"], "it holds more than 100000 values"),
+        (["scorer=magnitude,variance"], "scorer=magnitude,variance: several values are a sweep, which needs -m"),
         (["-m", "blocking=alds", "blocking.k=4,0"], "blocking.k=0: must be an integer of at least 1"),
         (["calibration.scoring_images=9999"], "calibration.scoring_images=9999: must be at most calibration.images=512"),
         (["model.wdth=3"], "did you mean model.width?"),
@@ -84,3 +109,53 @@ def test_every_key_exists_whatever_is_chosen(group):
             "estimator.projections": 8, "estimator.output": "probabilities", "dataset.path": "null", "tracker.project": "x",
             "compensation.ridge": 0.1, "selection.per_parameter": "true", "recovery.epochs": 2}  # fmt: skip
     check_command_line(["-m", f"{group}={','.join(NAMES[group])}", *(f"{key}={value}" for key, value in keys.items())])
+
+
+@pytest.mark.parametrize("path", ["w/epoch=9-step=100.ckpt", "w/naïve.pt", "w/a (1).pt", "w/v1#2.pt", "w/a,b.pt", "[w].pt", "w/a'b.pt"])
+@pytest.mark.parametrize("option", ["model.checkpoint", "hydra.run.dir"])
+def test_a_path_that_has_to_be_quoted(path, option, capsys):
+    """The sentence says how, and what it says is understood."""
+    error = check_refused([f"{option}={path}"], f"{option}={path}: ", capsys)
+    written = shlex.split(error[error.index("quoted: ") + len("quoted: ") :])
+    assert written == [f'{option}="{path}"']
+    check_command_line(written)
+
+
+@pytest.mark.parametrize(
+    ("word", "read"),
+    [
+        ("sparsity.grid=0.5", lambda job: job.sparsities == (0.5,) and job.settings["sparsity"]["grid"] == [0.5]),
+        ("exclude=features.0", lambda job: job.method.exclude == ("features.0",)),
+        ("exclude=[0,1]", lambda job: job.method.exclude == ("0", "1")),
+        ("save=yes", lambda job: job.save is True),
+        ("evaluation.latency=false", lambda job: job.latency is False),
+        ("study=dim_rank study.ranks=5", lambda job: job.study.ranks == [5]),
+        ("study=simplicity_bias study.networks=mlp", lambda job: job.study.networks == ["mlp"]),
+    ],
+)
+def test_one_value_is_a_list_of_one_and_yes_is_true(word, read):
+    register()
+    check_command_line(word.split())
+    assert read(compose_job(*word.split()))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("method=alds scorer=perturbation", "method=alds does not use scorer=perturbation"),
+        ("method=alds scorer=noise_to_signal scorer.depth=1", "method=alds does not use scorer.depth=1"),
+        ("method=alds blocking.k=9", "method=alds does not use blocking.k=9"),
+        ("method=alds rounds.keep_factor=0.5", "method=alds does not use rounds.keep_factor=0.5"),
+        ("method=balf scorer=magnitude", "method=balf does not use scorer=magnitude, it has energy"),
+        ("recovery.epochs=-3", "recovery=none does not use recovery.epochs=-3"),
+        ("tracker.mode=on", "tracker=none does not use tracker.mode=on"),
+        ("model.checkpoint=a.pt model.training.lr=1", "model.checkpoint=a.pt: model.training.lr=1 is not used"),
+        ("method=alds estimator.output=hellinger", ""),
+        ("method=balf blocking=alds blocking.k=2", ""),
+    ],
+)
+def test_what_is_not_used_is_said(words, said, caplog):
+    with caplog.at_level(logging.INFO):
+        compose_job(*words.split())
+    told = [message for message in caplog.messages if " use" in message]
+    assert said in told if said else not told

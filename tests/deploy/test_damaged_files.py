@@ -1,7 +1,10 @@
 """A file that does not fit is refused in one sentence."""
 
+import errno
 import json
 import os
+import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,13 +14,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 import lrp
+from lrp.entries import write_tensors
 from lrp.model.vgg16 import VGG16
 
 
 def rewrite(path, change):
+    """Another description and other tensors, with the checksum that belongs to them."""
     description, tensors = described(path)
+    description.pop("sha256")
     change(description, tensors)
-    save_file(tensors, path, {"lrp": json.dumps(description)})
+    write_tensors(path, tensors, description)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +183,18 @@ DAMAGE = {
     "report without rows": lambda d, t: d.update(report={"totals": {}}),
     "format word": lambda d, t: d.update(format="one"),
     "no format": lambda d, t: d.pop("format"),
+    "another entry": lambda d, t: d.update(sha25v=""),
+    "control characters": lambda d, t: d.update(version="\x1b[31m"),
+    "a layer of two lines": lambda d, t: d["layers"].update({"a\nb": d["layers"]["first"]}),
+    "nested deeply": lambda d, t: d.update(report=nested(150)),
 }
+
+
+def nested(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 @pytest.mark.parametrize("case", DAMAGE)
@@ -186,7 +203,43 @@ def test_a_damaged_description(saved, case):
     file_refused(saved, Grouped, "damaged|another architecture")
 
 
-@pytest.mark.parametrize("text", ["", "no json", "3", "[]", "null", '"word"', "{}"])
+def test_one_flipped_bit(saved, grouped):
+    """Of the tensors, of their names and types, and of the description: refused, or nothing else than was saved."""
+    good = grouped[0]
+    header = struct.unpack("<Q", good[:8])[0]
+    places = [*range(8, 8 + header, 61), good.index(b"sha256") + 3, good.index(b"format") + 11, *range(8 + header, len(good), 61)]
+    wanted = lrp.load(saved, Grouped).state_dict()
+    refused = 0
+    for place in [*places, len(good) - 1]:
+        data = bytearray(good)
+        data[place] ^= 0x40 if place >= 8 + header else 0x02
+        saved.write_bytes(data)
+        try:
+            found = lrp.load(saved, Grouped).state_dict()
+        except lrp.InputError as error:
+            assert "\n" not in str(error) and str(saved) in str(error)
+            refused += 1
+        else:
+            assert place < 8 + header and all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    assert refused >= 0.99 * len(places)
+
+
+@pytest.mark.parametrize("change", [
+    {"shape": [10**15]}, {"shape": [2**40, 2**40]}, {"shape": [-1, 3]}, {"dtype": "F13"}, {"data_offsets": [0, 2**50]},
+])  # fmt: skip
+def test_a_header_that_claims_more_than_there_is(saved, grouped, change):
+    good = grouped[0]
+    length = struct.unpack("<Q", good[:8])[0]
+    header = json.loads(good[8 : 8 + length])
+    next(value for name, value in header.items() if name != "__metadata__").update(change)
+    text = json.dumps(header).encode()
+    saved.write_bytes(struct.pack("<Q", len(text)) + text + good[8 + length :])
+    file_refused(saved, Grouped, "damaged or not a safetensors file")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no json", "3", "[]", "null", '"word"', "{}", "[" * 50_000 + "]" * 50_000, '{"format": ' + "9" * 6000 + "}"]
+)
 def test_a_description_that_is_none(saved, text):
     _, tensors = described(saved)
     save_file(tensors, saved, {"lrp": text})
@@ -206,17 +259,18 @@ def test_a_dropped_block_of_the_description(saved):
 
 
 def test_a_failed_save_leaves_the_old_file(saved, monkeypatch, grouped):
-    import lrp.deploy.saving
+    write_bytes = Path.write_bytes
 
-    def fail(tensors, file, metadata):
-        file.write_bytes(b"half")
-        raise OSError("no space left on device")
+    def fail(file, data):
+        write_bytes(file, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "Error writing bytes to file", str(file))
 
-    monkeypatch.setattr(lrp.deploy.saving, "save_file", fail)
-    with pytest.raises(OSError, match="no space"):
-        lrp.save(Grouped(), saved)
-    with pytest.raises(OSError, match="no space"):
-        lrp.save(Grouped(), saved.parent / "b.safetensors")
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    for file in (saved, saved.parent / "b.safetensors"):
+        with pytest.raises(OSError, match="No space left on device") as error:
+            lrp.save(Grouped(), file)
+        assert error.value.filename == str(file)
+    monkeypatch.undo()
     assert os.listdir(saved.parent) == [saved.name] and saved.read_bytes() == grouped[0]
 
 

@@ -2,6 +2,7 @@
 
 import threading
 
+import pytest
 import torch
 from helpers import factors_of
 
@@ -74,3 +75,32 @@ def test_a_change_of_the_forward_alone_has_another_key(residual):
     assert str(other) == str(residual) and moments_key(FrozenNetwork(other), other, factors, x, "e") != moments_key(
         FrozenNetwork(residual), residual, factors, x, "e"
     )
+
+
+def test_unfinished_layers_of_another_network_are_not_taken(tmp_path, residual):
+    """Whatever lies in the folder for unfinished work: the moments are those of this network."""
+    x = torch.randn(2, 3, 8, 8).double()
+    _, factors = factors_of(residual, Unblocked())
+    ExactEstimator()(residual, factors, x, tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == len(factors)
+    with torch.no_grad():
+        residual.fc.weight.mul_(2)
+    _, factors = factors_of(residual, Unblocked())
+    found, _ = ExactEstimator()(residual, factors, x, tmp_path)
+    wanted, _ = ExactEstimator()(residual, factors, x)
+    assert all(torch.equal(a.second, b.second) for a, b in zip(found, wanted))
+
+
+@pytest.mark.parametrize("place", [-1, -500])
+def test_one_flipped_bit_in_moments(place, tmp_path, residual, caplog):
+    x = torch.randn(2, 3, 8, 8).double()
+    _, factors = factors_of(residual, Unblocked())
+    compute = lambda partial: FirstOrderEstimator()(residual, factors, x)  # noqa: E731
+    first, _ = cached_moments(tmp_path, "key", factors, compute)
+    data = bytearray((tmp_path / "key.safetensors").read_bytes())
+    data[place] ^= 0x40
+    (tmp_path / "key.safetensors").write_bytes(data)
+    (tmp_path / ".key-abcd1234.safetensors").write_bytes(b"half, of a kill")
+    again, _ = cached_moments(tmp_path, "key", factors, compute)
+    assert all(torch.equal(a.second, b.second) for a, b in zip(first, again)) and not list(tmp_path.glob(".*"))
+    assert len(caplog.messages) == 1 and "its checksum does not fit" in caplog.text

@@ -1,5 +1,6 @@
 """Where a network comes from: trained once and cached; a callable gets what it takes."""
 
+import hashlib
 import os
 import threading
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from helpers import one_channel_vgg, refused
 from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import nn
 
 from lrp.config.build import compose_job
@@ -79,3 +81,31 @@ def test_checkpoints_that_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name, sentence in (("pipe", "it is a named pipe, not a file"), (".", "it is a folder, not a file"), ("none", "no such file")):
         refused(source(body, checkpoint=str(tmp_path / name)).check, "model.checkpoint=", sentence)
+
+
+@pytest.mark.slow
+def test_a_network_of_other_threads_is_another_one(tmp_path, tiny):
+    """Its weights differ in the last bits; a flipped bit and an entry of an earlier version are not taken either."""
+    source = ModelSource("tiny", one_channel_vgg, {}, None, Training(epochs=1, lr=0.05, batch_size=32))
+    obtain = lambda: source.obtain(tiny, 0, tmp_path, torch.device("cpu"))[1]  # noqa: E731
+    first = obtain()
+    (file,) = (tmp_path / "models").glob("*.safetensors")
+    state = load_file(file)
+    assert first == hashlib.sha256(to_bytes(state)).hexdigest()  # as it was when the file held nothing else
+    torch.set_num_threads(2)
+    try:
+        obtain()
+    finally:
+        torch.set_num_threads(1)
+    assert len(list((tmp_path / "models").glob("*.safetensors"))) == 2
+    data = bytearray(file.read_bytes())
+    data[-2] ^= 0x40
+    for content in (bytes(data), to_bytes(state)):
+        file.write_bytes(content)
+        assert obtain() == first and file.read_bytes() != content
+
+
+@pytest.mark.slow
+def test_seeds_up_to_the_largest_can_be_trained_with(tmp_path, tiny):
+    source = ModelSource("tiny", one_channel_vgg, {}, None, Training(epochs=1, lr=0.05, batch_size=32))
+    assert source.obtain(tiny, 2**63 - 1, tmp_path, torch.device("cpu"))[1]

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from lrp.compression import compress
 from lrp.dataset.base import Data, Part, divide
+from lrp.entries import read_state, read_tensors
 from lrp.errors import InputError
 from lrp.layer.base import LowRank
 from lrp.recovery.context import Context
@@ -60,6 +61,10 @@ def finetuned(networks, data, spec=SPEC, **given):
     return model.state_dict()
 
 
+def stored(file):
+    return read_state(file, read_tensors(file)[0]["made_from"])
+
+
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
@@ -83,7 +88,7 @@ def test_resumes_bit_for_bit_and_repeats_nothing(networks, tiny, tmp_path, monke
     assert same(whole, finetuned(networks, tiny, spec, unfinished=tmp_path / "killed.pt"))
     assert calls == [0, 1, 1, 2]
     assert same(whole, finetuned(networks, tiny, spec, unfinished=tmp_path / "killed.pt")) and len(calls) == 4
-    state = torch.load(tmp_path / "killed.pt", weights_only=True)
+    state = stored(tmp_path / "killed.pt")
     assert same(state["model"], whole) and len(state["optimizer"]["state"]) == len(list(networks[1].parameters()))
     table = pd.read_csv(tmp_path / "killed.csv")
     assert not state["model"]["0.weight"].is_contiguous()  # it was trained in channels_last order
@@ -92,7 +97,7 @@ def test_resumes_bit_for_bit_and_repeats_nothing(networks, tiny, tmp_path, monke
 
 
 @pytest.mark.parametrize("change", [
-    {"lr": 0.04}, {"epochs": 2}, {"distill": 0.5}, {"images": 64}, "seed", "weights", "labels", "damage",
+    {"lr": 0.04}, {"epochs": 2}, {"distill": 0.5}, {"images": 64}, "seed", "weights", "labels", "output", "damage",
 ])  # fmt: skip
 def test_another_training_is_not_resumed(networks, tiny, tmp_path, caplog, change):
     file, spec, given = tmp_path / "x.pt", SPEC, {}
@@ -101,6 +106,8 @@ def test_another_training_is_not_resumed(networks, tiny, tmp_path, caplog, chang
         spec = dataclasses.replace(SPEC, **change)
     elif change == "seed":
         given = {"seed": 1}
+    elif change == "output":
+        given = {"output": "mine.pick"}
     elif change == "weights":
         networks = (networks[0], copy.deepcopy(networks[1]))
         networks[1][-1].bias.data[0] += 1
@@ -110,7 +117,7 @@ def test_another_training_is_not_resumed(networks, tiny, tmp_path, caplog, chang
         file.write_bytes(file.read_bytes()[:-200])
     with caplog.at_level(logging.WARNING):
         again = finetuned(networks, tiny, spec, unfinished=file, **given)
-    assert "starts again" in caplog.text and ("other settings" in caplog.text) == (change != "damage")
+    assert "is made again" in caplog.text and ("other settings" in caplog.text) == (change != "damage")
     assert same(again, finetuned(networks, tiny, spec, **given))
 
 

@@ -1,10 +1,14 @@
 """Tables that survive a kill and refuse what does not belong to them."""
 
+import itertools
+
 import pandas as pd
 import pytest
+import yaml
 from helpers import RESULT_LAYERS, results_row
 
 from lrp.errors import InputError
+from lrp.figure.accuracy import average_over_seeds
 from lrp.results.columns import COLUMNS
 from lrp.results.run_folder import RunFolder
 
@@ -46,3 +50,54 @@ def test_folders_are_refused(tmp_path):
         RunFolder(tmp_path, {"seed": 0, "scorer": {"_target_": "y"}}, resume=True)
     RunFolder(tmp_path, {"seed": 0, "scorer": {"_target_": "x"}, "threads": 2}, resume=True)  # threads change no result
     assert (tmp_path / "results.csv").read_bytes() == before
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise("abcdefghij"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOMB, "it holds aliases"),
+        ("[" * 20_000 + "]" * 20_000, "cannot be read"),
+        ("!!python/object/apply:os.getcwd []", "cannot be read"),
+        ("a: " + "x" * 2**20, "larger than any"),
+        ("[1, 2]", "holds no settings"),
+        ("\0\0", "cannot be read"),
+    ],
+)
+def test_a_hostile_configuration(text, said, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match=said) as error:
+        RunFolder(tmp_path, {}, resume=True)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600 and str(tmp_path / "config.yaml") in str(error.value)
+
+
+def test_settings_of_a_folder_are_told_in_one_line(tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"a": "two\nlines \x1b[31m"}))
+    with pytest.raises(InputError) as error:
+        RunFolder(tmp_path, {"a": 1}, resume=True)
+    assert "a was two lines \\x1b[31m, now 1" in str(error.value)
+
+
+def test_a_table_of_details_without_the_keys(tmp_path):
+    RunFolder(tmp_path, {}, resume=False).add(results_row(0.5), RESULT_LAYERS)
+    (tmp_path / "layers.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(InputError, match="layers.csv lacks the columns sparsity"):
+        RunFolder(tmp_path, {}, resume=True)
+
+
+def test_what_a_kill_left_is_removed(tmp_path):
+    (tmp_path / "states").mkdir()
+    for name in (".results-abcd1234.csv", "states/.rank1-latest-abcd1234.pt"):
+        (tmp_path / name).write_text("half")
+    RunFolder(tmp_path, {}, resume=True)
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_resumed_table_has_the_labels_of_an_undisturbed_one(tmp_path):
+    """What was read again as NaN and what was made as None is one thing: no "exclude=none"."""
+    RunFolder(tmp_path, {}, resume=False).add(results_row(0.5, exclude=None, options=None), RESULT_LAYERS)
+    again = RunFolder(tmp_path, {}, resume=True)
+    again.add(results_row(0.6, exclude=None, options=None), RESULT_LAYERS.assign(sparsity=0.6))
+    assert set(average_over_seeds(again.rows)["line"]) == {"alignment variance (variance), none"}

@@ -1,5 +1,7 @@
 """The study of a switch of ranks against a plain loop, after kills and with damaged states."""
 
+import dataclasses
+
 import pytest
 import torch
 from helpers import SEED, refused, study_place
@@ -181,3 +183,24 @@ def test_rank_switch_refuses(options, words):
 
 def test_too_many_images_are_refused(data, tmp_path):
     refused(lambda: switch_study(images=161).run(CELL, study_place(data, tmp_path)), "study.images=161", "160")
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.02}, {"batch_size": 16}, {"images": 100}, "seed", "labels", "threads"])
+def test_states_of_another_training_are_not_taken(change, data, tmp_path, caplog):
+    """Whatever of a killed job lies in a folder: the rows are those of a folder of its own."""
+    study, here, there = switch_study(), study_place(data, tmp_path / "here"), study_place(data, tmp_path / "there")
+    study._prefix(2, 2, rank_switch.some(data.undivided(), 128, "study.images"), here)
+    if isinstance(change, dict):
+        study = dataclasses.replace(study, **change)
+    elif change == "seed":
+        here, there = (dataclasses.replace(place, seed=7) for place in (here, there))
+    elif change == "labels":
+        other = dataclasses.replace(data, train=dataclasses.replace(data.train, labels=data.train.labels.flip(0)))
+        here, there = (dataclasses.replace(place, data=other) for place in (here, there))
+    else:
+        torch.set_num_threads(2)
+    try:
+        (row, details), (same_row, same_details) = study.run(CELL, here), study.run(CELL, there)
+    finally:
+        torch.set_num_threads(1)
+    assert "made with other settings" in caplog.text and row == same_row and details.equals(same_details)

@@ -1,0 +1,140 @@
+"""What the command line does: the words checked, one job or the jobs of a sweep, and one sentence for whatever fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from lrp.config import callbacks
+from lrp.config.check import check_command_line
+from lrp.config.paths import CONF
+from lrp.config.schema import register
+from lrp.errors import InputError, OwnCodeError, first_line, one_line
+from lrp.stop import remember_folder
+
+log = logging.getLogger(__name__)
+register()
+
+
+class JobFailed(RuntimeError):
+    """A job of a sweep failed; its reason has been printed."""
+
+
+def job(config: DictConfig) -> None:
+    """One job in its Hydra run folder.
+
+    Raises:
+        JobFailed: In a sweep, whose other jobs go on.
+        SystemExit: With one sentence, where a single job failed.
+    """
+    from lrp.config.build import find_figure, make_job  # these load torch: after the words have been checked
+    from lrp.figure.sweep import summarise  # torch as well
+
+    logging.raiseExceptions = False  # a log that cannot be written (a full disk) is not what fails
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    sweeping = hydra_config.mode == RunMode.MULTIRUN
+    try:
+        made = make_job(config, hydra_config)
+        made.run(folder, group=Path(hydra_config.sweep.dir).name if sweeping else None)
+        if not sweeping:
+            _tell(*summarise(folder, find_figure(config)))
+        return
+    except (Exception, SystemExit) as error:  # whatever classes of the user's raise
+        reason = reason_of(error, folder)
+    if sweeping:  # the other jobs go on; Hydra ends with exit code 1
+        log.error("job %s (%s) failed: %s", hydra_config.job.num, ", ".join(hydra_config.overrides.task), reason)
+        raise JobFailed(f"job {hydra_config.job.num}: {reason}")
+    print(f"lrp: {reason}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def reason_of(error: BaseException, folder: Path | None) -> str:
+    """Why something failed, in one sentence; where it was not foreseen, with the path of a log that holds the traceback."""
+    if isinstance(error, InputError) and not isinstance(error, OwnCodeError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None and not _foreign(error):
+        return one_line(f"{error.filename or folder or 'a file'}: {os.strerror(error.errno)}")
+    said = str(error) if isinstance(error, OwnCodeError) else f"{type(error).__name__}: {first_line(error)[:300]}"
+    text = "".join(traceback.format_exception(error))
+    for place in (folder, Path(tempfile.gettempdir())):
+        try:
+            if place is not None and place.is_dir():
+                handle, name = tempfile.mkstemp(prefix="error-", suffix=".log", dir=place)
+                with open(handle, "w", encoding="utf-8") as file:
+                    file.write(text)
+                return one_line(f"{said} (the traceback is in {name})")
+        except OSError:
+            continue
+    return one_line(said)
+
+
+def _foreign(error: OSError) -> bool:
+    """Whether an error was raised neither by lrp nor by a library that lrp called: by code of the user's."""
+    own, libraries = str(Path(__file__).parent), ("site-packages", f"python3.{sys.version_info.minor}", "<frozen")
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename.startswith(own):
+            return False
+        if not any(part in frame.filename for part in libraries):
+            return True
+    return False
+
+
+def _collect_sweep(config: DictConfig) -> None:
+    """The table and the figure of a multirun, from whatever its jobs finished."""
+    from lrp.config.build import find_figure  # loads torch, after the words have been checked
+    from lrp.figure.sweep import summarise_sweep  # torch as well
+
+    folder = Path(config.hydra.sweep.dir)
+    try:
+        _tell(*summarise_sweep(folder, find_figure(config)))
+    except Exception as error:  # the jobs have told theirs
+        print(f"lrp: {reason_of(error, folder)}", file=sys.stderr)
+
+
+def _tell(text: str, paths: list[Path]) -> None:
+    if text:
+        print(text)
+    print(*paths, sep="\n")
+
+
+def run() -> None:
+    """Check the words, then run what they ask for.
+
+    Raises:
+        SystemExit: With one sentence, where something failed.
+    """
+    words = sys.argv[1:]
+    try:
+        sys.argv[1:] = check_command_line(words)
+    except Exception as error:
+        print(f"lrp: {reason_of(error, None)}", file=sys.stderr)
+        raise SystemExit(2) from None
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print otherwise
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")  # of joblib's helper, when somebody stops a sweep
+    callbacks.tell_folder = remember_folder
+    entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
+    failed = None
+    try:
+        entry()
+    except JobFailed:
+        failed = 1
+    except Exception as error:  # before or after the job: a folder that cannot be made, a launcher that fails
+        folder = callbacks.folder()
+        print(f"lrp: {reason_of(error, folder)}", file=sys.stderr)
+        failed = 1
+    finally:
+        callbacks.tell_folder = None
+    if callbacks.multirun is not None and Path(callbacks.multirun.hydra.sweep.dir).is_dir():
+        _collect_sweep(callbacks.multirun)
+    if failed:
+        raise SystemExit(failed)

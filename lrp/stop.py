@@ -1,0 +1,63 @@
+"""Ctrl-C and SIGTERM end a command in one line that says how to go on; what it was writing is whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import NoReturn
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_folder: list[str] = []  # the word that names the folder of what runs, once it is known
+
+
+class Stopped(KeyboardInterrupt):
+    """Somebody wants this process to end: nothing but clean-up may follow."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def remember_folder(word: str) -> None:
+    """Tell what is printed when somebody stops the command which folder it works in: ``hydra.run.dir=...``."""
+    _folder[:] = [word]
+
+
+@contextlib.contextmanager
+def stoppable(arguments: Sequence[str]) -> Iterator[None]:
+    """What runs in this context ends by SIGINT or SIGTERM with one line on stderr and exit status 130 or 143.
+
+    Raises:
+        SystemExit: When it was stopped.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = [signal.signal(number, _stop) for number in _SIGNALS] if main else []
+    _folder.clear()
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
+        print(f"lrp: stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}; {_how_to_go_on(arguments)}", file=sys.stderr)
+        raise SystemExit(128 + number) from None
+    finally:
+        for number, handler in zip(_SIGNALS, before):
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    for each in _SIGNALS:  # whoever cannot wait for the clean-up asks again; the next run removes what is left
+        signal.signal(each, lambda again, frame: os._exit(128 + again))
+    raise Stopped(number)
+
+
+def _how_to_go_on(arguments: Sequence[str]) -> str:
+    if not _folder:
+        return "nothing had been computed yet"
+    words = [word for word in arguments if not word.startswith(("resume=", "hydra.run.dir=", "hydra.sweep.dir="))]
+    return f"to go on: python -m lrp.run {shlex.join([*words, 'resume=true', *_folder])}"
