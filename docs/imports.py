@@ -25,6 +25,7 @@ RENAMED = {
     "lrp.compression.calibration_inputs": "`lrp.batches.Batches.of`",
     "lrp.config.CalibrationNode": "`lrp.job.calibration.Calibration`",
     "lrp.config.make_part": "`lrp.config.parts.make`",
+    "lrp.scoring.moments.read_tensors": "`lrp.entries.read_entry`",
     "lrp.fitted.Fitted": "`lrp.method.base.FittedMethod`",
     "lrp.layers.KINDS": "`lrp.layer.build.find_kind`",
     "lrp.results.layer_table": "`lrp.method.plan.Plan.rows`",

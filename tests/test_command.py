@@ -39,7 +39,7 @@ def test_a_reason_is_one_line(tmp_path):
     own = OwnCodeError("scorer=mine: Mine raised KeyError: 'x'")
     for error in (KeyError("x"), SystemExit(3), RuntimeError("two\nlines \x1b[31m"), own):
         said = reason_of(caught(lambda error=error: raises(error)), tmp_path)
-        log = Path(re.search(r"\\(the traceback is in (.*)\\)$", said)[1])
+        log = Path(re.search(r"\(the traceback is in (.*)\)$", said)[1])
         assert said.isprintable() and log.parent == tmp_path and "raises(error)" in log.read_text()
         assert said.startswith(str(error).splitlines()[0] if isinstance(error, OwnCodeError) else type(error).__name__)
     assert "the traceback is in" in reason_of(KeyError("x"), tmp_path / "nothing")

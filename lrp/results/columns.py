@@ -45,7 +45,10 @@ def _latency(images: int) -> list[Column]:
 
 DESCRIBED = (
     _asked("model", "name of the network, or the dotted path of your own"),
-    _asked("checkpoint_sha256", "hash of the file that holds the dense network's weights"),
+    _asked(
+        "checkpoint_sha256",
+        "hash of the file of the dense network's weights, or of the weights that were trained here",
+    ),
     _asked("dataset", "name of the data set"),
     _asked("method", "name of the method, or of the combination of parts"),
     _asked("blocking", "part: how layers are cut into blocks"),

@@ -48,5 +48,6 @@ def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _option(settings: Mapping[str, Any], group: str, target: str) -> str:
     """The name of a group's option: as Hydra knew it, or as older configurations let it be told."""
     node = settings.get(group)
-    chosen = (settings.get("choices") or {}).get(group) or (node.get("name") if isinstance(node, Mapping) else None)
+    choices = settings.get("choices")
+    chosen = (choices.get(group) if isinstance(choices, Mapping) else None) or (node.get("name") if isinstance(node, Mapping) else None)
     return chosen or _NAMED_OTHERWISE.get(target) or target.split(".")[-2].rstrip("_")

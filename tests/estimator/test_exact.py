@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers import SCORERS, close, factors_of, slow_differences
-from safetensors.torch import load_file, save_file
 
 from lrp.blocking.alds import AldsBlocking
 from lrp.blocking.none import Unblocked
 from lrp.blocking.square import SquareBlocking
+from lrp.entries import read_tensors, write_entry
 from lrp.estimator.exact import ExactEstimator
 
 SHAPES = {"narrow_vgg": (5, 3, 32, 32), "residual": (5, 3, 16, 16), "depthwise": (4, 3, 16, 16), "tokens": (4, 3, 5, 4)}
@@ -49,9 +49,9 @@ def test_a_killed_run_goes_on_after_the_last_finished_layer(tmp_path, residual, 
         estimator(residual, factors, x, tmp_path)
     files = sorted(tmp_path.glob("*.safetensors"))
     assert len(files) == 2
-    marked = load_file(files[1])
+    described, marked = read_tensors(files[1])
     marked["moments"] += 1000  # proof that the stored layer is read, not computed again
-    save_file(marked, files[1])
+    write_entry(files[1], marked, described["made_from"])
     resumed, _ = estimator(residual, factors, x, tmp_path)
     assert torch.equal(resumed[0].second, undisturbed[0].second) and torch.equal(resumed[4].second, undisturbed[4].second)
     assert float(resumed[1].first.min()) > 400

@@ -22,3 +22,9 @@ def test_options_say_what_is_not_default():
         "blocking=alds", "blocking.k=2", "selection.per_parameter=true", "estimator.memory_limit=0.5", "seed=3", "exclude=[a]"
     )
     assert job.options == "blocking.k=2 selection.per_parameter=True"
+
+
+@pytest.mark.slow
+def test_files_of_sparsities_with_the_same_six_digits_are_two():
+    job = compose_job("sparsity.grid=[0.5,0.5000001,0.3333333333]")
+    assert [job.label(sparsity) for sparsity in job.sparsities] == ["0.5", "0.5000001", "0.333333"]

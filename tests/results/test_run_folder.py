@@ -80,6 +80,12 @@ def test_settings_of_a_folder_are_told_in_one_line(tmp_path):
     assert "a was two lines \\x1b[31m, now 1" in str(error.value)
 
 
+def test_settings_of_a_wrong_kind_are_others(tmp_path):
+    (tmp_path / "config.yaml").write_text("choices: 3\nscorer: {_target_: lrp.x}\n")
+    with pytest.raises(InputError, match="scorer._target_ was|scorer was"):
+        RunFolder(tmp_path, {"scorer": {"_target_": "mine.Scorer"}}, resume=True)
+
+
 def test_a_table_of_details_without_the_keys(tmp_path):
     RunFolder(tmp_path, {}, resume=False).add(results_row(0.5), RESULT_LAYERS)
     (tmp_path / "layers.csv").write_text("x,y\n1,2\n")
