@@ -4,7 +4,7 @@
     python experiments/same_results.py outputs/after --against outputs/before   # after it; status 1 where anything differs
 
 Each run starts without a cache, on one thread. Compared are results.csv (but for the columns of seconds), layers.csv or epochs.csv,
-the scores, and the saved networks with their descriptions.
+the scores, and the saved networks with the descriptions of their layers.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def content(file: Path) -> object:
         return pd.read_parquet(file).to_csv(index=False)
     with safe_open(file, framework="np") as stored:
         description = json.loads(stored.metadata()["lrp"])
-        description.pop("version")
+        description = {name: description[name] for name in ("layers", "folded", "biased", "same", "report") if name in description}
+        description["report"]["totals"].pop("warnings", None)  # what they say may be worded better
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}
     return description, {name: (value.dtype.str, value.shape, value.tobytes()) for name, value in tensors.items()}
 

@@ -83,6 +83,7 @@ def compress(
     sparsity = check_sparsity("sparsity", sparsity.item() if isinstance(sparsity, Tensor) and sparsity.numel() == 1 else sparsity)
     check_int("scoring_images", scoring_images, 1)
     check_int("images", images, 1)
+    check_int("samples", samples, 1)
     check_int("batch_size", batch_size, 2)
     check_module(model)
     parts = {

@@ -11,6 +11,8 @@ from torch.utils.data import TensorDataset
 import lrp
 from lrp.layer.base import LowRank
 
+pytestmark = pytest.mark.slow
+
 X = torch.randn(200, 12)
 
 

@@ -109,7 +109,7 @@ class ImageFolder:
         except OSError as error:
             raise InputError("dataset.path", self.path, f"it cannot be read ({error.strerror}: {error.filename})") from error
         if skipped := [name for listing in listings for name in listing.skipped]:
-            log.info("dataset.path=%s: %d files have no suffix of an image and are not read: %s", self.path, len(skipped), _some(skipped))
+            log.info("dataset.path=%s: files without the suffix of an image are not read: %s", self.path, _some(skipped))
         return listings
 
     def _read(self, samples: Sequence[tuple[Path, int]]) -> Part:

@@ -66,8 +66,8 @@ def list_images(folder: Path, seen: dict[tuple[int, int], Path]) -> Listing:
         skipped += [file.name for file in files if not _is_image(file.name)]
     if nested:  # most likely the parts of a data set under names that nobody knows, and each class of it lies in all of them
         raise InputError(
-            f"must hold one folder of images per class, but {nested[0]} holds folders of images; if it is a part of the data set, "
-            "name the parts train and test"
+            f"must hold one folder of images per class, but {nested[0]} holds folders of images; name the parts of a data set train "
+            "and test, or put the images of a class into its folder itself"
         )
     return Listing(folder, classes, samples, skipped)
 

@@ -187,8 +187,9 @@ class _Pruning:
         after = self._evaluate(pruned, f"sparsity {sparsity:g}, recovered") if job.recovery.changes else before
         sizes = fitted.sizes(pruned, plan)
         latency = measure_latency(self.model, pruned, self.images) if job.latency else dict.fromkeys(LATENCY_COLUMNS)
+        report = fitted.report(plan, sizes)
         if job.save:
-            save(pruned, self.folder / f"model-{job.label(sparsity)}.safetensors", fitted.report(plan, sizes))
+            save(pruned, self.folder / f"model-{job.label(sparsity)}.safetensors", report)
         energy = float(self.y.square().sum(1).mean())
         layers = pd.DataFrame(plan.rows, columns=LAYER_COLUMNS)
         measured = {

@@ -84,6 +84,7 @@ class FittedMethod:
     evidence: Evidence
     seconds: dict[str, float] = field(default_factory=dict)
     _dense: tuple[int, int] | None = None
+    _said: set[str] = field(default_factory=set)
 
     @property
     def model(self) -> nn.Module:
@@ -139,11 +140,13 @@ class FittedMethod:
         }  # fmt: skip
 
     def report(self, plan: Plan, sizes: dict[str, Any]) -> Report:
-        """What was done to each layer; ``sizes`` are its totals. What it warns of is logged as well."""
+        """What was done to each layer; ``sizes`` are its totals. What it warns of is logged as well, once."""
         layers = {name: layer.summary() for name, layer in plan.layers.items()}
         report = make_report(self.model, self.evidence.survey, layers, sizes, self.evidence.few_samples())
         for warning in report.warnings:
-            log.warning("%s", warning)
+            if warning not in self._said:
+                log.warning("%s", warning)
+        self._said.update(report.warnings)
         return report
 
 

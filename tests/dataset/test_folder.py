@@ -70,7 +70,7 @@ def test_parts_under_other_names(tmp_path, train, test):
 def test_parts_under_names_that_nobody_knows(tmp_path):
     """Their folders would be the classes."""
     write_images(tmp_path / "first", ("aa", "bb"), count=4)
-    refused(lambda: load(tmp_path / "first"), "aa holds folders of images", "name the parts train and test")
+    refused(lambda: load(tmp_path / "first"), "aa holds folders of images", "name the parts of a data set train and test")
     write_images(tmp_path / "second", ("Test",), count=4)
     write_images(tmp_path / "second", count=4)
     refused(lambda: load(tmp_path / "second"), "has Test, but needs both a folder train and a folder test")
@@ -104,7 +104,7 @@ def test_what_systems_leave_is_not_looked_at(tmp_path, caplog):
         (tmp_path / name).write_bytes(b"no image")
     assert load(tmp_path).fingerprint() == before and not caplog.text
     (tmp_path / "a" / "notes.txt").touch()
-    assert load(tmp_path).fingerprint() == before and "1 files have no suffix of an image and are not read: notes.txt" in caplog.text
+    assert load(tmp_path).fingerprint() == before and "files without the suffix of an image are not read: notes.txt" in caplog.text
 
 
 @pytest.mark.parametrize("link, to", [("a/again", "a"), ("a/up", "."), ("a/other", "b"), ("d", "a")])

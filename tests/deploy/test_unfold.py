@@ -45,6 +45,7 @@ def test_it_computes_the_same_with_plain_layers(linear, conv):
         assert all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_other_tools_see_the_factors(linear, conv):
     plain = lrp.unfold(linear)
     assert str(quantize_dynamic(plain, {nn.Linear})).count("DynamicQuantizedLinear") == 4

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 import lrp
 
+pytestmark = pytest.mark.slow
+
 REASON = "no gradient of the output reaches it, so it cannot be scored"
 CUTS = {
     "detach": lambda g: g.sigmoid().detach(),

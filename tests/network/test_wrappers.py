@@ -16,6 +16,7 @@ AROUND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", AROUND)
 def test_the_network_inside_is_compressed(how):
     model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 12))
