@@ -1,9 +1,9 @@
 # make run: the whole of lrp on embedded data; make test: all tests; make check: lint, format and types;
-# make docs: the tables that scripts write. Each builds .venv first, once.
+# make docs: the tables that scripts write; make fault-campaign: kills, damaged files, full disks, bad inputs, for an hour. Each builds .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run check test docs clean
+.PHONY: run check test docs fault-campaign clean
 
 run: .venv/installed
 	$(BIN)/python -m lrp.run -m blocking=alds,square,none scorer=magnitude,relative_error,perturbation,variance
@@ -27,6 +27,10 @@ test: .venv/tested
 .venv/tested: .venv/installed
 	$(BIN)/python -m pip install --quiet -e '.[test,dev]'
 	touch $@
+
+fault-campaign: .venv/tested
+	PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(BIN)/python -m faults.campaign
+	$(BIN)/python docs/tables.py
 
 docs: .venv/tested
 	$(BIN)/python docs/make.py

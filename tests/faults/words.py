@@ -30,7 +30,7 @@ device=cuda:99
 device=tpu
 device=null
 device=meta
-device=''
+"device=''"
 calibration.images=0
 calibration.images=-1
 calibration.images=1.5
@@ -60,16 +60,15 @@ macs_removed=2
 macs_removed=abc
 macs_removed=0.5 budget=macs
 macs_removed=0.5 method=alds
-macs_removed=0.3 method=svd_uniform
 budget=foo
 budget=foo method=alds
 budget=null
 exclude=[nothing*]
 exclude=[features]]
 exclude=[1]
-exclude=['*']
-exclude=['features','classifier']
-exclude=['']
+"exclude=['*']"
+"exclude=['features','classifier']"
+"exclude=['']"
 blocking=alds blocking.k=0
 blocking=alds blocking.k=-1
 blocking=alds blocking.k=1.5
@@ -77,7 +76,7 @@ blocking=alds blocking.k=abc
 blocking=alds blocking.k=nan
 blocking=squar
 blocking=null
-blocking=''
+"blocking=''"
 scorer=unknown
 scorer=null
 scorer=[magnitude]
@@ -105,7 +104,7 @@ estimator.projections=-1
 estimator.output_fn=no.such.thing
 estimator.output_fn=json
 estimator.output_fn=os.getcwd
-estimator.output_fn=''
+"estimator.output_fn=''"
 selection.round_to=0
 selection.round_to=1.5
 selection.round_to=-8
@@ -161,9 +160,9 @@ model._target_=no.such.Net
 model._target_=os.getcwd
 model._target_=torch.nn.Linear
 model._target_=json
-model._target_=''
+"model._target_=''"
 model.checkpoint=5
-model.checkpoint=''
+"model.checkpoint=''"
 model=unknown
 model.depth=3
 tracker=foo
@@ -249,7 +248,7 @@ hydra.run.dir=/proc/lrp
 
 EITHER = """
 sparsity.grid=0.5
-sparsity.grid='0.5'
+"sparsity.grid='0.5'"
 sparsity.grid=[1e-400]
 sparsity.grid=[0.5,0.5000001] save=true
 seed=9223372036854775807
@@ -271,8 +270,9 @@ selection=joint scorer=magnitude
 selection=joint estimator=exact
 selection.batch_size=0
 model.name=null
+macs_removed=0.3 method=svd_uniform
 tracker.mode=foo
-tracker.project=''
+"tracker.project=''"
 seed=0 seed=1
 dataset.crop=100000 model.training.epochs=0
 dataset.path=/no/such/folder
@@ -286,5 +286,5 @@ compensation.ridge=-3
 blocking.k=0
 method=output_aware compensation.ridge=0.1
 model.training.epochs=0
-cache_dir=''
+"cache_dir=''"
 """
