@@ -209,6 +209,8 @@ def _model_source(options: dict[str, Any], option: str) -> ModelSource:
     """
     target, checkpoint, training = options.pop("_target_"), options.pop("checkpoint"), options.pop("training")
     name = options.pop("name", target)
+    if not isinstance(name, str) or not name:
+        raise InputError("model.name", name, "must be a text")
     if checkpoint is not None and not isinstance(checkpoint, str):
         raise InputError("model.checkpoint", checkpoint, "must be the path of a file")
     try:
@@ -232,6 +234,6 @@ def _model_source(options: dict[str, Any], option: str) -> ModelSource:
         try:
             with torch.device("meta"):
                 factory(**accepted)
-        except RuntimeError as error:  # more elements than a tensor can have
+        except (RuntimeError, TypeError, OverflowError) as error:  # more elements than a tensor can have
             raise InputError(f"model={name}: it cannot be made with {options} ({first_line(error)})") from error
     return source

@@ -23,6 +23,7 @@ from lrp.errors import InputError, first_line
 _UNCHECKED = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--shell-completion", "-sc")
 _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--config-path", "-cp", "--experimental-rerun")
 _CONFIG_DIR = ("--config-dir", "-cd")
+_FLAGS = (*_UNCHECKED, *_WITH_VALUE, "--multirun", "-m", "--run", "-r")
 
 
 def check_command_line(arguments: Sequence[str]) -> list[str]:
@@ -84,8 +85,12 @@ def _divide(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
             folders.append(word.partition("=")[2])
         elif word in _WITH_VALUE:
             flags += [word, *(value for value in [next(words, None)] if value is not None)]
+        elif word.startswith("-"):
+            if word.partition("=")[0] not in _FLAGS and word[:2] not in _FLAGS:
+                _stop(f"{word}: there is no such flag; python -m lrp.run --help lists all groups and options")
+            flags.append(word)
         else:
-            (flags if word.startswith("-") else texts).append(word)
+            texts.append(word)
     return flags, texts, folders
 
 

@@ -164,4 +164,11 @@ def test_what_is_not_used_is_said(words, said, caplog):
 @pytest.mark.slow
 def test_lists_and_sizes_that_no_option_has(capsys):
     check_refused(["scorer=[magnitude]"], "scorer=['magnitude']: ", capsys)
-    check_refused(["model.width=1000000"], "it cannot be made with", capsys)
+    check_refused(["model.name=null"], "model.name=null: must be a text", capsys)
+    for width in ("1000000", "1e300"):
+        check_refused([f"model.width={width}"], "it cannot be made with", capsys)
+
+
+@pytest.mark.parametrize("word", ["--nonsense", "-x", "--multi"])
+def test_flags_that_there_are_not(word, capsys):
+    check_refused([word, "seed=0"], f"{word}: there is no such flag", capsys)
