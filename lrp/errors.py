@@ -100,6 +100,16 @@ def check_seed(option: str, value: object) -> int:
     return int(value)
 
 
+def check_folder(option: str, value: object) -> None:
+    """The path of a folder, which need not be there.
+
+    Raises:
+        InputError: For an empty one, by which nobody means the current folder.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(option, repr(value), "must be the path of a folder; . is the current one")
+
+
 def check_threads(value: object) -> int | None:
     """How many threads torch is given; None: as many as it likes.
 

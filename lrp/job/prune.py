@@ -18,7 +18,7 @@ from lrp.cost.count import count_params
 from lrp.cost.timing import LATENCY_COLUMNS, measure_latency
 from lrp.dataset.base import Data, Dataset
 from lrp.deploy.saving import save
-from lrp.errors import InputError, check_bool, check_int, check_seed, check_sparsity, check_threads, own_code
+from lrp.errors import InputError, check_bool, check_folder, check_int, check_seed, check_sparsity, check_threads, own_code
 from lrp.estimator.base import Estimator
 from lrp.evaluation import Metrics, evaluate
 from lrp.evidence import Evidence
@@ -77,6 +77,7 @@ class Job:
                 "evaluation.part", self.part, "recovery.hold_out=false trains on these images; choose test, or recovery.hold_out=true"
             )
         check_threads(self.threads)
+        check_folder("cache_dir", self.cache_dir)
         if not self.sparsities:
             raise InputError("sparsity.grid", "[]", "must hold at least one sparsity")
         for sparsity in self.sparsities:

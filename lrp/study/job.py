@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from lrp.dataset.base import Data, Dataset
-from lrp.errors import check_bool, check_seed, check_threads, own_code
+from lrp.errors import check_bool, check_folder, check_seed, check_threads, own_code
 from lrp.job.device import find_device
 from lrp.job.running import running
 from lrp.results.columns import COMMON
@@ -78,6 +78,7 @@ class StudyJob:
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
         check_threads(self.threads)
+        check_folder("cache_dir", self.cache_dir)
         check_bool("resume", self.resume)
         find_device(self.device)
 

@@ -164,6 +164,7 @@ def test_what_is_not_used_is_said(words, said, caplog):
 @pytest.mark.slow
 def test_lists_and_sizes_that_no_option_has(capsys):
     check_refused(["scorer=[magnitude]"], "scorer=['magnitude']: ", capsys)
+    check_refused(["cache_dir=''"], "cache_dir='': must be the path of a folder", capsys)
     check_refused(["model.name=null"], "model.name=null: must be a text", capsys)
     for width in ("1000000", "1e300"):
         check_refused([f"model.width={width}"], "it cannot be made with", capsys)

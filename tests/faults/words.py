@@ -162,6 +162,7 @@ model._target_=torch.nn.Linear
 model._target_=json
 "model._target_=''"
 model.checkpoint=5
+model.name=null
 "model.checkpoint=''"
 model=unknown
 model.depth=3
@@ -242,6 +243,7 @@ method=alds method.seed=-1
 method=alds method.sqrt_k=maybe
 method.starts=3
 cache_dir=null
+"cache_dir=''"
 cache_dir=/proc/lrp
 hydra.run.dir=/proc/lrp
 """
@@ -269,7 +271,6 @@ selection.round_to=1000000000
 selection=joint scorer=magnitude
 selection=joint estimator=exact
 selection.batch_size=0
-model.name=null
 macs_removed=0.3 method=svd_uniform
 tracker.mode=foo
 "tracker.project=''"
@@ -286,5 +287,4 @@ compensation.ridge=-3
 blocking.k=0
 method=output_aware compensation.ridge=0.1
 model.training.epochs=0
-"cache_dir=''"
 """
