@@ -18,6 +18,7 @@ from lrp.results.tables import read_if_there
 from lrp.results.versions import versions
 
 _LARGEST = 2**20  # bytes of config.yaml
+MOST_TOLD = 6  # settings that differ
 
 
 class RunFolder:
@@ -40,7 +41,8 @@ class RunFolder:
         if resume and config.exists():
             differing = differences(_read_settings(config), settings)
             if differing:
-                raise InputError("resume", "true", f"{folder} was made with other settings: {'; '.join(differing)}")
+                more = f"; and {len(differing) - MOST_TOLD} more" if len(differing) > MOST_TOLD else ""
+                raise InputError("resume", "true", f"{folder} was made with other settings: {'; '.join(differing[:MOST_TOLD])}{more}")
         if rows is None or not resume:
             rows, self.details = pd.DataFrame(columns=self.columns), None
         self.rows = rows

@@ -107,3 +107,9 @@ def test_a_resumed_table_has_the_labels_of_an_undisturbed_one(tmp_path):
     again = RunFolder(tmp_path, {}, resume=True)
     again.add(results_row(0.6, exclude=None, options=None), RESULT_LAYERS.assign(sparsity=0.6))
     assert set(average_over_seeds(again.rows)["line"]) == {"alignment variance (variance), none"}
+
+
+def test_many_other_settings_are_told_in_a_short_line(tmp_path):
+    RunFolder(tmp_path, {f"name{i}": 1 for i in range(40)}, resume=False)
+    with pytest.raises(InputError, match=r"name5 was 1, now 2; and 34 more$"):
+        RunFolder(tmp_path, {f"name{i}": 2 for i in range(40)}, resume=True)
