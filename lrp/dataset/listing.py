@@ -87,7 +87,8 @@ def _walk(top: Path, seen: dict[tuple[int, int], Path]) -> list[Path]:
         status = os.stat(root)
         before = seen.setdefault((status.st_dev, status.st_ino), Path(root))
         if before != Path(root):
-            raise InputError(f"{root} and {before} are one folder (a link?), so its images would be read twice")
+            names = " and ".join(os.path.relpath(folder, top) for folder in (root, before))
+            raise InputError(f"{top}: {names} are one folder (a link?), so its images would be read twice")
         folders[:] = [name for name in folders if not foreign(name)]
         found.append((root, sorted(name for name in files if not foreign(name))))
     return [Path(root, name) for root, files in sorted(found) for name in files]
