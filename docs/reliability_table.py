@@ -23,6 +23,6 @@ def reliability() -> str:
             continue
         number = int(part["value"][tried])
         faults = [f"{value} {name}" for name, value in part["value"].items() if name not in (tried, *others)]
-        beside = "".join(f", {part['value'][name]} {name}" for name in others if name in part.index)
+        beside = "".join(f", {part['value'][name]:,} {name}" for name in others if name in part.index)
         rows.append([what, f"{number:,}{beside}", f"{wanted:,}", "; ".join(faults), f"`{part['commit'].iloc[0]}`"])
     return markdown(["what", "tried", "goal", "faults (goal: 0 of each)", "commit"], rows)

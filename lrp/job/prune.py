@@ -162,13 +162,13 @@ class _Pruning:
         job, scores = self.job, self.fitted.score_table()
         if scores is not None:
             write_whole(self.folder / "scores.parquet", lambda path: scores.to_parquet(path, index=False))
-        predicted = self.fitted.predict(todo)
+        predicted = dict(zip(job.sparsities, self.fitted.predict(job.sparsities)))  # of all: sums of fewer are rounded otherwise
         chosen = chosen_parts(job, self.data.name)
         said = " ".join(str(value) for name, value in chosen.items() if name in ("method", "blocking", "scorer"))
         with job.tracker.start(job.settings, chosen, self.folder, group) as tracked:
             tracked.rows(results.rows)
-            for sparsity, prediction in zip(todo, predicted, strict=True):
-                row, layers = self.row(sparsity, prediction)
+            for sparsity in todo:
+                row, layers = self.row(sparsity, predicted[sparsity])
                 results.add(row, layers)
                 tracked.row(row, layers)
                 log.info(

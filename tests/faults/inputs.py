@@ -88,6 +88,7 @@ def attempt_calls(work: Path, every_nth: int, counts: Counts) -> None:
             warnings.simplefilter("ignore")
             found = problem(call)
         counts.add("bad inputs", int(call.expected != "works"))
+        counts.add("refused in a sentence", int(call.expected == "refused" and not found))
         counts.add("accepted without a word", int(found == "accepted"), call.name)
         counts.add("good inputs refused", int(found == "refused"), call.name)
         counts.add("tracebacks", int(found not in ("", "accepted", "refused")), f"{call.name}: {found}")
