@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from lrp.batches import Batches
+from lrp.batches import Batches, examples, tensors
 from lrp.errors import InputError
 from lrp.estimator.cache import cached_moments, moments_key
+from lrp.files import sha256
 from lrp.layer_statistics.gather import gather
 from lrp.matrices import Factors, LayerMatrix, check_weights
 from lrp.network.frozen import FrozenNetwork
@@ -127,6 +128,11 @@ class Evidence:
             self._statistics = gather(self.model, self.survey, self.batches, self._needs, self._estimator.read, self.samples)
         return self._statistics
 
+    @cached_property
+    def distinct(self) -> int:
+        """How many of the calibration examples differ from all others."""
+        return len({sha256(leaf[i] for leaf in tensors(batch)) for batch in self.batches.split(64) for i in range(examples(batch))})
+
     def few_samples(self) -> dict[str, tuple[int, int]]:
         """Of layers whose statistics were asked for and rest on fewer than three times as many samples as their matrix has columns:
         the samples and the columns."""
@@ -134,7 +140,7 @@ class Evidence:
             return {}
         found = {}
         for name, matrix in self.matrices.items():
-            samples = len(self.batches) * min(self.survey.positions[name], -(-self.samples // len(self.batches)))
+            samples = self.distinct * min(self.survey.positions[name], -(-self.samples // len(self.batches)))
             if samples < 3 * matrix.weight.shape[1]:
                 found[name] = samples, matrix.weight.shape[1]
         return found

@@ -213,7 +213,7 @@ def refused(call, *parts):
     with pytest.raises(lrp.InputError) as error:
         call()
     text = str(error.value)
-    assert "\n" not in text and len(text) < 300
+    assert "\n" not in text and len(text) < 400
     assert all(part in text for part in parts), text
     return text
 

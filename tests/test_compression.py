@@ -165,7 +165,7 @@ def test_every_reason():
     reasons = {
         "embedding": "type not supported (Embedding)", "lookup": "type not supported (Embedding)", "depthwise": "depthwise",
         "up": "type not supported (ConvTranspose1d)", "twice": "used twice", "alias_a": "used twice", "body.0": "excluded",
-        "unused": "not called on the calibration inputs", "output": "tied weight",
+        "unused": "not called on the first calibration example", "output": "tied weight",
     }  # fmt: skip
     assert {name: found[name] for name in reasons} == {name: f"left alone: {reason}" for name, reason in reasons.items()}
     assert {name for name, line in found.items() if not line.startswith("left")} <= {"conv", "body.2"}

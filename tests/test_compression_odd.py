@@ -143,3 +143,58 @@ def test_scoring_frees_what_it_held():
     for _ in range(3):
         lrp.compress(model, X, 0.5)
     assert held() <= before + 5
+
+
+class Late(Two):
+    def __init__(self):
+        super().__init__()
+        self.late = None
+
+    def forward(self, x):
+        self.late = nn.Linear(12, 12) if self.late is None else self.late
+        return super().forward(self.late(x))
+
+
+class Overwrites(Two):
+    def forward(self, x):
+        h = self.a(x).relu()
+        h *= 3
+        return self.b(h)
+
+
+def test_modules_that_are_made_late_and_values_that_are_overwritten():
+    with pytest.raises(lrp.InputError, match=r"model=Late: it makes modules when it first runs \(late\); run it once on an example first"):
+        lrp.compress(Late(), X)
+    with pytest.raises(lrp.InputError, match="model=Overwrites: it writes into a value that a gradient needs"):
+        lrp.compress(Overwrites(), X)
+    lrp.compress(Overwrites(), X, estimator="exact", decomposition="svd", compensation="none")
+
+
+def test_examples_that_are_all_the_same_are_one():
+    _, report = lrp.compress(Two(), X[:1].repeat(200, 1), 0.5)
+    assert any("has 1 for 12 columns" in warning or "has 1 for 16 columns" in warning for warning in report.warnings)
+
+
+def test_a_closure_that_calls_the_original_is_told():
+    model = Two()
+    layer = model.a
+    model.first, model.a = (lambda x: layer(x)[:, :12]), nn.Linear(12, 16)
+    model.add_module("other", layer)
+    _, report = lrp.compress(model, X, 0.5)
+    what = dict(zip(report.layer, report.what))
+    assert what["other"] == "left alone: called through a closure, which every copy of the network shares with the original"
+
+
+def test_compiled_modules_inside_are_taken_out():
+    model = nn.Sequential(torch.compile(nn.Sequential(nn.Linear(12, 16), nn.ReLU())), nn.Linear(16, 12))
+    small, report = lrp.compress(model, X, 0.5)
+    assert list(report.layer) == ["0.0", "1"] and torch.allclose(small(X), small(X))
+    assert not any("_orig_mod" in name for name, _ in small.named_modules()) and "_orig_mod" in model[0]._modules
+
+
+def test_an_unfolded_network_is_not_written_as_one_that_loads(tmp_path):
+    small, _ = lrp.compress(Two(), X, 0.5)
+    with pytest.raises(lrp.InputError, match="save: lrp.unfold gave this network other layers"):
+        lrp.save(lrp.unfold(small), tmp_path / "a.safetensors")
+    with pytest.raises(lrp.InputError, match="is a folder; give the name of a file in it"):
+        lrp.save(small, tmp_path)

@@ -12,6 +12,7 @@ from lrp.errors import InputError
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer
 from lrp.layer.duplicate import check_module, duplicate
+from lrp.network.state import unchanged_state
 from lrp.network.trace import Folded, Tracer, name_of, pairs_to_fold, scale_and_shift
 
 
@@ -27,7 +28,8 @@ def fuse(model: nn.Module) -> nn.Module:
     """
     result = duplicate(check_module(model)).eval()
     try:
-        graph = Tracer().trace(result)
+        with unchanged_state(result):  # a forward that keeps values would keep the tracer's
+            graph = Tracer().trace(result)
     except Exception as error:  # whatever the forward raised when it met a proxy
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(

@@ -39,6 +39,10 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
         raise InputError("save", path, "give the path of a file")
     if not isinstance(model, nn.Module):
         raise InputError("save", type(model).__name__, "give a torch.nn.Module")
+    if getattr(model, "lrp_unfolded", False):
+        raise InputError("save: lrp.unfold gave this network other layers than its architecture has; write its state_dict")
+    if Path(path).is_dir():
+        raise InputError("save", path, "is a folder; give the name of a file in it")
     write(model, Path(path), report)
 
 

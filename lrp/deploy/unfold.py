@@ -35,4 +35,5 @@ def unfold(model: nn.Module) -> nn.Module:
             log.warning("layer %s stays as it is: it has several blocks, none that is left, or buffers or hooks", name or "(the network)")
         else:
             result = replace_layer(result, name, plain)
+    result.lrp_unfolded = True  # type: ignore[assignment]
     return result

@@ -149,7 +149,7 @@ class FirstOrderEstimator(Estimator):
         if y.requires_grad:
             for current, direction in enumerate(directions):
                 last = current + 1 == len(directions)
-                outputs = [call.output for call in leaves]
+                outputs = [call.output for call in leaves or calls]
                 grads = torch.autograd.grad(y, outputs, direction.expand_as(y), retain_graph=not last, allow_unused=True)
                 for call, grad in zip(leaves, grads):
                     contract(call, grad)

@@ -54,7 +54,8 @@ class DenseView(torch.Tensor):
         if func in SAME and isinstance(first, DenseView):
             make = first._make
             return DenseView(lambda: make().detach(), first.shape, first)
-        if isinstance(first, DenseView) and _writes(func) or isinstance(kwargs.get("out"), DenseView):
+        targets = [first, *(first if isinstance(first, (list, tuple)) else []), kwargs.get("out")]
+        if _writes(func) and any(isinstance(target, DenseView) for target in targets[:-1]) or isinstance(targets[-1], DenseView):
             raise InputError(
                 "weight", getattr(func, "__name__", func), "the weight of a low-rank layer is made from its factors and cannot be written"
             )

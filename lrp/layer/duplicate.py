@@ -31,6 +31,20 @@ def check_module(model: Any) -> nn.Module:
     return model
 
 
+def measured_copy(model: Module) -> Module:
+    """A copy of a network to be measured: in eval mode, without gradients of its parameters, and without the backward hooks of its
+    modules, which may change gradients and are meant for training.
+
+    Raises:
+        InputError: For a network that holds something which cannot be copied.
+    """
+    result = duplicate(model).eval().requires_grad_(False)
+    for module in result.modules():
+        module._backward_hooks.clear()
+        module._backward_pre_hooks.clear()
+    return result
+
+
 def duplicate(model: Module) -> Module:
     """A deep copy of a network. A tensor with a graph that a module keeps, such as its last output, is copied without the graph.
 

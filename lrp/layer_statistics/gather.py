@@ -13,7 +13,7 @@ from tqdm import tqdm
 from lrp.batches import Batches, call, on_tensors, tensors
 from lrp.errors import InputError, NotUsable
 from lrp.layer.build import kind_of
-from lrp.layer.duplicate import duplicate
+from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.positions import Positions, columns, outputs
 from lrp.layer_statistics.sums import Sums
@@ -119,7 +119,7 @@ def gather(
     if not needs:
         return {}
     with torch.inference_mode(False):
-        twin = duplicate(model).eval().requires_grad_(False)
+        twin = measured_copy(model)
     modules: list[Any] = [*twin.modules()]
     for module in modules:
         if getattr(module, "inplace", False):

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from lrp.batches import Inputs, call, on_tensors, tensors
 from lrp.layer.build import kind_of
-from lrp.layer.duplicate import duplicate
+from lrp.layer.duplicate import duplicate, measured_copy
 from lrp.network.trace import default_of, name_of, pairs_to_fold, placeholders, run_node, scale_and_shift, trace
 
 HALF = (torch.float16, torch.bfloat16)
@@ -33,7 +33,7 @@ class FrozenNetwork:
 
     def __init__(self, model: nn.Module, inputs: Inputs | None = None) -> None:
         """``inputs``: a batch of one, which shows how the network is called, and by which the graph is held to what it computes."""
-        self.module = duplicate(model).eval().requires_grad_(False)
+        self.module = measured_copy(model)
         self.batch_dims: dict[str, int] = {}  # of layers whose values do not run over the examples first, once it is known
         self._in_single_precision(inputs)
         self.scale: dict[str, Tensor] = {}

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lrp.batches import Batches, Inputs, call, on_tensors, tensors
 from lrp.errors import InputError
-from lrp.layer.duplicate import duplicate
+from lrp.layer.duplicate import measured_copy
 from lrp.network.arithmetic import check_rows, plain_arithmetic
 from lrp.network.frozen import FrozenNetwork
 
@@ -98,7 +98,7 @@ def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor
     Raises:
         InputError: For a loss that is not finite or carries no gradient.
     """
-    twin = duplicate(model).eval().requires_grad_(False)
+    twin = measured_copy(model)
     layers: list[Any] = [twin.get_submodule(name) for name in names]
     weights: list[Tensor] = [layer.weight.requires_grad_() for layer in layers]
     device = weights[0].device

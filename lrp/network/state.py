@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
 
-PLAIN = (bool, int, float, str, type(None))
+PLAIN = (bool, int, float, str, type(None), Tensor)
 
 
 @contextlib.contextmanager
 def unchanged_state(model: nn.Module) -> Iterator[None]:
-    """What a forward writes is put back at the end: buffers, numbers and strings, and what lists, dicts and sets hold. A forward may
+    """What a forward writes is put back at the end: buffers, tensors, numbers, strings, and what lists, dicts and sets hold. A forward may
     count its calls, keep a running mean, or collect values. Modes and what is added are left as they are."""
     held = [
         (module, _plain(module), {name: b.clone() for name, b in module._buffers.items() if b is not None}) for module in model.modules()
@@ -23,6 +23,8 @@ def unchanged_state(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, attributes, buffers in held:
+            for name in [name for name, value in vars(module).items() if isinstance(value, (Tensor, fx.Proxy)) and name not in attributes]:
+                del vars(module)[name]
             for name, (value, content) in attributes.items():
                 if name != "training" and name in vars(module):
                     vars(module)[name] = value
@@ -30,9 +32,12 @@ def unchanged_state(model: nn.Module) -> Iterator[None]:
             with torch.no_grad():
                 for name, before in buffers.items():
                     now = module._buffers.get(name)
-                    if now is not None and torch.equal(now, before):
+                    if not isinstance(now, Tensor):  # while a network is traced a forward may put a proxy there
+                        module._buffers[name] = before
                         continue
-                    if now is not None and now.shape == before.shape and now.is_contiguous():  # it may share its memory
+                    if torch.equal(now, before):
+                        continue
+                    if now.shape == before.shape and now.is_contiguous():  # it may share its memory
                         now.copy_(before)
                     elif name in module._buffers:
                         module._buffers[name] = before

@@ -89,6 +89,7 @@ class _Seen:
         calls: How often each was called.
         positions: At how many positions each computed its output.
         inputs: The shapes of what they read.
+        shared: Those of the original that a copy of the network called.
         elsewhere: Those that were called from where no other layer can be put.
         changed: Those whose forward hooks gave another output.
     """
@@ -98,16 +99,19 @@ class _Seen:
         self.positions: dict[str, int] = {}
         self.inputs: dict[str, tuple[int, ...]] = {}
         self.elsewhere: set[str] = set()
+        self.shared: set[str] = set()
         self.changed: set[str] = set()
 
     def reason(self, name: str) -> str | None:
         """Why a layer has to be left alone after what it did."""
         if name in self.elsewhere:
             return "called from where no other layer can be put (a closure holds it)"
+        if name in self.shared:
+            return "called through a closure, which every copy of the network shares with the original"
         if self.calls[name] > 1:
             return "used twice"
         if self.calls[name] == 0:
-            return "not called on the calibration inputs"
+            return "not called on the first calibration example"
         return "a forward hook changes its output" if name in self.changed else None
 
     def watch(self, name: str, module: nn.Module) -> None:
@@ -131,7 +135,11 @@ class _Seen:
 
 @torch.no_grad()
 def _run(model: nn.Module, example: Inputs, names: Sequence[str]) -> _Seen:
-    """What each layer does when the network runs on one example, with another module in the place of every layer, as after building."""
+    """What each layer does when the network runs on one example, with another module in the place of every layer, as after building.
+
+    Raises:
+        InputError: For a network that cannot run on it, and for one that makes modules as it runs.
+    """
     twin = duplicate(model).eval()
     seen = _Seen()
     for name in names:
@@ -144,5 +152,17 @@ def _run(model: nn.Module, example: Inputs, names: Sequence[str]) -> _Seen:
         seen.watch(name, other)
         layer.register_forward_pre_hook(lambda *_, name=name: seen.elsewhere.add(name))
         twin = replace_layer(twin, name, other)
-    run_model(twin, example)
+    before = {name for name, _ in twin.named_modules()}
+    handles = [
+        model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: seen.shared.add(name)) for name in names if name != ""
+    ]
+    try:
+        run_model(twin, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if made := sorted({name for name, _ in twin.named_modules()} - before):
+        raise InputError(
+            "model", type(model).__name__, f"it makes modules when it first runs ({', '.join(made)}); run it once on an example first"
+        )
     return seen
