@@ -1,5 +1,5 @@
 # make run: the whole of lrp on embedded data; make test: all tests; make check: lint, format and types;
-# make docs: the tables that scripts write; make fault-campaign: kills, damaged files, full disks, bad inputs, for an hour. Each builds .venv first, once.
+# make docs: the tables that scripts write; make fault-campaign: kills, damaged files, full disks, bad inputs, for an hour and a half. Each builds .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 
