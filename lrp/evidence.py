@@ -67,6 +67,7 @@ class Evidence:
         result = copy.copy(self)
         result.estimator, result.exclude, result.samples = estimator, tuple(exclude), samples
         result._statistics, result._needs, result._moments = {}, frozenset(), None
+        vars(result).pop("_thin", None)
         if tuple(exclude) != self.exclude:
             vars(result).pop("survey", None)
         return result
@@ -90,7 +91,8 @@ class Evidence:
         result = copy.copy(self)
         result.unusable = {**self.unusable, **reasons}
         result._statistics, result._needs, result._moments = {}, frozenset(), None
-        vars(result).pop("survey", None)
+        for name in ("survey", "_thin"):
+            vars(result).pop(name, None)
         return result
 
     @cached_property
@@ -129,21 +131,22 @@ class Evidence:
         return self._statistics
 
     @cached_property
-    def distinct(self) -> int:
-        """How many of the calibration examples differ from all others."""
-        return len({sha256(leaf[i] for leaf in tensors(batch)) for batch in self.batches.split(64) for i in range(examples(batch))})
+    def _thin(self) -> dict[str, tuple[int, int]]:
+        """Of every layer with fewer than three times as many samples as columns: both. Examples that are the same count once."""
+        looked = {name: min(self.survey.positions[name], -(-self.samples // len(self.batches))) for name in self.matrices}
+        columns = {name: matrix.weight.shape[1] for name, matrix in self.matrices.items()}
+        enough = max(-(-3 * columns[name] // looked[name]) for name in columns)  # different examples: more need not be counted
+        seen: set[str] = set()
+        for batch in self.batches.split(64):
+            if len(seen) >= enough:
+                break
+            seen |= {sha256(leaf[i] for leaf in tensors(batch)) for i in range(examples(batch))}
+        return {name: (len(seen) * looked[name], N) for name, N in columns.items() if len(seen) * looked[name] < 3 * N}
 
     def few_samples(self) -> dict[str, tuple[int, int]]:
         """Of layers whose statistics were asked for and rest on fewer than three times as many samples as their matrix has columns:
         the samples and the columns."""
-        if not self._needs:
-            return {}
-        found = {}
-        for name, matrix in self.matrices.items():
-            samples = self.distinct * min(self.survey.positions[name], -(-self.samples // len(self.batches)))
-            if samples < 3 * matrix.weight.shape[1]:
-                found[name] = samples, matrix.weight.shape[1]
-        return found
+        return self._thin if self._needs else {}
 
     def moments(self, factors: Sequence[Factors]) -> list[Moments]:
         """E[y - y_b] and E[(y - y_b)^2] of every component of these blocks on the scoring examples, from the cache where possible."""

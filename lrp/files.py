@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrp.errors import InputError
+
 KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _TEMPORARY = re.compile(r"\..*-[a-z0-9_]{8}(\.\w+)?")  # as tempfile names them
@@ -42,6 +44,19 @@ def why_unreadable(path: Path) -> str | None:
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         return f"it cannot be read ({getattr(error, 'strerror', None) or error})"
     return "it is a Git LFS pointer in place of the file; run git lfs pull" if start == LFS_POINTER else None
+
+
+def check_file(option: str, path: object) -> Path:
+    """The path of a file to write, which need not be there.
+
+    Raises:
+        InputError: For anything else, and for a folder.
+    """
+    if not isinstance(path, (str, Path)):
+        raise InputError(option, path, "give the path of a file")
+    if Path(path).is_dir():
+        raise InputError(option, path, "is a folder; give the name of a file in it")
+    return Path(path)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
+from lrp.errors import some
 from lrp.layer.base import LowRank
 from lrp.network.survey import Candidates
 
@@ -110,7 +111,7 @@ def _warnings(report: Report, few_samples: Mapping[str, tuple[int, int]]) -> lis
     if a["params"] == 0:
         found.append(f"nothing is left of the compressed layers at sparsity {a['sparsity']:g}: each gives its bias alone")
     elif empty:
-        found.append(f"{_count(len(empty), 'layer')} lost all components: {_some(empty)}")
+        found.append(f"{_count(len(empty), 'layer')} lost all components: {some(empty, 5)}")
     if few_samples:
         name, (samples, columns) = min(few_samples.items(), key=lambda item: item[1][0] / item[1][1])
         found.append(
@@ -122,7 +123,3 @@ def _warnings(report: Report, few_samples: Mapping[str, tuple[int, int]]) -> lis
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -16,7 +16,7 @@ from lrp.dataset.base import SPLIT_SEED, Data, Part, divide
 from lrp.dataset.images import MOST_PIXELS, decode, open_image, said
 from lrp.dataset.listing import Listing, holds_images, list_images, subfolders
 from lrp.dataset.splits import by_rank, split_word
-from lrp.errors import InputError, check_bool, check_float, check_int
+from lrp.errors import InputError, check_bool, check_float, check_int, some
 from lrp.files import why_unreadable
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class ImageFolder:
         except OSError as error:
             raise InputError("dataset.path", self.path, f"it cannot be read ({error.strerror}: {error.filename})") from error
         if skipped := [name for listing in listings for name in listing.skipped]:
-            log.info("dataset.path=%s: files without the suffix of an image are not read: %s", self.path, _some(skipped))
+            log.info("dataset.path=%s: files without the suffix of an image are not read: %s", self.path, some(skipped))
         return listings
 
     def _read(self, samples: Sequence[tuple[Path, int]]) -> Part:
@@ -170,15 +170,11 @@ def _parts(folder: Path) -> list[Path]:
         alone = [name for same in train or test for name in same]
         if all((split_word(name) or ("", ""))[1] in CLASSES and holds_images(folder / name) for name in alone):
             return []
-        raise InputError(f"has {_some(alone)}, but needs both a folder train and a folder test (or val)")
+        raise InputError(f"has {some(alone)}, but needs both a folder train and a folder test (or val)")
     for same in (train[0], test[0]):
         if len(same) > 1:
             raise InputError(f"has the folders {' and '.join(same)}, which say the same; leave one")
     roots = [train[0][0], test[0][0]]
     if unread := [name for name in names if name not in roots]:
-        log.info("%s: the images are those in %s and %s; %s is not read", folder, *roots, _some(unread))
+        log.info("%s: the images are those in %s and %s; %s is not read", folder, *roots, some(unread))
     return [folder / name for name in roots]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lrp.batches import tensors
 from lrp.errors import InputError, first_line
-from lrp.files import write_whole
+from lrp.files import check_file, write_whole
 from lrp.layer.duplicate import check_module, duplicate
 
 TOLERANCE = 1e-5  # of the largest output
@@ -46,9 +46,7 @@ def export_onnx(model: nn.Module, inputs: Tensor, path: str | Path, tolerance: f
     check_module(model)
     if not isinstance(inputs, Tensor) or not inputs.dim() or not len(inputs):
         raise InputError("inputs", type(inputs).__name__, "give a tensor (B, ...) of examples")
-    path = Path(path)
-    if path.is_dir():
-        raise InputError("path", path, "is a folder; give the name of a file in it")
+    path = check_file("path", path)
     model = duplicate(model).cpu().eval()
     inputs = inputs.detach().cpu()
     if len(inputs) < 2:  # a batch of one would be taken for a constant

@@ -16,7 +16,8 @@ from lrp import __version__
 from lrp.cost.report import COLUMNS, Report
 from lrp.deploy.reading import FORMAT, read_saved, renamed
 from lrp.entries import not_plain, write_tensors
-from lrp.errors import InputError, OwnCodeError, first_line
+from lrp.errors import InputError, OwnCodeError, first_line, some
+from lrp.files import check_file
 from lrp.layer.base import LowRank
 from lrp.layer.build import find_kind, kind_of, replace_layer
 from lrp.layer.duplicate import duplicate
@@ -35,15 +36,12 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
         InputError: Where the state of the network holds something that is not a tensor, and for names with control characters.
         OSError: Where there is no room, or the folder cannot be written.
     """
-    if not isinstance(path, (str, Path)):
-        raise InputError("save", path, "give the path of a file")
+    file = check_file("save", path)
     if not isinstance(model, nn.Module):
         raise InputError("save", type(model).__name__, "give a torch.nn.Module")
     if getattr(model, "lrp_unfolded", False):
         raise InputError("save: lrp.unfold gave this network other layers than its architecture has; write its state_dict")
-    if Path(path).is_dir():
-        raise InputError("save", path, "is a folder; give the name of a file in it")
-    write(model, Path(path), report)
+    write(model, file, report)
 
 
 def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made_from: str | None = None) -> None:
@@ -130,11 +128,11 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
         raise InputError(f"load {path}: torch.compile would go on calling the layer that is replaced; give the layer itself")
     own = result.state_dict()
     if missing := [name for name in own if name not in tensors]:
-        raise InputError(f"{other}: this one has {_some(missing)}, which the file lacks")
+        raise InputError(f"{other}: this one has {some(missing)}, which the file lacks")
     if unexpected := [name for name in tensors if name not in own]:
-        raise InputError(f"{other}: it has {_some(unexpected)}, which this one lacks")
+        raise InputError(f"{other}: it has {some(unexpected)}, which this one lacks")
     if wrong := [f"{k} {_by(tensors[k].shape)} instead of {_by(own[k].shape)}" for k in own if tensors[k].shape != own[k].shape]:
-        raise InputError(f"{other}: the file holds {_some(wrong)}")
+        raise InputError(f"{other}: the file holds {some(wrong)}")
     known: dict[Any, str] = {}
     for name, tensor in own.items():
         first = known.setdefault(_place(tensor), name) if tensor.numel() else name
@@ -178,7 +176,7 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
         own = _options(dense, form.attributes) | {"bias": dense.bias is not None}
         theirs = layer["options"] | {"bias": layer["bias"]}
         if differing := [f"{key}={theirs.get(key)} instead of {value}" for key, value in own.items() if theirs.get(key) != value]:
-            raise InputError(f"{other}: its layer {name} has {_some(differing)}")
+            raise InputError(f"{other}: its layer {name} has {some(differing)}")
         model = replace_layer(model, name, form(dense, _blocks(kind.matrix(name, dense), layer["blocks"])))
     for name in biased:
         layer: Any = model.get_submodule(name)
@@ -247,7 +245,3 @@ def _what(module: nn.Module | None) -> str:
 
 def _by(shape: Any) -> str:
     return " x ".join(str(n) for n in shape) or "a single number"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

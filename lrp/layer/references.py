@@ -35,9 +35,9 @@ class _Search:
         self.seen[id(owner)] = owner
         held = vars(owner)
         for name, value in list(held.items()):
-            if isinstance(value, PLAIN) or isinstance(owner, nn.Module) and name in OF_TORCH and name != "_modules":
+            if isinstance(value, PLAIN) or isinstance(owner, nn.Module) and name in OF_TORCH:
                 continue
-            changed = value if name == "_modules" and isinstance(owner, nn.Module) else self.value(value)
+            changed = self.value(value)
             if changed is not value:
                 held[name] = changed
         if isinstance(owner, nn.Module):  # one that a list holds is in no tree

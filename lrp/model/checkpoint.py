@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lrp.errors import InputError, first_line
+from lrp.errors import InputError, first_line, some
 from lrp.files import why_unreadable
 
 DEEPEST = 4  # dictionaries in dictionaries: {"checkpoint": {"model": {"state_dict": ...}}}
@@ -44,7 +44,7 @@ def read_checkpoint(path: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever is raised for a damaged file
         if objects := _objects(path, str(error)):
-            reason = f"it holds {some(objects)} besides tensors, which is not read (weights_only=True); {ALONE}"
+            reason = f"it holds {some_of(objects)} besides tensors, which is not read (weights_only=True); {ALONE}"
         else:
             reason = f"it is damaged, or not a file of torch.save or safetensors ({_reason(error)})"
         raise InputError("model.checkpoint", path, reason) from error
@@ -72,12 +72,12 @@ def contents(held: Any) -> str:
     """What a checkpoint holds, in words: "a dictionary of epoch, args"."""
     if not isinstance(held, Mapping):
         return f"an object of the type {type(held).__name__}"
-    return f"a dictionary of {some(list(held))}" if held else "an empty dictionary"
+    return f"a dictionary of {some_of(list(held))}" if held else "an empty dictionary"
 
 
-def some(names: Sequence[object]) -> str:
+def some_of(names: Sequence[object]) -> str:
     """The first of some names, which are a file's: one line without control characters."""
-    return ", ".join(plain(str(name)) for name in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return some([plain(str(name)) for name in names])
 
 
 def plain(text: str) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp.errors import InputError, first_line
-from lrp.model.checkpoint import contents, dictionaries, plain, read_checkpoint, some
+from lrp.model.checkpoint import contents, dictionaries, plain, read_checkpoint, some_of
 from lrp.model.names import AVERAGED, readings, unwrapped
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class _Match:
     def problems(self) -> str:
         """What does not fit, in words; "" where everything does."""
         said = (("missing", self.missing), ("not in the network", self.unexpected), ("of another shape", self.wrong))
-        return "; ".join(f"{what} {some(names)}" for what, names in said if names)
+        return "; ".join(f"{what} {some_of(names)}" for what, names in said if names)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -60,7 +60,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     match = _choose(read_checkpoint(path), own, path)
     state = OrderedDict((name, _cast(match.state[theirs], own[name], theirs, path)) for name, theirs in match.names.items())
     if bad := [name for name, value in state.items() if not bool(torch.isfinite(_comparable(value)).all())]:
-        raise InputError("model.checkpoint", path, "it holds values that are not finite in " + some(bad))
+        raise InputError("model.checkpoint", path, "it holds values that are not finite in " + some_of(bad))
     versions: Any = getattr(match.state, "_metadata", None)
     if versions is not None and not match.left_off:
         state._metadata = versions  # type: ignore[attr-defined]  # by which modules know how older versions of them were saved
@@ -85,16 +85,16 @@ def _choose(held: Any, own: Mapping[str, Tensor], path: Path) -> _Match:
         where = usual if usual in matches else max(matches, key=lambda where: len(matches[where].names))
         others = [other for other in matches if other and other != where]
         at = f"what it holds under {plain(where)}" if where else "it"
-        also = f" (nor does what it holds under {some(others)})" if others else ""
+        also = f" (nor does what it holds under {some_of(others)})" if others else ""
         raise InputError("model.checkpoint", path, f"{at} does not fit the network: {matches[where].problems}{also}")
     if len(fitting) > 1 and usual not in fitting:
-        allowed = f"several of its parts fit the network: {some(fitting)}; save the one that you want alone"
+        allowed = f"several of its parts fit the network: {some_of(fitting)}; save the one that you want alone"
         raise InputError("model.checkpoint", path, allowed)
     where = usual if usual in fitting else fitting[0]
     match = matches[where]
     if where:
         others = [other for other in fitting if other != where]
-        unused = f", not those under {some(others)}" if others else ""
+        unused = f", not those under {some_of(others)}" if others else ""
         log.info("model.checkpoint=%s: the weights are those under %s%s", path, plain(where), unused)
     if match.left_off:
         log.info("model.checkpoint=%s: %s is left off the names of the weights", path, plain(match.left_off))

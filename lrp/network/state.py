@@ -39,7 +39,7 @@ def unchanged_state(model: nn.Module) -> Iterator[None]:
                         continue
                     if now.shape == before.shape and now.is_contiguous():  # it may share its memory
                         now.copy_(before)
-                    elif name in module._buffers:
+                    else:
                         module._buffers[name] = before
 
 
