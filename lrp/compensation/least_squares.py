@@ -8,18 +8,17 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from lrp.batches import Batches, device_of
-from lrp.decomposition.metric import metric_factors
 from lrp.errors import InputError, check_float
-from lrp.layer.base import LowRank, balance
+from lrp.form.known import form_of
 from lrp.layer.build import kind_of
-from lrp.layer.stored import RowRange
+from lrp.layer.compressed import Compressed
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.gather import CHUNK
 from lrp.layer_statistics.positions import columns, inside
+from lrp.layer_statistics.regression import Regression
 from lrp.layer_statistics.sums import Sums
 from lrp.network.arithmetic import plain_arithmetic
 from lrp.network.layer_inputs import Replay
@@ -84,15 +83,12 @@ def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | Non
     """Set a layer's parameters to the least squares solution; ``weight`` (M, N) is the dense layer's, ``gradients`` its G.
 
     At a rank this is reduced-rank regression in the metric of the inputs and of ``gradients`` (Izenman, 1975), with the ridge penalty
-    of ``LeastSquares`` on the change.
+    of ``LeastSquares`` on the change; how a compressed layer is fitted stands with its form (``lrp.form``).
     """
-    fit = _Regression(sums, weight, ridge)
+    fit = Regression(sums, weight, ridge)
     bias = torch.empty(len(fit.W)).to(fit.W)
-    if isinstance(module, LowRank):
-        for rows in module.ranges:
-            whole_rows = [part.columns for part in rows.parts] == [(0, module.columns)]
-            new = _refit_whole_rows(module, rows, fit, gradients) if whole_rows else _refit_jointly(module, rows, fit)
-            span = slice(rows.start, rows.stop)
+    if isinstance(module, Compressed):
+        for span, new in form_of(module).refit(module, fit, gradients):
             bias[span] = fit.bias(span, new)
     else:
         for group in range(len(fit.C)):
@@ -100,101 +96,6 @@ def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | Non
             kind_of(module).set_rows(module, span, new)
             bias[span] = fit.bias(span, new)
     set_bias(module, bias, weight)
-
-
-class _Regression:
-    """The regression of a layer's dense outputs z on the inputs x' that it has now; a row belongs to one of its groups of inputs.
-
-    Attributes:
-        C: Cov(x') (groups, N, N)
-        A: Cov(z, x') (M, N)
-        W: the dense layer's weight (M, N)
-    """
-
-    def __init__(self, sums: Sums, weight: Tensor, ridge: float) -> None:
-        self.ridge = ridge
-        assert sums.x is not None and sums.z is not None and sums.xx is not None and sums.zx is not None, "z was added with x"
-        self.mean_x, self.mean_z = sums.x / sums.count, sums.z / sums.count
-        self.C = sums.xx / sums.count - self.mean_x[:, :, None] * self.mean_x[:, None, :]
-        groups = len(self.C)
-        own = self.mean_z.unflatten(0, (groups, -1))  # (groups, M of a group)
-        means = own[:, :, None] * self.mean_x[:, None, :]
-        self.A = ((sums.zx / sums.count).unflatten(0, (groups, -1)) - means).flatten(0, 1)
-        self.W = weight.to(self.C)
-        self._solved: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def group(self, row: int) -> int:
-        """The group that a row belongs to."""
-        return row * len(self.C) // len(self.W)
-
-    def rows_of(self, group: int) -> slice:
-        """The rows of a group."""
-        size = len(self.W) // len(self.C)
-        return slice(group * size, (group + 1) * size)
-
-    def solution(self, group: int) -> tuple[Tensor, Tensor]:
-        """Without a bound on the rank: W* (M of the group, N); and C + lambda I (N, N)."""
-        if group not in self._solved:
-            own = self.rows_of(group)
-            self._solved[group] = ridge_solve(self.A[own], self.C[group], self.W[own], self.ridge)
-        return self._solved[group]
-
-    def bias(self, span: slice, new: Tensor) -> Tensor:
-        """The best bias of these rows once their weight is ``new``: it takes the mean."""
-        return self.mean_z[span] - new @ self.mean_x[self.group(span.start)]
-
-
-def _refit_whole_rows(module: LowRank, rows: RowRange, fit: _Regression, gradients: Tensor | None) -> Tensor:
-    """Rows that are one block: W* itself where it is stored whole, or its best approximation of the block's rank; returns the
-    rows of the new weight."""
-    group = fit.group(rows.start)
-    best, metric = fit.solution(group)
-    first = fit.rows_of(group).start
-    best = best[rows.start - first : rows.stop - first]
-    if rows.whole:
-        module.W[rows.whole[0].key].copy_(best)
-        return best
-    G = None if gradients is None else gradients[rows.start : rows.stop, rows.start : rows.stop].to(fit.C)
-    U, _, V = metric_factors(best, best @ metric @ best.T, G)
-    U, V = balance(U[:, : rows.rank], V[: rows.rank])
-    module.U[rows.key].copy_(U)
-    module.V[rows.factored[0].key].copy_(V)
-    return U @ V
-
-
-def _refit_jointly(module: LowRank, rows: RowRange, fit: _Regression) -> Tensor:
-    """Rows that several blocks share: with T x' the values of the kept components V x' and what the whole blocks read, U and the
-    whole blocks are the regression of z on T x'; returns the rows of the new weight."""
-    N = fit.W.shape[1]
-    before = [module.U[rows.key].to(fit.C)] if rows.factored else []
-    before += [module.W[part.key].to(fit.C) for part in rows.whole]
-    if not before:
-        return torch.zeros(rows.stop - rows.start, N).to(fit.C)
-    reads = [(part, module.V[part.key].to(fit.C)) for part in rows.factored]
-    reads += [(part, torch.eye(part.block.shape[1]).to(fit.C)) for part in rows.whole]
-    T = torch.cat([F.pad(values, (part.block.col_start, N - part.block.col_stop)) for part, values in reads])
-    C = fit.C[fit.group(rows.start)]
-    found, _ = ridge_solve(fit.A[rows.start : rows.stop] @ T.T, T @ C @ T.T, torch.cat(before, 1), fit.ridge)
-    new = found.split([part.shape[1] for part in before], dim=1)
-    kept = [module.U[rows.key]] if rows.factored else []
-    for parameter, values in zip([*kept, *(module.W[part.key] for part in rows.whole)], new, strict=True):
-        parameter.copy_(values)
-    return found @ T
-
-
-def ridge_solve(A: Tensor, C: Tensor, W: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """(A + lambda W) (C + lambda I)^-1 and C + lambda I, lambda being ``ridge`` times the mean diagonal of C. Where C is singular
-    and lambda 0 the solution closest to W."""
-    penalty = ridge * C.diagonal().mean()
-    metric = C + penalty * torch.eye(len(C)).to(C)
-    factor, failed = torch.linalg.cholesky_ex(metric)
-    residual = A - W @ C  # solve for the change, which is small: exact where nothing has to change
-    scale = metric.diagonal().mean()
-    if int(failed) or float(factor.diagonal().min()) ** 2 < 1e-12 * float(scale):
-        values, vectors = torch.linalg.eigh(metric)
-        inverse = torch.where(values > 1e-10 * values[-1].clamp(min=torch.finfo(C.dtype).tiny), 1 / values, 0)
-        return W + (residual @ vectors * inverse) @ vectors.T, metric
-    return W + torch.cholesky_solve(residual.T, factor).T, metric
 
 
 def set_bias(module: Any, bias: Tensor, like: Tensor) -> None:

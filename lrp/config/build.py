@@ -125,7 +125,7 @@ def _tell_unused(config: DictConfig, method: Choice, chosen: Mapping[str, Choice
         words += [f"{group}.{name}={value}" for name, value in changed if value != ours.defaults.get(name, value)]
         for word in words:
             log.info("method=%s does not use %s%s", method.option, word, f", it has {used}" if used else "")
-    for name, place in {**_FROM_JOB, "budget": "budget", "exclude": "exclude"}.items():
+    for name, place in {**_FROM_JOB, "budget": "budget", "exclude": "exclude", "forms": "forms"}.items():
         if not method.takes(name) and _value(settings, place) != _value(usual, place):
             log.info("method=%s does not use %s=%s", method.option, place, _value(settings, place))
     if settings["model"]["checkpoint"] is not None:
@@ -163,6 +163,8 @@ def _make_method(method: Choice, settings: Mapping[str, Any], parts: Mapping[str
     if settings["macs_removed"] is not None and not method.takes("macs_removed"):
         raise InputError("macs_removed", settings["macs_removed"], f"method={method.option} can meet only one budget")
     job = {name: _value(settings, place) for name, place in _FROM_JOB.items()}
+    if settings["forms"] is not None:
+        job["forms"] = settings["forms"]
     return method.make(**job, budget=settings["budget"], exclude=tuple(settings["exclude"]), **parts)
 
 
@@ -171,7 +173,7 @@ def _changed(choices: list[Choice], settings: Mapping[str, Any]) -> str | None:
     usual, words = OmegaConf.structured(Config), []
     for choice in choices:
         if choice.group == "method":
-            places = [place for name, place in _FROM_JOB.items() if choice.takes(name)]
+            places = [place for name, place in (*_FROM_JOB.items(), ("forms", "forms")) if choice.takes(name)]
             now, before = ({place: _value(values, place) for place in places} for values in (settings, usual))
             words += changed_options("", now, before)
         words += changed_options(choice.group, choice.taken, choice.defaults)

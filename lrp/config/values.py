@@ -30,6 +30,8 @@ def meant(settings: Mapping[str, Any]) -> dict[str, Any]:
     evaluation = dict(result["evaluation"])
     result["evaluation"] = {**evaluation, "latency": _truth("evaluation.latency", evaluation["latency"])}
     result["exclude"] = [_name(name) for name in as_list(result["exclude"])]
+    if result["forms"] is not None:
+        result["forms"] = [str(name) for name in as_list(result["forms"])]
     sparsity = dict(result["sparsity"])
     result["sparsity"] = {**sparsity, "grid": [_number(value) for value in as_list(sparsity["grid"])]}
     return result

@@ -10,7 +10,7 @@ import pandas as pd
 from torch import nn
 
 from lrp.errors import some
-from lrp.layer.base import LowRank
+from lrp.layer.compressed import Compressed
 from lrp.network.survey import Candidates
 
 COLUMNS = "layer type shape what blocks rank full_rank params_before params_after macs_before macs_after".split()
@@ -87,7 +87,7 @@ def make_report(
     for name, module in model.named_modules():
         if name not in layers and name not in survey.left:
             continue
-        held = module.parameters() if isinstance(module, LowRank) else module._parameters.values()
+        held = module.parameters() if isinstance(module, Compressed) else module._parameters.values()
         params = sum(p.numel() for p in held if p is not None and p.dim() > 1)
         macs = survey.positions[name] * params if name in survey.positions else None
         row = {"layer": name, "type": type(module).__name__, "params_before": params, "macs_before": macs}

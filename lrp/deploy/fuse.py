@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from lrp.errors import InputError
-from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer
+from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import check_module, duplicate
 from lrp.network.state import unchanged_state
 from lrp.network.trace import Folded, Tracer, name_of, pairs_to_fold, scale_and_shift
@@ -39,7 +39,7 @@ def fuse(model: nn.Module) -> nn.Module:
     holders = Counter(id(p) for module in modules.values() for p in module._parameters.values())
     for before, node in pairs_to_fold(graph, modules):
         layer, norm = modules[name_of(before)], modules[name_of(node)]
-        if not isinstance(layer, LowRank) and holders[id(layer.weight)] > 1:
+        if not isinstance(layer, Compressed) and holders[id(layer.weight)] > 1:
             continue  # scaling a tied weight would scale what else reads it
         scale, shift = scale_and_shift(norm)
         kind = kind_of(layer)

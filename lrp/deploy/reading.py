@@ -17,8 +17,15 @@ from lrp.model.names import AVERAGED, WRAPPERS, without_wrappers
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raised when a file is written that this version's ``load`` would misread
+MATRIX = "matrix"  # the form of a layer whose entry names none
+FORMATS = {MATRIX: 1, "tucker2": 2, "spatial": 2}  # since which format files hold layers of a form
+FORMAT = max(FORMATS.values())  # raised when a file is written that this version's ``load`` would misread
 _ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from")  # others may be one of them, damaged
+
+
+def format_of(layers: Mapping[str, Mapping[str, Any]]) -> int:
+    """The format of a file with these layers: the first that holds all of their forms, so that older versions read what they can."""
+    return max((FORMATS[layer.get("form", MATRIX)] for layer in layers.values()), default=1)
 
 
 def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

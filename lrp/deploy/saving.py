@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,19 @@ from torch import Tensor, nn
 
 from lrp import __version__
 from lrp.cost.report import COLUMNS, Report
-from lrp.deploy.reading import FORMAT, read_saved, renamed
+from lrp.deploy.reading import MATRIX, format_of, read_saved, renamed
 from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line, some
 from lrp.files import check_file
-from lrp.layer.base import LowRank
 from lrp.layer.build import find_kind, kind_of, replace_layer
+from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import duplicate
-from lrp.matrices import Block, LayerMatrix, Rank, check_partition
 from lrp.network.trace import Folded
 
 
 def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None) -> None:
     """Write a network, compressed or fused or neither, to a .safetensors file: its parameters and buffers in their precision,
-    and as metadata a JSON description: format and version of lrp, of each low-rank layer the blocks with their ranks, the
+    and as metadata a JSON description: format and version of lrp, of each compressed layer its form and ranks, the
     batch norms that were folded, the ``report`` (by default the one that ``compress`` gave the network), and a SHA-256 of it all.
 
     Tensors that are one (tied weights) are written once. The file is whole or absent.
@@ -54,11 +52,11 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
     for name, module in model.named_modules():
         if getattr(module, "added_bias", False):
             biased.append(name)
-        if isinstance(module, LowRank):
-            layers[name] = {
-                "type": module.dense.__name__, "bias": module.bias is not None, "options": _options(module, module.attributes),
-                "blocks": [[*_span(block), -1 if rank is None else rank] for block, rank in module.blocks],
-            }  # fmt: skip
+        if isinstance(module, Compressed):
+            layers[name] = {"type": module.dense.__name__, "bias": module.bias is not None, "options": _options(module, module.attributes)}
+            if module.form != MATRIX:
+                layers[name]["form"] = module.form
+            layers[name] |= module.stored()
         elif isinstance(module, Folded):
             folded[name] = module.into
     tensors, same, known = {}, {}, {}
@@ -73,7 +71,7 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     report = getattr(model, "lrp_report", None) if report is None else report
     description = {
-        "format": FORMAT, "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
+        "format": format_of(layers), "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
         "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
     }  # fmt: skip
     if problem := not_plain([*tensors, *same, *layers]):
@@ -124,7 +122,7 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"load {path}: its description is damaged ({type(error).__name__}: {first_line(error)[:200]})") from error
-    if any(isinstance(getattr(module, "_orig_mod", None), LowRank) for module in result.modules()):
+    if any(isinstance(getattr(module, "_orig_mod", None), Compressed) for module in result.modules()):
         raise InputError(f"load {path}: torch.compile would go on calling the layer that is replaced; give the layer itself")
     own = result.state_dict()
     if missing := [name for name in own if name not in tensors]:
@@ -170,14 +168,14 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
     for name, layer in description["layers"].items():
         dense = modules.get(name)
         kind = find_kind(dense)
-        form = None if dense is None or kind is None else kind.form(dense)
+        form = None if dense is None or kind is None else kind.form(dense, layer.get("form", MATRIX))
         if dense is None or kind is None or form is None or form.dense.__name__ != layer["type"]:
             raise InputError(f"{other}: it has a {layer['type']} {name}, this one {_what(dense)}")
         own = _options(dense, form.attributes) | {"bias": dense.bias is not None}
         theirs = layer["options"] | {"bias": layer["bias"]}
         if differing := [f"{key}={theirs.get(key)} instead of {value}" for key, value in own.items() if theirs.get(key) != value]:
             raise InputError(f"{other}: its layer {name} has {some(differing)}")
-        model = replace_layer(model, name, form(dense, _blocks(kind.matrix(name, dense), layer["blocks"])))
+        model = replace_layer(model, name, form(dense, form.held(kind.matrix(name, dense), layer)))
     for name in biased:
         layer: Any = model.get_submodule(name)
         layer.added_bias = True
@@ -188,26 +186,6 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
             raise InputError(f"{other}: it has a layer {into}, this one {_what(modules.get(into))}")
         model = replace_layer(model, name, Folded(into, kind_of(modules[into]).feature_dim == -1))
     return model
-
-
-def _blocks(matrix: LayerMatrix, stored: list[list[int]]) -> list[tuple[Block, Rank]]:
-    """The blocks of a layer and their ranks.
-
-    Raises:
-        ValueError: Where they do not partition the layer's matrix, or a rank is not one that its block can have.
-    """
-    name, groups, blocks = matrix.name, matrix.groups, []
-    for i, numbers in enumerate(stored):
-        if len(numbers) != 5 or not all(type(number) is int for number in numbers):
-            raise ValueError(f"layer {name}: block {i} is not five integers")
-        block, rank = Block(name, i, *numbers[:4]), numbers[4]
-        inside = 0 <= block.row_start < block.row_stop <= matrix.shape[0] and 0 <= block.col_start < block.col_stop <= matrix.shape[1]
-        inside &= block.row_start * groups // matrix.shape[0] == (block.row_stop - 1) * groups // matrix.shape[0]
-        if not inside or rank < -1 or rank > block.rank:
-            raise ValueError(f"layer {name}: block {i} is {numbers}")
-        blocks.append((block, None if rank < 0 else rank))
-    check_partition({name: matrix}, [block for block, _ in blocks])
-    return blocks
 
 
 def _options(layer: nn.Module, names: Sequence[str]) -> dict[str, Any]:
@@ -233,10 +211,6 @@ def _cast(model: nn.Module, tensors: dict[str, Tensor]) -> None:
 def _place(tensor: Tensor) -> Any:
     """Equal for two names of one tensor."""
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
-
-
-def _span(block: Block) -> list[int]:
-    return [value for name, value in asdict(block).items() if name not in ("layer", "index")]
 
 
 def _what(module: nn.Module | None) -> str:

@@ -7,15 +7,16 @@ import logging
 from torch import nn
 
 from lrp.errors import InputError
-from lrp.layer.base import LowRank
-from lrp.layer.build import kind_of, replace_layer
+from lrp.layer.build import replace_layer
+from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import check_module, duplicate
 
 log = logging.getLogger(__name__)
 
 
 def unfold(model: nn.Module) -> nn.Module:
-    """A copy of a network in which each low-rank layer of one block is two plain layers of torch, one after the other.
+    """A copy of a network in which each low-rank layer of one block is two plain layers of torch, one after the other, and
+    each Tucker-2 layer three.
 
     It computes the same. Quantisation, TorchScript, adapters and optimiser groups by name then see Linear and convolutions;
     ``lrp.save`` does not write such a network, its ``state_dict`` does. Layers of several blocks, empty ones and those with buffers or
@@ -25,15 +26,18 @@ def unfold(model: nn.Module) -> nn.Module:
         InputError: For a network without a low-rank layer, and for one that is a single low-rank layer of several blocks.
     """
     result = duplicate(check_module(model))
-    names = [name for name, module in result.named_modules() if isinstance(module, LowRank)]
+    names = [name for name, module in result.named_modules() if isinstance(module, Compressed)]
     if not names:
         raise InputError("model", type(model).__name__, "it has no low-rank layer")
     for name in names:
         layer = result.get_submodule(name)
-        plain = kind_of(layer).unfolded(layer)
+        assert isinstance(layer, Compressed)
+        held = layer._buffers or layer._forward_hooks or layer._forward_pre_hooks
+        plain = None if held else layer.plain_layers()
         if plain is None:
             log.warning("layer %s stays as it is: it has several blocks, none that is left, or buffers or hooks", name or "(the network)")
         else:
-            result = replace_layer(result, name, plain)
+            whole = plain[0] if len(plain) == 1 else nn.Sequential(*plain)
+            result = replace_layer(result, name, whole.train(layer.training))
     result.lrp_unfolded = True  # type: ignore[assignment]
     return result

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.errors import InputError, check_rank
-from lrp.layer.carry import carry_over
-from lrp.layer.dense_view import DenseView
-from lrp.layer.stored import Part, RowRange, row_range
-from lrp.matrices import Block, Factors, Rank
+from lrp.layer.compressed import Compressed, parameter_maker
+from lrp.layer.stored import Part, RowRange, read_blocks, row_range, span
+from lrp.matrices import Block, Factors, LayerMatrix, Rank
 
 GROW = ("orthogonal", "svd")
 
 
-class LowRank(nn.Module):
+class LowRank(Compressed):
     """What low-rank convolutions and linear layers share: the blocks of one layer matrix (M x N) and how they add up.
 
     Stored are, for a block of p x q that keeps r components, ``V`` (r, q) and r columns of ``U``, balanced (U sqrt(S), sqrt(S) Vh of
@@ -28,45 +27,21 @@ class LowRank(nn.Module):
     them.
 
     Attributes:
-        dense: the type of torch's layer that this one replaces
-        attributes: of the dense layer, which code around it may read
-        own: names of attributes that the low-rank layer has and the dense one has not
-        rows, columns: M and N
         blocks: each block and its rank
         ranges: what is stored, row range by row range
     """
 
-    dense: ClassVar[type[nn.Module]]
-    attributes: ClassVar[tuple[str, ...]]
-    own: ClassVar[tuple[str, ...]] = ("rows", "columns", "blocks", "ranges", "U", "V", "W")
+    form = "matrix"
+    own = (*Compressed.own, "blocks", "ranges", "U", "V", "W")
 
-    def __init__(self, dense: Any, blocks: Sequence[tuple[Block, Rank]]) -> None:
-        super().__init__()
-        for name in self.attributes:
-            setattr(self, name, getattr(dense, name))
-        self.rows, self.columns = self.matrix_of(dense).shape
-        self._hold(blocks, dense.weight)
-        self.bias = None
-        if dense.bias is not None:
-            self.bias = nn.Parameter(dense.bias.detach().clone(), requires_grad=dense.bias.requires_grad)
-        carry_over(dense, self)
-
-    @staticmethod
-    def matrix_of(dense: Any) -> Tensor:
-        """The weight of a dense layer as its layer matrix (M, N)."""
-        return dense.weight.detach().flatten(1)
-
-    def _hold(self, blocks: Sequence[tuple[Block, Rank]], like: Tensor) -> None:
+    def _hold(self, held: Sequence[tuple[Block, Rank]], like: Tensor) -> None:
         """Make the parameters of these blocks at these ranks, without values, of the dtype and on the device of ``like``."""
-        self.blocks = sorted(blocks, key=lambda held: (held[0].row_start, held[0].col_start))
+        self.blocks = sorted(held, key=lambda pair: (pair[0].row_start, pair[0].col_start))
         by_rows: dict[tuple[int, int], list[tuple[Block, Rank]]] = defaultdict(list)
         for block, rank in self.blocks:
             by_rows[block.row_start, block.row_stop].append((block, rank))
-        self.ranges = [row_range(g, held) for g, held in enumerate(by_rows.values())]
-
-        def empty(*shape: Any) -> nn.Parameter:
-            return nn.Parameter(like.new_empty(shape), requires_grad=like.requires_grad)
-
+        self.ranges = [row_range(g, pairs) for g, pairs in enumerate(by_rows.values())]
+        empty = parameter_maker(like)
         factored = [part for rows in self.ranges for part in rows.factored]
         # lists of pairs: a dictionary's keys torch would sort
         self.U = nn.ParameterDict([(rows.key, empty(rows.stop - rows.start, rows.rank)) for rows in self.ranges if rows.factored])
@@ -138,6 +113,32 @@ class LowRank(nn.Module):
         self._hold([(block, target) for block, _ in self.blocks], like)
         self._set(weight, pairs.__getitem__)
 
+    def stored(self) -> dict[str, Any]:
+        """Each block's span and rank, -1 of one that is whole."""
+        return {"blocks": [[*span(block), -1 if rank is None else rank] for block, rank in self.blocks]}
+
+    @classmethod
+    def held(cls, matrix: LayerMatrix, stored: dict[str, Any]) -> list[tuple[Block, Rank]]:
+        """The blocks and their ranks."""
+        return read_blocks(matrix, stored["blocks"])
+
+    @torch.no_grad()
+    def plain_layers(self) -> list[nn.Module] | None:
+        """Two thin layers, or one where the block is stored whole; None of a layer of several blocks and of an empty one."""
+        if len(self.blocks) != 1 or self.blocks[0][1] == 0:
+            return None
+        if self.blocks[0][1] is None:
+            return [self._thin(self.W["0_0"], self.bias)]
+        return [self._thin(self.V["0_0"], None), self._pointwise(self.U["0"], self.bias)]
+
+    def _thin(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        """A plain layer with this matrix (R, N) and bias (R,) that reads what this one reads."""
+        raise NotImplementedError
+
+    def _pointwise(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        """A plain layer with this matrix (M, R) and bias (M,) that reads R components at each position."""
+        raise NotImplementedError
+
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N) that the stored blocks amount to."""
         example = next(self.parameters(), torch.empty(0))
@@ -149,28 +150,14 @@ class LowRank(nn.Module):
                 part.block.of(matrix).copy_(self.W[part.key])
         return matrix
 
-    @property
-    def weight(self) -> Tensor:
-        """The dense weight that the stored blocks amount to, for code that looks at a layer's weight: its shape, dtype and device
-        cost nothing, its values are made anew where they are read, and it cannot be written."""
-        return DenseView(self._dense_weight, self._weight_shape(), next(iter([*self.parameters(), torch.empty(0)])))
-
-    def _weight_shape(self) -> tuple[int, ...]:
-        return self.rows, self.columns
-
-    def _dense_weight(self) -> Tensor:
-        return self.weight_matrix().view(self._weight_shape())
-
     @torch.no_grad()
     def scale_rows(self, scale: Tensor, shift: Tensor) -> None:
-        """Make the output (..., M, ...) scale * output + shift, both (M,)."""
+        """As of ``Compressed``."""
         for rows in self.ranges:
             factor = [self.U[rows.key]] if rows.factored else []
             for tensor in [*factor, *(self.W[part.key] for part in rows.whole)]:
                 tensor.mul_(scale[rows.start : rows.stop, None].to(tensor))
-        bias = shift if self.bias is None else self.bias * scale + shift
-        example = next(self.parameters(), bias)
-        self.bias = nn.Parameter(bias.detach().to(example), requires_grad=example.requires_grad)
+        self._set_bias(scale, shift)
 
     def _apply_rows(self, x: Tensor, dim: int) -> Tensor:
         """All row ranges, one after the other along the output dimension ``dim``; the bias is part of each."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from lrp.layer.base import LowRank
+from lrp.layer.compressed import Compressed
 from lrp.layer.conv import ConvKind
 from lrp.layer.duplicate import duplicate
 from lrp.layer.kind import LayerKind
@@ -19,7 +19,7 @@ KINDS: Sequence[LayerKind] = (LinearKind(), ConvKind())
 
 
 def find_kind(module: nn.Module | None) -> LayerKind | None:
-    """What kind of layer a module is, dense or low-rank; None of one that lrp knows nothing about."""
+    """What kind of layer a module is, dense or compressed; None of one that lrp knows nothing about."""
     return next((kind for kind in KINDS if kind.owns(module)), None)
 
 
@@ -78,7 +78,7 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     ``layer`` itself where it has no name.
 
     torch's transformer encoders read the weights of their Linear layers themselves when nothing is trained; one that
-    holds a low-rank layer has to call it, so that short cut is closed.
+    holds a compressed layer has to call it, so that short cut is closed.
     """
     if name == "":
         return layer
@@ -86,7 +86,7 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     for place in [place for place, module in model.named_modules(remove_duplicate=False) if module is old]:
         model.set_submodule(place, layer)
     replace_references(model, old, layer)
-    if not isinstance(layer, LowRank):
+    if not isinstance(layer, Compressed):
         return model
     for path, parent in model.named_modules():
         if path == "" or name.startswith(path + "."):

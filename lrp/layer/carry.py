@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from torch import nn
@@ -26,8 +27,11 @@ def carry_over(dense: nn.Module, layer: nn.Module) -> None:
         setattr(layer, name, held.copy() if hasattr(held, "copy") else held)
 
 
-def not_carried(dense: nn.Module, form: Any) -> str | None:
-    """Why a dense layer holds something that its low-rank form could not take over; None where there is nothing of the kind."""
+def not_carried(dense: nn.Module, form: Any, taken: Collection[str]) -> str | None:
+    """Why a dense layer holds something that a compressed form could not take over; None where there is nothing of the kind.
+
+    ``taken``: the names that compressed layers have of their own.
+    """
     kind = type(dense)
     for name, value in vars(dense).items():
         if name not in OF_TORCH and callable(value) and callable(getattr(kind, name, None)):
@@ -38,5 +42,5 @@ def not_carried(dense: nn.Module, form: Any) -> str | None:
     if more:
         return f"it holds parameters or modules of its own ({', '.join(more)})"
     theirs = {name for name in (*vars(dense), *dense._buffers) if name not in OF_TORCH and name not in form.attributes}
-    taken = sorted(name for name in theirs if name in form.own or hasattr(form, name) and not hasattr(kind, name))
-    return f"it holds something called {taken[0]}, a name that low-rank layers use" if taken else None
+    clash = sorted(name for name in theirs if name in taken or hasattr(form, name) and not hasattr(kind, name))
+    return f"it holds something called {clash[0]}, a name that compressed layers use" if clash else None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,44 +11,30 @@ from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
 from lrp.layer.base import LowRank
-from lrp.layer.kind import LayerKind, filled
+from lrp.layer.compressed import filled
+from lrp.layer.compressed_conv import CompressedConv
+from lrp.layer.kind import LayerKind
+from lrp.layer.spatial import SpatialConv2d
 from lrp.layer.stored import RowRange
-from lrp.matrices import Block, Rank
+from lrp.layer.tucker2 import Tucker2Conv1d, Tucker2Conv2d
+from lrp.matrices import Block
 
 MOST_JOINED = 24  # rank of a row range, all its blocks together, up to which a convolution in blocks runs as one while it trains
 
 
-class _LowRankConv(LowRank):
+class _LowRankConv(CompressedConv, LowRank):
     """A convolution (input (B, C_in, ...) or (C_in, ...)) from the kept components of its blocks.
 
     A block runs as a convolution on the input channels that its columns touch; where it begins or ends inside a channel's
     kernel the missing entries are filled with zeros as it runs. The components then meet in one 1 x 1 convolution.
     """
 
-    attributes = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
-    own = (*LowRank.own, "dims", "_around")
-    convolve: ClassVar[Any]
-    in_channels: int
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: str | tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    padding_mode: str
-
-    def __init__(self, dense: Any, blocks: Sequence[tuple[Block, Rank]]) -> None:
-        super().__init__(dense, blocks)
-        self.dims = len(dense.kernel_size)
-        self._around: list[int] = list(dense._reversed_padding_repeated_twice)  # last dimension first, "same" resolved
-
-    def _weight_shape(self) -> tuple[int, ...]:
-        """(M, C_in of a group, ...)."""
-        return self.rows, self.in_channels // self.groups, *self.kernel_size
+    own = (*LowRank.own, *CompressedConv.own)
 
     def forward(self, input: Tensor) -> Tensor:
         """The layer's output (..., M, ...)."""
         if self.padding_mode != "zeros":
-            input = F.pad(input, self._around, mode=self.padding_mode)
+            input, _ = self._padded(input)
         return self._apply_rows(input, -1 - self.dims)
 
     def _columns(self, x, weight, row, start, stop, bias=None):
@@ -72,7 +57,15 @@ class _LowRankConv(LowRank):
         return self._columns(x, torch.cat(joined).flatten(1), rows.start, 0, self.columns)
 
     def _outer(self, inner, U, bias):
-        return self.convolve(inner, U.view(U.shape[0], U.shape[1], *[1] * self.dims), bias)
+        return self.convolve(inner, U.view(*U.shape, *self._ones()), bias)
+
+    def _thin(self, weight, bias):
+        around: Any = (self.kernel_size, self.stride, self.padding, self.dilation)
+        layer = self.dense(self.in_channels, len(weight), *around, bias=bias is not None, padding_mode=self.padding_mode)
+        return filled(layer, weight, bias)
+
+    def _pointwise(self, weight, bias):
+        return filled(self.dense(weight.shape[1], len(weight), 1, bias=bias is not None), weight, bias)
 
     def _nothing(self, x, rows, bias):
         size = []
@@ -102,7 +95,7 @@ class LowRankConv2d(_LowRankConv):
 class ConvKind(LayerKind):
     """Conv1d, Conv2d and, as far as it is left as it is, Conv3d: the matrix is the weight folded to C_out x (C_in*kh*kw)."""
 
-    forms = (LowRankConv1d, LowRankConv2d)
+    forms = (LowRankConv1d, LowRankConv2d, Tucker2Conv1d, Tucker2Conv2d, SpatialConv2d)
     uncompressed = (nn.Conv3d,)
     reads_around = True
     feature_dim = 1
@@ -149,14 +142,6 @@ class ConvKind(LayerKind):
             return fuse_conv_bn_eval(module, norm)
         return None
 
-    def thin(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:  # noqa: D102
-        around = (module.kernel_size, module.stride, module.padding, module.dilation)
-        layer = module.dense(module.in_channels, len(weight), *around, bias=bias is not None, padding_mode=module.padding_mode)
-        return filled(layer, weight, bias)
-
-    def pointwise(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:  # noqa: D102
-        return filled(module.dense(weight.shape[1], len(weight), 1, bias=bias is not None), weight, bias)
-
     def breaks_channels_last(self, module: Any) -> bool:
         """The gradient of the weight of a 1 x 1 convolution with stride 2 and 2 to 7 input channels is written outside its memory
         in channels_last order on a CPU, by oneDNN on AVX2 (torch 2.14); in the usual order it is not."""
@@ -169,7 +154,7 @@ class ConvKind(LayerKind):
 
 def _around(module: Any) -> list[int]:
     """What padding adds, the last dimension first and "same" resolved."""
-    return module._around if isinstance(module, _LowRankConv) else module._reversed_padding_repeated_twice
+    return module._around if isinstance(module, CompressedConv) else module._reversed_padding_repeated_twice
 
 
 def column_filters(weight: Tensor, start: int, stop: int, kernel_size: tuple[int, ...]) -> tuple[slice, Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +13,19 @@ from lrp.blocking.none import Unblocked
 from lrp.errors import InputError, check_rank
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer, unsupported
+from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import check_module
+from lrp.layer.tucker2 import Tucker2, hosvd
 from lrp.matrices import cut
 
 
-def at_rank(dense: nn.Module, rank: int, init: str = "svd", generator: torch.Generator | None = None) -> LowRank:
-    """A Linear, Conv1d or Conv2d as a layer W = U V held at ``rank`` (-1: one dense matrix), whose parameters train.
+def at_rank(dense: nn.Module, rank: int | tuple[int, int], init: str = "svd", generator: torch.Generator | None = None) -> Compressed:
+    """A Linear, Conv1d or Conv2d as a layer W = U V held at ``rank`` (-1: one dense matrix), whose parameters train; a convolution
+    in Tucker-2 form where ``rank`` is a pair, (input, output).
 
-    ``init``: ``svd``, the truncated SVD of the layer's weight; ``glorot``, both factors drawn anew by ``generator``. The bias
-    is copied. A grouped convolution holds each group at the rank. Source: the paper, section 3.1; the switch of rank is
-    ``LowRank.set_rank``.
+    ``init``: ``svd``, the truncated SVD of the layer's weight, of Tucker-2 the higher-order one; ``glorot``, all factors drawn anew by
+    ``generator``. The bias is copied. A grouped convolution holds each group at the rank. Source: the paper, section 3.1; the switch
+    of rank is the layer's ``set_rank``.
 
     Raises:
         InputError: For a rank that the layer cannot have, and for a layer of another kind.
@@ -30,6 +35,8 @@ def at_rank(dense: nn.Module, rank: int, init: str = "svd", generator: torch.Gen
         raise InputError("layer", type(dense).__name__, f"must be a Linear, Conv1d or Conv2d ({reason})")
     _check_init(init)
     kind = kind_of(dense)
+    if isinstance(rank, tuple | list):
+        return _tucker2(dense, rank, init, generator)
     blocks = cut(Unblocked(), {"": kind.matrix("", dense)})
     target = check_rank("rank", rank, min(block.rank for block in blocks))
     layer = kind.low_rank(dense, [(block, None) for block in blocks])
@@ -44,15 +51,32 @@ def at_rank(dense: nn.Module, rank: int, init: str = "svd", generator: torch.Gen
     return layer.train(dense.training)
 
 
+def _tucker2(dense: Any, ranks: Sequence[int], init: str, generator: torch.Generator | None) -> Compressed:
+    form = kind_of(dense).form(dense, "tucker2")
+    if form is None or not issubclass(form, Tucker2):
+        raise InputError("rank", ranks, f"a {type(dense).__name__} has no Tucker-2 form; give one rank")
+    layer = form(dense, (1, 1))
+    q, r = layer.check_ranks(ranks)
+    layer._hold((q, r), dense.weight)
+    if init == "svd":
+        layer.set_triples(hosvd(form.matrix_of(dense), layer.groups, math.prod(layer.kernel_size), q, r))
+    else:
+        layer.initialise(generator)
+    return layer.train(dense.training)
+
+
 def _check_init(init: str) -> None:
     if init not in ("svd", "glorot"):
         raise InputError("init", init, "choose svd or glorot")
 
 
-def hold_rank(model: nn.Module, ranks: Mapping[str, int], init: str = "svd", generator: torch.Generator | None = None) -> nn.Module:
+def hold_rank(
+    model: nn.Module, ranks: Mapping[str, int | tuple[int, int]], init: str = "svd", generator: torch.Generator | None = None
+) -> nn.Module:
     """Replace the layers named by low-rank layers held at these ranks (see ``at_rank``), in place, and return the network.
 
-    A layer that is low-rank already is switched by its ``set_rank``. Make the optimiser afterwards: the parameters are new.
+    A layer that is low-rank already is switched by its ``set_rank`` and keeps its form. Make the optimiser afterwards: the parameters
+    are new.
 
     Raises:
         InputError: For a name that the network does not have and for a rank that a layer cannot have; the network is then as it was.
@@ -72,6 +96,8 @@ def hold_rank(model: nn.Module, ranks: Mapping[str, int], init: str = "svd", gen
         try:
             if isinstance(layer, LowRank):
                 check_rank("rank", rank, min(block.rank for block, _ in layer.blocks))
+            elif isinstance(layer, Tucker2):
+                layer.check_ranks(rank)
             else:
                 made[name] = at_rank(layer, rank, init, generator)
         except InputError as error:
@@ -81,6 +107,6 @@ def hold_rank(model: nn.Module, ranks: Mapping[str, int], init: str = "svd", gen
             model = replace_layer(model, name, made[name])
         else:
             layer = model.get_submodule(name)
-            assert isinstance(layer, LowRank)
-            layer.set_rank(rank, generator=generator)
+            assert isinstance(layer, LowRank | Tucker2)
+            layer.set_rank(rank, generator=generator)  # type: ignore[arg-type]
     return model

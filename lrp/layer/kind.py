@@ -11,21 +11,22 @@ from torch import Tensor, nn
 
 from lrp.layer.base import LowRank
 from lrp.layer.carry import not_carried
+from lrp.layer.compressed import Compressed
 from lrp.matrices import Block, LayerMatrix, Rank
 
 
 class LayerKind:
     """One kind of layer (M outputs, N inputs of a row), of which every network holds any number. A module that is passed is of
-    this kind: a dense one of torch, a subclass of it, or its low-rank form.
+    this kind: a dense one of torch, a subclass of it, or a compressed form of it.
 
     Attributes:
-        forms: The low-rank forms, each of one type of torch.
+        forms: Compressed layers, each of one form and in place of one type of torch.
         uncompressed: Types of torch whose batch norms are folded and whose multiply-accumulates are counted, nothing else.
         reads_around: Whether a layer reads zeros around its input.
         feature_dim: The dimension of the layer's output (B, ...) that runs over its M features.
     """
 
-    forms: ClassVar[tuple[type[LowRank], ...]]
+    forms: ClassVar[tuple[type[Compressed], ...]]
     uncompressed: ClassVar[tuple[type[nn.Module], ...]] = ()
     reads_around: ClassVar[bool] = False
     feature_dim: ClassVar[int]
@@ -33,32 +34,33 @@ class LayerKind:
     @property
     def dense_types(self) -> tuple[type[nn.Module], ...]:
         """The types of torch that are of this kind."""
-        return (*(form.dense for form in self.forms), *self.uncompressed)
+        return (*dict.fromkeys(form.dense for form in self.forms), *self.uncompressed)
 
     def owns(self, module: Any) -> bool:
         """Whether a module is of this kind."""
         return isinstance(module, (*self.dense_types, *self.forms))
 
-    def form(self, dense: nn.Module) -> type[LowRank] | None:
-        """The low-rank form of a dense layer; None of a type without one, which a subclass is: it may compute something else."""
-        return next((form for form in self.forms if type(dense) is form.dense), None)
+    def form(self, dense: nn.Module, name: str = "matrix") -> type[Compressed] | None:
+        """The form of this name of a dense layer; None of a type without one, which a subclass is: it may compute something else."""
+        return next((form for form in self.forms if type(dense) is form.dense and form.form == name), None)
 
     def unsupported(self, module: nn.Module) -> str | None:
         """Why a module cannot be compressed; None where it can."""
         form = self.form(module)
         if form is None:
             return f"type not supported ({type(module).__name__})"
-        return not_carried(module, form) if _has_own_weight(module) else "its weight is computed from other parameters"
+        taken = {name for other in self.forms for name in other.own}
+        return not_carried(module, form, taken) if _has_own_weight(module) else "its weight is computed from other parameters"
 
     def low_rank(self, dense: nn.Module, blocks: Sequence[tuple[Block, Rank]]) -> LowRank:
         """The low-rank form of a dense layer that can be compressed, its ``blocks`` at these ranks, without values."""
         form = self.form(dense)
-        assert form is not None
+        assert form is not None and issubclass(form, LowRank)
         return form(dense, blocks)
 
     def rows(self, module: Any) -> int:
         """M."""
-        return module.rows if isinstance(module, LowRank) else module.weight.shape[0]
+        return module.rows if isinstance(module, Compressed) else module.weight.shape[0]
 
     def matrix(self, name: str, dense: Any) -> LayerMatrix:
         """The weight of a dense layer that can be compressed."""
@@ -104,12 +106,12 @@ class LayerKind:
 
     def foldable(self, module: nn.Module) -> bool:
         """Whether a batch norm behind the layer can be folded into it."""
-        return isinstance(module, LowRank) or type(module) in self.dense_types and _has_own_weight(module)
+        return isinstance(module, Compressed) or type(module) in self.dense_types and _has_own_weight(module)
 
     @torch.no_grad()
     def scale_rows(self, module: Any, scale: Tensor, shift: Tensor) -> None:
         """Make the layer's output scale * output + shift, both (M,)."""
-        if isinstance(module, LowRank):
+        if isinstance(module, Compressed):
             module.scale_rows(scale, shift)
             return
         module.weight.mul_(scale.view(-1, *[1] * (module.weight.dim() - 1)))
@@ -120,25 +122,6 @@ class LayerKind:
         """A copy of the layer with the batch norm ``norm`` folded in; None where scoring runs the two one after the other."""
         return None
 
-    @torch.no_grad()
-    def unfolded(self, module: Any) -> nn.Module | None:
-        """A low-rank layer of one block as plain layers of torch with copies of its parameters: two thin ones, one after the other, or
-        one where the block is stored whole. None of a layer of several blocks, of an empty one, and of one with buffers or hooks."""
-        if len(module.blocks) != 1 or module.blocks[0][1] == 0 or module._buffers or module._forward_hooks or module._forward_pre_hooks:
-            return None
-        if module.blocks[0][1] is None:
-            return self.thin(module, module.W["0_0"], module.bias).train(module.training)
-        inner, outer = self.thin(module, module.V["0_0"], None), self.pointwise(module, module.U["0"], module.bias)
-        return nn.Sequential(inner, outer).train(module.training)
-
-    def thin(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
-        """A plain layer with this matrix (R, N) and bias (R,) that reads what ``module`` reads."""
-        raise NotImplementedError
-
-    def pointwise(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
-        """A plain layer with this matrix (M, R) and bias (M,) that reads R components at each position."""
-        raise NotImplementedError
-
     def breaks_channels_last(self, module: nn.Module) -> bool:
         """Whether the layer cannot be trained in channels_last order."""
         return False
@@ -146,11 +129,3 @@ class LayerKind:
 
 def _has_own_weight(module: nn.Module) -> bool:
     return isinstance(module._parameters.get("weight"), nn.Parameter)
-
-
-def filled(layer: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
-    """A plain layer with copies of this matrix and bias, in their precision and on their device."""
-    layer.weight = nn.Parameter(weight.detach().clone().view_as(layer.weight), requires_grad=weight.requires_grad)
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
-    return layer

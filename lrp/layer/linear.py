@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.layer.base import LowRank
-from lrp.layer.kind import LayerKind, filled
+from lrp.layer.compressed import filled
+from lrp.layer.kind import LayerKind
 from lrp.matrices import Block
 
 
@@ -28,6 +29,11 @@ class LowRankLinear(LowRank):
 
     def _outer(self, inner, U, bias):
         return F.linear(inner, U, bias)
+
+    def _thin(self, weight, bias):
+        return filled(nn.Linear(weight.shape[1], len(weight), bias=bias is not None), weight, bias)
+
+    _pointwise = _thin
 
     def _nothing(self, x, rows, bias):
         out = x.new_zeros(*x.shape[:-1], rows)
@@ -53,12 +59,6 @@ class LinearKind(LayerKind):
 
     def inner_values(self, module: Any, channels: slice, filters: Tensor, x: Tensor) -> Tensor:  # noqa: D102
         return F.linear(x[..., channels], filters)
-
-    def thin(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:  # noqa: D102
-        return filled(nn.Linear(weight.shape[1], len(weight), bias=bias is not None), weight, bias)
-
-    def pointwise(self, module: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:  # noqa: D102
-        return self.thin(module, weight, bias)
 
     def outer_products(self, inner: Tensor, rows: Tensor) -> Tensor:  # noqa: D102
         return torch.einsum("b...r,rm->rb...m", inner, rows)

@@ -21,6 +21,7 @@ from lrp.errors import InputError, check_float
 from lrp.files import own_sources, remove_leftovers, sha256
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer
+from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import duplicate
 from lrp.matrices import Block, Rank
 from lrp.method.base import FittedMethod
@@ -50,10 +51,10 @@ def schedule(keep_factor: float | None, sparsity: float) -> list[float]:
 
 @torch.no_grad()
 def as_dense(model: nn.Module, like: nn.Module) -> nn.Module:
-    """A copy of a compressed network with dense layers that hold what its low-rank layers amount to; ``like`` is the dense network."""
+    """A copy of a compressed network with dense layers that hold what its compressed layers amount to; ``like`` is the dense network."""
     result = duplicate(model)
     for name, module in model.named_modules():
-        if not isinstance(module, LowRank):
+        if not isinstance(module, Compressed):
             continue
         dense: Any = copy.deepcopy(like.get_submodule(name))
         kind_of(dense).set_rows(dense, slice(None), module.weight_matrix())
@@ -162,7 +163,7 @@ class Rounds(FittedMethod):
             return None
         for name, module in before.named_modules():  # a file does not hold modes
             here = compressed.get_submodule(name)
-            for part in here.modules() if isinstance(here, LowRank) else [here]:
+            for part in here.modules() if isinstance(here, Compressed) else [here]:
                 part.training = module.training
         return compressed
 

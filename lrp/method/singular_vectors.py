@@ -22,10 +22,12 @@ from lrp.errors import InputError, NotUsable, check_int, check_sparsity, own_cod
 from lrp.estimator.base import Estimator
 from lrp.estimator.moments import Moments
 from lrp.evidence import Evidence
+from lrp.form.known import check_forms
 from lrp.layer.build import build
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.matrices import Block, Factors, cut
 from lrp.method.base import FittedMethod, Prediction, check_exclude
+from lrp.method.forms import check_usable, with_forms
 from lrp.method.plan import Plan, matrix_plans
 from lrp.method.rounds import Rounds, check_keep_factor
 from lrp.results.tables import score_table
@@ -53,6 +55,7 @@ class SingularVectors:
         keep_factor: Score again whenever this share of what is left is left; None: score once.
         name: What a combination of parts is called in tables.
         macs_removed: With ``budget="params"``: the share of the multiply-accumulates that has to go as well.
+        forms: In which forms a layer may be stored, by their names in ``lrp.form``.
     """
 
     blocking: Blocking
@@ -67,8 +70,11 @@ class SingularVectors:
     keep_factor: float | None = None
     name: str = "singular_vectors"
     macs_removed: float | None = None
+    forms: Sequence[str] = ("matrix",)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "forms", check_forms(self.forms))
+        check_usable(self)
         check_budget(self.budget)
         if self.macs_removed is not None:
             check_sparsity("macs_removed", self.macs_removed)
@@ -99,6 +105,8 @@ class SingularVectors:
                 break
             except NotUsable as error:
                 evidence = self._leave(evidence, error.reasons)
+        if list(self.forms) != ["matrix"]:
+            return with_forms(fitted)
         return fitted if self.keep_factor is None else Rounds(self, evidence, fitted.seconds, first=fitted, keep_factor=self.keep_factor)
 
     @property

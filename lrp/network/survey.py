@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from lrp.batches import Inputs
 from lrp.errors import InputError
-from lrp.layer.base import LowRank
 from lrp.layer.build import find_kind, kind_of, layer_matrices, replace_layer, unsupported
 from lrp.layer.carry import carry_over
+from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import duplicate
 from lrp.matrices import LayerMatrix
 from lrp.network.arithmetic import layer_input, run_model
@@ -50,7 +50,7 @@ def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = 
     Raises:
         InputError: For a name in ``exclude`` that matches nothing, and for an example on which the network cannot run.
     """
-    low_rank = [name for name, module in model.named_modules() if isinstance(module, LowRank)]
+    low_rank = [name for name, module in model.named_modules() if isinstance(module, Compressed)]
     modules = {
         name: module
         for name, module in model.named_modules()

@@ -13,8 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lrp.batches import Inputs
 from lrp.errors import InputError
-from lrp.layer.base import LowRank
 from lrp.layer.build import find_kind
+from lrp.layer.compressed import Compressed
 
 
 class Folded(nn.Identity):
@@ -41,11 +41,11 @@ class Folded(nn.Identity):
 
 
 class Tracer(fx.Tracer):
-    """Low-rank layers are one call each, as the layers were that they replace."""
+    """Compressed layers are one call each, as the layers were that they replace."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Low-rank layers and folded batch norms are one node each in the graph."""
-        return isinstance(m, (LowRank, Folded)) or super().is_leaf_module(m, module_qualified_name)
+        """Compressed layers and folded batch norms are one node each in the graph."""
+        return isinstance(m, (Compressed, Folded)) or super().is_leaf_module(m, module_qualified_name)
 
 
 def name_of(node: fx.Node) -> str:

@@ -113,4 +113,4 @@ OWN_COLUMN = {
 }
 
 # Of layers.csv.
-LAYER_COLUMNS = "sparsity layer block shape kept full dense".split()
+LAYER_COLUMNS = "sparsity layer block shape kept full dense form".split()

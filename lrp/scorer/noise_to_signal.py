@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,6 +54,11 @@ class NoiseToSignal:
             for i, part in zip(places, raised.split([len(scores[i]) for i in places])):
                 scores[i] = part
         return scores
+
+    def loss(self, total: float, share: np.ndarray, to_come: int) -> np.ndarray:
+        """The damage of a layer whose perturbations add up to ``total``, once these shares of the sum are lost; ``to_come``: the number of
+        layers from it to the last one, it included."""
+        return total * share / (1 + self.floor - share) * to_come**self.depth
 
     def _layer(self, perturbation: Tensor) -> Tensor:
         """The scores of a layer's components (R,)."""

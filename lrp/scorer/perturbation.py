@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from lrp.evidence import Evidence
@@ -22,3 +23,7 @@ class Perturbation:
     def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
         """The perturbations (R,) of each block's components."""
         return [block.second.sum(1) for block in evidence.moments(factors)]
+
+    def loss(self, total: float, share: np.ndarray, to_come: int) -> np.ndarray:
+        """The perturbation of a layer whose perturbations add up to ``total``, once these shares of the sum are lost."""
+        return total * share

@@ -8,12 +8,13 @@ from helpers import BLOCKINGS, ranks_of
 from torch import nn
 
 from lrp.compensation import least_squares
-from lrp.compensation.least_squares import refit, ridge_solve, set_bias
+from lrp.compensation.least_squares import refit, set_bias
 from lrp.decomposition.base import decompose
 from lrp.decomposition.metric import roots
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, layer_matrices, low_rank_layer
 from lrp.layer_statistics.gather import gather
+from lrp.layer_statistics.regression import ridge_solve
 from lrp.layer_statistics.sums import Sums
 from lrp.matrices import cut
 from lrp.network.survey import find_candidates

@@ -1,0 +1,93 @@
+"""The change that removing a component of a layer's input channels makes, to first order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrp.batches import Batches, call, on_tensors, tensors
+from lrp.layer.build import kind_of
+from lrp.layer.duplicate import measured_copy
+from lrp.matrices import LayerMatrix
+from lrp.network.arithmetic import layer_input, plain_arithmetic
+
+AT_ONCE = 32  # images
+Components = Sequence[tuple[Tensor, Tensor]]
+
+
+def channel_perturbations(
+    model: nn.Module,
+    matrices: Mapping[str, LayerMatrix],
+    components: Mapping[str, Components],
+    images: Batches,
+    read: Callable[[Any], Tensor],
+) -> dict[str, list[Tensor]]:
+    """E ||y - y_b||^2 to first order, y_b the network's output without one component of a layer's channel unfolding: (R,) float64 on the
+    CPU for each group of the layers that ``components`` names.
+
+    ``components``: of each group the directions U (C, R) of its C input channels, and what each holds, V (R, M, k): the layer's weight is
+    sum_j U_j V_j. Of each image one random combination of the outputs (signs +-1) is differentiated, so that these are unbiased
+    estimates; the order of their sums does not depend on how many images run at once.
+    """
+    found = {name: [torch.zeros(len(V), dtype=torch.float64) for _, V in parts] for name, parts in components.items()}
+    with torch.inference_mode(False):
+        twin = measured_copy(model)
+    generator = torch.Generator().manual_seed(1)
+    for batch in images.split(AT_ONCE):
+        device = tensors(batch)[0].device
+        with torch.inference_mode(False), torch.enable_grad(), plain_arithmetic(device):
+            held = _run(twin, list(components), batch, read, generator)
+            for name, x, g in held:
+                _add(found[name], twin.get_submodule(name), matrices[name], components[name], x, g)
+    return {name: [total / len(images) for total in totals] for name, totals in found.items()}
+
+
+def _run(twin: nn.Module, names: Sequence[str], batch: Any, read: Any, generator: torch.Generator) -> list[tuple[str, Tensor, Tensor]]:
+    """What each layer reads, and the gradients of its outputs."""
+    calls: list[tuple[str, Tensor, Tensor]] = []
+
+    def watch(name: str, args: Any, kwargs: Any, z: Tensor) -> Tensor:
+        calls.append((name, layer_input(args, kwargs).detach(), z if z.requires_grad else z.requires_grad_()))
+        return z.clone()  # what follows may write into it
+
+    handles = [
+        twin.get_submodule(name).register_forward_hook(lambda _, args, kwargs, z, name=name: watch(name, args, kwargs, z), with_kwargs=True)
+        for name in names
+    ]
+    try:
+        y = read(call(twin, on_tensors(Tensor.clone, batch)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    signs = (2 * torch.randint(0, 2, y.shape, generator=generator) - 1).to(y)
+    grads = torch.autograd.grad((y * signs).sum(), [z for _, _, z in calls], allow_unused=True)
+    return [(name, x, grad) for (name, x, _), grad in zip(calls, grads, strict=True) if grad is not None]
+
+
+@torch.no_grad()
+def _add(totals: list[Tensor], module: nn.Module, matrix: LayerMatrix, components: Components, x: Tensor, grad: Tensor) -> None:
+    """Add the squares of these images."""
+    kind = kind_of(module)
+    g = kind.features_last(grad)
+    g = g.reshape(len(x), -1, g.shape[-1])  # (B, P, M)
+    positions = torch.arange(g.shape[1])[None]
+    for image in range(len(x)):
+        columns = kind.columns(module, x[image : image + 1], positions).unflatten(2, (-1, matrix.kernel))  # (P, groups, C, k)
+        parts = g[image].chunk(matrix.groups, dim=1)
+        for group, (U, V) in enumerate(components):
+            U, V = U.to(columns), V.to(columns)
+            totals[group] += _effects(columns[:, group], parts[group], U, V).double().square().cpu()
+
+
+def _effects(x: Tensor, g: Tensor, U: Tensor, V: Tensor) -> Tensor:
+    """sum over positions p and entries k of the kernel of (U_j . x_pk) (V_jk . g_p), (R,), by whichever order multiplies less;
+    x (P, C, k), g (P, M), U (C, R), V (R, M, k)."""
+    (P, C, k), M, R = x.shape, g.shape[1], U.shape[1]
+    if P * k * R * (C + M) < M * C * k * (P + R):
+        read = torch.einsum("pck,cj->pjk", x, U)
+        return (read * torch.einsum("jmk,pm->pjk", V, g)).sum((0, 2))
+    D = (g.T @ x.flatten(1)).unflatten(1, (C, k))  # the gradient of the layer's matrix
+    return (torch.einsum("mck,cj->jmk", D, U) * V).sum((1, 2))

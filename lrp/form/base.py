@@ -1,0 +1,133 @@
+"""What every form is, and what it says of a layer before one is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from lrp.layer_statistics.regression import Regression
+from lrp.matrices import Factors, LayerMatrix
+
+
+class LayerPlan(Protocol):
+    """What becomes of one layer: its form and ranks, what that costs, and the module that it becomes."""
+
+    @property
+    def params(self) -> int:
+        """Parameters stored for the layer's weight."""
+        ...
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one example, as the layer runs."""
+        ...
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the layer stays as it is."""
+        ...
+
+    def build(self, dense: nn.Module) -> nn.Module:
+        """The module that takes the place of ``dense``, or ``dense`` itself."""
+        ...
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The layer's rows of layers.csv: layer, block, shape, kept, full, dense, form."""
+        ...
+
+    def summary(self) -> dict[str, Any]:
+        """The layer's row of the report: shape, what, blocks, rank, full_rank, params_after, macs_after."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScoredLayer:
+    """A layer whose components have scores: what forms choose from.
+
+    Attributes:
+        matrix: The layer's matrix (M, N).
+        dense: The layer.
+        positions: How often it computes its output for one example.
+        places: How many positions its input has for one example.
+        factors: The components of each of its blocks.
+        scores: (R,) of each block.
+        perturbations: E ||y - y_b||^2 of the components of the plain SVD of each group's matrix, (R,) float64 in the order of the
+            singular values; None where no form needs them.
+        channels: The same of the channel unfolding (C_in of a group, M of a group * kernel) of each group.
+        loss: What the layer's damage counts, from the share of the sum of its perturbations that is lost.
+        step: Ranks are multiples of it, or below it.
+    """
+
+    matrix: LayerMatrix
+    dense: nn.Module
+    positions: int
+    places: int
+    factors: Sequence[Factors]
+    scores: Sequence[Tensor]
+    perturbations: Sequence[Tensor] | None
+    channels: Sequence[Tensor] | None
+    loss: Callable[[np.ndarray], np.ndarray]
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The ways in which one form can store one layer.
+
+    Attributes:
+        form: Its name.
+        params: (n,) int64, parameters stored for the weight.
+        macs: (n,) int64, multiply-accumulates for one example.
+        loss: (n,) float64, the predicted damage, on one scale for all forms and layers; 0 of the dense layer.
+        plan: What becomes of the layer at the i-th.
+    """
+
+    form: str
+    params: np.ndarray
+    macs: np.ndarray
+    loss: np.ndarray
+    plan: Callable[[int], LayerPlan]
+
+
+class Form(Protocol):
+    """One shape in which layers are stored.
+
+    Attributes:
+        name: What ``forms=[...]`` and tables call it, and what its layers have as ``form``.
+        perturbations: Whether it looks at the perturbations of the plain SVD's components of each group.
+        channels: Whether it looks at those of the channel unfolding.
+    """
+
+    name: ClassVar[str]
+    perturbations: ClassVar[bool]
+    channels: ClassVar[bool]
+
+    def fits(self, dense: nn.Module, matrix: LayerMatrix) -> bool:
+        """Whether a layer can be stored so."""
+        ...
+
+    def choices(self, layer: ScoredLayer) -> Choices:
+        """Every way to store a layer that ``fits``, in this form."""
+        ...
+
+    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterable[tuple[slice, Tensor]]:
+        """Set the parameters of a layer of this form, but for the bias, to the least squares solution in the metric of the inputs and
+        of ``gradients``, G (M, M); yields rows and what they now hold of the layer's matrix, (rows, N) float64."""
+        ...
+
+
+def rank_grid(most: int, step: int, fine: int = 48, coarse: int = 4) -> np.ndarray:
+    """Ranks from 1 to ``most``: each one below ``fine``, each ``coarse``-th above; multiples of ``step`` and those below it."""
+    ranks = np.arange(1, most + 1)
+    return ranks[((ranks < fine) | (ranks % coarse == 0) | (ranks == most)) & ((ranks < step) | (ranks % step == 0))]
+
+
+def lost_after(scores: Sequence[Tensor]) -> np.ndarray:
+    """(R + 1,): what is lost, over all groups, where each keeps its r largest of these (R,)."""
+    kept = sum(np.concatenate([[0.0], score.double().sort(descending=True).values.cumsum(0).numpy()]) for score in scores)
+    kept = np.asarray(kept)
+    return np.maximum(kept[-1] - kept, 0.0)

@@ -1,0 +1,31 @@
+"""The forms by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lrp.errors import InputError
+from lrp.form.base import Form
+from lrp.form.matrix import Matrix
+from lrp.form.tucker2 import Tucker2Form
+from lrp.layer.compressed import Compressed
+
+FORMS: dict[str, Form] = {form.name: form for form in (Matrix(), Tucker2Form())}
+
+
+def form_of(module: Compressed) -> Form:
+    """The form of a compressed layer."""
+    return FORMS[module.form]
+
+
+def check_forms(forms: Any) -> Sequence[str]:
+    """A list of names of forms, each once.
+
+    Raises:
+        InputError: For anything else.
+    """
+    forms = [forms] if isinstance(forms, str) else forms
+    if not isinstance(forms, list | tuple) or not forms or any(name not in FORMS for name in forms) or len({*forms}) < len(forms):
+        raise InputError("forms", forms, f"give a list of {', '.join(FORMS)}, each at most once")
+    return tuple(forms)

@@ -1,0 +1,107 @@
+"""What compressed layers of every form share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lrp.layer.carry import carry_over
+from lrp.layer.dense_view import DenseView
+from lrp.matrices import LayerMatrix
+
+
+class Compressed(nn.Module):
+    """A layer whose matrix (M x N) is stored in fewer numbers, in one form: real parameters in place of a weight.
+
+    Attributes:
+        form: The name of the form.
+        dense: The type of torch's layer that this one replaces.
+        attributes: Of the dense layer, which code around it may read.
+        own: Names of attributes that the compressed layer has and the dense one has not.
+        rows, columns: M and N.
+    """
+
+    form: ClassVar[str]
+    dense: ClassVar[type[nn.Module]]
+    attributes: ClassVar[tuple[str, ...]]
+    own: ClassVar[tuple[str, ...]] = ("rows", "columns")
+
+    def __init__(self, dense: Any, held: Any) -> None:
+        """``held``: what of the layer is stored, as ``_hold`` takes it. The parameters have no values yet, but for the bias."""
+        super().__init__()
+        for name in self.attributes:
+            setattr(self, name, getattr(dense, name))
+        self.rows, self.columns = self.matrix_of(dense).shape
+        self._hold(held, dense.weight)
+        self.bias = None
+        if dense.bias is not None:
+            self.bias = nn.Parameter(dense.bias.detach().clone(), requires_grad=dense.bias.requires_grad)
+        carry_over(dense, self)
+
+    @staticmethod
+    def matrix_of(dense: Any) -> Tensor:
+        """The weight of a dense layer as its layer matrix (M, N)."""
+        return dense.weight.detach().flatten(1)
+
+    def _hold(self, held: Any, like: Tensor) -> None:
+        """Make the parameters without values, of the dtype and on the device of ``like``."""
+        raise NotImplementedError
+
+    def stored(self) -> dict[str, Any]:
+        """What a file has to say of the layer beside its tensors, in plain values."""
+        raise NotImplementedError
+
+    @classmethod
+    def held(cls, matrix: LayerMatrix, stored: dict[str, Any]) -> Any:
+        """What ``stored`` says of a layer with this matrix, as the constructor takes it.
+
+        Raises:
+            ValueError: Where the layer cannot be stored so.
+        """
+        raise NotImplementedError
+
+    def weight_matrix(self) -> Tensor:
+        """The layer matrix (M, N) that the stored parameters amount to."""
+        raise NotImplementedError
+
+    def scale_rows(self, scale: Tensor, shift: Tensor) -> None:
+        """Make the output (..., M, ...) scale * output + shift, both (M,)."""
+        raise NotImplementedError
+
+    def plain_layers(self) -> list[nn.Module] | None:
+        """Plain layers of torch with copies of the parameters that compute the same, one after the other; None where there are none."""
+        raise NotImplementedError
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense weight that the parameters amount to, for code that looks at a layer's weight: its shape, dtype and device
+        cost nothing, its values are made anew where they are read, and it cannot be written."""
+        return DenseView(self._dense_weight, self._weight_shape(), next(iter([*self.parameters(), torch.empty(0)])))
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        return self.rows, self.columns
+
+    def _dense_weight(self) -> Tensor:
+        return self.weight_matrix().view(self._weight_shape())
+
+    def _set_bias(self, scale: Tensor, shift: Tensor) -> None:
+        """The bias scaled and shifted; a layer without one gets it."""
+        bias = shift if self.bias is None else self.bias * scale + shift
+        example = next(self.parameters(), bias)
+        self.bias = nn.Parameter(bias.detach().to(example), requires_grad=example.requires_grad)
+
+
+def parameter_maker(like: Tensor) -> Callable[..., nn.Parameter]:
+    """What makes a parameter of a shape without values, of the dtype and on the device of ``like``."""
+    return lambda *shape: nn.Parameter(like.new_empty(shape), requires_grad=like.requires_grad)
+
+
+def filled(layer: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """A plain layer with copies of this matrix and bias, in their precision and on their device."""
+    layer.weight = nn.Parameter(weight.detach().clone().view_as(layer.weight), requires_grad=weight.requires_grad)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
+    return layer

@@ -1,0 +1,65 @@
+"""The regression of what a layer gave in the dense network on what it reads now."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lrp.layer_statistics.sums import Sums
+
+
+class Regression:
+    """The regression of a layer's dense outputs z on the inputs x' that it has now; a row belongs to one of its groups of inputs.
+
+    Attributes:
+        C: Cov(x') (groups, N, N)
+        A: Cov(z, x') (M, N)
+        W: the dense layer's weight (M, N)
+    """
+
+    def __init__(self, sums: Sums, weight: Tensor, ridge: float) -> None:
+        self.ridge = ridge
+        assert sums.x is not None and sums.z is not None and sums.xx is not None and sums.zx is not None, "z was added with x"
+        self.mean_x, self.mean_z = sums.x / sums.count, sums.z / sums.count
+        self.C = sums.xx / sums.count - self.mean_x[:, :, None] * self.mean_x[:, None, :]
+        groups = len(self.C)
+        own = self.mean_z.unflatten(0, (groups, -1))  # (groups, M of a group)
+        means = own[:, :, None] * self.mean_x[:, None, :]
+        self.A = ((sums.zx / sums.count).unflatten(0, (groups, -1)) - means).flatten(0, 1)
+        self.W = weight.to(self.C)
+        self._solved: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def group(self, row: int) -> int:
+        """The group that a row belongs to."""
+        return row * len(self.C) // len(self.W)
+
+    def rows_of(self, group: int) -> slice:
+        """The rows of a group."""
+        size = len(self.W) // len(self.C)
+        return slice(group * size, (group + 1) * size)
+
+    def solution(self, group: int) -> tuple[Tensor, Tensor]:
+        """Without a bound on the rank: W* (M of the group, N); and C + lambda I (N, N)."""
+        if group not in self._solved:
+            own = self.rows_of(group)
+            self._solved[group] = ridge_solve(self.A[own], self.C[group], self.W[own], self.ridge)
+        return self._solved[group]
+
+    def bias(self, span: slice, new: Tensor) -> Tensor:
+        """The best bias of these rows once their weight is ``new``: it takes the mean."""
+        return self.mean_z[span] - new @ self.mean_x[self.group(span.start)]
+
+
+def ridge_solve(A: Tensor, C: Tensor, W: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """(A + lambda W) (C + lambda I)^-1 and C + lambda I, lambda being ``ridge`` times the mean diagonal of C. Where C is singular
+    and lambda 0 the solution closest to W."""
+    penalty = ridge * C.diagonal().mean()
+    metric = C + penalty * torch.eye(len(C)).to(C)
+    factor, failed = torch.linalg.cholesky_ex(metric)
+    residual = A - W @ C  # solve for the change, which is small: exact where nothing has to change
+    scale = metric.diagonal().mean()
+    if int(failed) or float(factor.diagonal().min()) ** 2 < 1e-12 * float(scale):
+        values, vectors = torch.linalg.eigh(metric)
+        inverse = torch.where(values > 1e-10 * values[-1].clamp(min=torch.finfo(C.dtype).tiny), 1 / values, 0)
+        return W + (residual @ vectors * inverse) @ vectors.T, metric
+    return W + torch.cholesky_solve(residual.T, factor).T, metric
