@@ -42,6 +42,7 @@ def compress(
     recovery: str | Recovery = "none",
     budget: str = "params",
     macs_removed: float | None = None,
+    forms: str | Sequence[str] | None = None,
     exclude: Sequence[str] | None = (),
     output: Callable[[Any], Tensor] | None = None,
     images: int = DEFAULT.images,
@@ -65,6 +66,8 @@ def compress(
         recovery: What is done to the compressed network: "none", "batchnorm", or an object.
         budget: "params", or "macs" for multiply-accumulates.
         macs_removed: With ``budget="params"``: the share of the multiply-accumulates that has to go as well.
+        forms: In which forms a layer may be stored, of each the one that loses least: "matrix", "tucker2", "spatial"; "auto": the best
+            that the method's parts know of; None: those of the method.
         exclude: Names of layers, of modules that contain them, or shell patterns: they are left alone.
         output: Finds the tensor to preserve in what the network returns, where that is a tuple or a dict.
         images: How many of the examples are used, or as many as there are.
@@ -93,7 +96,7 @@ def compress(
     if not isinstance(exclude, Iterable | None):
         raise InputError("exclude", exclude, "give names of layers")
     exclude = tuple([exclude] if isinstance(exclude, str) else exclude or ())
-    shared = {"budget": budget, "macs_removed": macs_removed, "exclude": exclude, "samples": samples}
+    shared = {"budget": budget, "macs_removed": macs_removed, "forms": forms, "exclude": exclude, "samples": samples}
     chosen = make_method(method, {group: part for group, part in parts.items() if part is not None}, shared, output)
     recover = make("recovery", recovery)
     batches = Batches.of(calibration, images)

@@ -24,7 +24,7 @@ def make_method(
     Args:
         chosen: The name of an option of the group method, or a method.
         parts: What was asked for in place of the parts that the method names, or that the command line has: names or objects by group.
-        shared: budget, macs_removed, exclude and samples, for methods that take them.
+        shared: budget, macs_removed, forms, exclude and samples, for methods that take them.
         output: Finds the output tensor of a network that returns a tuple or a dict.
 
     Raises:
@@ -40,7 +40,7 @@ def make_method(
         if unused := [
             *parts,
             *(["output"] if output is not None else []),
-            *(["macs_removed"] if shared["macs_removed"] is not None else []),
+            *(name for name in ("macs_removed", "forms") if shared[name] is not None),
         ]:
             raise InputError(unused[0], parts.get(unused[0], "..."), "a method that is given as an object has its parts already")
         return chosen
@@ -52,10 +52,12 @@ def make_method(
             raise InputError(group, part, f"method={chosen} does not use this part")
     if shared["macs_removed"] is not None and not method.takes("macs_removed"):
         raise InputError("macs_removed", shared["macs_removed"], f"method={chosen} can meet only one budget")
+    if shared["forms"] is not None and not method.takes("forms"):
+        raise InputError("forms", shared["forms"], f"method={chosen} has a form of its own")
     given = {g: _part(g, parts.get(g, named.get(g, default_option(g)))) for g in METHOD_PARTS if method.takes(g)}
     if output is not None and "estimator" in given:
         given["estimator"] = replace(given["estimator"], output_fn=output)
-    return method.make(**shared, **given)
+    return method.make(**{name: value for name, value in shared.items() if name != "forms" or value is not None}, **given)
 
 
 def _part(group: str, chosen: Any) -> Any:

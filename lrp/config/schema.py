@@ -56,7 +56,7 @@ class Config:
     evaluation: EvaluationNode = field(default_factory=EvaluationNode)
     budget: str = "params"
     macs_removed: float | None = None  # with budget=params: this share of the multiply-accumulates goes too
-    forms: Any = None  # names of forms, or one; null: those of the method
+    forms: Any = None  # names of forms, one, or auto; null: those of the method
     exclude: Any = field(default_factory=list)  # names, or one
     save: Any = False  # true or false, as ``latency``
     seed: int = 0

@@ -31,7 +31,8 @@ def meant(settings: Mapping[str, Any]) -> dict[str, Any]:
     result["evaluation"] = {**evaluation, "latency": _truth("evaluation.latency", evaluation["latency"])}
     result["exclude"] = [_name(name) for name in as_list(result["exclude"])]
     if result["forms"] is not None:
-        result["forms"] = [str(name) for name in as_list(result["forms"])]
+        names = [str(name) for name in as_list(result["forms"])]
+        result["forms"] = "auto" if names == ["auto"] else names
     sparsity = dict(result["sparsity"])
     result["sparsity"] = {**sparsity, "grid": [_number(value) for value in as_list(sparsity["grid"])]}
     return result

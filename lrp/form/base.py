@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -52,12 +52,14 @@ class ScoredLayer:
         matrix: The layer's matrix (M, N).
         dense: The layer.
         positions: How often it computes its output for one example.
-        places: How many positions its input has for one example.
+        input_shape: Of its input for one example.
         factors: The components of each of its blocks.
         scores: (R,) of each block.
-        perturbations: E ||y - y_b||^2 of the components of the plain SVD of each group's matrix, (R,) float64 in the order of the
-            singular values; None where no form needs them.
-        channels: The same of the channel unfolding (C_in of a group, M of a group * kernel) of each group.
+        outputs: E ||y - y_b||^2 of the components of the plain SVD of each group's matrix, (R,) float64 in the order of the
+            singular values; none where no form needs them.
+        inputs: The same of the components of each group's input unfolding (C, M k), by the entries k of the kernel that are not part of
+            an input.
+        total: The sum of ``outputs``.
         loss: What the layer's damage counts, from the share of the sum of its perturbations that is lost.
         step: Ranks are multiples of it, or below it.
     """
@@ -65,11 +67,12 @@ class ScoredLayer:
     matrix: LayerMatrix
     dense: nn.Module
     positions: int
-    places: int
+    input_shape: tuple[int, ...]
     factors: Sequence[Factors]
     scores: Sequence[Tensor]
-    perturbations: Sequence[Tensor] | None
-    channels: Sequence[Tensor] | None
+    outputs: Sequence[Tensor]
+    inputs: Mapping[int, Sequence[Tensor]]
+    total: float
     loss: Callable[[np.ndarray], np.ndarray]
     step: int = 1
 
@@ -98,16 +101,19 @@ class Form(Protocol):
 
     Attributes:
         name: What ``forms=[...]`` and tables call it, and what its layers have as ``form``.
-        perturbations: Whether it looks at the perturbations of the plain SVD's components of each group.
-        channels: Whether it looks at those of the channel unfolding.
+        perturbations: Whether it looks at the perturbations of components that are not those of the layer's blocks.
     """
 
     name: ClassVar[str]
     perturbations: ClassVar[bool]
-    channels: ClassVar[bool]
 
     def fits(self, dense: nn.Module, matrix: LayerMatrix) -> bool:
         """Whether a layer can be stored so."""
+        ...
+
+    def inputs(self, dense: nn.Module, matrix: LayerMatrix) -> int | None:
+        """Of a layer that ``fits``: at which input unfolding it looks, by the entries of the kernel that are not part of an input; None
+        where it looks at none."""
         ...
 
     def choices(self, layer: ScoredLayer) -> Choices:

@@ -8,10 +8,11 @@ from typing import Any
 from lrp.errors import InputError
 from lrp.form.base import Form
 from lrp.form.matrix import Matrix
+from lrp.form.spatial import SpatialForm
 from lrp.form.tucker2 import Tucker2Form
 from lrp.layer.compressed import Compressed
 
-FORMS: dict[str, Form] = {form.name: form for form in (Matrix(), Tucker2Form())}
+FORMS: dict[str, Form] = {form.name: form for form in (Matrix(), Tucker2Form(), SpatialForm())}
 
 
 def form_of(module: Compressed) -> Form:
@@ -27,5 +28,5 @@ def check_forms(forms: Any) -> Sequence[str]:
     """
     forms = [forms] if isinstance(forms, str) else forms
     if not isinstance(forms, list | tuple) or not forms or any(name not in FORMS for name in forms) or len({*forms}) < len(forms):
-        raise InputError("forms", forms, f"give a list of {', '.join(FORMS)}, each at most once")
+        raise InputError("forms", forms, f"give a list of {', '.join(FORMS)}, each at most once, or auto")
     return tuple(forms)

@@ -109,11 +109,14 @@ class Matrix:
 
     name: ClassVar[str] = "matrix"
     perturbations: ClassVar[bool] = False
-    channels: ClassVar[bool] = False
 
     def fits(self, dense: nn.Module, matrix: LayerMatrix) -> bool:
         """Always."""
         return True
+
+    def inputs(self, dense: nn.Module, matrix: LayerMatrix) -> int | None:
+        """None: its components are those of the blocks."""
+        return None
 
     def choices(self, layer: ScoredLayer) -> Choices:
         """Every rank of a layer of one block, below the one at which it would not be smaller; of several blocks, ranks that keep the most

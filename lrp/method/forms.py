@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,36 +16,51 @@ from lrp.blocking.none import Unblocked
 from lrp.cost.costs import kept_share
 from lrp.decomposition.base import decompose
 from lrp.errors import InputError
-from lrp.estimator.channels import channel_perturbations
+from lrp.estimator.inputs import input_perturbations
 from lrp.evidence import Evidence
 from lrp.form.base import Choices, ScoredLayer
-from lrp.form.known import FORMS
-from lrp.form.tucker2 import channel_components
+from lrp.form.known import FORMS, check_forms
+from lrp.form.matrix import Matrix
+from lrp.form.unfolding import input_components
 from lrp.matrices import Factors, cut
 from lrp.method.base import FittedMethod, Prediction
 from lrp.method.plan import Plan
 from lrp.selection.choices import choose
+from lrp.selection.two_budgets import UNIT, under_both
 
-CHANNEL_IMAGES = 128
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+BEST = ("matrix", "tucker2")  # on validation images (docs/results/no_retraining.md)
+IMAGES = 128  # that perturbations of input sides are found on: more hardly change the order
 
 
-def check_usable(method: Any) -> None:
-    """That a method's parts know of forms other than a matrix, where it has them.
+def usable_forms(method: Any) -> Sequence[str]:
+    """The forms of a method, by their names: those that it asks for, or with ``auto`` the best ones that its parts know of.
 
     Raises:
-        InputError: Naming the part.
+        InputError: For names of no form, and for parts that do not know the forms that were asked for.
     """
-    if list(method.forms) == ["matrix"]:
-        return
-    said = "it knows the form matrix alone; set forms=matrix with it, or"
+    if method.forms == AUTO:
+        return BEST if _refused(method) is None else (Matrix.name,)
+    forms = check_forms(method.forms)
+    if forms != (Matrix.name,) and (reason := _refused(method)):
+        name, value, allowed = reason
+        raise InputError(name, value, f"it knows the form matrix alone; set forms=matrix with it, or {allowed}")
+    return forms
+
+
+def _refused(method: Any) -> tuple[str, Any, str] | None:
+    """The part of a method that knows no other form than a matrix: its name, its value, and what would do."""
     if not hasattr(method.scorer, "loss"):
-        raise InputError("scorer", method.scorer.name, f"{said} scorer=noise_to_signal or scorer=perturbation")
+        return "scorer", method.scorer.name, "scorer=noise_to_signal or scorer=perturbation"
     if method.selection.name != "lagrangian":
-        raise InputError("selection", method.selection.name, f"{said} selection=lagrangian")
+        return "selection", method.selection.name, "selection=lagrangian"
     if method.selection.break_even != "params":
-        raise InputError("selection.break_even", method.selection.break_even, f"{said} selection.break_even=params")
+        return "selection.break_even", method.selection.break_even, "selection.break_even=params"
     if method.keep_factor is not None:
-        raise InputError("rounds.keep_factor", method.keep_factor, f"{said} rounds.keep_factor=null")
+        return "rounds.keep_factor", method.keep_factor, "rounds.keep_factor=null"
+    return None
 
 
 @dataclass
@@ -61,20 +77,39 @@ class WithForms(FittedMethod):
     choices: Mapping[str, Sequence[Choices]] = field(default_factory=dict)
 
     def plan(self, sparsity: float) -> Plan:
-        """What becomes of each layer: the form and ranks that lose least under the budget."""
+        """What becomes of each layer: the form and ranks that lose least under the budget, or under both.
+
+        Raises:
+            InputError: Where no choice of the forms fits.
+        """
         start = time.perf_counter()
         survey, method = self.evidence.survey, self.method
-        dense = {
-            "params": {name: matrix.weight.numel() for name, matrix in survey.matrices.items()},
-            "macs": {name: survey.positions[name] * matrix.weight.numel() for name, matrix in survey.matrices.items()},
-        }
+        params = {name: matrix.weight.numel() for name, matrix in survey.matrices.items()}
+        dense = [sum(params.values()), sum(survey.positions[name] * count for name, count in params.items())]
         loss = {name: np.concatenate([each.loss for each in held]) for name, held in self.choices.items()}
-        cost = {what: {n: np.concatenate([getattr(c, what) for c in held]) for n, held in self.choices.items()} for what in dense}
+        both = [{n: np.concatenate([getattr(c, unit) for c in held]) for n, held in self.choices.items()} for unit in ("params", "macs")]
 
-        def pick(costs: Mapping[str, np.ndarray], most: Any) -> dict[str, int]:
-            return choose({name: (costs[name], loss[name]) for name in loss}, most)
+        def pick(weight: float, share: float) -> dict[str, int]:
+            if weight in (0, 1):
+                costs, total = both[int(weight)], dense[int(weight)]
+            else:
+                mixtures = zip(both[0].items(), both[1].values())
+                costs, total = {n: np.rint(UNIT * ((1 - weight) * p / dense[0] + weight * m / dense[1])) for (n, p), m in mixtures}, UNIT
+            return choose({name: (costs[name], loss[name]) for name in loss}, kept_share(share) * total)
 
-        chosen = pick(cost[method.budget], kept_share(sparsity) * sum(dense[method.budget].values()))
+        if method.macs_removed is None:
+            chosen = pick(float(method.budget == "macs"), sparsity)
+        else:
+            most = [kept_share(share) * total for share, total in zip((sparsity, method.macs_removed), dense)]
+
+            def exceeded(chosen: Mapping[str, int]) -> tuple[bool, bool]:
+                spent = [sum(int(costs[name][at]) for name, at in chosen.items()) for costs in both]
+                return spent[0] > most[0], spent[1] > most[1]
+
+            def value(chosen: Mapping[str, int]) -> float:
+                return -sum(float(loss[name][at]) for name, at in chosen.items())
+
+            chosen = under_both(pick, exceeded, value, sparsity, method.macs_removed)
         layers = {name: self._layer(name, at) for name, at in chosen.items()}
         return Plan(sparsity, layers, self.model, survey, time.perf_counter() - start)
 
@@ -94,50 +129,56 @@ class WithForms(FittedMethod):
         return [Prediction()] * len(sparsities)
 
 
-def with_forms(first: Any) -> WithForms:
-    """The same network with all forms of the method."""
+def forms_of(method: Any) -> Sequence[str]:
+    """As ``usable_forms``, which was called when the method was made; says in the log where ``auto`` is less than the best."""
+    if method.forms == AUTO and (reason := _refused(method)):
+        log.info("forms=auto: matrix alone, since %s=%s knows no other", *reason[:2])
+    return usable_forms(method)
+
+
+def with_forms(first: Any, names: Sequence[str]) -> WithForms:
+    """The same network with these forms."""
     method, evidence, start = first.method, first.evidence, time.perf_counter()
-    forms = [FORMS[name] for name in method.forms]
-    perturbations = _perturbations(first) if any(form.perturbations for form in forms) else {}
+    forms = [FORMS[name] for name in names]
     dense = {name: evidence.model.get_submodule(name) for name in evidence.matrices}
-    takers = [n for n, matrix in evidence.matrices.items() if any(form.channels and form.fits(dense[n], matrix) for form in forms)]
-    channels = _channels(evidence, takers) if takers else {}
+    usable = {name: [form for form in forms if form.fits(dense[name], matrix)] for name, matrix in evidence.matrices.items()}
+    outputs = _outputs(first) if any(form.perturbations for held in usable.values() for form in held) else {}
+    inputs: dict[str, dict[int, list[Tensor]]] = {name: {} for name in usable}
+    looked = {name: {form.inputs(dense[name], matrix) for form in usable[name]} - {None} for name, matrix in evidence.matrices.items()}
+    for kernel in sorted({kernel for kernels in looked.values() for kernel in kernels if kernel is not None}):
+        for name, found in _inputs(evidence, {name: kernel for name in looked if kernel in looked[name]}).items():
+            inputs[name][kernel] = found
     seconds = {**first.seconds, "score": first.seconds.get("score", 0.0) + time.perf_counter() - start}
-    fitted = WithForms(method, evidence, seconds, first=first)
     choices = {}
-    for to_come, name in zip(range(len(evidence.matrices), 0, -1), evidence.matrices):
-        layer = _scored(first, name, to_come, perturbations.get(name), channels.get(name))
-        usable = [form for form in forms if form.fits(layer.dense, layer.matrix)]
-        whole = [] if any(form.name == "matrix" for form in usable) else [_ends(layer)]
-        choices[name] = [*whole, *(form.choices(layer) for form in usable)]
-    fitted.choices = choices
-    return fitted
+    for to_come, name in zip(range(len(usable), 0, -1), usable):
+        layer = _scored(first, name, to_come, outputs.get(name, []), inputs[name])
+        whole = [] if any(form.name == Matrix.name for form in usable[name]) else [_ends(layer)]
+        choices[name] = [*whole, *(form.choices(layer) for form in usable[name])]
+    return WithForms(method, evidence, seconds, first=first, choices=choices)
 
 
 def _ends(layer: ScoredLayer) -> Choices:
     """Of a layer that may not be a matrix the two ways that are in no form: nothing kept, and dense."""
-    all_ranks = FORMS["matrix"].choices(layer)
-    ends = [0, len(all_ranks.loss) - 1]
-    return Choices("matrix", all_ranks.params[ends], all_ranks.macs[ends], all_ranks.loss[ends], lambda i: all_ranks.plan(ends[i]))
+    ranks = Matrix().choices(layer)
+    ends = [0, len(ranks.loss) - 1]
+    return Choices(Matrix.name, ranks.params[ends], ranks.macs[ends], ranks.loss[ends], lambda i: ranks.plan(ends[i]))
 
 
-def _scored(first: Any, name: str, to_come: int, perturbations: Sequence[Tensor] | None, channels: Sequence[Tensor] | None) -> ScoredLayer:
+def _scored(first: Any, name: str, to_come: int, outputs: Sequence[Tensor], inputs: Mapping[int, Sequence[Tensor]]) -> ScoredLayer:
     survey, scorer = first.evidence.survey, first.method.scorer
     at = [i for i, factor in enumerate(first.factors) if factor.block.layer == name]
-    total = float(sum(part.sum() for part in perturbations)) if perturbations is not None else 0.0
-    matrix = survey.matrices[name]
-    places = int(np.prod(survey.inputs[name])) // (matrix.channels * matrix.groups)
+    total = float(sum(part.sum() for part in outputs))
 
     def loss(share: np.ndarray) -> np.ndarray:
         return scorer.loss(total, share, to_come)
 
     return ScoredLayer(
-        matrix, first.evidence.model.get_submodule(name), survey.positions[name], places, [first.factors[i] for i in at],
-        [first.scores[i] for i in at], perturbations, channels, loss, first.method.selection.round_to,
+        survey.matrices[name], first.evidence.model.get_submodule(name), survey.positions[name], survey.inputs[name],
+        [first.factors[i] for i in at], [first.scores[i] for i in at], outputs, inputs, total, loss, first.method.selection.round_to,
     )  # fmt: skip
 
 
-def _perturbations(first: Any) -> dict[str, list[Tensor]]:
+def _outputs(first: Any) -> dict[str, list[Tensor]]:
     """Of each layer the perturbations of the components of the plain SVD of each group's matrix."""
     evidence: Evidence = first.evidence
     factors: Sequence[Factors] = first.factors
@@ -150,12 +191,11 @@ def _perturbations(first: Any) -> dict[str, list[Tensor]]:
     return found
 
 
-def _channels(evidence: Evidence, names: Sequence[str]) -> dict[str, list[Tensor]]:
-    """Of these layers the perturbations of the components of the channel unfolding of each group's matrix."""
+def _inputs(evidence: Evidence, kernels: Mapping[str, int]) -> dict[str, list[Tensor]]:
+    """Of these layers the perturbations of the components of each group's input unfolding."""
     components = {}
-    for name in names:
+    for name, kernel in kernels.items():
         matrix = evidence.matrices[name]
-        components[name] = [channel_components(part.double(), matrix.kernel) for part in matrix.weight.chunk(matrix.groups)]
-    images = evidence.scoring.take(CHANNEL_IMAGES)
+        components[name] = [input_components(part.double(), kernel) for part in matrix.weight.chunk(matrix.groups)]
     assert evidence.estimator is not None
-    return channel_perturbations(evidence.model, evidence.matrices, components, images, evidence.estimator.read)
+    return input_perturbations(evidence.model, components, evidence.scoring.take(IMAGES), evidence.estimator.read)

@@ -22,12 +22,11 @@ from lrp.errors import InputError, NotUsable, check_int, check_sparsity, own_cod
 from lrp.estimator.base import Estimator
 from lrp.estimator.moments import Moments
 from lrp.evidence import Evidence
-from lrp.form.known import check_forms
 from lrp.layer.build import build
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.matrices import Block, Factors, cut
 from lrp.method.base import FittedMethod, Prediction, check_exclude
-from lrp.method.forms import check_usable, with_forms
+from lrp.method.forms import forms_of, usable_forms, with_forms
 from lrp.method.plan import Plan, matrix_plans
 from lrp.method.rounds import Rounds, check_keep_factor
 from lrp.results.tables import score_table
@@ -55,7 +54,7 @@ class SingularVectors:
         keep_factor: Score again whenever this share of what is left is left; None: score once.
         name: What a combination of parts is called in tables.
         macs_removed: With ``budget="params"``: the share of the multiply-accumulates that has to go as well.
-        forms: In which forms a layer may be stored, by their names in ``lrp.form``.
+        forms: In which forms a layer may be stored: names of files in ``lrp.form``, or ``auto``, the best ones that the parts know of.
     """
 
     blocking: Blocking
@@ -70,11 +69,9 @@ class SingularVectors:
     keep_factor: float | None = None
     name: str = "singular_vectors"
     macs_removed: float | None = None
-    forms: Sequence[str] = ("matrix",)
+    forms: str | Sequence[str] = ("matrix",)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "forms", check_forms(self.forms))
-        check_usable(self)
         check_budget(self.budget)
         if self.macs_removed is not None:
             check_sparsity("macs_removed", self.macs_removed)
@@ -89,6 +86,7 @@ class SingularVectors:
         check_exclude(self.exclude)
         check_int("calibration.samples", self.samples, 1)
         check_keep_factor(self.keep_factor)
+        usable_forms(self)
 
     def fit(self, evidence: Evidence) -> FittedMethod:
         """Cut, decompose and score the layers of a network, in eval mode; the network itself is left as it is.
@@ -105,8 +103,8 @@ class SingularVectors:
                 break
             except NotUsable as error:
                 evidence = self._leave(evidence, error.reasons)
-        if list(self.forms) != ["matrix"]:
-            return with_forms(fitted)
+        if (forms := forms_of(self)) != ("matrix",):
+            return with_forms(fitted, forms)
         return fitted if self.keep_factor is None else Rounds(self, evidence, fitted.seconds, first=fitted, keep_factor=self.keep_factor)
 
     @property

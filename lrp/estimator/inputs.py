@@ -1,4 +1,4 @@
-"""The change that removing a component of a layer's input channels makes, to first order."""
+"""The change that removing a component of a layer's input side makes, to first order."""
 
 from __future__ import annotations
 
@@ -11,25 +11,23 @@ from torch import Tensor, nn
 from lrp.batches import Batches, call, on_tensors, tensors
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
-from lrp.matrices import LayerMatrix
 from lrp.network.arithmetic import layer_input, plain_arithmetic
 
 AT_ONCE = 32  # images
 Components = Sequence[tuple[Tensor, Tensor]]
 
 
-def channel_perturbations(
+def input_perturbations(
     model: nn.Module,
-    matrices: Mapping[str, LayerMatrix],
     components: Mapping[str, Components],
     images: Batches,
     read: Callable[[Any], Tensor],
 ) -> dict[str, list[Tensor]]:
-    """E ||y - y_b||^2 to first order, y_b the network's output without one component of a layer's channel unfolding: (R,) float64 on the
+    """E ||y - y_b||^2 to first order, y_b the network's output without one component of a layer's input unfolding: (R,) float64 on the
     CPU for each group of the layers that ``components`` names.
 
-    ``components``: of each group the directions U (C, R) of its C input channels, and what each holds, V (R, M, k): the layer's weight is
-    sum_j U_j V_j. Of each image one random combination of the outputs (signs +-1) is differentiated, so that these are unbiased
+    ``components``: of each group the directions U (C, R) of its C inputs, and what each holds, V (R, M, k): the group's weight (M, C k)
+    is sum_j U_j V_j. Of each image one random combination of the outputs (signs +-1) is differentiated, so that these are unbiased
     estimates; the order of their sums does not depend on how many images run at once.
     """
     found = {name: [torch.zeros(len(V), dtype=torch.float64) for _, V in parts] for name, parts in components.items()}
@@ -41,7 +39,7 @@ def channel_perturbations(
         with torch.inference_mode(False), torch.enable_grad(), plain_arithmetic(device):
             held = _run(twin, list(components), batch, read, generator)
             for name, x, g in held:
-                _add(found[name], twin.get_submodule(name), matrices[name], components[name], x, g)
+                _add(found[name], twin.get_submodule(name), components[name], x, g)
     return {name: [total / len(images) for total in totals] for name, totals in found.items()}
 
 
@@ -68,18 +66,18 @@ def _run(twin: nn.Module, names: Sequence[str], batch: Any, read: Any, generator
 
 
 @torch.no_grad()
-def _add(totals: list[Tensor], module: nn.Module, matrix: LayerMatrix, components: Components, x: Tensor, grad: Tensor) -> None:
+def _add(totals: list[Tensor], module: nn.Module, components: Components, x: Tensor, grad: Tensor) -> None:
     """Add the squares of these images."""
     kind = kind_of(module)
     g = kind.features_last(grad)
     g = g.reshape(len(x), -1, g.shape[-1])  # (B, P, M)
     positions = torch.arange(g.shape[1])[None]
     for image in range(len(x)):
-        columns = kind.columns(module, x[image : image + 1], positions).unflatten(2, (-1, matrix.kernel))  # (P, groups, C, k)
-        parts = g[image].chunk(matrix.groups, dim=1)
+        columns = kind.columns(module, x[image : image + 1], positions)  # (P, groups, C k)
+        parts = g[image].chunk(len(components), dim=1)
         for group, (U, V) in enumerate(components):
             U, V = U.to(columns), V.to(columns)
-            totals[group] += _effects(columns[:, group], parts[group], U, V).double().square().cpu()
+            totals[group] += _effects(columns[:, group].unflatten(1, (len(U), -1)), parts[group], U, V).double().square().cpu()
 
 
 def _effects(x: Tensor, g: Tensor, U: Tensor, V: Tensor) -> Tensor:

@@ -1,0 +1,129 @@
+"""The fit of a layer that has a thin input side: what it reads and what it makes of that, in turn."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lrp.decomposition.metric import metric_factors, roots
+
+STALLED = 1e-3  # of what is lost: rounds that win less than this are not worth their time
+MOST_ROUNDS = 5
+STEPS = 8  # of conjugate gradients for the input side, in each round
+
+
+class Sides(NamedTuple):
+    """A layer matrix U K (P x I) of M outputs and C inputs at each of k entries, with q input and r output ranks.
+
+    Attributes:
+        U: (M, r).
+        K: (r, q, k).
+        P: (q, C).
+        lost: tr(G D metric D^T), D what is left of the target.
+    """
+
+    U: Tensor
+    K: Tensor
+    P: Tensor
+    lost: float
+
+
+def fit_sides(best: Tensor, metric: Tensor, G: Tensor | None, kernel: int, q: int, r: int | None, rounds: int = MOST_ROUNDS) -> Sides:
+    """The sides that make tr(G D metric D^T) small, D = best - U K (P x I), (M, C k); without a rank ``r`` U is the identity.
+
+    The input side begins with the principal directions of the inputs as G sees them, inputs of different entries of the kernel taken
+    as unrelated. Given it, U and K are one reduced-rank regression, the best there is (Izenman, 1975); given U and K, P is linear least
+    squares, which conjugate gradients bring closer. The error never rises; it stops where it stalls.
+    """
+    root = torch.eye(len(best)).to(best) if G is None else roots(G)[0]
+    H = root @ best
+    channel = torch.einsum("ckdk->cd", metric.unflatten(0, (-1, kernel)).unflatten(2, (-1, kernel)))
+    total = float((H @ metric * H).sum())
+    P, found = _principal(H, channel, kernel, q), None
+    for at in range(rounds):
+        U, K, kept = _outer_side(best, metric, G, P, kernel, r, root)
+        now = Sides(U, K, P, max(total - kept, 0.0))
+        if found is not None and found.lost - now.lost <= STALLED * found.lost:
+            return min(found, now, key=lambda sides: sides.lost)
+        found = now
+        if at < rounds - 1 and total > 0:
+            P = torch.linalg.qr(_inner_side(root @ U, K, P, H, metric, channel).T).Q.T
+    assert found is not None, "there is at least one round"
+    return found
+
+
+def _principal(H: Tensor, channel: Tensor, kernel: int, q: int) -> Tensor:
+    """P (q, C), orthonormal: rows span the input directions of H (rows, C k) that carry the most in the inputs' covariance."""
+    T = H.unflatten(1, (-1, kernel)).transpose(1, 2).flatten(0, 1)  # (rows k, C)
+    if len(T) > T.shape[1]:
+        T = torch.linalg.qr(T).R
+    vectors = torch.linalg.eigh(T @ channel @ T.T).eigenvectors.flip(1)[:, :q]
+    basis = (vectors.T @ T).T
+    return torch.linalg.qr(torch.cat([basis, torch.eye(len(basis), q - basis.shape[1]).to(basis)], 1)).Q.T
+
+
+def _outer_side(
+    best: Tensor, metric: Tensor, G: Tensor | None, P: Tensor, kernel: int, r: int | None, root: Tensor
+) -> tuple[Tensor, Tensor, float]:
+    """The best U (M, r) and K (r, q, k) for a P (q, C), and how much of the total they keep."""
+    M, q = len(best), len(P)
+    PC = (P @ metric.reshape(P.shape[1], -1)).view(q * kernel, -1)  # (q k, C k)
+    Cp = (PC.view(q * kernel, -1, kernel).transpose(1, 2) @ P.T).transpose(1, 2).reshape(q * kernel, q * kernel)
+    eps = 1e-10 * float(Cp.diagonal().mean().clamp(min=torch.finfo(Cp.dtype).tiny))
+    W = torch.linalg.solve(Cp + eps * torch.eye(len(Cp)).to(Cp), PC @ best.T).T  # (M, q k)
+    if r is None:
+        HW = root @ W
+        return torch.eye(M).to(best), W.view(M, q, kernel), float((HW @ Cp * HW).sum())
+    U, S, V = metric_factors(W, W @ Cp @ W.T, G)
+    return _padded(U, r, 1), _padded(V, r, 0).view(r, q, kernel), float(S[:r].square().sum())
+
+
+def _padded(x: Tensor, size: int, dim: int) -> Tensor:
+    """The first ``size`` along a dimension, zeros where there are fewer."""
+    if x.shape[dim] >= size:
+        return x.narrow(dim, 0, size)
+    shape = list(x.shape)
+    shape[dim] = size - x.shape[dim]
+    return torch.cat([x, x.new_zeros(shape)], dim)
+
+
+def _inner_side(RU: Tensor, K: Tensor, P: Tensor, H: Tensor, metric: Tensor, channel: Tensor) -> Tensor:
+    """P closer to the least squares solution for U and K: conjugate gradients on tr(E metric E^T), E = RU K P - H, preconditioned by the
+    inputs' covariance as if inputs of different entries of the kernel were unrelated."""
+    basis, R = torch.linalg.qr(RU)  # the part of the error outside of this basis P cannot reach
+    core = torch.einsum("sr,rqk->sqk", R, K)
+    target = basis.T @ H
+    left = torch.linalg.cholesky(_regular(torch.einsum("sqk,spk->qp", core, core)))
+    right = torch.linalg.cholesky(_regular(channel))
+
+    def pull(E: Tensor) -> Tensor:
+        """The gradient for an error (r, C k)."""
+        return torch.einsum("sqk,sck->qc", core, (E @ metric).unflatten(1, (-1, core.shape[2])))
+
+    def push(D: Tensor) -> Tensor:
+        return torch.einsum("sqk,qc->sck", core, D).flatten(1)
+
+    def precondition(D: Tensor) -> Tensor:
+        return torch.cholesky_solve(torch.cholesky_solve(D, left).T.contiguous(), right).T
+
+    residual = pull(target - push(P))
+    direction = z = precondition(residual)
+    rz = float((residual * z).sum())
+    for _ in range(STEPS):
+        moved = pull(push(direction))
+        curvature = float((direction * moved).sum())
+        if not curvature > 0 or not rz > 0:
+            break
+        P = P + rz / curvature * direction
+        residual = residual - rz / curvature * moved
+        z = precondition(residual)
+        before, rz = rz, float((residual * z).sum())
+        direction = z + rz / before * direction
+    return P
+
+
+def _regular(A: Tensor) -> Tensor:
+    """A positive definite matrix near a positive semidefinite one."""
+    return A + max(1e-8 * float(A.diagonal().mean()), 1e-100) * torch.eye(len(A)).to(A)
