@@ -71,8 +71,7 @@ def _outer_side(
     M, q = len(best), len(P)
     PC = (P @ metric.reshape(P.shape[1], -1)).view(q * kernel, -1)  # (q k, C k)
     Cp = (PC.view(q * kernel, -1, kernel).transpose(1, 2) @ P.T).transpose(1, 2).reshape(q * kernel, q * kernel)
-    eps = 1e-10 * float(Cp.diagonal().mean().clamp(min=torch.finfo(Cp.dtype).tiny))
-    W = torch.linalg.solve(Cp + eps * torch.eye(len(Cp)).to(Cp), PC @ best.T).T  # (M, q k)
+    W = torch.linalg.solve(_regular(Cp, 1e-10), PC @ best.T).T  # (M, q k)
     if r is None:
         HW = root @ W
         return torch.eye(M).to(best), W.view(M, q, kernel), float((HW @ Cp * HW).sum())
@@ -124,6 +123,6 @@ def _inner_side(RU: Tensor, K: Tensor, P: Tensor, H: Tensor, metric: Tensor, cha
     return P
 
 
-def _regular(A: Tensor) -> Tensor:
+def _regular(A: Tensor, share: float = 1e-8) -> Tensor:
     """A positive definite matrix near a positive semidefinite one."""
-    return A + max(1e-8 * float(A.diagonal().mean()), 1e-100) * torch.eye(len(A)).to(A)
+    return A + max(share * float(A.diagonal().mean()), 1e-100) * torch.eye(len(A)).to(A)

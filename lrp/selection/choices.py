@@ -11,12 +11,16 @@ from lrp.errors import InputError
 from lrp.selection.frontier import hull
 
 
+EXCHANGES = 100  # at most: each lowers the loss
+
+
 def choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction | int) -> dict[str, int]:
     """Of each layer which way it is stored, so that the losses are small and the costs within the budget.
 
     ``ways``: of each layer the costs (n,) of all ways, whole numbers, and the losses (n,). On the lower hull of each layer's ways a price
     of cost decides (the multiple-choice knapsack of Sinha and Zoltners, 1979; Lagrangian relaxation, Everett 1963); the least price
-    whose choice fits is used, and what is left is spent on the change with the most loss avoided per cost that fits, hull or not.
+    whose choice fits is used, and what is left is spent on the change with the most loss avoided per cost that fits, hull or not. Then
+    pairs of layers exchange cost as long as that lowers the loss.
 
     Raises:
         InputError: Where even the cheapest ways of all layers together exceed the budget.
@@ -35,6 +39,7 @@ def choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction |
     taken = np.bincount(owner[order[: np.searchsorted(spent, int(budget), side="right")]], minlength=len(names))
     chosen = {name: int(hulls[name][taken[i]]) for i, name in enumerate(names)}
     _spend(ways, chosen, budget)
+    _exchange(ways, chosen, budget)
     return chosen
 
 
@@ -63,3 +68,34 @@ def _best(cost: np.ndarray, loss: np.ndarray, at: int, left: Fraction | int) -> 
     rate = np.where(more[fits] > 0, gain[fits] / np.maximum(more[fits], 1), np.inf)
     best = np.lexsort((-gain[fits], -rate))[0]
     return float(rate[best]), int(fits[best])
+
+
+def _exchange(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], chosen: dict[str, int], budget: Fraction | int) -> None:
+    """Change ``chosen`` in two layers at a time while that lowers the loss and the budget admits it."""
+    fronts = {name: _front(cost, loss) for name, (cost, loss) in ways.items()}
+    for _ in range(EXCHANGES):
+        left = int(budget) - sum(int(ways[name][0][at]) for name, at in chosen.items())
+        best, move = 0.0, None
+        for up in ways:
+            cost, loss = ways[up][0][fronts[up]], ways[up][1][fronts[up]]
+            more, gain = cost - ways[up][0][chosen[up]], ways[up][1][chosen[up]] - loss
+            for down in ways:
+                held = fronts[down]
+                room = ways[down][0][chosen[down]] + left - more  # what the other layer may cost then
+                at = np.searchsorted(ways[down][0][held], room, side="right") - 1
+                paid = ways[down][1][held][at] - ways[down][1][chosen[down]]
+                net = np.where((at >= 0) & (up != down), gain - paid, -np.inf)
+                if net.max() > best * (1 + 1e-12) + 1e-15 * loss.max():
+                    i = int(net.argmax())
+                    best, move = float(net[i]), {up: int(fronts[up][i]), down: int(held[at[i]])}
+        if move is None:
+            return
+        chosen.update(move)
+
+
+def _front(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """The ways than which none costs no more and loses less, cheapest first."""
+    order = np.lexsort((loss, cost))
+    least = np.minimum.accumulate(loss[order])
+    first = np.concatenate([[True], least[1:] < least[:-1]])
+    return order[first]
