@@ -1,0 +1,171 @@
+"""What every form says of a layer, and what becomes of it."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lrp
+from lrp.config.method import make_method
+from lrp.cost.count import count_macs
+from lrp.errors import InputError
+from lrp.evidence import Evidence
+from lrp.form.base import lost_after, rank_grid
+from lrp.form.known import FORMS
+from lrp.layer.compressed import Compressed
+from lrp.method.forms import with_forms
+
+
+class Kinds(nn.Module):
+    """Convolutions of every kind, one after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect", bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.grouped = nn.Conv2d(8, 12, 3, stride=2, padding=2, groups=2)
+        self.wide = nn.Conv2d(12, 10, (2, 3), padding="same", dilation=2)
+        self.point = nn.Conv2d(10, 9, 1)
+        self.line = nn.Conv1d(9, 8, 4, padding=2, padding_mode="circular")
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.first(x)))
+        x = self.point(torch.relu(self.wide(torch.relu(self.grouped(x)))))
+        return self.head(torch.relu(self.line(torch.relu(x).flatten(2))).mean(2))
+
+
+@pytest.fixture(scope="module")
+def scored():
+    """(the network, 24 inputs, the network scored with all forms)"""
+    torch.manual_seed(0)
+    model, x = Kinds().eval(), torch.randn(24, 3, 10, 9)
+    method = make_method("output_aware", {}, {"budget": "params", "macs_removed": None, "exclude": (), "samples": 500, "forms": ["matrix"]})
+    return model, x, with_forms(method.fit(Evidence(model, x)), tuple(FORMS))
+
+
+def test_choices_cost_what_their_layers_hold(scored):
+    """Parameters and multiply-accumulates of plans against those of the modules that they become; all but the dense layer are smaller."""
+    model, x, fitted = scored
+    seen = set()
+    for name, held in fitted.choices.items():
+        dense, size = model.get_submodule(name), fitted.evidence.matrices[name].weight.numel()
+        shape = fitted.evidence.survey.inputs[name]
+        for choices in held:
+            seen.add((choices.form, name))
+            assert choices.loss.min() >= 0 and bool(np.isfinite(choices.loss).all())
+            for i in {0, len(choices.loss) // 2, len(choices.loss) - 1}:
+                plan = choices.plan(i)
+                layer = plan.build(copy.deepcopy(dense))
+                assert (plan.params, plan.macs) == (choices.params[i], choices.macs[i])
+                assert sum(p.numel() for n, p in layer.named_parameters() if n != "bias") == plan.params
+                assert plan.params < size or plan.untouched
+                if plan.params:
+                    assert count_macs(layer, torch.randn(shape)) == plan.macs
+                rows = plan.rows()
+                assert {row["layer"] for row in rows} == {name} and all(0 <= row["kept"] <= row["full"] for row in rows)
+                assert plan.summary()["params_after"] == plan.params
+    assert seen == {
+        (f, n) for f in FORMS for n, d in model.named_children() if n != "norm" and FORMS[f].fits(d, fitted.evidence.matrices[n])
+    }
+    assert {n for f, n in seen if f == "spatial"} == {"first", "grouped", "wide"}
+    assert {n for f, n in seen if f == "tucker2"} == {"first", "grouped", "wide", "line"}
+
+
+def test_losses_fall_with_ranks_and_end_at_nothing(scored):
+    """The dense layer loses nothing; nothing kept loses the most; a pair of ranks never loses more than a smaller one."""
+    for held in scored[2].choices.values():
+        for choices in held:
+            plans = [choices.plan(i) for i in range(len(choices.loss))]
+            if choices.form == "matrix":
+                assert choices.loss[-1] == 0 and choices.params[0] == 0 and choices.loss[0] == max(choices.loss)
+            elif choices.form == "tucker2":
+                loss = {plan.ranks: value for plan, value in zip(plans, choices.loss)}
+                assert all(loss[q, r] <= loss[a, b] + 1e-12 for (q, r) in loss for (a, b) in loss if q >= a and r >= b)
+            else:
+                assert all(np.diff(choices.loss) <= 1e-12)
+
+
+@pytest.mark.parametrize("forms", [["tucker2"], ["spatial"], ["matrix", "tucker2", "spatial"], "auto"], ids=str)
+def test_compress_in_these_forms(forms, tmp_path):
+    """Stored, fused, saved, loaded, unfolded, exported to a program, and trained on."""
+    torch.manual_seed(0)
+    model, x = Kinds().eval(), torch.randn(24, 3, 10, 9)
+    small, report = lrp.compress(model, x, 0.6, forms=forms, exclude=["head"])
+    assert report.attrs["sparsity_params"] >= 0.6 and small(x).isfinite().all()
+    layers = [m for m in small.modules() if isinstance(m, Compressed)]
+    names = {"matrix", "tucker2"} if forms == "auto" else set(forms)
+    assert {layer.form for layer in layers} <= names | {"matrix"} and {layer.form for layer in layers} & names
+    assert sum(p.numel() for layer in layers for n, p in layer.named_parameters() if n != "bias") <= report.attrs["params"]
+    lrp.save(small, tmp_path / "a.safetensors")
+    loaded = lrp.load(tmp_path / "a.safetensors", Kinds)
+    assert torch.equal(loaded(x), small(x)) and str(loaded) == str(small)
+    fused = lrp.fuse(small)
+    assert torch.allclose(fused(x), small(x), atol=1e-4) and not any(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
+    lrp.save(fused, tmp_path / "b.safetensors")
+    assert torch.equal(lrp.load(tmp_path / "b.safetensors", Kinds)(x), fused(x))
+    assert torch.allclose(lrp.unfold(small)(x), small(x), atol=1e-5)
+    assert torch.allclose(torch.export.export(small, (x,)).module()(x), small(x), atol=1e-5)
+    small.train()(x).square().mean().backward()
+    assert all(p.grad is not None for layer in layers for p in layer.parameters())
+
+
+def test_compensation_comes_nearer_than_the_projection():
+    """Least squares in a form's own shape against its best components alone, on the layer's examples."""
+    torch.manual_seed(0)
+    model, x = Kinds().eval(), torch.randn(64, 3, 10, 9)
+    for forms in (["tucker2"], ["spatial"]):
+        options = {"forms": forms, "exclude": ["head"], "samples": 4000}
+        with_, without = (lrp.compress(model, x, 0.5, compensation=c, **options)[0] for c in ("least_squares", "none"))
+        near, far = ((small(x) - model(x)).square().mean() for small in (with_, without))
+        assert near < 0.7 * far
+
+
+@pytest.mark.parametrize(("sparsity", "macs_removed"), [(0.5, 0.7), (0.7, 0.3)])
+def test_two_budgets(sparsity, macs_removed):
+    torch.manual_seed(0)
+    model, x = Kinds().eval(), torch.randn(16, 3, 10, 9)
+    _, report = lrp.compress(model, x, sparsity, macs_removed=macs_removed, forms=["matrix", "tucker2", "spatial"])
+    assert report.attrs["sparsity_params"] >= sparsity and report.attrs["sparsity_macs"] >= macs_removed
+    _, by_macs = lrp.compress(model, x, sparsity, budget="macs")
+    assert by_macs.attrs["sparsity_macs"] >= sparsity
+
+
+def test_more_forms_never_predict_worse(scored):
+    """The predicted loss of all forms together against that of each alone, at every budget."""
+    fitted = scored[2]
+    for sparsity in (0.2, 0.5, 0.7, 0.9):
+        predicted = {}
+        for forms in [("matrix",), ("matrix", "tucker2"), ("matrix", "spatial"), tuple(FORMS)]:
+            one = copy.copy(fitted)
+            one.choices = {name: [c for c in held if c.form in forms] for name, held in fitted.choices.items()}
+            plan = one.plan(sparsity)
+            losses = {name: [(c, i) for c in held for i in range(len(c.loss))] for name, held in one.choices.items()}
+            predicted[forms] = sum(
+                min(c.loss[i] for c, i in losses[name] if c.params[i] == layer.params and c.macs[i] == layer.macs)
+                for name, layer in plan.layers.items()
+            )
+        assert predicted[tuple(FORMS)] <= 1.02 * min(predicted.values())
+
+
+def test_bad_input():
+    model, x = Kinds().eval(), torch.randn(8, 3, 10, 9)
+    for forms in ("tucker", ["matrix", "matrix"], [], ["matrix", 3], {}):
+        with pytest.raises(InputError, match="^forms=.*give a list of matrix, tucker2, spatial, each at most once, or auto$"):
+            lrp.compress(model, x, 0.5, forms=forms)
+    for part, allowed in (({"scorer": "magnitude"}, "scorer=noise_to_signal"), ({"selection": "global"}, "selection=lagrangian")):
+        with pytest.raises(InputError, match=f"it knows the form matrix alone; set forms=matrix with it, or {allowed}"):
+            lrp.compress(model, x, 0.5, forms=["tucker2"], **part)
+        small, _ = lrp.compress(model, x, 0.5, **part)  # not asked for: matrices, as before
+        assert {m.form for m in small.modules() if isinstance(m, Compressed)} == {"matrix"}
+    with pytest.raises(InputError, match="^forms=.*: method=alds has a form of its own$"):
+        lrp.compress(model, x, 0.5, method="alds", forms=["tucker2"])
+
+
+def test_a_grid_of_ranks():
+    assert list(rank_grid(6, 1)) == [1, 2, 3, 4, 5, 6] and list(rank_grid(9, 4)) == [1, 2, 3, 4, 8]
+    grid = rank_grid(100, 1)
+    assert grid[-1] == 100 and 47 in grid and 49 not in grid and 52 in grid
+    assert np.allclose(lost_after([torch.tensor([1.0, 4.0]), torch.tensor([2.0, 3.0])]), [10, 3, 0])
