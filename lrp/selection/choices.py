@@ -10,7 +10,6 @@ import numpy as np
 from lrp.errors import InputError
 from lrp.selection.frontier import hull
 
-
 EXCHANGES = 100  # at most: each lowers the loss
 
 

@@ -128,8 +128,10 @@ def test_hold_rank_takes_a_pair():
     drawn = lrp.hold_rank(nn.Sequential(nn.Conv2d(3, 8, 3)), {"0": (2, 4)}, init="glorot", generator=torch.Generator().manual_seed(1))
     assert isinstance(drawn[0], Tucker2) and float(drawn[0].K.detach().abs().max()) < 1
     for ranks, match in (
-        ({"3": (1, 2)}, "^layer 3: "), ({"0": 3}, "^layer 0: rank=3: a Tucker-2 layer needs two"), ({"0": (9, 1)}, r"from \(1, 1\) to \(3, 8\)"),
-    ):  # fmt: skip
+        ({"3": (1, 2)}, "^layer 3: "),
+        ({"0": 3}, "^layer 0: rank=3: a Tucker-2 layer needs two"),
+        ({"0": (9, 1)}, r"from \(1, 1\) to \(3, 8\)"),
+    ):
         with pytest.raises(InputError, match=match):
             lrp.hold_rank(model, ranks)
     with pytest.raises(InputError, match="^layer 0: rank=.*has no Tucker-2 form; give one rank"):
