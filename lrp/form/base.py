@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -75,6 +76,11 @@ class ScoredLayer:
     total: float
     loss: Callable[[np.ndarray], np.ndarray]
     step: int = 1
+
+    @property
+    def places(self) -> int:
+        """How many positions the layer's input has for one example."""
+        return math.prod(self.input_shape) // (self.matrix.channels * self.matrix.groups)
 
 
 @dataclass(frozen=True)

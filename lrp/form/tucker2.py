@@ -14,7 +14,7 @@ from lrp.form.alternating import fit_sides
 from lrp.form.base import Choices, ScoredLayer, lost_after, rank_grid
 from lrp.form.unfolding import input_components, largest, shares
 from lrp.layer.build import kind_of
-from lrp.layer.tucker2 import Tucker2, project
+from lrp.layer.tucker2 import project
 from lrp.layer_statistics.regression import Regression
 from lrp.matrices import LayerMatrix
 
@@ -24,39 +24,30 @@ class Tucker2Plan:
     """A convolution with q input and r output ranks in each group.
 
     Attributes:
+        form: The name of the form.
         matrix: The layer's matrix (M, N).
-        positions: How often the layer computes its output for one example.
-        places: How many positions its input has for one example.
+        params: Parameters stored for the layer's weight.
+        macs: Multiply-accumulates for one example, as the layer runs.
         ranks: (q, r).
         sides: Of each group the perturbations of the output side's components and those of the input side's, (R,) each.
     """
 
+    form: str
     matrix: LayerMatrix
-    positions: int
-    places: int
+    params: int
+    macs: int
     ranks: tuple[int, int]
     sides: Sequence[tuple[Tensor, Tensor]]
 
     @property
     def untouched(self) -> bool:
-        """Never: the dense layer is no Tucker-2 layer."""
+        """Never: the dense layer has another form."""
         return False
-
-    @property
-    def params(self) -> int:
-        """Parameters stored for the layer's weight."""
-        return int(_params(self.matrix, *self.ranks))
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates for one example, as the layer runs."""
-        return int(_macs(self.matrix, self.positions, self.places, *self.ranks))
 
     def build(self, dense: nn.Module) -> nn.Module:
         """The layer with the components of both sides whose perturbations are the largest, and the best core between them."""
-        form = kind_of(dense).form(dense, Tucker2.form)
-        assert form is not None and issubclass(form, Tucker2)
-        layer = form(dense, self.ranks)
+        made: Any = kind_of(dense).form(dense, self.form)
+        layer = made(dense, self.ranks)
         q, r = self.ranks
         triples = []
         for part, (out, into) in zip(self.matrix.weight.double().chunk(self.matrix.groups), self.sides, strict=True):
@@ -72,7 +63,7 @@ class Tucker2Plan:
         groups, rows = self.matrix.groups, self.matrix.shape[0] // self.matrix.groups
         sides = ((f"{M}x{N}", r, min(rows, N)), (f"{groups * self.matrix.channels}x{rows * self.matrix.kernel}", q, self.matrix.channels))
         return [
-            {"layer": self.matrix.name, "block": i, "shape": shape, "kept": kept, "full": full, "dense": False, "form": Tucker2.form}
+            {"layer": self.matrix.name, "block": i, "shape": shape, "kept": kept, "full": full, "dense": False, "form": self.form}
             for i, (shape, kept, full) in enumerate(sides)
         ]
 
@@ -80,7 +71,7 @@ class Tucker2Plan:
         """The report's row of the layer."""
         return {
             "shape": "x".join(str(n) for n in self.matrix.shape),
-            "what": f"tucker2, {self.ranks[0]} in and {self.ranks[1]} out",
+            "what": f"{self.form}, {self.ranks[0]} in and {self.ranks[1]} out",
             "blocks": 1,
             "rank": self.ranks[1],
             "full_rank": min(self.matrix.shape[0] // self.matrix.groups, self.matrix.shape[1]),
@@ -107,24 +98,29 @@ class Tucker2Form:
         """All of the kernel: an input is a channel."""
         return matrix.kernel
 
+    def sizes(self, matrix: LayerMatrix, q: Any, r: Any) -> tuple[Any, Any, Any]:
+        """Numbers stored before the kernel, in it and behind it, at q input and r output ranks of each group."""
+        return matrix.groups * q * matrix.channels, matrix.groups * r * q * matrix.kernel, matrix.shape[0] * r
+
     def choices(self, layer: ScoredLayer) -> Choices:
         """Every pair of ranks of a grid that is smaller than the dense layer."""
         matrix = layer.matrix
         inputs = layer.inputs[matrix.kernel]
         out, into = lost_after(layer.outputs), lost_after(inputs)
-        r, q = np.meshgrid(rank_grid(len(out) - 1, layer.step), rank_grid(matrix.channels - 1, layer.step), indexing="ij")
-        smaller = _params(matrix, q, r) < matrix.weight.numel()
+        r, q = np.meshgrid(rank_grid(len(out) - 1, layer.step), rank_grid(len(into) - 1, layer.step), indexing="ij")
+        smaller = sum(self.sizes(matrix, q, r)) < matrix.weight.numel()
         q, r = q[smaller], r[smaller]
-        loss = layer.loss(shares(out[r] + into[q], layer.total))
+        sizes = self.sizes(matrix, q, r)
+        params = sizes[0] + sizes[1] + sizes[2]
+        macs = sizes[0] * layer.places + (sizes[1] + sizes[2]) * layer.positions
         sides = list(zip(layer.outputs, inputs))
-        places = int(np.prod(layer.input_shape)) // (matrix.channels * matrix.groups)
 
         def plan(i: int) -> Tucker2Plan:
-            return Tucker2Plan(matrix, layer.positions, places, (int(q[i]), int(r[i])), sides)
+            return Tucker2Plan(self.name, matrix, int(params[i]), int(macs[i]), (int(q[i]), int(r[i])), sides)
 
-        return Choices(self.name, _params(matrix, q, r), _macs(matrix, layer.positions, places, q, r), loss, plan)
+        return Choices(self.name, params, macs, layer.loss(shares(out[r] + into[q], layer.total)), plan)
 
-    def refit(self, module: Tucker2, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
         """Group by group."""
         triples = []
         kernel = module.K[0, 0].numel()
@@ -136,13 +132,3 @@ class Tucker2Form:
             triples.append((U, K, P))
             yield rows, U @ (P.T @ K).flatten(1)
         module.set_triples(triples)
-
-
-def _params(matrix: LayerMatrix, q: Any, r: Any) -> Any:
-    """Numbers stored at q input and r output ranks of each group."""
-    return matrix.groups * q * matrix.channels + matrix.groups * r * q * matrix.kernel + matrix.shape[0] * r
-
-
-def _macs(matrix: LayerMatrix, positions: int, places: int, q: Any, r: Any) -> Any:
-    """Multiply-accumulates for one example."""
-    return places * matrix.groups * q * matrix.channels + positions * (matrix.groups * r * q * matrix.kernel + matrix.shape[0] * r)

@@ -14,9 +14,11 @@ from lrp.layer.base import LowRank
 from lrp.layer.compressed import filled
 from lrp.layer.compressed_conv import CompressedConv
 from lrp.layer.kind import LayerKind
+from lrp.layer.pivoted import PivotedConv1d, PivotedConv2d
 from lrp.layer.spatial import SpatialConv2d
 from lrp.layer.stored import RowRange
 from lrp.layer.tucker2 import Tucker2Conv1d, Tucker2Conv2d
+from lrp.layer.tucker2_pivoted import Tucker2PivotedConv1d, Tucker2PivotedConv2d
 from lrp.matrices import Block
 
 MOST_JOINED = 24  # rank of a row range, all its blocks together, up to which a convolution in blocks runs as one while it trains
@@ -95,7 +97,10 @@ class LowRankConv2d(_LowRankConv):
 class ConvKind(LayerKind):
     """Conv1d, Conv2d and, as far as it is left as it is, Conv3d: the matrix is the weight folded to C_out x (C_in*kh*kw)."""
 
-    forms = (LowRankConv1d, LowRankConv2d, Tucker2Conv1d, Tucker2Conv2d, SpatialConv2d)
+    forms = (
+        LowRankConv1d, LowRankConv2d, Tucker2Conv1d, Tucker2Conv2d, SpatialConv2d, PivotedConv1d, PivotedConv2d,
+        Tucker2PivotedConv1d, Tucker2PivotedConv2d,
+    )  # fmt: skip
     uncompressed = (nn.Conv3d,)
     reads_around = True
     feature_dim = 1

@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from lrp.layer.compressed import Compressed
+
 PLAIN = (bool, int, float, str, type(None), Tensor)
 
 
 @contextlib.contextmanager
 def unchanged_state(model: nn.Module) -> Iterator[None]:
     """What a forward writes is put back at the end: buffers, tensors, numbers, strings, and what lists, dicts and sets hold. A forward may
-    count its calls, keep a running mean, or collect values. Modes and what is added are left as they are."""
-    held = [
-        (module, _plain(module), {name: b.clone() for name, b in module._buffers.items() if b is not None}) for module in model.modules()
-    ]
+    count its calls, keep a running mean, or collect values. Modes and what is added are left as they are, and a compressed layer's own:
+    no forward writes that, a compensation does."""
+    held = [(module, _plain(module), _buffers(module)) for module in model.modules()]
     try:
         yield
     finally:
@@ -41,6 +42,11 @@ def unchanged_state(model: nn.Module) -> Iterator[None]:
                         now.copy_(before)
                     else:
                         module._buffers[name] = before
+
+
+def _buffers(module: nn.Module) -> dict[str, Tensor]:
+    own = module.own if isinstance(module, Compressed) else ()
+    return {name: buffer.clone() for name, buffer in module._buffers.items() if buffer is not None and name not in own}
 
 
 def _plain(module: nn.Module) -> dict[str, tuple[Any, Any]]:
