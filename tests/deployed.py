@@ -9,7 +9,7 @@ from safetensors import safe_open
 from torch import nn
 
 import lrp
-from lrp.layer.base import LowRank
+from lrp.layer.compressed import Compressed
 from lrp.model.resnet20 import ResNet20
 from lrp.model.vgg16 import VGG16
 
@@ -52,5 +52,5 @@ def exported(name, blocking="none", sparsity=0.6):
     build, shape = DEPLOYED[name]
     x = torch.randn(5, *shape)
     model, _ = lrp.compress(shaken(build().eval()), x, sparsity, blocking=blocking, scoring_images=2, images=5)
-    assert any(isinstance(m, LowRank) for m in model.modules())
+    assert any(isinstance(m, Compressed) for m in model.modules())
     return model, x

@@ -30,6 +30,7 @@ LEVELS = (
     ("cost", "layer_statistics", "estimator", "model", "recovery"),
     ("evidence",),
     ("decomposition", "scorer", "selection", "results", "deploy"),
+    ("form",),
     ("compensation", "figure"),
     ("method",),
     ("job",),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lrp import __version__
 from lrp.cost.report import COLUMNS, Report
-from lrp.deploy.reading import MATRIX, format_of, read_saved, renamed
+from lrp.deploy.reading import FORMATS, MATRIX, format_of, read_saved, renamed
 from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line, some
 from lrp.files import check_file
@@ -156,6 +156,7 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
 
     Raises:
         InputError: Beginning with ``other``, where the description does not fit the network.
+        ValueError: For a form that no version that writes this format knows.
     """
     modules: dict[str, Any] = dict(model.named_modules())
     folded = description["folded"]
@@ -168,6 +169,8 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
     for name, layer in description["layers"].items():
         dense = modules.get(name)
         kind = find_kind(dense)
+        if layer.get("form", MATRIX) not in FORMATS:
+            raise ValueError(f"layer {name} has a form {str(layer['form'])[:40]}")
         form = None if dense is None or kind is None else kind.form(dense, layer.get("form", MATRIX))
         if dense is None or kind is None or form is None or form.dense.__name__ != layer["type"]:
             raise InputError(f"{other}: it has a {layer['type']} {name}, this one {_what(dense)}")

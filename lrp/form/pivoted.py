@@ -14,7 +14,6 @@ from lrp.decomposition.metric import metric_factors
 from lrp.form.base import Choices, ScoredLayer, lost_after, rank_grid
 from lrp.form.unfolding import largest, shares
 from lrp.layer.build import kind_of
-from lrp.layer.pivoted import Pivoted
 from lrp.layer_statistics.regression import Regression
 from lrp.matrices import LayerMatrix
 
@@ -105,7 +104,7 @@ class PivotedForm:
 
         return Choices(self.name, params, params * layer.positions, np.asarray(loss), plan)
 
-    def refit(self, module: Pivoted, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
         """The best of its rank, reduced-rank regression (Izenman, 1975)."""
         best, metric = fit.solution(0)
         U, _, V = metric_factors(best, best @ metric @ best.T, None if gradients is None else gradients.to(fit.C))

@@ -12,7 +12,6 @@ from lrp.form.alternating import fit_sides
 from lrp.form.base import Choices, ScoredLayer, lost_after, rank_grid
 from lrp.form.unfolding import input_components, largest, shares
 from lrp.layer.build import kind_of
-from lrp.layer.spatial import SpatialConv2d
 from lrp.layer_statistics.regression import Regression
 from lrp.matrices import LayerMatrix
 
@@ -54,7 +53,8 @@ class SpatialPlan:
 
     def build(self, dense: nn.Module) -> nn.Module:
         """The layer with the components whose perturbations are the largest."""
-        layer = SpatialConv2d(dense, self.rank)
+        made: Any = kind_of(dense).form(dense, SpatialForm.name)
+        layer = made(dense, self.rank)
         width, pairs = self.kernel_size[1], []
         for part, score in zip(self.matrix.weight.double().chunk(self.matrix.groups), self.scores, strict=True):
             at = largest(score, self.rank)
@@ -66,7 +66,7 @@ class SpatialPlan:
     def rows(self) -> list[dict[str, Any]]:
         """One row."""
         shape = _unfolded(self.matrix, self.kernel_size)
-        kept = {"kept": self.rank, "full": min(shape), "dense": False, "form": SpatialConv2d.form}
+        kept = {"kept": self.rank, "full": min(shape), "dense": False, "form": SpatialForm.name}
         return [{"layer": self.matrix.name, "block": 0, "shape": f"{shape[0]}x{shape[1]}", **kept}]
 
     def summary(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class SpatialForm:
 
         return Choices(self.name, rank * _unit(matrix, size), rank * _unit_macs(matrix, size, layer.positions, between), loss, plan)
 
-    def refit(self, module: SpatialConv2d, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
         """Group by group."""
         pairs = []
         height, width = module.kernel_size

@@ -59,7 +59,7 @@ class _LowRankConv(CompressedConv, LowRank):
         return self._columns(x, torch.cat(joined).flatten(1), rows.start, 0, self.columns)
 
     def _outer(self, inner, U, bias):
-        return self.convolve(inner, U.view(*U.shape, *self._ones()), bias)
+        return self.convolve(inner, U.view(U.shape[0], U.shape[1], *self._ones()), bias)
 
     def _thin(self, weight, bias):
         around: Any = (self.kernel_size, self.stride, self.padding, self.dilation)

@@ -98,7 +98,7 @@ class _PivotedConv(CompressedConv, Pivoted):
         x, padding = self._padded(input)
         filters = self.V.view(self.rank, self.in_channels, *self.kernel_size)
         inner = self.convolve(x, filters, None, self.stride, padding, self.dilation)
-        outer = self.convolve(inner, self.C.view(*self.C.shape, *self._ones()))
+        outer = self.convolve(inner, self.C.view(self.rows - self.rank, self.rank, *self._ones()))
         y = torch.cat([inner, outer], -1 - self.dims).index_select(-1 - self.dims, self.order)
         return y if self.bias is None else y + self.bias.view(-1, *self._ones())
 

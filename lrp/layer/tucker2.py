@@ -62,11 +62,12 @@ class Tucker2(CompressedConv):
 
     def forward(self, input: Tensor) -> Tensor:
         """The layer's output (..., M, ...)."""
-        one = self._ones()
-        x = self.convolve(input, self.P.view(*self.P.shape, *one), None, 1, 0, 1, self.groups)
+        one, (q, r) = self._ones(), self.ranks
+        filters = self.P.view(self.groups * q, self.in_channels // self.groups, *one)
+        x = self.convolve(input, filters, None, 1, 0, 1, self.groups)
         x, padding = self._padded(x)
         x = self.convolve(x, self.K, None, self.stride, padding, self.dilation, self.groups)
-        return self.convolve(x, self.U.view(*self.U.shape, *one), self.bias, 1, 0, 1, self.groups)
+        return self.convolve(x, self.U.view(self.rows, r, *one), self.bias, 1, 0, 1, self.groups)
 
     def triples(self) -> list[Triple]:
         """U (M of a group, r), K (r, q, k) and P (q, C_in of a group) of each group."""

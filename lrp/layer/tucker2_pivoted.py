@@ -59,15 +59,16 @@ class Tucker2Pivoted(CompressedConv):
 
     def forward(self, input: Tensor) -> Tensor:
         """The layer's output (..., M, ...)."""
-        q, dim, one = self.ranks[0], -1 - self.dims, self._ones()
+        (q, r), dim, one = self.ranks, -1 - self.dims, self._ones()
+        more_in, more_out = self.in_channels - q, self.rows - r
         x = input.index_select(dim, self.places)
         kept = x.narrow(dim, 0, q)
-        if self.D.shape[1]:
-            kept = kept + self.convolve(x.narrow(dim, q, self.D.shape[1]), self.D.view(*self.D.shape, *one))
+        if more_in:
+            kept = kept + self.convolve(x.narrow(dim, q, more_in), self.D.view(q, more_in, *one))
         x, padding = self._padded(kept)
         inner = self.convolve(x, self.K, None, self.stride, padding, self.dilation)
-        if len(self.C):
-            inner = torch.cat([inner, self.convolve(inner, self.C.view(*self.C.shape, *one))], dim)
+        if more_out:
+            inner = torch.cat([inner, self.convolve(inner, self.C.view(more_out, r, *one))], dim)
         y = inner.index_select(dim, self.order)
         return y if self.bias is None else y + self.bias.view(-1, *one)
 

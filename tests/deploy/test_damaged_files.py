@@ -88,7 +88,7 @@ def test_a_file_that_is_not_from_lrp(tmp_path):
 
 def test_a_newer_format(saved):
     rewrite(saved, lambda description, _: description.update(format=99, version="7.0", layers="of another kind"))
-    file_refused(saved, Grouped, "lrp 7.0 in format 99.*up to format 1")
+    file_refused(saved, Grouped, "lrp 7.0 in format 99.*up to format 2")
 
 
 @pytest.mark.parametrize("other, match", [
@@ -163,6 +163,8 @@ DAMAGE = {
     "no layers": lambda d, t: d.pop("layers"),
     "layer": lambda d, t: d["layers"].update(first=3),
     "no type": lambda d, t: d["layers"]["first"].pop("type"),
+    "an unknown form": lambda d, t: d["layers"]["first"].update(form="cp"),
+    "another form": lambda d, t: d["layers"]["first"].update(form="spatial"),
     "no blocks": lambda d, t: d["layers"]["first"].pop("blocks"),
     "no options": lambda d, t: d["layers"]["first"].pop("options"),
     "short block": lambda d, t: d["layers"]["first"]["blocks"].__setitem__(0, [0, 4]),
@@ -247,8 +249,10 @@ def test_a_description_that_is_none(saved, text):
     file_refused(saved, Grouped, "damaged|not written by lrp.save")
 
 
-def test_a_dropped_block_of_the_description(saved):
+def test_a_dropped_block_of_the_description(tmp_path):
     """It has to be noticed: the rows of a block that nobody stores would be missing from the output."""
+    saved = tmp_path / "b.safetensors"
+    lrp.save(deployed("grouped", forms="matrix")[1], saved)
 
     def drop(description, tensors):
         description["layers"]["second"]["blocks"].clear()

@@ -11,7 +11,7 @@ from deployed import DEPLOYED, deployed, described, file_refused
 from torch import nn
 
 import lrp
-from lrp.layer.base import LowRank
+from lrp.layer.compressed import Compressed
 
 
 @pytest.mark.slow
@@ -22,7 +22,7 @@ def test_round_trip(name, blocking, tmp_path):
     path = tmp_path / "new" / "model.safetensors"
     lrp.save(compressed, path)
     loaded = lrp.load(path, DEPLOYED[name][0])
-    assert any(isinstance(m, LowRank) for m in loaded.modules())
+    assert any(isinstance(m, Compressed) for m in loaded.modules())
     with torch.no_grad():
         assert torch.equal(loaded(x), compressed(x))
         assert torch.equal(copy.deepcopy(loaded)(x), compressed(x))
@@ -31,7 +31,7 @@ def test_round_trip(name, blocking, tmp_path):
     assert loaded.lrp_report.attrs == compressed.lrp_report.attrs and str(loaded.lrp_report) == str(compressed.lrp_report)
     before = copy.deepcopy(dense.state_dict())
     again = lrp.load(path, dense.train())  # the architecture as a network, which stays as it is
-    assert all(m.training for m in dense.modules()) and not any(isinstance(m, LowRank) for m in dense.modules())
+    assert all(m.training for m in dense.modules()) and not any(isinstance(m, Compressed) for m in dense.modules())
     assert all(torch.equal(before[k], v) for k, v in dense.state_dict().items()) and torch.equal(again(x), loaded(x))
     assert os.listdir(path.parent) == ["model.safetensors"]
     lrp.save(loaded, path)  # over the old one, and once more around

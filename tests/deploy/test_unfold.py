@@ -7,7 +7,7 @@ from torch.ao.quantization import get_default_qconfig_mapping, quantize_dynamic
 from torch.ao.quantization.quantize_fx import prepare_fx
 
 import lrp
-from lrp.layer.base import LowRank
+from lrp.layer.compressed import Compressed
 
 X, IMAGES = torch.randn(96, 32), torch.randn(8, 3, 12, 12)
 
@@ -39,7 +39,7 @@ def conv():
 def test_it_computes_the_same_with_plain_layers(linear, conv):
     for model, x in ((linear, X), (conv, IMAGES)):
         plain = lrp.unfold(model)
-        assert torch.allclose(plain(x), model(x), atol=1e-5) and not any(isinstance(module, LowRank) for module in plain.modules())
+        assert torch.allclose(plain(x), model(x), atol=1e-5) and not any(isinstance(module, Compressed) for module in plain.modules())
         assert sum(p.numel() for p in plain.parameters()) == sum(p.numel() for p in model.parameters())
         plain(x).sum().backward()
         assert all(p.grad is None for p in model.parameters())

@@ -61,7 +61,7 @@ def test_a_forward_of_the_instance_leaves_it_alone(how):
 def test_names_that_low_rank_layers_use(name):
     layer = nn.Linear(3, 4)
     setattr(layer, name, 7)
-    assert unsupported(layer) == f"it holds something called {name}, a name that low-rank layers use"
+    assert unsupported(layer) == f"it holds something called {name}, a name that compressed layers use"
 
 
 def test_parameters_and_modules_of_its_own():
