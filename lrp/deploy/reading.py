@@ -18,7 +18,8 @@ from lrp.model.names import AVERAGED, WRAPPERS, without_wrappers
 log = logging.getLogger(__name__)
 
 MATRIX = "matrix"  # the form of a layer whose entry names none
-FORMATS = {MATRIX: 1, "tucker2": 2, "spatial": 2, "pivoted": 2, "tucker2_pivoted": 2}  # since which format files hold layers of a form
+# Since which format files hold layers of a form.
+FORMATS = {MATRIX: 1, "tucker2": 2, "spatial": 2, "nested": 2, "pivoted": 2, "tucker2_pivoted": 2}
 FORMAT = max(FORMATS.values())  # raised when a file is written that this version's ``load`` would misread
 _ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from")  # others may be one of them, damaged
 

@@ -69,14 +69,20 @@ def _outer_side(
 ) -> tuple[Tensor, Tensor, float]:
     """The best U (M, r) and K (r, q, k) for a P (q, C), and how much of the total they keep."""
     M, q = len(best), len(P)
-    PC = (P @ metric.reshape(P.shape[1], -1)).view(q * kernel, -1)  # (q k, C k)
-    Cp = (PC.view(q * kernel, -1, kernel).transpose(1, 2) @ P.T).transpose(1, 2).reshape(q * kernel, q * kernel)
-    W = torch.linalg.solve(_regular(Cp, 1e-10), PC @ best.T).T  # (M, q k)
+    PC, Cp = inner_metric(P, metric, kernel)
+    W = torch.linalg.solve(regular(Cp, 1e-10), PC @ best.T).T  # (M, q k)
     if r is None:
         HW = root @ W
         return torch.eye(M).to(best), W.view(M, q, kernel), float((HW @ Cp * HW).sum())
     U, S, V = metric_factors(W, W @ Cp @ W.T, G)
     return _padded(U, r, 1), _padded(V, r, 0).view(r, q, kernel), float(S[:r].square().sum())
+
+
+def inner_metric(P: Tensor, metric: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
+    """(P x I) metric (q k, C k), and the metric of what P reads, (P x I) metric (P x I)^T (q k, q k)."""
+    size = len(P) * kernel
+    PC = (P @ metric.reshape(P.shape[1], -1)).view(size, -1)
+    return PC, (PC.view(size, -1, kernel).transpose(1, 2) @ P.T).transpose(1, 2).reshape(size, size)
 
 
 def _padded(x: Tensor, size: int, dim: int) -> Tensor:
@@ -94,8 +100,8 @@ def _inner_side(RU: Tensor, K: Tensor, P: Tensor, H: Tensor, metric: Tensor, cha
     basis, R = torch.linalg.qr(RU)  # the part of the error outside of this basis P cannot reach
     core = torch.einsum("sr,rqk->sqk", R, K)
     target = basis.T @ H
-    left = torch.linalg.cholesky(_regular(torch.einsum("sqk,spk->qp", core, core)))
-    right = torch.linalg.cholesky(_regular(channel))
+    left = torch.linalg.cholesky(regular(torch.einsum("sqk,spk->qp", core, core)))
+    right = torch.linalg.cholesky(regular(channel))
 
     def pull(E: Tensor) -> Tensor:
         """The gradient for an error (r, C k)."""
@@ -123,6 +129,6 @@ def _inner_side(RU: Tensor, K: Tensor, P: Tensor, H: Tensor, metric: Tensor, cha
     return P
 
 
-def _regular(A: Tensor, share: float = 1e-8) -> Tensor:
+def regular(A: Tensor, share: float = 1e-8) -> Tensor:
     """A positive definite matrix near a positive semidefinite one."""
     return A + max(share * float(A.diagonal().mean()), 1e-100) * torch.eye(len(A)).to(A)

@@ -117,9 +117,8 @@ class Form(Protocol):
         """Whether a layer can be stored so."""
         ...
 
-    def inputs(self, dense: nn.Module, matrix: LayerMatrix) -> int | None:
-        """Of a layer that ``fits``: at which input unfolding it looks, by the entries of the kernel that are not part of an input; None
-        where it looks at none."""
+    def inputs(self, dense: nn.Module, matrix: LayerMatrix) -> set[int]:
+        """Of a layer that ``fits``: at which input unfoldings it looks, by the entries of the kernel that are not part of an input."""
         ...
 
     def choices(self, layer: ScoredLayer) -> Choices:

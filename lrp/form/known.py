@@ -8,13 +8,15 @@ from typing import Any
 from lrp.errors import InputError
 from lrp.form.base import Form
 from lrp.form.matrix import Matrix
+from lrp.form.nested import NestedForm
 from lrp.form.pivoted import PivotedForm
 from lrp.form.spatial import SpatialForm
 from lrp.form.tucker2 import Tucker2Form
 from lrp.form.tucker2_pivoted import Tucker2PivotedForm
 from lrp.layer.compressed import Compressed
 
-FORMS: dict[str, Form] = {form.name: form for form in (Matrix(), Tucker2Form(), SpatialForm(), PivotedForm(), Tucker2PivotedForm())}
+ALL: Sequence[Form] = (Matrix(), Tucker2Form(), SpatialForm(), NestedForm(), PivotedForm(), Tucker2PivotedForm())
+FORMS: dict[str, Form] = {form.name: form for form in ALL}
 
 
 def form_of(module: Compressed) -> Form:

@@ -114,9 +114,9 @@ class Matrix:
         """Always."""
         return True
 
-    def inputs(self, dense: nn.Module, matrix: LayerMatrix) -> int | None:
+    def inputs(self, dense: nn.Module, matrix: LayerMatrix) -> set[int]:
         """None: its components are those of the blocks."""
-        return None
+        return set()
 
     def choices(self, layer: ScoredLayer) -> Choices:
         """Every rank of a layer of one block, below the one at which it would not be smaller; of several blocks, ranks that keep the most

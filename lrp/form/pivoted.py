@@ -87,9 +87,9 @@ class PivotedForm:
         """A layer of one group and more than one row."""
         return kind_of(dense).form(dense, self.name) is not None and matrix.groups == 1 and matrix.shape[0] > 1
 
-    def inputs(self, dense: nn.Module, matrix: LayerMatrix) -> int | None:
+    def inputs(self, dense: nn.Module, matrix: LayerMatrix) -> set[int]:
         """None: its components are those of the plain SVD."""
-        return None
+        return set()
 
     def choices(self, layer: ScoredLayer) -> Choices:
         """Every rank below the full one: all of them are smaller than the dense layer."""

@@ -90,25 +90,25 @@ class SpatialForm:
 
     def fits(self, dense: nn.Module, matrix: LayerMatrix) -> bool:
         """A two-dimensional convolution whose kernel is more than one entry high and wide."""
-        return kind_of(dense).form(dense, self.name) is not None and min(_kernel_size(dense)) > 1
+        return kind_of(dense).form(dense, self.name) is not None and min(kernel_size(dense)) > 1
 
-    def inputs(self, dense: nn.Module, matrix: LayerMatrix) -> int:
+    def inputs(self, dense: nn.Module, matrix: LayerMatrix) -> set[int]:
         """The kernel's width: a channel at one height is an input."""
-        return _kernel_size(dense)[1]
+        return {kernel_size(dense)[1]}
 
     def choices(self, layer: ScoredLayer) -> Choices:
         """Every rank of a grid that is smaller than the dense layer."""
-        size, matrix = _kernel_size(layer.dense), layer.matrix
+        size, matrix = kernel_size(layer.dense), layer.matrix
         scores = layer.inputs[size[1]]
         rank = rank_grid(min(len(score) for score in scores), layer.step)
         rank = rank[rank * _unit(matrix, size) < matrix.weight.numel()]
         loss = layer.loss(shares(lost_after(scores)[rank], layer.total))
-        between = _between(layer)
+        middle = between(layer)
 
         def plan(i: int) -> SpatialPlan:
-            return SpatialPlan(matrix, size, layer.positions, between, int(rank[i]), scores)
+            return SpatialPlan(matrix, size, layer.positions, middle, int(rank[i]), scores)
 
-        return Choices(self.name, rank * _unit(matrix, size), rank * _unit_macs(matrix, size, layer.positions, between), loss, plan)
+        return Choices(self.name, rank * _unit(matrix, size), rank * _unit_macs(matrix, size, layer.positions, middle), loss, plan)
 
     def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
         """Group by group."""
@@ -124,12 +124,13 @@ class SpatialForm:
         module.set_pairs(pairs)
 
 
-def _kernel_size(dense: Any) -> tuple[int, int]:
+def kernel_size(dense: Any) -> tuple[int, int]:
+    """The height and the width of a layer's kernel."""
     height, width = dense.kernel_size
     return int(height), int(width)
 
 
-def _between(layer: ScoredLayer) -> int:
+def between(layer: ScoredLayer) -> int:
     """Positions between the two convolutions: as many rows as the output has, as many columns as the input."""
     dense: Any = layer.dense
     width, around = layer.input_shape[-1], sum(dense._reversed_padding_repeated_twice[:2])

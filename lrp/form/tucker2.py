@@ -94,9 +94,9 @@ class Tucker2Form:
         """A convolution with a kernel of more than one entry and more than one input channel."""
         return kind_of(dense).form(dense, self.name) is not None and matrix.kernel > 1 and matrix.channels > 1
 
-    def inputs(self, dense: nn.Module, matrix: LayerMatrix) -> int | None:
+    def inputs(self, dense: nn.Module, matrix: LayerMatrix) -> set[int]:
         """All of the kernel: an input is a channel."""
-        return matrix.kernel
+        return {matrix.kernel}
 
     def sizes(self, matrix: LayerMatrix, q: Any, r: Any) -> tuple[Any, Any, Any]:
         """Numbers stored before the kernel, in it and behind it, at q input and r output ranks of each group."""

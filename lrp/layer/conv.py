@@ -14,6 +14,7 @@ from lrp.layer.base import LowRank
 from lrp.layer.compressed import filled
 from lrp.layer.compressed_conv import CompressedConv
 from lrp.layer.kind import LayerKind
+from lrp.layer.nested import NestedConv2d
 from lrp.layer.pivoted import PivotedConv1d, PivotedConv2d
 from lrp.layer.spatial import SpatialConv2d
 from lrp.layer.stored import RowRange
@@ -98,7 +99,7 @@ class ConvKind(LayerKind):
     """Conv1d, Conv2d and, as far as it is left as it is, Conv3d: the matrix is the weight folded to C_out x (C_in*kh*kw)."""
 
     forms = (
-        LowRankConv1d, LowRankConv2d, Tucker2Conv1d, Tucker2Conv2d, SpatialConv2d, PivotedConv1d, PivotedConv2d,
+        LowRankConv1d, LowRankConv2d, Tucker2Conv1d, Tucker2Conv2d, SpatialConv2d, NestedConv2d, PivotedConv1d, PivotedConv2d,
         Tucker2PivotedConv1d, Tucker2PivotedConv2d,
     )  # fmt: skip
     uncompressed = (nn.Conv3d,)

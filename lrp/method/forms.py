@@ -144,8 +144,8 @@ def with_forms(first: Any, names: Sequence[str]) -> WithForms:
     usable = {name: [form for form in forms if form.fits(dense[name], matrix)] for name, matrix in evidence.matrices.items()}
     outputs = _outputs(first) if any(form.perturbations for held in usable.values() for form in held) else {}
     inputs: dict[str, dict[int, list[Tensor]]] = {name: {} for name in usable}
-    looked = {name: {form.inputs(dense[name], matrix) for form in usable[name]} - {None} for name, matrix in evidence.matrices.items()}
-    for kernel in sorted({kernel for kernels in looked.values() for kernel in kernels if kernel is not None}):
+    looked = {name: {k for form in usable[name] for k in form.inputs(dense[name], matrix)} for name, matrix in evidence.matrices.items()}
+    for kernel in sorted(set().union(*looked.values())):
         for name, found in _inputs(evidence, {name: kernel for name in looked if kernel in looked[name]}).items():
             inputs[name][kernel] = found
     seconds = {**first.seconds, "score": first.seconds.get("score", 0.0) + time.perf_counter() - start}

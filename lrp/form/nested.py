@@ -1,0 +1,132 @@
+"""Convolutions in Tucker-2 form whose core is in spatial form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lrp.form.alternating import fit_sides, inner_metric, regular
+from lrp.form.base import Choices, ScoredLayer, lost_after, rank_grid
+from lrp.form.spatial import between, kernel_size
+from lrp.form.unfolding import shares
+from lrp.layer.build import kind_of
+from lrp.layer_statistics.regression import Regression
+from lrp.matrices import LayerMatrix
+
+RANKS = 16  # of each side that are tried, evenly apart
+
+
+@dataclass(frozen=True)
+class NestedPlan:
+    """A convolution with q input, s inner and r output ranks in each group.
+
+    Attributes:
+        matrix: The layer's matrix (M, N).
+        params: Parameters stored for the layer's weight.
+        macs: Multiply-accumulates for one example, as the layer runs.
+        ranks: (q, s, r).
+    """
+
+    matrix: LayerMatrix
+    params: int
+    macs: int
+    ranks: tuple[int, int, int]
+
+    @property
+    def untouched(self) -> bool:
+        """Never: the dense layer has another form."""
+        return False
+
+    def build(self, dense: nn.Module) -> nn.Module:
+        """The truncated higher-order SVD, its core cut to spatial rank."""
+        made: Any = kind_of(dense).form(dense, NestedForm.name)
+        layer = made(dense, self.ranks)
+        layer.set_matrix(self.matrix.weight)
+        return layer.train(dense.training)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each rank: of the output side, the input side, and between the sides of the kernel."""
+        (M, N), (q, s, r), groups = self.matrix.shape, self.ranks, self.matrix.groups
+        rows = M // groups
+        sides = (
+            (f"{M}x{N}", r, min(rows, N)),
+            (f"{groups * self.matrix.channels}x{rows * self.matrix.kernel}", q, self.matrix.channels),
+            (f"{r}x{q}x{self.matrix.kernel}", s, self.matrix.kernel * min(q, r)),
+        )
+        return [
+            {"layer": self.matrix.name, "block": i, "shape": shape, "kept": kept, "full": full, "dense": False, "form": NestedForm.name}
+            for i, (shape, kept, full) in enumerate(sides)
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        """The report's row of the layer."""
+        return {
+            "shape": "x".join(str(n) for n in self.matrix.shape),
+            "what": "nested, {} in, {} between and {} out".format(*self.ranks),
+            "blocks": 1,
+            "rank": self.ranks[2],
+            "full_rank": min(self.matrix.shape[0] // self.matrix.groups, self.matrix.shape[1]),
+            "params_after": self.params,
+            "macs_after": self.macs,
+        }
+
+
+class NestedForm:
+    """1 x 1 to q channels, a kernel as high as the layer's to s, one as wide to r, 1 x 1 to all.
+
+    What three ranks lose is taken to be the sum of what each side loses alone, as of Tucker-2 and of the spatial form.
+    """
+
+    name: ClassVar[str] = "nested"
+    perturbations: ClassVar[bool] = True
+
+    def fits(self, dense: nn.Module, matrix: LayerMatrix) -> bool:
+        """A two-dimensional convolution of several input channels whose kernel is more than one entry high and wide."""
+        return kind_of(dense).form(dense, self.name) is not None and min(kernel_size(dense)) > 1 and matrix.channels > 1
+
+    def inputs(self, dense: nn.Module, matrix: LayerMatrix) -> set[int]:
+        """The channels, and the channels at one height."""
+        return {matrix.kernel, kernel_size(dense)[1]}
+
+    def choices(self, layer: ScoredLayer) -> Choices:
+        """Every triple of ranks of a grid that is smaller than the dense layer."""
+        matrix, (height, width) = layer.matrix, kernel_size(layer.dense)
+        lost = [lost_after(scores) for scores in (layer.inputs[matrix.kernel], layer.inputs[width], layer.outputs)]
+        steps = [max(1, (len(part) - 1) // RANKS) for part in lost]
+        grids = [rank_grid(len(part) - 1, max(layer.step, step), fine=step) for part, step in zip(lost, steps)]
+        q, s, r = (grid.flatten() for grid in np.meshgrid(*grids, indexing="ij"))
+        groups, channels, rows = matrix.groups, matrix.channels, matrix.shape[0]
+        parts = groups * q * channels, groups * s * q * height, groups * s * r * width, rows * r
+        params = parts[0] + parts[1] + parts[2] + parts[3]
+        macs = layer.places * parts[0] + between(layer) * parts[1] + layer.positions * (parts[2] + parts[3])
+        smaller = (params < matrix.weight.numel()) & (s <= np.minimum(q * height, r * width))
+        q, s, r, params, macs = (values[smaller] for values in (q, s, r, params, macs))
+        loss = layer.loss(shares(lost[0][q] + lost[1][s] + lost[2][r], layer.total))
+
+        def plan(i: int) -> NestedPlan:
+            return NestedPlan(matrix, int(params[i]), int(macs[i]), (int(q[i]), int(s[i]), int(r[i])))
+
+        return Choices(self.name, params, macs, loss, plan)
+
+    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+        """Group by group: the best Tucker-2 layer, its core in the metric of what it reads, and then the output side anew."""
+        fours = []
+        (height, width), (q, s, r) = module.kernel_size, module.ranks
+        kernel = height * width
+        for group in range(module.groups):
+            rows = fit.rows_of(group)
+            best, metric = fit.solution(group)
+            G = None if gradients is None else gradients[rows, rows].to(fit.C)
+            _, K, P, _ = fit_sides(best, metric, G, kernel, q, r)
+            PC, Cp = inner_metric(P, metric, kernel)
+            _, B, A, _ = fit_sides(K.flatten(1), Cp, None, width, s, None)  # G^1/2 U has orthonormal columns
+            F = (A.T @ B).flatten(1)  # (r, q k)
+            U = torch.linalg.solve(regular(F @ Cp @ F.T, 1e-10), F @ PC @ best.T).T
+            fours.append((U, B, A.unflatten(1, (q, height)), P))
+            yield rows, U @ (P.T @ F.unflatten(1, (q, kernel))).flatten(1)
+        module.set_fours(fours)
