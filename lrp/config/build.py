@@ -31,6 +31,8 @@ from lrp.training import Training
 
 log = logging.getLogger(__name__)
 
+MATRIX = ["matrix"]  # the forms of rows that name none
+
 # Options of the job that a method may take: its name for them, and where they are set.
 _FROM_JOB = {"samples": "calibration.samples", "keep_factor": "rounds.keep_factor", "macs_removed": "macs_removed"}
 
@@ -91,14 +93,15 @@ def _make_pruning(config: DictConfig, settings: dict[str, Any], given: set[str])
     parts = {group: _named(choice, choice.make()) for group, choice in chosen.items()}
     _tell_unused(config, method, chosen, settings, given)
     recovery = _choice(config, settings, "recovery")
+    made = _make_method(method, settings, parts)
     return Job(
         dataset=_choice(config, settings, "dataset").make(),
         model=source,
-        method=_make_method(method, settings, parts),
+        method=made,
         estimator=parts["estimator"] if "estimator" in parts else _choice(config, settings, "estimator").make(),
         recovery=recovery.make(),
         tracker=_choice(config, settings, "tracker").make(),
-        options=_changed([*chosen.values(), method, recovery], settings),
+        options=_changed([*chosen.values(), method, recovery], settings, made),
         sparsities=tuple(settings["sparsity"]["grid"]),
         calibration=Calibration(**settings["calibration"]),
         batch_size=settings["evaluation"]["batch_size"],
@@ -168,14 +171,15 @@ def _make_method(method: Choice, settings: Mapping[str, Any], parts: Mapping[str
     return method.make(**job, budget=settings["budget"], exclude=tuple(settings["exclude"]), **parts)
 
 
-def _changed(choices: list[Choice], settings: Mapping[str, Any]) -> str | None:
-    """The column ``options``: whatever is not at its default, of every part as it really is."""
+def _changed(choices: list[Choice], settings: Mapping[str, Any], method: Any) -> str | None:
+    """The column ``options``: whatever is not at its default, of every part as it really is, and every set of forms but matrix alone."""
     usual, words = OmegaConf.structured(Config), []
     for choice in choices:
         if choice.group == "method":
-            places = [place for name, place in (*_FROM_JOB.items(), ("forms", "forms")) if choice.takes(name)]
+            places = [place for name, place in _FROM_JOB.items() if choice.takes(name)]
             now, before = ({place: _value(values, place) for place in places} for values in (settings, usual))
             words += changed_options("", now, before)
+            words += changed_options("", {"forms": list(getattr(method, "usable_forms", MATRIX))}, {"forms": MATRIX})
         words += changed_options(choice.group, choice.taken, choice.defaults)
     return " ".join(words) or None
 

@@ -97,8 +97,9 @@ def _padded(x: Tensor, size: int, dim: int) -> Tensor:
 def _inner_side(RU: Tensor, K: Tensor, P: Tensor, H: Tensor, metric: Tensor, channel: Tensor) -> Tensor:
     """P closer to the least squares solution for U and K: conjugate gradients on tr(E metric E^T), E = RU K P - H, preconditioned by the
     inputs' covariance as if inputs of different entries of the kernel were unrelated."""
-    basis, R = torch.linalg.qr(RU)  # the part of the error outside of this basis P cannot reach
-    core = torch.einsum("sr,rqk->sqk", R, K)
+    reached = RU if RU.shape[1] <= K[0].numel() else RU @ K.flatten(1)
+    basis = torch.linalg.qr(reached).Q  # the part of the error outside of this basis P cannot reach
+    core = ((basis.T @ RU) @ K.flatten(1)).view(-1, *K.shape[1:])
     target = basis.T @ H
     left = torch.linalg.cholesky(regular(torch.einsum("sqk,spk->qp", core, core)))
     right = torch.linalg.cholesky(regular(channel))

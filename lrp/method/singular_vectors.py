@@ -108,6 +108,11 @@ class SingularVectors:
         return fitted if self.keep_factor is None else Rounds(self, evidence, fitted.seconds, first=fitted, keep_factor=self.keep_factor)
 
     @property
+    def usable_forms(self) -> Sequence[str]:
+        """The names of the forms, ``auto`` resolved."""
+        return usable_forms(self)
+
+    @property
     def differentiates(self) -> bool:
         """Whether a layer through which no gradient flows cannot be treated."""
         scored = self.estimator.differentiates and (self.scorer.reads_outputs or self.selection.reads_network)
