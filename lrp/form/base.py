@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -54,6 +53,7 @@ class ScoredLayer:
         dense: The layer.
         positions: How often it computes its output for one example.
         input_shape: Of its input for one example.
+        places: How many positions its input has for one example.
         factors: The components of each of its blocks.
         scores: (R,) of each block.
         outputs: E ||y - y_b||^2 of the components of the plain SVD of each group's matrix, (R,) float64 in the order of the
@@ -69,6 +69,7 @@ class ScoredLayer:
     dense: nn.Module
     positions: int
     input_shape: tuple[int, ...]
+    places: int
     factors: Sequence[Factors]
     scores: Sequence[Tensor]
     outputs: Sequence[Tensor]
@@ -76,11 +77,6 @@ class ScoredLayer:
     total: float
     loss: Callable[[np.ndarray], np.ndarray]
     step: int = 1
-
-    @property
-    def places(self) -> int:
-        """How many positions the layer's input has for one example."""
-        return math.prod(self.input_shape) // (self.matrix.channels * self.matrix.groups)
 
 
 @dataclass(frozen=True)

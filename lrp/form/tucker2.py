@@ -46,9 +46,7 @@ class Tucker2Plan:
 
     def build(self, dense: nn.Module) -> nn.Module:
         """The layer with the components of both sides whose perturbations are the largest, and the best core between them."""
-        made: Any = kind_of(dense).form(dense, self.form)
-        layer = made(dense, self.ranks)
-        q, r = self.ranks
+        layer, (q, r) = self.layer(dense), self.ranks
         triples = []
         for part, (out, into) in zip(self.matrix.weight.double().chunk(self.matrix.groups), self.sides, strict=True):
             U = torch.linalg.svd(part, full_matrices=False).U[:, largest(out, r)]
@@ -56,6 +54,11 @@ class Tucker2Plan:
             triples.append(project(part, self.matrix.kernel, U, P))
         layer.set_triples(triples)
         return layer.train(dense.training)
+
+    def layer(self, dense: nn.Module) -> Any:
+        """The layer of this form and these ranks, without values."""
+        made: Any = kind_of(dense).form(dense, self.form)
+        return made(dense, self.ranks)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for the output side and one for the input side."""

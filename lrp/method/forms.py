@@ -173,7 +173,7 @@ def _scored(first: Any, name: str, to_come: int, outputs: Sequence[Tensor], inpu
         return scorer.loss(total, share, to_come)
 
     return ScoredLayer(
-        survey.matrices[name], first.evidence.model.get_submodule(name), survey.positions[name], survey.inputs[name],
+        survey.matrices[name], first.evidence.model.get_submodule(name), survey.positions[name], survey.inputs[name], survey.places(name),
         [first.factors[i] for i in at], [first.scores[i] for i in at], outputs, inputs, total, loss, first.method.selection.round_to,
     )  # fmt: skip
 

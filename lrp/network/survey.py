@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,11 @@ class Candidates:
     positions: dict[str, int]
     inputs: dict[str, tuple[int, ...]]
     left: dict[str, str]
+
+    def places(self, name: str) -> int:
+        """How many positions a layer's input has for one example."""
+        matrix = self.matrices[name]
+        return math.prod(self.inputs[name]) // (matrix.channels * matrix.groups)
 
     def without(self, reasons: Mapping[str, str]) -> Candidates:
         """The same with more layers left alone, for these reasons."""

@@ -15,7 +15,7 @@ from lrp.evidence import Evidence
 from lrp.form.base import lost_after, rank_grid
 from lrp.form.known import FORMS
 from lrp.layer.compressed import Compressed
-from lrp.method.forms import with_forms
+from lrp.method.forms import BEST, with_forms
 
 
 class Kinds(nn.Module):
@@ -97,7 +97,7 @@ def test_compress_in_these_forms(forms, tmp_path):
     small, report = lrp.compress(model, x, 0.6, forms=forms, exclude=["head"])
     assert report.attrs["sparsity_params"] >= 0.6 and small(x).isfinite().all()
     layers = [m for m in small.modules() if isinstance(m, Compressed)]
-    names = {"matrix", "tucker2"} if forms == "auto" else set(forms)
+    names = set(BEST) if forms == "auto" else set(forms)
     assert {layer.form for layer in layers} <= names | {"matrix"} and {layer.form for layer in layers} & names
     assert sum(p.numel() for layer in layers for n, p in layer.named_parameters() if n != "bias") <= report.attrs["params"]
     lrp.save(small, tmp_path / "a.safetensors")
