@@ -110,7 +110,7 @@ def _check_group(override: Override) -> None:
     for value in values:
         unset = value in (None, "null") and name in ("experiment", "study")
         if not unset and value not in list(options) and not override.is_delete():
-            _stop(f"{name}={'null' if value is None else value}: {no_such_option(options)}")
+            _stop(f"{name}={'null' if value is None else value}: {no_such_option(options)}{_share_hint(name, value)}")
 
 
 def _several(override: Override) -> str:
@@ -121,12 +121,20 @@ def _several(override: Override) -> str:
     return f"{line}: several values are a sweep, which needs -m{hint}"
 
 
+def _share_hint(group: str, value: object) -> str:
+    """Where a number belongs that was given to the group of grids of sparsities."""
+    try:
+        return f"; a share of your own is sparsity.grid={float(str(value))}" if group == "sparsity" else ""
+    except (TypeError, ValueError):
+        return ""
+
+
 def _is_multirun(overrides: Sequence[Override]) -> bool:
     """Whether the configuration itself asks for a multirun, as an experiment may."""
     single = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
     try:
         return str(compose("config", overrides=single, return_hydra_config=True).hydra.mode) == "RunMode.MULTIRUN"
-    except (HydraException, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException, ValueError):  # a ValueError: a name in the place of a list's index
         return False  # what is wrong is found and said below
 
 
@@ -175,12 +183,12 @@ def _compose(texts: list[str]) -> DictConfig:
         return compose("config", overrides=texts, return_hydra_config=True)
     except yaml.YAMLError as error:
         _stop(f"{' '.join(texts)}: a YAML file cannot be read ({' '.join(str(error).split())})")
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         always = [text for text in texts if text.startswith("hydra.searchpath")]
         for text in texts:  # find the one to blame: alone it fails too
             try:
                 compose("config", overrides=[*always, text] if text not in always else [text])
-            except (HydraException, OmegaConfBaseException) as alone:
+            except (HydraException, OmegaConfBaseException, ValueError) as alone:
                 _stop(_explain(text, alone))
         _stop(f"{' '.join(texts)}: {first_line(error)}")
 

@@ -70,10 +70,13 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
             known[place] = name
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     report = getattr(model, "lrp_report", None) if report is None else report
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     description = {
-        "format": format_of(layers), "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
+        "format": format_of(layers, frozen), "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
         "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
     }  # fmt: skip
+    if frozen:
+        description["frozen"] = frozen
     if problem := not_plain([*tensors, *same, *layers]):
         raise InputError(f"save {path}: a name in the network {problem}")
     write_tensors(path, tensors, description if made_from is None else {**description, "made_from": made_from})
@@ -138,9 +141,23 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
             raise InputError(f"{other}: {first} and {name} are one tensor here and two in the file")
     _cast(result, tensors)
     result.load_state_dict(tensors)
+    _freeze(result, description.get("frozen", []), path)
     if report is not None:
         result.lrp_report = report
     return result
+
+
+def _freeze(model: nn.Module, names: Any, path: Path) -> None:
+    """Let these parameters need no gradient.
+
+    Raises:
+        InputError: For anything but names of the network's parameters.
+    """
+    parameters = dict(model.named_parameters())
+    if not isinstance(names, list) or any(not isinstance(name, str) or name not in parameters for name in names):
+        raise InputError(f"load {path}: its description is damaged (it freezes parameters that there are not)")
+    for name in names:
+        parameters[name].requires_grad_(False)
 
 
 def _report(stored: dict[str, Any] | None) -> Report | None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lrp.errors import InputError
 from lrp.layer.carry import carry_over
 from lrp.layer.dense_view import DenseView
 from lrp.matrices import LayerMatrix
@@ -80,6 +81,16 @@ class Compressed(nn.Module):
         """The dense weight that the parameters amount to, for code that looks at a layer's weight: its shape, dtype and device
         cost nothing, its values are made anew where they are read, and it cannot be written."""
         return DenseView(self._dense_weight, self._weight_shape(), next(iter([*self.parameters(), torch.empty(0)])))
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """As of ``Module``.
+
+        Raises:
+            InputError: For a weight: there is none to set.
+        """
+        if name == "weight":
+            raise InputError("weight", type(param).__name__, "the weight of a compressed layer is made from its factors and cannot be set")
+        super().register_parameter(name, param)
 
     def _weight_shape(self) -> tuple[int, ...]:
         return self.rows, self.columns

@@ -126,7 +126,7 @@ def test_mixed_precision(tmp_path):
 @pytest.mark.slow
 def test_a_training_network_can_go_on(tmp_path):
     """Parameters of the loaded network train, and frozen ones of the architecture stay frozen."""
-    _, compressed, x = deployed("grouped")
+    _, compressed, x = deployed("grouped", forms="matrix")
     lrp.save(compressed, tmp_path / "a.safetensors")
     loaded = lrp.load(tmp_path / "a.safetensors", Grouped)
     loaded(x).sum().backward()
@@ -154,3 +154,16 @@ def test_views_of_one_memory_are_written_apart(tmp_path):
     lrp.save(model, tmp_path / "a.safetensors")
     loaded = lrp.load(tmp_path / "a.safetensors", copy.deepcopy(model))
     assert torch.equal(loaded.upper, both[:3]) and torch.equal(loaded.lower, both[3:]) and torch.equal(loaded.turned, both[:3].t())
+
+
+def test_frozen_parameters_stay_frozen(tmp_path):
+    """Whether a parameter is trained is part of what is saved; files of networks that are trained throughout stay in the first format."""
+    _, compressed, x = deployed("small", forms="matrix")
+    lrp.save(compressed, tmp_path / "a.safetensors")
+    assert described(tmp_path / "a.safetensors")[0]["format"] == 1
+    first = next(iter(dict(compressed.named_parameters())))
+    compressed.get_parameter(first).requires_grad_(False)
+    lrp.save(compressed, tmp_path / "b.safetensors")
+    loaded = lrp.load(tmp_path / "b.safetensors", DEPLOYED["small"][0])
+    assert [name for name, p in loaded.named_parameters() if not p.requires_grad] == [first] and torch.equal(loaded(x), compressed(x))
+    assert all(p.requires_grad for p in lrp.load(tmp_path / "a.safetensors", DEPLOYED["small"][0]).parameters())

@@ -55,3 +55,10 @@ WRITES = {
 def test_writing_is_refused(layer, how):
     with pytest.raises(InputError, match="the weight of a low-rank layer is made from its factors and cannot be written"), torch.no_grad():
         WRITES[how](layer.weight)
+
+
+def test_a_weight_cannot_be_set():
+    layer = at_rank(nn.Linear(4, 4), 1)
+    with pytest.raises(InputError, match="^weight=Parameter: the weight of a compressed layer is made from its factors and cannot be set"):
+        layer.weight = nn.Parameter(torch.ones(4, 4))
+    assert "weight" not in layer._parameters
