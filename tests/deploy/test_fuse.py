@@ -23,7 +23,7 @@ def norms(model):
 def test_fuse_computes_the_same(name, shape, blocking, sparsity, request):
     model, x = request.getfixturevalue(name), torch.randn(4, *shape).double()
     if sparsity is not None:
-        model, _ = lrp.compress(model, x, sparsity, blocking=blocking, scoring_images=2, images=4, recovery="none")
+        model, _ = lrp.compress(model, x, sparsity, blocking=blocking, scoring_images=2, images=4, compensation="none")
     before = copy.deepcopy(model.state_dict())
     model.train()  # the copy is in eval mode all the same
     fused = lrp.fuse(model)
