@@ -83,6 +83,32 @@ def no_retraining(name: str) -> str:
     return markdown(["removed", *map(removed, grid)], rows)
 
 
+def forms(name: str) -> str:
+    """One row per sparsity: the networks of several calibration seeds, beside ``output_aware`` with matrices alone."""
+    table, before = read(name), read(name.replace("forms", "no_retraining"))
+    before = before[(before["method"] == "output_aware") & before["blocking"].eq("none") & before["compensation"].eq("least_squares")]
+    before = before[before["calibration_images"].isin([4000, 12000]) & before["exclude"].isna()]
+    rows = []
+    for share, part in table.groupby("sparsity"):
+        old = before[before["sparsity"] == share]["accuracy_before_recovery"]
+        seconds = part[["seconds_statistics", "seconds_score", "seconds_compensate"]].median().sum()
+        rows.append([
+            removed(share), percent(part["accuracy"]), percent(old) if len(old) else "", f"{100 * part['sparsity_macs'].mean():.1f}",
+            len(part), f"{seconds:.0f}",
+        ])  # fmt: skip
+    header = ["parameters removed", "accuracy (%)", "matrices alone", "MACs removed (%)", "seeds", "seconds"]
+    return markdown(header, rows)
+
+
+def form_sets() -> str:
+    """One row per network, sparsity and set of forms, on validation images."""
+    rows = [
+        [r.model, removed(r.sparsity), f"`{r.forms}`", f"{r.divergence:.4f}", f"{100 * r.accuracy:.2f}", f"{100 * r.sparsity_macs:.1f}"]
+        for r in read("form_sets").itertuples()
+    ]
+    return markdown(["network", "parameters removed", "forms", "divergence", "accuracy (%)", "MACs removed (%)"], rows)
+
+
 def _options(text: object) -> dict[str, str]:
     return dict(word.split("=", 1) for word in text.split()) if isinstance(text, str) else {}
 

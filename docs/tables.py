@@ -38,6 +38,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "figure3_spearman": accuracy.figure3_spearman, "figure3_k": accuracy.figure3_k, "alds_authors": accuracy.alds_authors,
     "no_retraining": lambda: accuracy.no_retraining("no_retraining"),
     "no_retraining_resnet20": lambda: accuracy.no_retraining("no_retraining_resnet20"),
+    "forms": lambda: accuracy.forms("forms"), "forms_resnet20": lambda: accuracy.forms("forms_resnet20"), "form_sets": accuracy.form_sets,
     "ablation": accuracy.ablation, "two_sided": accuracy.two_sided, "retraining": accuracy.retraining,
     "figure1": lambda: figure1_markdown(figure1_table(read_table(RESULTS / "figure1.csv"))),
     "figure2_small": lambda: figure2_markdown(figure2_table(read_table(RESULTS / "figure2_small.csv"))),

@@ -1,0 +1,86 @@
+"""Which set of forms is best: divergence from the dense network and accuracy on validation images, for several sets and sparsities.
+
+    python experiments/form_sets.py --model resnet20 --checkpoint $RESNET --data $DATA --sparsity 0.5 0.7 --out form_sets.csv
+
+The network is scored once; every set chooses among the same candidates. Rows are added to the table as they come.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from lrp.batches import Batches
+from lrp.config.build import compose_job
+from lrp.dataset.base import Data
+from lrp.evidence import Evidence
+from lrp.files import write_whole
+from lrp.form.known import FORMS
+
+SETS = [
+    "matrix", "matrix tucker2", "matrix spatial", "matrix tucker2 spatial", "matrix tucker2 spatial pivoted tucker2_pivoted",
+    " ".join(FORMS),
+]  # fmt: skip
+WORDS = [
+    "method=output_aware", "dataset=cifar10", "tracker=none", "estimator.output=hellinger", "estimator.temperature=4",
+    "scorer=noise_to_signal", "calibration.scoring_images=256",
+]  # fmt: skip
+
+
+@torch.no_grad()
+def measured(dense: nn.Module, small: nn.Module, data: Data) -> dict[str, float]:
+    """Accuracy, and the mean Kullback-Leibler divergence of the softmax outputs from the dense network's, on validation images."""
+    part, right, divergence = data.validation, 0, 0.0
+    for start in range(0, len(part), 250):
+        images = part.take(torch.arange(start, min(start + 250, len(part))))
+        x = data.network_input(images.images, torch.device("cpu"))
+        y, z = small(x), dense(x)
+        right += int((y.argmax(1) == images.labels).sum())
+        divergence += float((z.softmax(1) * (z.log_softmax(1) - y.log_softmax(1))).sum())
+    return {"accuracy": right / len(part), "divergence": divergence / len(part)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--sparsity", type=float, nargs="+", required=True)
+    parser.add_argument("--sets", nargs="+", default=SETS, help="names of forms, divided by spaces")
+    parser.add_argument("--depth", type=float, default=0.0, help="scorer.depth")
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--samples", type=int, default=48000)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    named = [name for name in FORMS if any(name in each.split() for each in args.sets)]
+    job = compose_job(
+        *WORDS, f"model={args.model}", f"model.checkpoint={args.checkpoint}", f"dataset.path={args.data}", f"forms=[{','.join(named)}]",
+        f"scorer.depth={args.depth}", f"calibration.images={args.images}", f"calibration.samples={args.samples}",
+    )  # fmt: skip
+    data = job.dataset.load()
+    model, _ = job.model.obtain(data, 0, Path("outputs/cache"), torch.device("cpu"), job.estimator)
+    images = data.network_input(data.calibration(args.images, 0).images, torch.device("cpu"))
+    fitted: Any = job.method.fit(Evidence(model.eval(), Batches.of(images), None, 256))
+    rows = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
+    for sparsity in args.sparsity:
+        for names in args.sets:
+            one = copy.copy(fitted)
+            one.choices = {layer: [c for c in held if c.form in names.split()] for layer, held in fitted.choices.items()}
+            plan = one.plan(sparsity)
+            small, seconds = one.compress(plan)
+            sizes = {"sparsity_params": one.sizes(small, plan)["sparsity_params"], "sparsity_macs": one.sizes(small, plan)["sparsity_macs"]}
+            row = {"model": args.model, "sparsity": sparsity, "forms": names, "images": args.images, **sizes}
+            rows.append({**row, **measured(model, small, data), "seconds_compensate": seconds})
+            print(rows[-1], flush=True)
+            write_whole(args.out, lambda path: pd.DataFrame(rows).to_csv(path, index=False))
+
+
+if __name__ == "__main__":
+    main()
