@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 def unfold(model: nn.Module) -> nn.Module:
     """A copy of a network in which each low-rank layer of one block is two plain layers of torch, one after the other, and
-    each Tucker-2 layer three.
+    each Tucker-2 layer three; pivoted layers hold more numbers then.
 
     It computes the same. Quantisation, TorchScript, adapters and optimiser groups by name then see Linear and convolutions;
     ``lrp.save`` does not write such a network, its ``state_dict`` does. Layers of several blocks, empty ones and those with buffers or

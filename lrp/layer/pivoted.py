@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrp.layer.compressed import Compressed, parameter_maker
+from lrp.layer.compressed import Compressed, filled, parameter_maker
 from lrp.layer.compressed_conv import CompressedConv
 from lrp.layer.pivoting import pivot, unpivot
 from lrp.matrices import LayerMatrix
@@ -69,9 +69,18 @@ class Pivoted(Compressed):
         self.set_pair(unpivot(self.C.double(), self.order) * scale.double()[:, None], self.V.double())
         self._set_bias(scale, shift)
 
+    @torch.no_grad()
     def plain_layers(self) -> list[nn.Module] | None:
-        """None: torch has no layer that reorders."""
-        return None
+        """Two layers, as of a matrix of this rank: torch has none that reorders, so that they hold r^2 numbers more."""
+        return [self._thin(), self._pointwise(unpivot(self.C, self.order))]
+
+    def _thin(self) -> nn.Module:
+        """A plain layer with V that reads what this one reads."""
+        raise NotImplementedError
+
+    def _pointwise(self, U: Tensor) -> nn.Module:
+        """A plain layer with U (M, r) and the bias that reads r components at each position."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.columns}, {self.rows}, rank={self.rank}, bias={self.bias is not None})"
@@ -89,6 +98,12 @@ class PivotedLinear(Pivoted):
         y = torch.cat([inner, F.linear(inner, self.C)], -1).index_select(-1, self.order)
         return y if self.bias is None else y + self.bias
 
+    def _thin(self):
+        return filled(nn.Linear(self.columns, self.rank, bias=False), self.V, None)
+
+    def _pointwise(self, U):
+        return filled(nn.Linear(self.rank, self.rows, bias=self.bias is not None), U, self.bias)
+
 
 class _PivotedConv(CompressedConv, Pivoted):
     own = (*Pivoted.own, *CompressedConv.own)
@@ -101,6 +116,13 @@ class _PivotedConv(CompressedConv, Pivoted):
         outer = self.convolve(inner, self.C.view(self.rows - self.rank, self.rank, *self._ones()))
         y = torch.cat([inner, outer], -1 - self.dims).index_select(-1 - self.dims, self.order)
         return y if self.bias is None else y + self.bias.view(-1, *self._ones())
+
+    def _thin(self):
+        around: Any = (self.kernel_size, self.stride, self.padding, self.dilation)
+        return filled(self.dense(self.in_channels, self.rank, *around, bias=False, padding_mode=self.padding_mode), self.V, None)
+
+    def _pointwise(self, U):
+        return filled(self.dense(self.rank, self.rows, 1, bias=self.bias is not None), U, self.bias)
 
 
 class PivotedConv1d(_PivotedConv):
