@@ -38,6 +38,7 @@ def defaults():
     OmegaConf.load = staticmethod(load_once)
     for module in (parts, method, build):
         module.option_defaults = read_once
+    method.default_option = build.default_option = functools.cache(method.default_option)
 
 
 def composed():
