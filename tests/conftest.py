@@ -1,31 +1,48 @@
-"""Settings of every test, and networks and data that tests ask for by name."""
+"""Settings of every test, and networks and data that tests ask for by name.
+
+Nothing slow is imported here: the process that only hands tests to others (``-n 2``) reads this file too, and would load torch for nothing.
+"""
 
 import dataclasses
 import os
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ["WANDB_MODE"] = "offline"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as fast here, and not a hundred times slower where something else uses the cores
 
-import numpy as np
 import pytest
-import torch
 
 pytest.register_assert_rewrite("helpers", "problems", "deployed", "shell")
 
-from cases import Chain, Depthwise, Encoder, Keywords, PlainAndGrouped, Residual, Tokens, Untraceable
-from helpers import made_data, randomise, write_parquet
 
-from lrp.dataset.mnist_small import MnistSmall
+@pytest.fixture(scope="session", autouse=True)
+def _quick():
+    import once
+    import torch
 
-torch.set_num_threads(1)  # as fast here, and not a hundred times slower where something else uses the cores
+    torch.set_num_threads(1)
+    once.digits()
+    once.defaults()
 
 
 @pytest.fixture(autouse=True)
 def _seed():
+    import torch
+
     torch.manual_seed(0)
 
 
+def made(name):
+    """One of the networks of ``cases``, with statistics of its own."""
+    import cases
+    from helpers import randomise
+
+    return randomise(getattr(cases, name)())
+
+
 def vgg(width):
+    from helpers import randomise
+
     from lrp.model.vgg16 import VGG16
 
     return randomise(VGG16(width=width))
@@ -43,42 +60,51 @@ def narrow_vgg():
 
 @pytest.fixture
 def residual():
-    return randomise(Residual())
+    return made("Residual")
 
 
 @pytest.fixture
 def depthwise():
-    return randomise(Depthwise())
+    return made("Depthwise")
 
 
 @pytest.fixture
 def tokens():
-    return randomise(Tokens())
+    return made("Tokens")
 
 
 @pytest.fixture
 def chain():
-    return randomise(Chain())
+    return made("Chain")
 
 
 @pytest.fixture
 def untraceable():
-    return randomise(Untraceable())
+    return made("Untraceable")
 
 
 @pytest.fixture
 def keywords():
-    return randomise(Keywords())
+    return made("Keywords")
 
 
 @pytest.fixture
 def encoder():
-    return randomise(Encoder())
+    return made("Encoder")
 
 
 @pytest.fixture
 def net():
-    return randomise(PlainAndGrouped())
+    return made("PlainAndGrouped")
+
+
+@pytest.fixture(scope="module")
+def composed_once():
+    import once
+
+    patch = once.composed()
+    yield
+    patch.undo()
 
 
 @pytest.fixture(scope="session")
@@ -90,18 +116,24 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def x():
     """Inputs of ``net``."""
+    import torch
+
     return torch.randn(9, 3, 6, 5).double()
 
 
 @pytest.fixture(scope="session")
 def embedded():
-    """The digits that come with lrp, read once."""
+    """The digits that come with lrp."""
+    from lrp.dataset.mnist_small import MnistSmall
+
     return MnistSmall().load()
 
 
 @pytest.fixture(scope="session")
 def tiny(embedded):
     """The same, cut down so that an epoch takes a moment."""
+    import torch
+
     few = torch.arange(96)
     parts = {name: getattr(embedded, name).take(few) for name in ("train", "validation", "test")}
     return dataclasses.replace(embedded, **parts)
@@ -109,12 +141,17 @@ def tiny(embedded):
 
 @pytest.fixture(scope="session")
 def data():
+    from helpers import made_data
+
     return made_data()
 
 
 @pytest.fixture
 def cifar(tmp_path):
     """60 training images in two shards and 20 test images, as the Hub serves them."""
+    import numpy as np
+    from helpers import write_parquet
+
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (80, 32, 32, 3), dtype=np.uint8)
     labels = generator.integers(0, 10, 80)

@@ -6,9 +6,11 @@ import sys
 import pandas as pd
 import pytest
 import torch
-from helpers import write_images
+from helpers import refused, write_images
+from shell import check_refused
 
 import lrp
+from lrp.config.build import compose_job
 from lrp.cost.timing import LATENCY_COLUMNS
 from lrp.dataset.folder import ImageFolder
 
@@ -43,32 +45,21 @@ def place(tmp_path):
     return tmp_path
 
 
-def lrp_run(place, *words, code=0):
-    shared = [
-        "dataset=folder",
-        "dataset.path=images",
-        "dataset.size=16",
-        f"hydra.run.dir={place}/run",
-        "threads=1",
-        f"cache_dir={place}/cache",
-    ]
-    command = [sys.executable, "-m", "lrp.run", *shared, *words]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr
+def words(place, *more):
+    shared = ["dataset=folder", "dataset.size=16", "threads=1", f"cache_dir={place}/cache"]
+    return [*shared, "model._target_=mynet.Net", *more]
 
 
 def test_own_network_on_own_images(place, monkeypatch):
     """Trained, pruned in MACs, timed and saved; the file loads into the architecture and computes what the row says."""
-    words = [
-        "model._target_=mynet.Net",
-        "estimator.output_fn=mynet.logits",
-        "model.training.epochs=6",
-        "save=true",
-        "evaluation.latency=true",
-    ]
-    lrp_run(place, *words, "budget=macs", "exclude=[fc]", "sparsity.grid=[0,0.5]", "recovery=batchnorm", "selection.round_to=8")
+    given = words(
+        place, "dataset.path=images", f"hydra.run.dir={place}/run", "estimator.output_fn=mynet.logits", "model.training.epochs=6",
+        "save=true", "evaluation.latency=true", "budget=macs", "exclude=[fc]", "sparsity.grid=[0,0.5]", "recovery=batchnorm",
+        "selection.round_to=8",
+    )  # fmt: skip
+    command = [sys.executable, "-m", "lrp.run", *given]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stdout + done.stderr
     table = pd.read_csv(place / "run" / "results.csv")
     assert list(table["model"]) == ["mynet.Net"] * 2 and list(table["dataset"]) == ["folder"] * 2 and list(table["exclude"]) == ["fc"] * 2
     row = table.iloc[1]
@@ -88,8 +79,9 @@ def test_own_network_on_own_images(place, monkeypatch):
     assert float((found == data.test.labels).double().mean()) == pytest.approx(row["accuracy"])
 
 
-def test_as_it_is_and_sentences(place):
-    error = lrp_run(place, "model._target_=mynet.Net", "model.training.epochs=0", "sparsity.grid=[0.5]", code=1)
-    assert "estimator.output_fn=null: the network gives a dict" in error
-    error = lrp_run(place, "model._target_=mynet.Net", "+model.chanels=3", code=2)
-    assert "model=mynet.Net: its options do not fit" in error and "chanels" in error
+def test_as_it_is_and_sentences(place, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(place))
+    job = compose_job(*words(place, f"dataset.path={place}/images", "model.training.epochs=0", "sparsity.grid=[0.5]"))
+    refused(lambda: job.run(place / "run"), "estimator.output_fn=null: the network gives a dict")
+    error = check_refused(words(place, "+model.chanels=3"), "model=mynet.Net: its options do not fit", capsys)
+    assert "chanels" in error

@@ -1,5 +1,6 @@
 """What a user types, from outside: help, a sweep with a failing job, a kill and its resumption."""
 
+import itertools
 import json
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from helpers import GROUPS, NAMES
 from shell import command, run_here, run_lrp
 
 from lrp.errors import InputError
+from lrp.results.collect import collect
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +49,9 @@ def test_sweep_with_a_failing_job(tmp_path, cache):
 
 
 def test_run_folder_is_complete(tmp_path, cache):
-    run_lrp(cache, "blocking=alds", "blocking.k=2", "scorer=variance", "sparsity.grid=[0.6]", f"hydra.run.dir={tmp_path}/run", cwd=tmp_path)
+    """With the digits that come with lrp, as a user's first run has them."""
+    words = ["dataset=mnist_small", "blocking=alds", "blocking.k=2", "scorer=variance", "sparsity.grid=[0.6]"]
+    run_lrp(cache, *words, f"hydra.run.dir={tmp_path}/run", cwd=tmp_path)
     run = tmp_path / "run"
     scores = pd.read_parquet(run / "scores.parquet")
     assert list(scores.columns) == [
@@ -78,16 +82,9 @@ def test_rows_compare_single_scores_with_what_pruning_does(tmp_path, cache):
     """On the dense network all three are 0; the additive one is the sum of the scores of what was removed. Exact scores know no
     joint change; with first-order ones a scorer that looks at no output has all three."""
     shared = ["sparsity.grid=[0,0.3,0.5]", "calibration.scoring_images=16"]
-    run_lrp(
-        cache,
-        "-m",
-        "scorer=perturbation,magnitude",
-        "estimator=first_order,exact",
-        *shared,
-        f"hydra.sweep.dir={tmp_path}/s",
-        cwd=tmp_path,
-    )
-    table = pd.read_csv(tmp_path / "s" / "results.csv").set_index(["scorer", "estimator"])
+    for scorer, estimator in itertools.product(("perturbation", "magnitude"), ("first_order", "exact")):
+        run_here(cache, tmp_path / "s" / f"{scorer}-{estimator}", f"scorer={scorer}", f"estimator={estimator}", *shared)
+    table = collect([tmp_path / "s"]).set_index(["scorer", "estimator"])
     kinds = ["perturbation_additive", "perturbation_joint", "perturbation_true"]
     for scorer in ("perturbation", "magnitude"):
         rows = table.loc[(scorer, "first_order")]
@@ -95,7 +92,8 @@ def test_rows_compare_single_scores_with_what_pruning_does(tmp_path, cache):
         exact = table.loc[(scorer, "exact")]
         assert exact["perturbation_joint"].isna().all() and exact["perturbation_additive"].notna().all() == (scorer == "perturbation")
     scores, layers = (
-        getattr(pd, f"read_{kind}")(tmp_path / "s" / "0" / f"{name}.{kind}") for name, kind in (("scores", "parquet"), ("layers", "csv"))
+        getattr(pd, f"read_{kind}")(tmp_path / "s" / "perturbation-first_order" / f"{name}.{kind}")
+        for name, kind in (("scores", "parquet"), ("layers", "csv"))
     )
     removed = {}  # the sum of the lowest scores of each layer, as many as the table says
     for sparsity, part in layers.groupby("sparsity"):
@@ -159,8 +157,9 @@ def test_kill_and_resume(tmp_path, cache):
 
 
 def test_ctrl_c_and_a_part_that_fails(tmp_path, cache):
-    """Stopped in its training, a run says in one line how to go on, and does; the traceback of a scorer's own error is in a log."""
-    words = ["model.training.epochs=40", "scorer=magnitude", "sparsity.grid=0.5", "seed=5", f"hydra.run.dir={tmp_path}/run"]
+    """Stopped in a training that would take an hour, a run says in one line how to go on; the traceback of a scorer's own error
+    is in a log."""
+    words = ["model.training.epochs=100000", "scorer=magnitude", "sparsity.grid=0.5", "seed=5", f"hydra.run.dir={tmp_path}/run"]
     given = [word for word in command(cache, *words) if word != "model.training.epochs=1"]
     with subprocess.Popen(given, cwd=tmp_path, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as process:
         for line in process.stderr:
@@ -172,8 +171,9 @@ def test_ctrl_c_and_a_part_that_fails(tmp_path, cache):
     assert said[-1].endswith(f"resume=true hydra.run.dir={tmp_path}/run") and not list(tmp_path.rglob(".*-????????.*"))
     assert all(line.startswith("epoch ") for line in said[:-1])
     code = "class Bad:\n    name, reads_outputs = 'bad', False\n\n    def __call__(self, *args):\n        return {}['x']\n"
-    (tmp_path / "mine.py").write_text(code)
-    options = [f"hydra.run.dir={tmp_path}/own", "scorer._target_=mine.Bad", f"hydra.searchpath=[file://{tmp_path}]"]
+    (tmp_path / "my").mkdir()
+    (tmp_path / "my" / "mine.py").write_text(code)
+    options = [f"hydra.run.dir={tmp_path}/own", "scorer._target_=mine.Bad", "hydra.searchpath=[file://my]"]
     _, err = run_lrp(cache, *options, cwd=tmp_path, code=1)
     last = err.strip().splitlines()[-1]
     assert last.startswith("lrp: scorer=bad: Bad raised KeyError: 'x' (the traceback is in ") and "Traceback" not in err

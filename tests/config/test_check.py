@@ -12,7 +12,8 @@ from lrp.config.check import check_command_line
 from lrp.config.paths import CONF
 from lrp.config.schema import register
 
-pytestmark = pytest.mark.slow  # each composes configurations, a quarter of a second and more
+# Each composes configurations, a quarter of a second and more.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import pytest
 from shell import check_refused
 
-pytestmark = pytest.mark.slow  # each composes configurations, a quarter of a second and more
+# Each composes configurations, a quarter of a second and more.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
 
 
 @pytest.mark.parametrize(

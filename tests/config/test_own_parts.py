@@ -1,12 +1,9 @@
-"""Your own parts in a folder of your own: found by name, made with what they take, listed in rows, in sweeps and under joblib."""
-
-import subprocess
-import sys
+"""Your own parts in a folder of your own: found by name, made with what they take, listed in rows and in sweeps under joblib."""
 
 import pandas as pd
 import pytest
 import torch
-from shell import check_refused
+from shell import check_refused, run_here, run_lrp
 
 from lrp.config.build import compose_job
 from lrp.errors import InputError
@@ -40,10 +37,6 @@ class Clustered:
     def __call__(self, matrices):
         return AldsBlocking(self.k)(matrices)
 """
-QUICK = [
-    "model.training.epochs=1", "model.width=0.03125", "calibration.images=64", "calibration.scoring_images=4", "threads=1",
-    "sparsity.grid=[0.5]",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -59,35 +52,28 @@ def mine(tmp_path_factory):
     return place
 
 
-def lrp(place, *words, code=0):
-    command = [sys.executable, "-m", "lrp.run", *QUICK, f"cache_dir={place}/cache", *words]
-    done = subprocess.run(command, cwd=place.parent, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout, done.stderr
+@pytest.mark.slow
+def test_a_sweep_over_your_own_parts(mine, cache):
+    """By name beside lrp's own, two jobs at once; what differs is in the row. (One job after the other: tests/test_run.py.)"""
+    words = ["--config-dir", "my/conf", "-m", "scorer=nuclear,magnitude", "blocking=clustered", "blocking.k=2,4", "sparsity.grid=[0.5]"]
+    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", f"hydra.sweep.dir={mine}/sweep"]
+    run_lrp(cache, *words, *joblib, cwd=mine.parent)
+    table = pd.read_csv(mine / "sweep" / "results.csv", keep_default_na=False)
+    assert sorted(zip(table["scorer"], table["blocking"], table["options"], table["blocking_k"])) == [
+        ("magnitude", "clustered", "", 4),
+        ("magnitude", "clustered", "blocking.k=2", 2),
+        ("nuclear", "clustered", "", 4),
+        ("nuclear", "clustered", "blocking.k=2", 2),
+    ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["--config-dir", "searchpath"])
-def test_sweeps_over_your_own_parts(mine, how):
-    """By name beside lrp's own, one job after the other and two at once; what differs is in the row."""
-    words = ["--config-dir", "my/conf"] if how == "--config-dir" else ["hydra.searchpath=[file://my/conf]"]
-    joblib = how == "searchpath"
-    words += ["-m", "scorer=nuclear,magnitude" if joblib else "scorer=nuclear", "blocking=clustered", f"hydra.sweep.dir={mine}/{how}"]
-    lrp(mine, *words, *(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "blocking.k=2"] if joblib else ["blocking.k=2,4"]))
-    table = pd.read_csv(mine / how / "results.csv", keep_default_na=False)
-    assert sorted(zip(table["scorer"], table["blocking"], table["options"], table["blocking_k"])) == (
-        [("magnitude", "clustered", "blocking.k=2", 2), ("nuclear", "clustered", "blocking.k=2", 2)]
-        if joblib
-        else [("nuclear", "clustered", "", 4), ("nuclear", "clustered", "blocking.k=2", 2)]
-    )
-
-
-@pytest.mark.slow
-def test_a_class_named_on_the_command_line(mine):
+def test_a_class_named_on_the_command_line(tmp_path, cache, monkeypatch):
     """A module in the working directory, and options that no file of lrp's has."""
-    (mine.parent / "named.py").write_text(NUCLEAR)
-    lrp(mine, "scorer._target_=named.Nuclear", "+scorer.power=2", f"hydra.run.dir={mine}/named")
-    row = pd.read_csv(mine / "named" / "results.csv").iloc[0]
+    (tmp_path / "named.py").write_text(NUCLEAR)
+    monkeypatch.syspath_prepend(str(tmp_path))  # as ``python -m`` does; tests/test_own_network.py starts a process
+    run_here(cache, tmp_path / "named", "scorer._target_=named.Nuclear", "+scorer.power=2", "sparsity.grid=[0.5]")
+    row = pd.read_csv(tmp_path / "named" / "results.csv").iloc[0]
     assert row["scorer"] == "nuclear" and row["options"] == "scorer._target_=named.Nuclear scorer.power=2"
 
 

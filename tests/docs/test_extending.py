@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from shell import digits
 
 from lrp.config.build import compose_job
 
@@ -36,7 +37,8 @@ def test_the_example_runs(section, tmp_path, monkeypatch):
     assert words[:2] == ["--config-dir", "my/conf"] and len(words) > 2
     group, option = words[2].split("=")
     narrow = NARROW.get(group, ["model.width=0.03125"])
-    job = compose_job(*words[2:], *FAST, *narrow, f"cache_dir={tmp_path}/cache", config_dir=tmp_path / "my" / "conf")
+    images = [] if group == "dataset" else digits(tmp_path)
+    job = compose_job(*words[2:], *FAST, *narrow, *images, f"cache_dir={tmp_path}/cache", config_dir=tmp_path / "my" / "conf")
     (row,) = job.run(tmp_path / "run").to_dict("records")
     assert row["sparsity_params"] >= 0.5 and 0 <= row["accuracy"] <= 1
     columns = {"dataset": row["dataset"], "model": row["model"]}

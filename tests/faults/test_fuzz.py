@@ -64,6 +64,7 @@ def ends_of(lines, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("composed_once")
 def test_command_lines(capsys):
     """Most are refused before anything is loaded; the others where the job begins, as the campaign sees."""
     register()
@@ -74,6 +75,7 @@ def test_command_lines(capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("composed_once")
 def test_command_lines_of_noise(capsys):
     """Letters put in, taken out and repeated in words that are right."""
     register()

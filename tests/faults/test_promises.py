@@ -111,7 +111,7 @@ def job_alone(tmp_path_factory):
         patch.chdir(place / "here")
         patch.setenv("HOME", str(place / "here"))
         patch.setattr(socket.socket, "connect", lambda self, address: reached.append(address))
-        run_here(place / "cache", place / "run", "scorer=magnitude", "sparsity.grid=[0.5]", "save=true")
+        run_here(place / "cache", place / "run", "dataset=mnist_small", "scorer=magnitude", "sparsity.grid=[0.5]", "save=true")
     return place, reached
 
 

@@ -11,7 +11,7 @@ from lrp.results.tables import read_table
 @pytest.mark.parametrize("left", [0, 1])
 def test_rows_of_a_resumed_job(left, tmp_path):
     """To the last digit, also where only the last one was missing."""
-    words = ["scorer=energy", "sparsity.grid=[0.5,0.9]", "dataset=mnist_small", "resume=true"]
+    words = ["scorer=energy", "sparsity.grid=[0.5,0.9]", "resume=true"]
     whole = run_here(tmp_path / "cache", tmp_path / "run", *words)
     for name in ("results.csv", "layers.csv"):
         table = read_table(tmp_path / "run" / name)

@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from shell import hold
+from holding import hold
 
 from lrp.errors import InputError
 from lrp.job.running import running

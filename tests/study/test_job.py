@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from shell import digits
 
 from lrp.config.build import compose_job
 from lrp.config.schema import register
@@ -39,7 +40,7 @@ BIAS = [
     "study.epochs=2",
     "study.depths=[1,3]",
     "study.networks=[linear,conv]",
-    "study.gram_images=50",
+    "study.gram_images=20",
     "study.scoring_images=8",
     "study.sparsities=[0.5,0.9]",
 ]
@@ -52,7 +53,7 @@ def tables(tmp_path_factory):
     place = tmp_path_factory.mktemp("studies")
     for name, words in (("figure1", FIGURE1), ("figure2", FIGURE2), ("simplicity_bias", BIAS)):
         for seed in (0, 1):
-            compose_job(*words, f"seed={seed}", f"cache_dir={place}/cache").run(place / name / str(seed))
+            compose_job(*words, *digits(place), f"seed={seed}", f"cache_dir={place}/cache").run(place / name / str(seed))
     return place
 
 
@@ -93,7 +94,7 @@ def test_tables_of_two_settings_are_not_averaged(tables):
 @pytest.mark.parametrize(("name", "words", "rows"), [("figure1", FIGURE1, 2), ("figure2", FIGURE2, 3), ("simplicity_bias", BIAS, 1)])
 def test_a_killed_job_keeps_its_cells_and_gives_the_same(tables, name, words, rows, tmp_path, monkeypatch):
     """Killed in the cell after ``rows``, continued: the finished rows stay, the table is that of an undisturbed job."""
-    job = compose_job(*words, "seed=1", f"cache_dir={tmp_path}/cache", "resume=true")
+    job = compose_job(*words, *digits(tables), "seed=1", f"cache_dir={tmp_path}/cache", "resume=true")
     kind, done = type(job.study), []
     run = kind.run
 
