@@ -16,6 +16,7 @@ import lrp
 from lrp.cost.count import count_macs, count_params
 from lrp.evidence import Evidence
 from lrp.layer.base import LowRank
+from lrp.layer.compressed import Compressed
 from lrp.method.singular_vectors import SingularVectors
 
 NETWORKS = {"narrow_vgg": (3, 32, 32), "residual": (3, 8, 8), "depthwise": (3, 9, 10), "tokens": (3, 5, 4), "encoder": (5, 6)}
@@ -54,7 +55,7 @@ def test_a_smaller_network_and_a_report(network, budget):
     compressed, report = small(model, x, 0.6, budget=budget, blocking="square")
     assert modes(model) == was and not hasattr(model, "lrp_report")
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-    assert any(isinstance(m, LowRank) for m in compressed.modules())
+    assert any(isinstance(m, Compressed) for m in compressed.modules())
     assert compressed(x).shape == model(x).shape and compressed(x).isfinite().all()
     a = report.attrs
     assert a[f"sparsity_{budget}"] >= 0.6 and a["budget"] == budget and a["sparsity"] == 0.6
@@ -71,7 +72,7 @@ def test_a_smaller_network_and_a_report(network, budget):
         layer = compressed.get_submodule(line["layer"])
         weights = [p for n, p in layer.named_parameters() if n != "bias"]
         assert sum(p.numel() for p in weights) == line["params_after"] <= line["params_before"]
-        assert line["rank"] == line["full_rank"] or isinstance(layer, LowRank)
+        assert line["what"].startswith("left dense") or isinstance(layer, Compressed)
     for name in rest:
         assert type(compressed.get_submodule(name)) is type(model.get_submodule(name))
     for line in [*holders, "asked", "whole network"]:
@@ -189,7 +190,7 @@ def test_low_rank_layers_of_torchs_encoder_are_called(encoder):
     low-rank must not be read."""
     x = torch.randn(8, 5, 6).double()
     compressed, _ = small(encoder, x, 0.7, **PAPER)
-    low = [name for name, m in compressed.named_modules() if isinstance(m, LowRank)]
+    low = [name for name, m in compressed.named_modules() if isinstance(m, Compressed)]
     inside = [name for name in low if ".linear" in name]
     assert inside and all(compressed.get_submodule(name.rpartition(".")[0]).activation_relu_or_gelu == 0 for name in inside)
     expected = copy.deepcopy(encoder)
@@ -229,7 +230,7 @@ def test_a_network_of_one_layer(layer, shape):
     """It has no place in another module in which a low-rank layer could be put."""
     x = torch.randn(8, *shape)
     compressed, _ = small(layer, x, exclude=None)
-    assert isinstance(compressed, LowRank) and compressed(x).shape == layer(x).shape
+    assert isinstance(compressed, Compressed) and compressed(x).shape == layer(x).shape
 
 
 @pytest.mark.slow
@@ -258,7 +259,7 @@ def test_a_layer_under_two_names(tmp_path):
     model, x = TwoNames().eval(), torch.randn(16, 3, 6, 6)
     model.bn.running_mean.uniform_(-1, 1)
     compressed, report = lrp.compress(model, x, 0.6, scoring_images=8)
-    assert report["what"][0] == "low rank" and compressed.conv is compressed.block[0]
+    assert report["what"][0] == "spatial" and compressed.conv is compressed.block[0]
     fused = lrp.fuse(compressed)
     assert torch.allclose(fused(x), compressed(x), atol=1e-5)
     lrp.save(fused, tmp_path / "a.safetensors")

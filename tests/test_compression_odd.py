@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import lrp
-from lrp.layer.base import LowRank
+from lrp.layer.compressed import Compressed
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ WORKS = {
 @pytest.mark.parametrize("name", WORKS)
 def test_compressed_like_any_other(name):
     small, report = lrp.compress(WORKS[name], X, 0.5)
-    assert any(isinstance(module, LowRank) for module in small.modules()) and report.attrs["sparsity_params"] >= 0.5
+    assert any(isinstance(module, Compressed) for module in small.modules()) and report.attrs["sparsity_params"] >= 0.5
     assert all(bool(p.isfinite().all()) for p in small.parameters())
     assert [p.dtype for p in small.b.parameters()][0] == WORKS[name].b.weight.dtype and small(X).shape == WORKS[name](X).shape
 

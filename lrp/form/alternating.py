@@ -10,6 +10,7 @@ from torch import Tensor
 from lrp.decomposition.metric import metric_factors, roots
 
 STALLED = 1e-3  # of what is lost: rounds that win less than this are not worth their time
+ENOUGH = 1e-3  # of the whole: where no more is lost, no round is
 MOST_ROUNDS = 5
 STEPS = 8  # of conjugate gradients for the input side, in each round
 
@@ -35,7 +36,7 @@ def fit_sides(best: Tensor, metric: Tensor, G: Tensor | None, kernel: int, q: in
 
     The input side begins with the principal directions of the inputs as G sees them, inputs of different entries of the kernel taken
     as unrelated. Given it, U and K are one reduced-rank regression, the best there is (Izenman, 1975); given U and K, P is linear least
-    squares, which conjugate gradients bring closer. The error never rises; it stops where it stalls.
+    squares, which conjugate gradients bring closer. The error never rises; it stops where it stalls, and where hardly anything is lost.
     """
     root = torch.eye(len(best)).to(best) if G is None else roots(G)[0]
     H = root @ best
@@ -48,6 +49,8 @@ def fit_sides(best: Tensor, metric: Tensor, G: Tensor | None, kernel: int, q: in
         if found is not None and found.lost - now.lost <= STALLED * found.lost:
             return min(found, now, key=lambda sides: sides.lost)
         found = now
+        if now.lost <= ENOUGH * total:
+            return found
         if at < rounds - 1 and total > 0:
             P = torch.linalg.qr(_inner_side(root @ U, K, P, H, metric, channel).T).Q.T
     assert found is not None, "there is at least one round"

@@ -8,7 +8,7 @@ from cases import Residual
 from helpers import NAMES, PAIRS, randomise, same_state
 
 import lrp
-from lrp.layer.base import LowRank
+from lrp.layer.compressed import Compressed
 
 
 @pytest.mark.slow
@@ -21,7 +21,7 @@ def test_compress(x, decomposition, compensation, blocking, budget, tmp_path):
     options = {"decomposition": decomposition, "compensation": compensation, "blocking": blocking, "budget": budget, "scoring_images": 4}
     low, report = lrp.compress(model, x, 0.5, **options)
     assert report.attrs[f"sparsity_{budget}"] >= 0.5 and report.attrs["budget"] == budget
-    assert any(isinstance(m, LowRank) for m in low.modules()) and low(x).isfinite().all()
+    assert any(isinstance(m, Compressed) for m in low.modules()) and low(x).isfinite().all()
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items()) and torch.equal(x, images)
     lrp.save(low, tmp_path / "a.safetensors")
     assert torch.allclose(lrp.load(tmp_path / "a.safetensors", model)(x), low(x), atol=1e-12)

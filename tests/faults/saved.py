@@ -30,7 +30,7 @@ def saved_networks(folder: Path) -> list[bytes]:
     folder.mkdir(parents=True, exist_ok=True)
     model, images = small_network().eval(), torch.randn(16, 3, 8, 8)
     options: dict[str, Any] = {"samples": 512, "scoring_images": 4}
-    half = lrp.compress(model, images, 0.5, **options)[0]
+    half = lrp.compress(model, images, 0.5, forms="matrix", **options)[0]  # its description is what HOSTILE changes
     more = lrp.compress(model, images, 0.7, **options)[0]
     other = lrp.compress(model, images, 0.5, blocking="square", scorer="magnitude", **options)[0]
     found = []
@@ -84,7 +84,12 @@ def _block(number: int, value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 HOSTILE = {
-    "format 2": lambda d: d.update(format=2),
+    "format 3": lambda d: d.update(format=3),
+    "form os.system": lambda d: _first(d).update(form="os.system"),
+    "ranks of a list of a form": lambda d: _first(d).update(form="pivoted", rank=[1]),
+    "rank 10^12 of a form": lambda d: _first(d).update(form="pivoted", rank=10**12),
+    "frozen nothing": lambda d: d.update(frozen=["77"]),
+    "frozen numbers": lambda d: d.update(frozen=[3]),
     "format -1": lambda d: d.update(format=-1),
     "a text as format": lambda d: d.update(format="1"),
     "no format": lambda d: d.pop("format") and None,

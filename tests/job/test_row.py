@@ -17,7 +17,9 @@ def test_options_say_what_is_not_default():
     )
     again = compose_job("scorer=random", "scorer.seed=1", "rounds.keep_factor=0.8", "recovery=batchnorm", "recovery.lr=1")
     assert again.options == "scorer.seed=1 rounds.keep_factor=0.8"
-    assert job.options == "scorer.depth=0.5 estimator.output_fn=torch.nn.functional.relu recovery.lr=1"
+    forms = "forms=['matrix','tucker2','spatial','pivoted','tucker2_pivoted']"
+    assert job.options == f"scorer.depth=0.5 estimator.output_fn=torch.nn.functional.relu {forms} recovery.lr=1"
+    assert compose_job("method=output_aware", "forms=matrix").options is None and compose_job("forms=matrix").options is None
     job = compose_job(
         "blocking=alds", "blocking.k=2", "selection.per_parameter=true", "estimator.memory_limit=0.5", "seed=3", "exclude=[a]"
     )

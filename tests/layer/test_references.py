@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import lrp
-from lrp.layer.base import LowRank
+from lrp.layer.compressed import Compressed
 from lrp.layer.references import replace_references
 
 HELD = {
@@ -61,7 +61,7 @@ def test_every_reference_is_replaced(how):
 def test_compressed_fused_and_held_networks_run_their_new_layers(how):
     net, x = Net(how), torch.randn(64, 12)
     small, report = lrp.compress(net, x, 0.5, scorer="magnitude", compensation="none")
-    assert report.attrs["macs"] == report.attrs["macs_layers"] and isinstance(small.a, LowRank)
+    assert report.attrs["macs"] == report.attrs["macs_layers"] and isinstance(small.a, Compressed)
     held = lrp.hold_rank(Net(how), {"a": 2})
     held(x).sum().backward()
     assert all(p.grad is not None for p in held.a.parameters())

@@ -56,7 +56,7 @@ def test_they_are_left_alone_or_scored_exactly(name, caplog):
     assert what(report)["g"] == f"left alone: {REASON}" and f"layer g is left alone: {REASON}" in caplog.text
     assert "left alone" not in what(report)["a"]
     _, report = lrp.compress(model, x, 0.5, estimator="exact", decomposition="svd", compensation="none")
-    assert what(report)["g"] == "low rank"
+    assert what(report)["g"] in ("low rank", "pivoted")
     _, report = lrp.compress(model, x, 0.5, scorer="magnitude", decomposition="svd", compensation="none")
     assert not what(report)["g"].startswith("left alone")
 
