@@ -141,6 +141,12 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
             raise InputError(f"{other}: {first} and {name} are one tensor here and two in the file")
     _cast(result, tensors)
     result.load_state_dict(tensors)
+    try:
+        for module in result.modules():
+            if isinstance(module, Compressed):
+                module.check_loaded()
+    except ValueError as error:
+        raise InputError(f"load {path}: its description is damaged ({error})") from error
     _freeze(result, description.get("frozen", []), path)
     if report is not None:
         result.lrp_report = report

@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 
 def unfold(model: nn.Module) -> nn.Module:
-    """A copy of a network in which each low-rank layer of one block is two plain layers of torch, one after the other, and
-    each Tucker-2 layer three; pivoted layers hold more numbers then.
+    """A copy of a network in which each compressed layer is one to four plain layers of torch, one after the other: of a matrix and of the
+    spatial form two, of Tucker-2 three, of the nested form four. Pivoted layers hold more numbers then.
 
     It computes the same. Quantisation, TorchScript, adapters and optimiser groups by name then see Linear and convolutions;
-    ``lrp.save`` does not write such a network, its ``state_dict`` does. Layers of several blocks, empty ones and those with buffers or
-    hooks stay as they are, which the log says.
+    ``lrp.save`` does not write such a network, its ``state_dict`` does. Layers of several blocks, empty ones, spatial and nested ones with
+    a padding mode other than zeros, and those with buffers or hooks stay as they are, which the log says.
 
     Raises:
         InputError: For a network without a low-rank layer, and for one that is a single low-rank layer of several blocks.
@@ -29,15 +29,20 @@ def unfold(model: nn.Module) -> nn.Module:
     names = [name for name, module in result.named_modules() if isinstance(module, Compressed)]
     if not names:
         raise InputError("model", type(model).__name__, "it has no low-rank layer")
+    changed = False
     for name in names:
         layer = result.get_submodule(name)
         assert isinstance(layer, Compressed)
-        held = layer._buffers or layer._forward_hooks or layer._forward_pre_hooks
+        held = layer._buffers.keys() - {*layer.own} or layer._forward_hooks or layer._forward_pre_hooks
         plain = None if held else layer.plain_layers()
         if plain is None:
-            log.warning("layer %s stays as it is: it has several blocks, none that is left, or buffers or hooks", name or "(the network)")
+            log.warning(
+                "layer %s stays as it is: it has several blocks, none that is left, a padding mode other than zeros, or buffers or hooks",
+                name or "(the network)",
+            )
         else:
             whole = plain[0] if len(plain) == 1 else nn.Sequential(*plain)
-            result = replace_layer(result, name, whole.train(layer.training))
-    result.lrp_unfolded = True  # type: ignore[assignment]
+            result, changed = replace_layer(result, name, whole.train(layer.training)), True
+    if changed:
+        result.lrp_unfolded = True  # type: ignore[assignment]
     return result

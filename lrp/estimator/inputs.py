@@ -10,41 +10,45 @@ from torch import Tensor, nn
 
 from lrp.batches import Batches, call, on_tensors, tensors
 from lrp.layer.build import kind_of
-from lrp.layer.duplicate import measured_copy
 from lrp.network.arithmetic import layer_input, plain_arithmetic
+from lrp.network.frozen import FrozenNetwork
 
 AT_ONCE = 32  # images
 Components = Sequence[tuple[Tensor, Tensor]]
 
 
 def input_perturbations(
-    model: nn.Module,
+    network: FrozenNetwork,
     components: Mapping[str, Components],
     images: Batches,
     read: Callable[[Any], Tensor],
 ) -> dict[str, list[Tensor]]:
-    """E ||y - y_b||^2 to first order, y_b the network's output without one component of a layer's input unfolding: (R,) float64 on the
-    CPU for each group of the layers that ``components`` names.
+    """E ||y - y_b||^2 to first order, y_b the network's output without one component of a layer's input unfolding: (R,) float64 on
+    the CPU for each group of the layers that ``components`` names; a layer through which no gradient flows on any image is left out.
 
     ``components``: of each group the directions U (C, R) of its C inputs, and what each holds, V (R, M, k): the group's weight (M, C k)
     is sum_j U_j V_j. Of each image one random combination of the outputs (signs +-1) is differentiated, so that these are unbiased
-    estimates; the order of their sums does not depend on how many images run at once.
+    estimates.
     """
     found = {name: [torch.zeros(len(V), dtype=torch.float64) for _, V in parts] for name, parts in components.items()}
-    with torch.inference_mode(False):
-        twin = measured_copy(model)
+    reached: set[str] = set()
     generator = torch.Generator().manual_seed(1)
     for batch in images.split(AT_ONCE):
-        device = tensors(batch)[0].device
-        with torch.inference_mode(False), torch.enable_grad(), plain_arithmetic(device):
-            held = _run(twin, list(components), batch, read, generator)
+        with torch.inference_mode(False), torch.enable_grad(), plain_arithmetic(tensors(batch)[0].device):
+            held = _run(network, list(components), batch, read, generator)
             for name, x, g in held:
-                _add(found[name], twin.get_submodule(name), components[name], x, g)
-    return {name: [total / len(images) for total in totals] for name, totals in found.items()}
+                if bool(g.any()):
+                    reached.add(name)
+                if name in network.scale:  # a batch norm was folded into the layer
+                    g = g * network.scale[name].to(g).view(-1, *[1] * (g.dim() - 2))
+                _add(found[name], network.modules[name], components[name], x, g)
+    return {name: [total / len(images) for total in totals] for name, totals in found.items() if name in reached}
 
 
-def _run(twin: nn.Module, names: Sequence[str], batch: Any, read: Any, generator: torch.Generator) -> list[tuple[str, Tensor, Tensor]]:
-    """What each layer reads, and the gradients of its outputs."""
+def _run(
+    network: FrozenNetwork, names: Sequence[str], batch: Any, read: Any, generator: torch.Generator
+) -> list[tuple[str, Tensor, Tensor]]:
+    """What each layer reads, and the gradients of its outputs where they have any."""
     calls: list[tuple[str, Tensor, Tensor]] = []
 
     def watch(name: str, args: Any, kwargs: Any, z: Tensor) -> Tensor:
@@ -52,14 +56,17 @@ def _run(twin: nn.Module, names: Sequence[str], batch: Any, read: Any, generator
         return z.clone()  # what follows may write into it
 
     handles = [
-        twin.get_submodule(name).register_forward_hook(lambda _, args, kwargs, z, name=name: watch(name, args, kwargs, z), with_kwargs=True)
+        network.modules[name].register_forward_hook(lambda _, args, kwargs, z, name=name: watch(name, args, kwargs, z), with_kwargs=True)
         for name in names
+        if name in network.modules
     ]
     try:
-        y = read(call(twin, on_tensors(Tensor.clone, batch)))
+        y = read(call(network.module, network.as_input(on_tensors(Tensor.clone, batch))))
     finally:
         for handle in handles:
             handle.remove()
+    if not y.requires_grad:
+        return []
     signs = (2 * torch.randint(0, 2, y.shape, generator=generator) - 1).to(y)
     grads = torch.autograd.grad((y * signs).sum(), [z for _, _, z in calls], allow_unused=True)
     return [(name, x, grad) for (name, x, _), grad in zip(calls, grads, strict=True) if grad is not None]

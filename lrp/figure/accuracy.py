@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
     """
     if column not in table:
         raise InputError(f"the tables have no column {column}")
-    table = table.assign(options=[_unsaid(row) for row in table.to_dict("records")])
+    table = table.assign(options=_with_forms([_unsaid(row) for row in table.to_dict("records")]))
     # of runs whose options say what rounds they had, their number follows from the sparsity
     table = table.assign(rounds=table["rounds"].mask(table["options"].astype(str).str.contains("rounds.keep_factor"), 1))
     asked = [name for name in COLUMNS if name not in MEASURED and name not in [*SEEDS, "sparsity"]]
@@ -67,6 +67,13 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
             )
         )
     return pd.concat(lines, ignore_index=True)
+
+
+def _with_forms(options: Sequence[str | None]) -> list[str | None]:
+    """The options with the forms of rows that name none, matrix alone, where other rows name theirs."""
+    if not any("forms=" in (words or "") for words in options):
+        return list(options)
+    return [words if "forms=" in (words or "") else f"{words or ''} forms=['matrix']".strip() for words in options]
 
 
 def _unsaid(row: Mapping[str, Any]) -> str | None:

@@ -134,5 +134,10 @@ def _inner_side(RU: Tensor, K: Tensor, P: Tensor, H: Tensor, metric: Tensor, cha
 
 
 def regular(A: Tensor, share: float = 1e-8) -> Tensor:
-    """A positive definite matrix near a positive semidefinite one."""
-    return A + max(share * float(A.diagonal().mean()), 1e-100) * torch.eye(len(A)).to(A)
+    """A positive definite matrix near a positive semidefinite one, which rounding may have made indefinite."""
+    scale = float(A.diagonal().abs().max())
+    result = A + max(share * scale, 1e-100) * torch.eye(len(A)).to(A)
+    if not int(torch.linalg.cholesky_ex(result).info):
+        return result
+    values, vectors = torch.linalg.eigh((A + A.T) / 2)
+    return (vectors * values.clamp(min=max(1e-8 * scale, 1e-100))) @ vectors.T

@@ -30,7 +30,9 @@ def check_forms(forms: Any) -> Sequence[str]:
     Raises:
         InputError: For anything else.
     """
-    forms = [forms] if isinstance(forms, str) else forms
-    if not isinstance(forms, list | tuple) or not forms or any(name not in FORMS for name in forms) or len({*forms}) < len(forms):
-        raise InputError("forms", forms, f"give a list of {', '.join(FORMS)}, each at most once, or auto")
-    return tuple(forms)
+    names = [forms] if isinstance(forms, str) else forms
+    known = isinstance(names, list | tuple) and all(isinstance(name, str) and name in FORMS for name in names)
+    if not known or not names or len({*names}) < len(names):
+        given = forms if isinstance(forms, str | list | tuple) else type(forms).__name__
+        raise InputError("forms", given, f"give auto, or a list of {', '.join(FORMS)}, each at most once")
+    return tuple(names)

@@ -79,7 +79,7 @@ class NestedPlan:
 class NestedForm:
     """1 x 1 to q channels, a kernel as high as the layer's to s, one as wide to r, 1 x 1 to all.
 
-    What three ranks lose is taken to be the sum of what each side loses alone, as of Tucker-2 and of the spatial form.
+    What three ranks lose is taken to be the sum of what each loses alone: q and r as in Tucker-2, s as in the spatial form.
     """
 
     name: ClassVar[str] = "nested"

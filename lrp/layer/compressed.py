@@ -64,6 +64,14 @@ class Compressed(nn.Module):
         """
         raise NotImplementedError
 
+    def check_loaded(self) -> None:
+        """That what was loaded can be run.
+
+        Raises:
+            ValueError: Where it cannot.
+        """
+        return None
+
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N) that the stored parameters amount to."""
         raise NotImplementedError
@@ -91,6 +99,10 @@ class Compressed(nn.Module):
         if name == "weight":
             raise InputError("weight", type(param).__name__, "the weight of a compressed layer is made from its factors and cannot be set")
         super().register_parameter(name, param)
+
+    @weight.setter
+    def weight(self, value: Any) -> None:
+        raise InputError("weight", type(value).__name__, "the weight of a compressed layer is made from its factors and cannot be set")
 
     def _weight_shape(self) -> tuple[int, ...]:
         return self.rows, self.columns

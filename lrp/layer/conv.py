@@ -151,10 +151,13 @@ class ConvKind(LayerKind):
     def breaks_channels_last(self, module: Any) -> bool:
         """The gradient of the weight of a 1 x 1 convolution with stride 2 and 2 to 7 input channels is written outside its memory
         in channels_last order on a CPU, by oneDNN on AVX2 (torch 2.14); in the usual order it is not."""
-        if not isinstance(module, (nn.Conv2d, LowRankConv2d)) or tuple(module.kernel_size) != (1, 1) or max(module.stride) == 1:
+        known = (nn.Conv2d, LowRankConv2d, PivotedConv2d, Tucker2Conv2d, Tucker2PivotedConv2d)
+        if not isinstance(module, known) or tuple(module.kernel_size) != (1, 1) or max(module.stride) == 1:
             return False
-        if isinstance(module, nn.Conv2d):
-            return module.weight.shape[1] < 8
+        if isinstance(module, (Tucker2Conv2d, Tucker2PivotedConv2d)):
+            return module.ranks[0] < 8
+        if isinstance(module, (nn.Conv2d, PivotedConv2d)):
+            return module.in_channels // module.groups < 8
         return any(stop - start < 8 for rows in module.ranges for start, stop in (part.columns for part in rows.parts))
 
 

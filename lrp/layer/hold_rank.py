@@ -57,6 +57,8 @@ def _tucker2(dense: Any, ranks: Sequence[int], init: str, generator: torch.Gener
         raise InputError("rank", ranks, f"a {type(dense).__name__} has no Tucker-2 form; give one rank")
     layer = form(dense, (1, 1))
     q, r = layer.check_ranks(ranks)
+    if not bool(torch.isfinite(dense.weight).all()):
+        raise InputError("rank", ranks, "the layer's weight holds values that are not finite, so that it cannot be decomposed")
     layer._hold((q, r), dense.weight)
     if init == "svd":
         layer.set_triples(hosvd(form.matrix_of(dense), layer.groups, math.prod(layer.kernel_size), q, r))
@@ -95,9 +97,13 @@ def hold_rank(
             ) from None
         try:
             if isinstance(layer, LowRank):
+                if isinstance(rank, tuple | list):
+                    raise InputError("rank", rank, "the layer is held as one matrix and keeps that form; give one rank")
                 check_rank("rank", rank, min(block.rank for block, _ in layer.blocks))
             elif isinstance(layer, Tucker2):
                 layer.check_ranks(rank)
+            elif isinstance(layer, Compressed):
+                raise InputError("rank", rank, f"the layer is compressed already, in form {layer.form}, whose ranks stay")
             else:
                 made[name] = at_rank(layer, rank, init, generator)
         except InputError as error:

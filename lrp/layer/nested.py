@@ -52,9 +52,10 @@ class NestedConv2d(CompressedConv):
         Raises:
             ValueError: Where the layer cannot have them.
         """
-        ranks, most = stored["ranks"], (matrix.channels, matrix.shape[1] * matrix.shape[0], matrix.shape[0] // matrix.groups)
+        ranks = stored["ranks"]
         if not isinstance(ranks, list) or len(ranks) != 3 or not all(type(rank) is int for rank in ranks):
             raise ValueError(f"layer {matrix.name}: its ranks are not three integers")
+        most = matrix.channels, matrix.kernel * min(ranks[0], ranks[2]), matrix.shape[0] // matrix.groups
         if not all(1 <= rank <= limit for rank, limit in zip(ranks, most)):
             raise ValueError(f"layer {matrix.name}: its ranks are {ranks}")
         return ranks[0], ranks[1], ranks[2]

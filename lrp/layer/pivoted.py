@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lrp.layer.compressed import Compressed, filled, parameter_maker
 from lrp.layer.compressed_conv import CompressedConv
-from lrp.layer.pivoting import pivot, unpivot
+from lrp.layer.pivoting import check_order, pivot, unpivot
 from lrp.matrices import LayerMatrix
 
 
@@ -58,6 +58,14 @@ class Pivoted(Compressed):
         self.V.copy_(T @ V.to(T))
         self.C.copy_(C)
         self.order.copy_(order)
+
+    def check_loaded(self) -> None:
+        """As of ``Compressed``.
+
+        Raises:
+            ValueError: Where ``order`` is none.
+        """
+        check_order(self.order, self.rows)
 
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N)."""

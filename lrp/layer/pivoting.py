@@ -39,6 +39,16 @@ def pivot(U: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return B[rows[r:]], place.to(U.device), Q[rows[:r]] @ R
 
 
+def check_order(order: Tensor, size: int) -> None:
+    """That a buffer says of each of ``size`` places where it is.
+
+    Raises:
+        ValueError: Where it does not.
+    """
+    if order.dtype != torch.int32 or not torch.equal(order.sort().values.cpu(), torch.arange(size, dtype=torch.int32)):
+        raise ValueError("the order of a pivoted layer is none")
+
+
 def unpivot(C: Tensor, order: Tensor) -> Tensor:
     """[I; C][order] (m, r)."""
     return torch.cat([torch.eye(C.shape[1]).to(C), C]).index_select(0, order)

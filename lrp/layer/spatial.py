@@ -51,7 +51,7 @@ class SpatialConv2d(CompressedConv):
         """
         rank, height = stored["rank"], stored["height"]
         if type(rank) is not int or type(height) is not int or height < 1 or matrix.kernel % height:
-            raise ValueError(f"layer {matrix.name}: its rank is not an integer")
+            raise ValueError(f"layer {matrix.name}: its rank or the height of its kernel is none")
         if not 1 <= rank <= min(matrix.channels * height, matrix.shape[0] // matrix.groups * (matrix.kernel // height)):
             raise ValueError(f"layer {matrix.name}: its rank is {rank}")
         return rank

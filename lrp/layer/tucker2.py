@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -111,7 +112,11 @@ class Tucker2(CompressedConv):
             InputError: For anything else, and for ranks that the layer cannot have.
         """
         most = self.in_channels // self.groups, self.rows // self.groups
-        numbers = isinstance(ranks, tuple | list) and len(ranks) == 2 and all(isinstance(rank, int) for rank in ranks)
+        numbers = (
+            isinstance(ranks, tuple | list)
+            and len(ranks) == 2
+            and all(isinstance(rank, Integral) and not isinstance(rank, bool) for rank in ranks)
+        )
         if not numbers or not all(1 <= rank <= limit for rank, limit in zip(ranks, most)):
             raise InputError("rank", ranks, f"a Tucker-2 layer needs two, (input, output), from (1, 1) to {most}")
         return int(ranks[0]), int(ranks[1])

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lrp.layer.compressed import filled, parameter_maker
 from lrp.layer.compressed_conv import CompressedConv
-from lrp.layer.pivoting import pivot, unpivot
+from lrp.layer.pivoting import check_order, pivot, unpivot
 from lrp.layer.tucker2 import Triple, Tucker2
 from lrp.matrices import LayerMatrix
 
@@ -21,7 +21,7 @@ class Tucker2Pivoted(CompressedConv):
     numbers, k entries of the kernel; at full ranks those of the dense layer.
 
     The input is q of its channels plus ``D`` (q, C_in - q) of the others; the output r channels as ``K`` (r, q, ...) gives them, and ``C``
-    (M - r, r) of these.
+    (M - r, r) of these; either is None at full rank.
 
     Attributes:
         ranks: (q, r).
@@ -36,9 +36,9 @@ class Tucker2Pivoted(CompressedConv):
         self.ranks = (int(held[0]), int(held[1]))
         q, r = self.ranks
         empty = parameter_maker(like)
-        self.D = empty(q, self.in_channels - q)
+        self.D = empty(q, self.in_channels - q) if q < self.in_channels else None
         self.K = empty(r, q, *self.kernel_size)
-        self.C = empty(self.rows - r, r)
+        self.C = empty(self.rows - r, r) if r < self.rows else None
         self.register_buffer("places", torch.zeros(self.in_channels, dtype=torch.int32, device=like.device))
         self.register_buffer("order", torch.zeros(self.rows, dtype=torch.int32, device=like.device))
 
@@ -63,11 +63,11 @@ class Tucker2Pivoted(CompressedConv):
         more_in, more_out = self.in_channels - q, self.rows - r
         x = input.index_select(dim, self.places)
         kept = x.narrow(dim, 0, q)
-        if more_in:
+        if self.D is not None:
             kept = kept + self.convolve(x.narrow(dim, q, more_in), self.D.view(q, more_in, *one))
         x, padding = self._padded(kept)
         inner = self.convolve(x, self.K, None, self.stride, padding, self.dilation)
-        if more_out:
+        if self.C is not None:
             inner = torch.cat([inner, self.convolve(inner, self.C.view(more_out, r, *one))], dim)
         y = inner.index_select(dim, self.order)
         return y if self.bias is None else y + self.bias.view(-1, *one)
@@ -78,16 +78,29 @@ class Tucker2Pivoted(CompressedConv):
         ((U, K, P),) = triples
         C, order, T = pivot(U)
         D, places, S = pivot(P.T)
-        self.C.copy_(C)
+        if self.C is not None:
+            self.C.copy_(C)
         self.order.copy_(order)
-        self.D.copy_(D.T)
+        if self.D is not None:
+            self.D.copy_(D.T)
         self.places.copy_(places.argsort().to(torch.int32))  # which channel is at each place
         self.K.copy_(torch.einsum("ar,rqk,bq->abk", T, K.to(T), S).view_as(self.K))
 
     def triples(self) -> list[Triple]:
         """U (M, r), K (r, q, k) and P (q, C_in)."""
-        P = torch.cat([torch.eye(len(self.D)).to(self.D), self.D], 1).index_select(1, self.places.argsort())
-        return [(unpivot(self.C, self.order), self.K.flatten(2), P)]
+        q, r = self.ranks
+        C = self.K.new_empty(0, r) if self.C is None else self.C
+        D = self.K.new_empty(q, 0) if self.D is None else self.D
+        return [(unpivot(C, self.order), self.K.flatten(2), unpivot(D.T, self.places.argsort()).T)]
+
+    def check_loaded(self) -> None:
+        """As of ``Compressed``.
+
+        Raises:
+            ValueError: Where ``order`` or ``places`` is none.
+        """
+        check_order(self.order, self.rows)
+        check_order(self.places, self.in_channels)
 
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N)."""

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from lrp.layer_statistics.sums import Sums
 
+CONSTANT = 1e-5  # of the inputs' second moment: below it a variance is rounding, and the inputs are a constant
+
 
 class Regression:
     """The regression of a layer's dense outputs z on the inputs x' that it has now; a row belongs to one of its groups of inputs.
@@ -22,6 +24,9 @@ class Regression:
         assert sums.x is not None and sums.z is not None and sums.xx is not None and sums.zx is not None, "z was added with x"
         self.mean_x, self.mean_z = sums.x / sums.count, sums.z / sums.count
         self.C = sums.xx / sums.count - self.mean_x[:, :, None] * self.mean_x[:, None, :]
+        energy = (sums.xx / sums.count).diagonal(dim1=1, dim2=2).amax(1)
+        constant = self.C.diagonal(dim1=1, dim2=2).amax(1) <= CONSTANT * energy
+        self.C[constant] = 0
         groups = len(self.C)
         own = self.mean_z.unflatten(0, (groups, -1))  # (groups, M of a group)
         means = own[:, :, None] * self.mean_x[:, None, :]

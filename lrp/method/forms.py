@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrp.blocking.none import Unblocked
 from lrp.cost.costs import kept_share
 from lrp.decomposition.base import decompose
-from lrp.errors import InputError
+from lrp.errors import InputError, some
 from lrp.estimator.inputs import input_perturbations
 from lrp.evidence import Evidence
-from lrp.form.base import Choices, ScoredLayer
+from lrp.form.base import Choices, Form, ScoredLayer
 from lrp.form.known import FORMS, check_forms
 from lrp.form.matrix import Matrix
 from lrp.form.unfolding import input_components
@@ -137,30 +137,50 @@ def forms_of(method: Any) -> Sequence[str]:
 
 
 def with_forms(first: Any, names: Sequence[str]) -> WithForms:
-    """The same network with these forms."""
+    """The same network with these forms.
+
+    Raises:
+        InputError: Where no layer can be stored in any of them.
+    """
     method, evidence, start = first.method, first.evidence, time.perf_counter()
-    forms = [FORMS[name] for name in names]
+    forms = [form for name, form in FORMS.items() if name in names]  # in one order, whatever the order asked for
     dense = {name: evidence.model.get_submodule(name) for name in evidence.matrices}
     usable = {name: [form for form in forms if form.fits(dense[name], matrix)] for name, matrix in evidence.matrices.items()}
+    inputs = _all_inputs(evidence, usable, dense)
+    if not any(usable.values()):
+        raise InputError("forms", list(names), "no layer of this network can be stored so; add matrix")
     outputs = _outputs(first) if any(form.perturbations for held in usable.values() for form in held) else {}
-    inputs: dict[str, dict[int, list[Tensor]]] = {name: {} for name in usable}
-    looked = {name: {k for form in usable[name] for k in form.inputs(dense[name], matrix)} for name, matrix in evidence.matrices.items()}
-    for kernel in sorted(set().union(*looked.values())):
-        for name, found in _inputs(evidence, {name: kernel for name in looked if kernel in looked[name]}).items():
-            inputs[name][kernel] = found
     seconds = {**first.seconds, "score": first.seconds.get("score", 0.0) + time.perf_counter() - start}
     choices = {}
     for to_come, name in zip(range(len(usable), 0, -1), usable):
         layer = _scored(first, name, to_come, outputs.get(name, []), inputs[name])
-        whole = [] if any(form.name == Matrix.name for form in usable[name]) else [_ends(layer)]
+        whole = [] if any(form.name == Matrix.name for form in usable[name]) else [_ends(layer, bool(usable[name]))]
         choices[name] = [*whole, *(form.choices(layer) for form in usable[name])]
     return WithForms(method, evidence, seconds, first=first, choices=choices)
 
 
-def _ends(layer: ScoredLayer) -> Choices:
-    """Of a layer that may not be a matrix the two ways that are in no form: nothing kept, and dense."""
+def _all_inputs(evidence: Evidence, usable: dict[str, list[Form]], dense: Mapping[str, nn.Module]) -> dict[str, dict[int, list[Tensor]]]:
+    """The perturbations of input unfoldings that the ``usable`` forms look at, by layer and entries of the kernel. Forms that look at one
+    through which no gradient flows are taken from ``usable``: nothing is known of what they would lose."""
+    found: dict[str, dict[int, list[Tensor]]] = {name: {} for name in usable}
+    looked = {name: {k for form in usable[name] for k in form.inputs(dense[name], evidence.matrices[name])} for name in usable}
+    for kernel in sorted(set().union(*looked.values())):
+        for name, values in _inputs(evidence, {name: kernel for name in looked if kernel in looked[name]}).items():
+            found[name][kernel] = values
+    lost = [name for name in usable if looked[name] - found[name].keys()]
+    for name in lost:
+        usable[name] = [form for form in usable[name] if form.inputs(dense[name], evidence.matrices[name]) <= found[name].keys()]
+    if lost:
+        log.warning(
+            "%s: no gradient flows there, so only forms that do not look at inputs are considered", some([f"layer {n}" for n in lost])
+        )
+    return found
+
+
+def _ends(layer: ScoredLayer, fits: bool) -> Choices:
+    """Of a layer that may not be a matrix the two ways that are in no form: nothing kept, and dense; of one that no form ``fits`` dense."""
     ranks = Matrix().choices(layer)
-    ends = [0, len(ranks.loss) - 1]
+    ends = [0, len(ranks.loss) - 1] if fits else [len(ranks.loss) - 1]
     return Choices(Matrix.name, ranks.params[ends], ranks.macs[ends], ranks.loss[ends], lambda i: ranks.plan(ends[i]))
 
 
@@ -198,4 +218,4 @@ def _inputs(evidence: Evidence, kernels: Mapping[str, int]) -> dict[str, list[Te
         matrix = evidence.matrices[name]
         components[name] = [input_components(part.double(), kernel) for part in matrix.weight.chunk(matrix.groups)]
     assert evidence.estimator is not None
-    return input_perturbations(evidence.model, components, evidence.scoring.take(IMAGES), evidence.estimator.read)
+    return input_perturbations(evidence.network, components, evidence.scoring.take(IMAGES), evidence.estimator.read)

@@ -54,7 +54,7 @@ class SingularVectors:
         keep_factor: Score again whenever this share of what is left is left; None: score once.
         name: What a combination of parts is called in tables.
         macs_removed: With ``budget="params"``: the share of the multiply-accumulates that has to go as well.
-        forms: In which forms a layer may be stored: names of files in ``lrp.form``, or ``auto``, the best ones that the parts know of.
+        forms: In which forms a layer may be stored: names of forms, or ``auto``, the best ones that the parts know of.
     """
 
     blocking: Blocking

@@ -153,8 +153,8 @@ def test_more_forms_never_predict_worse(scored):
 
 def test_bad_input():
     model, x = Kinds().eval(), torch.randn(8, 3, 10, 9)
-    for forms in ("tucker", ["matrix", "matrix"], [], ["matrix", 3], {}):
-        with pytest.raises(InputError, match=f"^forms=.*give a list of {', '.join(FORMS)}, each at most once, or auto$"):
+    for forms in ("tucker", ["matrix", "matrix"], [], ["matrix", 3], {}, [["matrix"]]):
+        with pytest.raises(InputError, match=f"^forms=.*give auto, or a list of {', '.join(FORMS)}, each at most once$"):
             lrp.compress(model, x, 0.5, forms=forms)
     for part, allowed in (({"scorer": "magnitude"}, "scorer=noise_to_signal"), ({"selection": "global"}, "selection=lagrangian")):
         with pytest.raises(InputError, match=f"it knows the form matrix alone; set forms=matrix with it, or {allowed}"):
