@@ -100,6 +100,17 @@ def forms(name: str) -> str:
     return markdown(header, rows)
 
 
+def form_rivals() -> str:
+    """One row per rival, without and with batch norm re-estimated."""
+    table, rows = read("forms_rivals"), []
+    grid = sorted(table["sparsity"].unique())
+    for method, part in table.groupby("method"):
+        for column, label in (("accuracy_before_recovery", ""), ("accuracy", ", batch norm re-estimated")):
+            found = part.set_index("sparsity")[column]
+            rows.append([f"`{method}`{label}", *(f"{100 * found[share]:.2f}" for share in grid)])
+    return markdown(["removed", *map(removed, grid)], rows)
+
+
 def form_sets() -> str:
     """One row per network, sparsity and set of forms, on validation images."""
     rows = [
