@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lrp.decomposition.metric import metric_factors, roots
 
@@ -38,23 +39,24 @@ def fit_sides(best: Tensor, metric: Tensor, G: Tensor | None, kernel: int, q: in
     as unrelated. Given it, U and K are one reduced-rank regression, the best there is (Izenman, 1975); given U and K, P is linear least
     squares, which conjugate gradients bring closer. The error never rises; it stops where it stalls, and where hardly anything is lost.
     """
-    root = torch.eye(len(best)).to(best) if G is None else roots(G)[0]
-    H = root @ best
+    root, inverse = (torch.eye(len(best)).to(best),) * 2 if G is None else roots(G)
+    H = root @ best  # from here on in the outputs' metric
     channel = torch.einsum("ckdk->cd", metric.unflatten(0, (-1, kernel)).unflatten(2, (-1, kernel)))
     total = float((H @ metric * H).sum())
     P, found = _principal(H, channel, kernel, q), None
     for at in range(rounds):
-        U, K, kept = _outer_side(best, metric, G, P, kernel, r, root)
+        U, K, kept = _outer_side(H, metric, P, kernel, r)
         now = Sides(U, K, P, max(total - kept, 0.0))
-        if found is not None and found.lost - now.lost <= STALLED * found.lost:
-            return min(found, now, key=lambda sides: sides.lost)
-        found = now
-        if now.lost <= ENOUGH * total:
-            return found
+        stalled = found is not None and found.lost - now.lost <= STALLED * found.lost
+        found = now if found is None else min(found, now, key=lambda sides: sides.lost)
+        if stalled or now.lost <= ENOUGH * total:
+            break
         if at < rounds - 1 and total > 0:
-            P = torch.linalg.qr(_inner_side(root @ U, K, P, H, metric, channel).T).Q.T
+            P = torch.linalg.qr(_inner_side(U, K, P, H, metric, channel).T).Q.T
     assert found is not None, "there is at least one round"
-    return found
+    if r is None:
+        return found._replace(K=(inverse @ found.K.flatten(1)).view_as(found.K))
+    return found._replace(U=inverse @ found.U)
 
 
 def _principal(H: Tensor, channel: Tensor, kernel: int, q: int) -> Tensor:
@@ -67,18 +69,16 @@ def _principal(H: Tensor, channel: Tensor, kernel: int, q: int) -> Tensor:
     return torch.linalg.qr(torch.cat([basis, torch.eye(len(basis), q - basis.shape[1]).to(basis)], 1)).Q.T
 
 
-def _outer_side(
-    best: Tensor, metric: Tensor, G: Tensor | None, P: Tensor, kernel: int, r: int | None, root: Tensor
-) -> tuple[Tensor, Tensor, float]:
+def _outer_side(H: Tensor, metric: Tensor, P: Tensor, kernel: int, r: int | None) -> tuple[Tensor, Tensor, float]:
     """The best U (M, r) and K (r, q, k) for a P (q, C), and how much of the total they keep."""
-    M, q = len(best), len(P)
+    M, q = len(H), len(P)
     PC, Cp = inner_metric(P, metric, kernel)
-    W = torch.linalg.solve(regular(Cp, 1e-10), PC @ best.T).T  # (M, q k)
+    W = torch.cholesky_solve(PC @ H.T, cholesky(Cp, 1e-10)).T  # (M, q k)
     if r is None:
-        HW = root @ W
-        return torch.eye(M).to(best), W.view(M, q, kernel), float((HW @ Cp * HW).sum())
-    U, S, V = metric_factors(W, W @ Cp @ W.T, G)
-    return _padded(U, r, 1), _padded(V, r, 0).view(r, q, kernel), float(S[:r].square().sum())
+        return torch.eye(M).to(H), W.view(M, q, kernel), float((W @ Cp * W).sum())
+    U, S, V = metric_factors(W, W @ Cp @ W.T, None)
+    K = F.pad(V, (0, 0, 0, r - len(V))).view(r, q, kernel)  # a negative size cuts off
+    return F.pad(U, (0, r - U.shape[1])), K, float(S[:r].square().sum())
 
 
 def inner_metric(P: Tensor, metric: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
@@ -88,24 +88,15 @@ def inner_metric(P: Tensor, metric: Tensor, kernel: int) -> tuple[Tensor, Tensor
     return PC, (PC.view(size, -1, kernel).transpose(1, 2) @ P.T).transpose(1, 2).reshape(size, size)
 
 
-def _padded(x: Tensor, size: int, dim: int) -> Tensor:
-    """The first ``size`` along a dimension, zeros where there are fewer."""
-    if x.shape[dim] >= size:
-        return x.narrow(dim, 0, size)
-    shape = list(x.shape)
-    shape[dim] = size - x.shape[dim]
-    return torch.cat([x, x.new_zeros(shape)], dim)
-
-
-def _inner_side(RU: Tensor, K: Tensor, P: Tensor, H: Tensor, metric: Tensor, channel: Tensor) -> Tensor:
-    """P closer to the least squares solution for U and K: conjugate gradients on tr(E metric E^T), E = RU K P - H, preconditioned by the
+def _inner_side(U: Tensor, K: Tensor, P: Tensor, H: Tensor, metric: Tensor, channel: Tensor) -> Tensor:
+    """P closer to the least squares solution for U and K: conjugate gradients on tr(E metric E^T), E = U K P - H, preconditioned by the
     inputs' covariance as if inputs of different entries of the kernel were unrelated."""
-    reached = RU if RU.shape[1] <= K[0].numel() else RU @ K.flatten(1)
+    reached = U if U.shape[1] <= K[0].numel() else U @ K.flatten(1)
     basis = torch.linalg.qr(reached).Q  # the part of the error outside of this basis P cannot reach
-    core = ((basis.T @ RU) @ K.flatten(1)).view(-1, *K.shape[1:])
+    core = ((basis.T @ U) @ K.flatten(1)).view(-1, *K.shape[1:])
     target = basis.T @ H
-    left = torch.linalg.cholesky(regular(torch.einsum("sqk,spk->qp", core, core)))
-    right = torch.linalg.cholesky(regular(channel))
+    left = cholesky(torch.einsum("sqk,spk->qp", core, core))
+    right = cholesky(channel)
 
     def pull(E: Tensor) -> Tensor:
         """The gradient for an error (r, C k)."""
@@ -133,11 +124,11 @@ def _inner_side(RU: Tensor, K: Tensor, P: Tensor, H: Tensor, metric: Tensor, cha
     return P
 
 
-def regular(A: Tensor, share: float = 1e-8) -> Tensor:
-    """A positive definite matrix near a positive semidefinite one, which rounding may have made indefinite."""
+def cholesky(A: Tensor, share: float = 1e-8) -> Tensor:
+    """The lower factor of a positive definite matrix near a positive semidefinite one, which rounding may have made indefinite."""
     scale = float(A.diagonal().abs().max())
-    result = A + max(share * scale, 1e-100) * torch.eye(len(A)).to(A)
-    if not int(torch.linalg.cholesky_ex(result).info):
-        return result
+    factor, failed = torch.linalg.cholesky_ex(A + max(share * scale, 1e-100) * torch.eye(len(A)).to(A))
+    if not int(failed):
+        return factor
     values, vectors = torch.linalg.eigh((A + A.T) / 2)
-    return (vectors * values.clamp(min=max(1e-8 * scale, 1e-100))) @ vectors.T
+    return torch.linalg.cholesky((vectors * values.clamp(min=max(1e-8 * scale, 1e-100))) @ vectors.T)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrp.form.alternating import fit_sides, inner_metric, regular
+from lrp.form.alternating import cholesky, fit_sides, inner_metric
 from lrp.form.base import Choices, ScoredLayer, lost_after, rank_grid
 from lrp.form.spatial import between, kernel_size
 from lrp.form.unfolding import shares
@@ -126,7 +126,7 @@ class NestedForm:
             PC, Cp = inner_metric(P, metric, kernel)
             _, B, A, _ = fit_sides(K.flatten(1), Cp, None, width, s, None)  # G^1/2 U has orthonormal columns
             F = (A.T @ B).flatten(1)  # (r, q k)
-            U = torch.linalg.solve(regular(F @ Cp @ F.T, 1e-10), F @ PC @ best.T).T
+            U = torch.cholesky_solve(F @ PC @ best.T, cholesky(F @ Cp @ F.T, 1e-10)).T
             fours.append((U, B, A.unflatten(1, (q, height)), P))
             yield rows, U @ (P.T @ F.unflatten(1, (q, kernel))).flatten(1)
         module.set_fours(fours)

@@ -13,7 +13,7 @@ from lrp.decomposition.activation import Activation
 from lrp.decomposition.base import decompose
 from lrp.decomposition.metric import metric_factors
 from lrp.evidence import Evidence
-from lrp.form.alternating import fit_sides, regular
+from lrp.form.alternating import cholesky, fit_sides
 from lrp.form.base import LayerPlan
 from lrp.form.matrix import MatrixPlan
 from lrp.layer.tucker2 import Triple
@@ -58,7 +58,7 @@ class InputTuckerFitted(HosvdFitted):
             for W, C in self._groups(matrix):
                 channel = torch.einsum("ckdk->cd", C.unflatten(0, (-1, matrix.kernel)).unflatten(2, (-1, matrix.kernel)))
                 T = W.unflatten(1, (-1, matrix.kernel)).transpose(1, 2).flatten(0, 1)
-                root = torch.linalg.cholesky(regular(channel))
+                root = cholesky(channel)
                 sides.append((torch.linalg.svdvals(T @ root).square(), metric_factors(W, W @ C @ W.T, None)[1].square()))
             into, out = zip(*sides)
             self._energies[name] = torch.stack(into).sum(0), torch.stack(out).sum(0)
