@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,9 @@ from lrp.model.names import AVERAGED, WRAPPERS, without_wrappers
 log = logging.getLogger(__name__)
 
 MATRIX = "matrix"  # the form of a layer whose entry names none
-# Since which format files hold layers of a form.
-FORMATS = {MATRIX: 1, "tucker2": 2, "spatial": 2, "nested": 2, "pivoted": 2, "tucker2_pivoted": 2}
-FORMAT = max(FORMATS.values())  # raised when a file is written that this version's ``load`` would misread
+FORMAT = 2  # raised when a file is written that this version's ``load`` would misread
 # Others may be one of them, damaged.
 _ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen")
-
-
-def format_of(layers: Mapping[str, Mapping[str, Any]], frozen: Collection[str]) -> int:
-    """The format of a file with these layers and parameters that are not trained: the first that holds all of it, so that older versions
-    read what they can."""
-    return max([FORMATS[layer.get("form", MATRIX)] for layer in layers.values()] + [2 if frozen else 1])
 
 
 def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from lrp import __version__
 from lrp.cost.report import COLUMNS, Report
-from lrp.deploy.reading import FORMATS, MATRIX, format_of, read_saved, renamed
+from lrp.deploy.reading import FORMAT, MATRIX, read_saved, renamed
 from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line, some
 from lrp.files import check_file
-from lrp.layer.build import find_kind, kind_of, replace_layer
+from lrp.layer.build import KINDS, find_kind, kind_of, replace_layer
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import duplicate
 from lrp.network.trace import Folded
@@ -70,13 +70,14 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
             known[place] = name
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     report = getattr(model, "lrp_report", None) if report is None else report
+    number = max((module.file_format for module in model.modules() if isinstance(module, Compressed)), default=1)
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     description = {
-        "format": format_of(layers, frozen), "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
+        "format": number, "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
         "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
     }  # fmt: skip
     if frozen:
-        description["frozen"] = frozen
+        description |= {"frozen": frozen, "format": FORMAT}
     if problem := not_plain([*tensors, *same, *layers]):
         raise InputError(f"save {path}: a name in the network {problem}")
     write_tensors(path, tensors, description if made_from is None else {**description, "made_from": made_from})
@@ -192,7 +193,7 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
     for name, layer in description["layers"].items():
         dense = modules.get(name)
         kind = find_kind(dense)
-        if layer.get("form", MATRIX) not in FORMATS:
+        if layer.get("form", MATRIX) not in {form.form for each in KINDS for form in each.forms}:
             raise ValueError(f"layer {name} has a form {str(layer['form'])[:40]}")
         form = None if dense is None or kind is None else kind.form(dense, layer.get("form", MATRIX))
         if dense is None or kind is None or form is None or form.dense.__name__ != layer["type"]:

@@ -32,6 +32,7 @@ class LowRank(Compressed):
     """
 
     form = "matrix"
+    file_format = 1
     own = (*Compressed.own, "blocks", "ranges", "U", "V", "W")
 
     def _hold(self, held: Sequence[tuple[Block, Rank]], like: Tensor) -> None:

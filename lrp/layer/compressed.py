@@ -23,9 +23,11 @@ class Compressed(nn.Module):
         attributes: Of the dense layer, which code around it may read.
         own: Names of attributes that the compressed layer has and the dense one has not.
         rows, columns: M and N.
+        file_format: The first format of files that holds such layers: a file is written in the lowest one, so that older versions read it.
     """
 
     form: ClassVar[str]
+    file_format: ClassVar[int] = 2
     dense: ClassVar[type[nn.Module]]
     attributes: ClassVar[tuple[str, ...]]
     own: ClassVar[tuple[str, ...]] = ("rows", "columns")

@@ -115,7 +115,7 @@ class HosvdFitted(FittedMethod):
                 return GivenTucker2(form.name, matrix, sum(sizes), macs, (q, r), [], self.triples)
             share = 1.0
         factors = [factor for factor in self.factors if factor.block.layer == name]
-        ranks = [min(round(share * factor.block.rank), factor.block.rank) for factor in factors]
+        ranks = [self.matrix_rank(factor, share) for factor in factors]
         whole = [None if factor.block.is_dense(rank) else rank for factor, rank in zip(factors, ranks)]
         return MatrixPlan(matrix, positions, factors, as_masks(factors, whole))
 
@@ -123,6 +123,10 @@ class HosvdFitted(FittedMethod):
         """(q, r) of a convolution, each at least 1."""
         matrix = self.evidence.matrices[name]
         return max(1, round(share * matrix.channels)), max(1, round(share * (matrix.shape[0] // matrix.groups)))
+
+    def matrix_rank(self, factor: Factors, share: float) -> int:
+        """The rank of a block that is stored as a matrix."""
+        return round(share * factor.block.rank)
 
     def triples(self, matrix: LayerMatrix, q: int, r: int) -> list[Triple]:
         """The factors of each group."""

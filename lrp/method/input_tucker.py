@@ -14,11 +14,8 @@ from lrp.decomposition.base import decompose
 from lrp.decomposition.metric import metric_factors
 from lrp.evidence import Evidence
 from lrp.form.alternating import cholesky, fit_sides
-from lrp.form.base import LayerPlan
-from lrp.form.matrix import MatrixPlan
 from lrp.layer.tucker2 import Triple
-from lrp.matrices import LayerMatrix, cut
-from lrp.method.base import as_masks
+from lrp.matrices import Factors, LayerMatrix, cut
 from lrp.method.hosvd import Hosvd, HosvdFitted, energy_rank
 
 
@@ -75,10 +72,6 @@ class InputTuckerFitted(HosvdFitted):
         assert inputs is not None
         return list(zip(matrix.weight.double().chunk(matrix.groups), inputs))
 
-    def _layer(self, name: str, share: float) -> LayerPlan:
-        plan = super()._layer(name, share)
-        if not isinstance(plan, MatrixPlan) or not 0 < share < 1:
-            return plan
-        ranks = [energy_rank(factor.S.double().square(), share) for factor in plan.factors]
-        whole = [None if factor.block.is_dense(rank) else rank for factor, rank in zip(plan.factors, ranks)]
-        return MatrixPlan(plan.matrix, plan.positions, plan.factors, as_masks(plan.factors, whole))
+    def matrix_rank(self, factor: Factors, share: float) -> int:
+        """The least rank that keeps a share of the block's energy."""
+        return energy_rank(factor.S.double().square(), share) if 0 < share < 1 else super().matrix_rank(factor, share)
