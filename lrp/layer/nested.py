@@ -31,7 +31,7 @@ class NestedConv2d(CompressedConv):
     form = "nested"
     dense = nn.Conv2d
     convolve = staticmethod(F.conv2d)
-    own = (*CompressedConv.own, "rows", "columns", "ranks", "P", "A", "B", "U")
+    own = (*CompressedConv.own, "ranks", "P", "A", "B", "U")
 
     def _hold(self, held: tuple[int, int, int], like: Tensor) -> None:
         q, s, r = self.ranks = (int(held[0]), int(held[1]), int(held[2]))
@@ -64,10 +64,7 @@ class NestedConv2d(CompressedConv):
         """The layer's output (..., M, H', W')."""
         (q, _, r), groups = self.ranks, self.groups
         x = self.convolve(input, self.P.view(groups * q, self.in_channels // groups, 1, 1), None, 1, 0, 1, groups)
-        x, padding = self._padded(x)
-        first, second = (padding, padding) if isinstance(padding, str | int) else ((padding[0], 0), (0, padding[1]))
-        x = self.convolve(x, self.A[..., None], None, (self.stride[0], 1), first, (self.dilation[0], 1), groups)
-        x = self.convolve(x, self.B[:, :, None], None, (1, self.stride[1]), second, (1, self.dilation[1]), groups)
+        x = self._along_sides(x, self.A, self.B)
         return self.convolve(x, self.U.view(self.rows, r, 1, 1), self.bias, 1, 0, 1, groups)
 
     def fours(self) -> list[Four]:
@@ -93,7 +90,7 @@ class NestedConv2d(CompressedConv):
         fours = []
         for U, K, P in hosvd(weight, self.groups, height * width, q, r):
             B, A = spatial_svd(K.reshape(r, -1), height, width, s)
-            fours.append((U, _padded_to(B, s, 1), _padded_to(A, s, 0), P))
+            fours.append((U, F.pad(B, (0, 0, 0, s - B.shape[1])), F.pad(A, (0, 0, 0, 0, 0, s - len(A))), P))
         self.set_fours(fours)
 
     def weight_matrix(self) -> Tensor:
@@ -111,24 +108,12 @@ class NestedConv2d(CompressedConv):
         """Four convolutions; None with a padding mode other than zeros, which torch's own layer cannot do for one side."""
         if self.padding_mode != "zeros":
             return None
-        (q, s, r), groups = self.ranks, self.groups
-        (up, left), (sh, sw), (dh, dw) = self.kernel_size, self.stride, self.dilation
-        pads: Any = (self.padding, self.padding) if isinstance(self.padding, str) else ((self.padding[0], 0), (0, self.padding[1]))
+        (q, _, r), groups = self.ranks, self.groups
         return [
             filled(nn.Conv2d(self.in_channels, groups * q, 1, groups=groups, bias=False), self.P, None),
-            filled(nn.Conv2d(groups * q, groups * s, (up, 1), (sh, 1), pads[0], (dh, 1), groups, False), self.A, None),
-            filled(nn.Conv2d(groups * s, groups * r, (1, left), (1, sw), pads[1], (1, dw), groups, False), self.B, None),
+            *self._plain_sides(groups * q, self.A, self.B),
             filled(nn.Conv2d(groups * r, self.rows, 1, groups=groups, bias=self.bias is not None), self.U, self.bias),
         ]
 
     def __repr__(self) -> str:
         return f"NestedConv2d({self.in_channels}, {self.rows}, ranks={self.ranks}, bias={self.bias is not None})"
-
-
-def _padded_to(x: Tensor, size: int, dim: int) -> Tensor:
-    """Zeros behind the end of a dimension, up to a size."""
-    if x.shape[dim] >= size:
-        return x
-    shape = list(x.shape)
-    shape[dim] = size - x.shape[dim]
-    return torch.cat([x, x.new_zeros(shape)], dim)

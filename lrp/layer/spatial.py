@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.layer.base import balance
-from lrp.layer.compressed import filled, parameter_maker
+from lrp.layer.compressed import parameter_maker
 from lrp.layer.compressed_conv import CompressedConv
 from lrp.matrices import LayerMatrix
 
@@ -30,7 +30,7 @@ class SpatialConv2d(CompressedConv):
     form = "spatial"
     dense = nn.Conv2d
     convolve = staticmethod(F.conv2d)
-    own = (*CompressedConv.own, "rows", "columns", "rank", "U", "V")
+    own = (*CompressedConv.own, "rank", "U", "V")
 
     def _hold(self, held: int, like: Tensor) -> None:
         self.rank = int(held)
@@ -58,10 +58,7 @@ class SpatialConv2d(CompressedConv):
 
     def forward(self, input: Tensor) -> Tensor:
         """The layer's output (..., M, H', W')."""
-        x, padding = self._padded(input)
-        first, second = (padding, padding) if isinstance(padding, str | int) else ((padding[0], 0), (0, padding[1]))
-        x = self.convolve(x, self.V[..., None], None, (self.stride[0], 1), first, (self.dilation[0], 1), self.groups)
-        return self.convolve(x, self.U[:, :, None], self.bias, (1, self.stride[1]), second, (1, self.dilation[1]), self.groups)
+        return self._along_sides(input, self.V, self.U, self.bias)
 
     def pairs(self) -> list[Pair]:
         """U (M of a group, r, k_w) and V (r, C_in of a group, k_h) of each group."""
@@ -90,13 +87,7 @@ class SpatialConv2d(CompressedConv):
         """Two convolutions; None with a padding mode other than zeros, which torch's own layer cannot do for one side."""
         if self.padding_mode != "zeros":
             return None
-        groups, (up, left), (sh, sw), (dh, dw) = self.groups, self.kernel_size, self.stride, self.dilation
-        pads: Any = (self.padding, self.padding) if isinstance(self.padding, str) else ((self.padding[0], 0), (0, self.padding[1]))
-        middle, biased = groups * self.rank, self.bias is not None
-        return [
-            filled(nn.Conv2d(self.in_channels, middle, (up, 1), (sh, 1), pads[0], (dh, 1), groups, False), self.V, None),
-            filled(nn.Conv2d(middle, self.rows, (1, left), (1, sw), pads[1], (1, dw), groups, biased), self.U, self.bias),
-        ]
+        return self._plain_sides(self.in_channels, self.V, self.U, self.bias)
 
     def __repr__(self) -> str:
         return f"SpatialConv2d({self.in_channels}, {self.rows}, rank={self.rank}, bias={self.bias is not None})"

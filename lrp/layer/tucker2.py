@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.errors import InputError
-from lrp.layer.compressed import filled, parameter_maker
+from lrp.layer.compressed import parameter_maker
 from lrp.layer.compressed_conv import CompressedConv
 from lrp.matrices import LayerMatrix
 
@@ -33,7 +33,7 @@ class Tucker2(CompressedConv):
     """
 
     form = "tucker2"
-    own = (*CompressedConv.own, "rows", "columns", "ranks", "P", "K", "U")
+    own = (*CompressedConv.own, "ranks", "P", "K", "U")
 
     def _hold(self, held: tuple[int, int], like: Tensor) -> None:
         self.ranks = (int(held[0]), int(held[1]))
@@ -140,13 +140,7 @@ class Tucker2(CompressedConv):
     @torch.no_grad()
     def plain_layers(self) -> list[nn.Module] | None:
         """Three convolutions."""
-        q, r = (self.groups * rank for rank in self.ranks)
-        around: Any = (self.kernel_size, self.stride, self.padding, self.dilation)
-        return [
-            filled(self.dense(self.in_channels, q, 1, groups=self.groups, bias=False), self.P, None),
-            filled(self.dense(q, r, *around, groups=self.groups, bias=False, padding_mode=self.padding_mode), self.K, None),
-            filled(self.dense(r, self.rows, 1, groups=self.groups, bias=self.bias is not None), self.U, self.bias),
-        ]
+        return self._plain_triple(self.P, self.K, self.U)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.rows}, ranks={self.ranks}, bias={self.bias is not None})"

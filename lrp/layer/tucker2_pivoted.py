@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrp.layer.compressed import filled, parameter_maker
+from lrp.layer.compressed import parameter_maker
 from lrp.layer.compressed_conv import CompressedConv
 from lrp.layer.pivoting import check_order, pivot, unpivot
 from lrp.layer.tucker2 import Triple, Tucker2
@@ -28,7 +28,7 @@ class Tucker2Pivoted(CompressedConv):
     """
 
     form = "tucker2_pivoted"
-    own = (*CompressedConv.own, "rows", "columns", "ranks", "D", "K", "C", "order", "places")
+    own = (*CompressedConv.own, "ranks", "D", "K", "C", "order", "places")
     order: Tensor
     places: Tensor
 
@@ -117,13 +117,8 @@ class Tucker2Pivoted(CompressedConv):
     @torch.no_grad()
     def plain_layers(self) -> list[nn.Module] | None:
         """Three convolutions, as of Tucker-2 at these ranks: torch has no layer that reorders, so that they hold q^2 + r^2 numbers more."""
-        (q, r), (U, _, P) = self.ranks, self.triples()[0]
-        around: Any = (self.kernel_size, self.stride, self.padding, self.dilation)
-        return [
-            filled(self.dense(self.in_channels, q, 1, bias=False), P, None),
-            filled(self.dense(q, r, *around, bias=False, padding_mode=self.padding_mode), self.K, None),
-            filled(self.dense(r, self.rows, 1, bias=self.bias is not None), U, self.bias),
-        ]
+        U, _, P = self.triples()[0]
+        return self._plain_triple(P, self.K, U)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.rows}, ranks={self.ranks}, bias={self.bias is not None})"
