@@ -108,6 +108,19 @@ class Batches:
         result._length, result.labels = count, None if self.labels is None else self.labels[:count]
         return result
 
+    def drop(self, count: int) -> Batches:
+        """All examples but the first ``count``, of which there are more."""
+
+        def parts() -> Iterator[Inputs]:
+            left = count
+            for part in self._parts():
+                passed = min(left, examples(part))
+                left -= passed
+                if passed < examples(part):
+                    yield on_tensors(lambda leaf, passed=passed: leaf[passed:], part)
+
+        return Batches(parts, self._length - count, None if self.labels is None else self.labels[count:], self.more)
+
     def to(self, device: torch.device | str) -> Batches:
         """The same examples on a device, moved batch by batch as they are read."""
         labels = None if self.labels is None else self.labels.to(device)

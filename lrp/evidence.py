@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -24,6 +25,27 @@ if TYPE_CHECKING:
     from lrp.estimator.base import Estimator
     from lrp.estimator.moments import Moments
     from lrp.layer_statistics.base import LayerStatistics
+
+Made = TypeVar("Made")
+
+
+@dataclass
+class _Found:
+    """What was found of a network for a method's options.
+
+    Attributes:
+        options: What all of it depends on.
+        statistics: Of every layer.
+        needs: Which of them there are.
+        moments: Of these factors.
+        rest: Keys and values of ``Evidence.once``.
+    """
+
+    options: Any = None
+    statistics: dict[str, LayerStatistics] = field(default_factory=dict)
+    needs: frozenset[str] = frozenset()
+    moments: tuple[Sequence[Factors], list[Moments]] | None = None
+    rest: list[tuple[Any, Any]] = field(default_factory=list)
 
 
 class Evidence:
@@ -58,16 +80,15 @@ class Evidence:
         self.estimator, self.exclude, self.samples = estimator, tuple(exclude), samples
         self.unusable: dict[str, str] = {}  # layers that the method leaves alone, with the reasons
         self.seconds_estimator = 0.0  # what the moments took when they were computed, if they are in the cache now
-        self._statistics: dict[str, LayerStatistics] = {}
-        self._needs: frozenset[str] = frozenset()
-        self._moments: tuple[Sequence[Factors], list[Moments]] | None = None  # of these factors
+        self._last = [_Found()]  # shared with all copies: methods that differ in nothing that it depends on find it there
+        self._found = self._last[0]
 
     def of(self, estimator: Estimator, exclude: Sequence[str], samples: int) -> Evidence:
         """The same evidence for a method with these options."""
         result = copy.copy(self)
         result.estimator, result.exclude, result.samples = estimator, tuple(exclude), samples
-        result._statistics, result._needs, result._moments = {}, frozenset(), None
         vars(result).pop("_thin", None)
+        result._look_up()
         if tuple(exclude) != self.exclude:
             vars(result).pop("survey", None)
         return result
@@ -90,10 +111,26 @@ class Evidence:
         """The same evidence with more layers left alone, for these reasons by their names."""
         result = copy.copy(self)
         result.unusable = {**self.unusable, **reasons}
-        result._statistics, result._needs, result._moments = {}, frozenset(), None
+        result._look_up()
         for name in ("survey", "_thin"):
             vars(result).pop(name, None)
         return result
+
+    def _look_up(self) -> None:
+        """Begin anew, unless the last that was begun is for the same options."""
+        options = (self._estimator.identity, self.exclude, self.samples, tuple(self.unusable))
+        if self._last[0].options != options:
+            self._last[0] = _Found(options)
+        self._found = self._last[0]
+
+    def once(self, key: Any, make: Callable[[], Made]) -> Made:
+        """What ``make()`` gives, made when it is first asked for by a ``key`` that is equal to this one."""
+        for known, value in self._found.rest:
+            if known == key:
+                return value
+        value = make()
+        self._found.rest.append((key, value))
+        return value
 
     @cached_property
     def survey(self) -> Candidates:
@@ -125,10 +162,12 @@ class Evidence:
 
     def statistics(self, needs: Sequence[str]) -> dict[str, LayerStatistics]:
         """Second moments of every layer on all calibration examples (``gather`` says which ``needs`` there are)."""
-        if not set(needs) <= self._needs:
-            self._needs = self._needs | set(needs)
-            self._statistics = gather(self.model, self.survey, self.batches, self._needs, self._estimator.read, self.samples)
-        return self._statistics
+        found = self._found
+        if not set(needs) <= found.needs:
+            wanted = found.needs | set(needs)
+            found.statistics = gather(self.model, self.survey, self.batches, wanted, self._estimator.read, self.samples)
+            found.needs = wanted
+        return found.statistics
 
     @cached_property
     def _thin(self) -> dict[str, tuple[int, int]]:
@@ -146,12 +185,12 @@ class Evidence:
     def few_samples(self) -> dict[str, tuple[int, int]]:
         """Of layers whose statistics were asked for and rest on fewer than three times as many samples as their matrix has columns:
         the samples and the columns."""
-        return self._thin if self._needs else {}
+        return self._thin if self._found.needs else {}
 
     def moments(self, factors: Sequence[Factors]) -> list[Moments]:
         """E[y - y_b] and E[(y - y_b)^2] of every component of these blocks on the scoring examples, from the cache where possible."""
-        if self._moments is not None and self._moments[0] is factors:
-            return self._moments[1]
+        if (known := self.known_moments(factors)) is not None:
+            return known
         estimator, images = self._estimator, self.scoring.whole()
 
         def compute(partial: Path | None) -> tuple[list[Moments], float]:
@@ -162,12 +201,13 @@ class Evidence:
         else:
             key = moments_key(self.network, self.model, factors, images, estimator.identity)
             found, self.seconds_estimator = cached_moments(self.cache / "moments", key, factors, compute)
-        self._moments = factors, found
+        self._found.moments = factors, found
         return found
 
     def known_moments(self, factors: Sequence[Factors]) -> list[Moments] | None:
         """The moments of these blocks if somebody has asked for them."""
-        return self._moments[1] if self._moments is not None and self._moments[0] is factors else None
+        held = self._found.moments
+        return held[1] if held is not None and held[0] is factors else None
 
     def contributions(self, factors: Sequence[Factors]) -> list[Tensor]:
         """The change of every output of every scoring example by each component, to first order: (B, K, R) of each block."""

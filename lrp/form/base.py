@@ -45,6 +45,23 @@ class LayerPlan(Protocol):
 
 
 @dataclass(frozen=True)
+class Side:
+    """The components of one side of a group's matrix.
+
+    Attributes:
+        scores: E ||y - y_b||^2 of each, (R,) float64.
+        directions: Orthonormal columns (outputs or inputs, R) float64.
+    """
+
+    scores: Tensor
+    directions: Tensor
+
+    def kept(self, count: int) -> Tensor:
+        """The directions of the largest scores, of equal ones the first, in the order in which they are."""
+        return self.directions[:, self.scores.argsort(descending=True, stable=True)[:count].sort().values]
+
+
+@dataclass(frozen=True)
 class ScoredLayer:
     """A layer whose components have scores: what forms choose from.
 
@@ -56,11 +73,10 @@ class ScoredLayer:
         places: How many positions its input has for one example.
         factors: The components of each of its blocks.
         scores: (R,) of each block.
-        outputs: E ||y - y_b||^2 of the components of the plain SVD of each group's matrix, (R,) float64 in the order of the
-            singular values; none where no form needs them.
-        inputs: The same of the components of each group's input unfolding (C, M k), by the entries k of the kernel that are not part of
-            an input.
-        total: The sum of ``outputs``.
+        outputs: The output side of each group: the components of the plain SVD of its matrix; none where no form needs them.
+        inputs: The input side of each group: the components of its input unfolding (C, M k), by the entries k of the kernel that are not
+            part of an input.
+        total: The sum of the scores of ``outputs``.
         loss: What the layer's damage counts, from the share of the sum of its perturbations that is lost.
         step: Ranks are multiples of it, or below it.
     """
@@ -72,8 +88,8 @@ class ScoredLayer:
     places: int
     factors: Sequence[Factors]
     scores: Sequence[Tensor]
-    outputs: Sequence[Tensor]
-    inputs: Mapping[int, Sequence[Tensor]]
+    outputs: Sequence[Side]
+    inputs: Mapping[int, Sequence[Side]]
     total: float
     loss: Callable[[np.ndarray], np.ndarray]
     step: int = 1
@@ -133,8 +149,8 @@ def rank_grid(most: int, step: int, fine: int = 48, coarse: int = 4) -> np.ndarr
     return ranks[((ranks < fine) | (ranks % coarse == 0) | (ranks == most)) & ((ranks < step) | (ranks % step == 0))]
 
 
-def lost_after(scores: Sequence[Tensor]) -> np.ndarray:
-    """(R + 1,): what is lost, over all groups, where each keeps its r largest of these (R,)."""
-    kept = sum(np.concatenate([[0.0], score.double().sort(descending=True).values.cumsum(0).numpy()]) for score in scores)
+def lost_after(sides: Sequence[Side]) -> np.ndarray:
+    """(R + 1,): what is lost, over all groups, where each keeps its r largest."""
+    kept = sum(np.concatenate([[0.0], side.scores.sort(descending=True).values.cumsum(0).numpy()]) for side in sides)
     kept = np.asarray(kept)
     return np.maximum(kept[-1] - kept, 0.0)

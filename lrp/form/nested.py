@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lrp.form.alternating import cholesky, fit_sides, inner_metric
 from lrp.form.base import Choices, ScoredLayer, lost_after, rank_grid
+from lrp.form.factored import FactoredPlan, Kept
 from lrp.form.spatial import between, kernel_size
 from lrp.form.unfolding import shares
 from lrp.layer.build import kind_of
@@ -19,61 +20,6 @@ from lrp.layer_statistics.regression import Regression
 from lrp.matrices import LayerMatrix
 
 RANKS = 16  # of each side that are tried, evenly apart
-
-
-@dataclass(frozen=True)
-class NestedPlan:
-    """A convolution with q input, s inner and r output ranks in each group.
-
-    Attributes:
-        matrix: The layer's matrix (M, N).
-        params: Parameters stored for the layer's weight.
-        macs: Multiply-accumulates for one example, as the layer runs.
-        ranks: (q, s, r).
-    """
-
-    matrix: LayerMatrix
-    params: int
-    macs: int
-    ranks: tuple[int, int, int]
-
-    @property
-    def untouched(self) -> bool:
-        """Never: the dense layer has another form."""
-        return False
-
-    def build(self, dense: nn.Module) -> nn.Module:
-        """The truncated higher-order SVD, its core cut to spatial rank."""
-        made: Any = kind_of(dense).form(dense, NestedForm.name)
-        layer = made(dense, self.ranks)
-        layer.set_matrix(self.matrix.weight)
-        return layer.train(dense.training)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row for each rank: of the output side, the input side, and between the sides of the kernel."""
-        (M, N), (q, s, r), groups = self.matrix.shape, self.ranks, self.matrix.groups
-        rows = M // groups
-        sides = (
-            (f"{M}x{N}", r, min(rows, N)),
-            (f"{groups * self.matrix.channels}x{rows * self.matrix.kernel}", q, self.matrix.channels),
-            (f"{r}x{q}x{self.matrix.kernel}", s, self.matrix.kernel * min(q, r)),
-        )
-        return [
-            {"layer": self.matrix.name, "block": i, "shape": shape, "kept": kept, "full": full, "dense": False, "form": NestedForm.name}
-            for i, (shape, kept, full) in enumerate(sides)
-        ]
-
-    def summary(self) -> dict[str, Any]:
-        """The report's row of the layer."""
-        return {
-            "shape": "x".join(str(n) for n in self.matrix.shape),
-            "what": "nested, {} in, {} between and {} out".format(*self.ranks),
-            "blocks": 1,
-            "rank": self.ranks[2],
-            "full_rank": min(self.matrix.shape[0] // self.matrix.groups, self.matrix.shape[1]),
-            "params_after": self.params,
-            "macs_after": self.macs,
-        }
 
 
 class NestedForm:
@@ -108,8 +54,16 @@ class NestedForm:
         q, s, r, params, macs = (values[smaller] for values in (q, s, r, params, macs))
         loss = layer.loss(shares(lost[0][q] + lost[1][s] + lost[2][r], layer.total))
 
-        def plan(i: int) -> NestedPlan:
-            return NestedPlan(matrix, int(params[i]), int(macs[i]), (int(q[i]), int(s[i]), int(r[i])))
+        def plan(i: int) -> FactoredPlan:
+            (M, N), own = matrix.shape, rows // groups
+            ranks = int(q[i]), int(s[i]), int(r[i])
+            sides = (
+                Kept((M, N), ranks[2], min(own, N)),
+                Kept((groups * channels, own * matrix.kernel), ranks[0], channels),
+                Kept((ranks[2], ranks[0], matrix.kernel), ranks[1], matrix.kernel * min(ranks[0], ranks[2])),
+            )
+            what = "nested, {} in, {} between and {} out".format(*ranks)
+            return FactoredPlan(self.name, matrix, int(params[i]), int(macs[i]), ranks, what, sides, partial(_truncate, matrix))
 
         return Choices(self.name, params, macs, loss, plan)
 
@@ -130,3 +84,8 @@ class NestedForm:
             fours.append((U, B, A.unflatten(1, (q, height)), P))
             yield rows, U @ (P.T @ F.unflatten(1, (q, kernel))).flatten(1)
         module.set_fours(fours)
+
+
+def _truncate(matrix: LayerMatrix, layer: Any) -> None:
+    """Give a layer the truncated higher-order SVD, its core cut to spatial rank."""
+    layer.set_matrix(matrix.weight)

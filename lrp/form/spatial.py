@@ -3,83 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from lrp.form.alternating import fit_sides
-from lrp.form.base import Choices, ScoredLayer, lost_after, rank_grid
-from lrp.form.unfolding import input_components, largest, shares
+from lrp.form.base import Choices, ScoredLayer, Side, lost_after, rank_grid
+from lrp.form.factored import FactoredPlan, Kept
+from lrp.form.unfolding import shares
 from lrp.layer.build import kind_of
 from lrp.layer_statistics.regression import Regression
 from lrp.matrices import LayerMatrix
-
-
-@dataclass(frozen=True)
-class SpatialPlan:
-    """A convolution with r channels between its two sides, in each group.
-
-    Attributes:
-        matrix: The layer's matrix (M, N).
-        kernel_size: (k_h, k_w).
-        positions: How often the layer computes its output for one example.
-        between: How often the first of the two convolutions computes its own.
-        rank: r.
-        scores: Of each group the perturbations of the components, (R,).
-    """
-
-    matrix: LayerMatrix
-    kernel_size: tuple[int, int]
-    positions: int
-    between: int
-    rank: int
-    scores: Sequence[Tensor]
-
-    @property
-    def untouched(self) -> bool:
-        """Never: the dense layer has another form."""
-        return False
-
-    @property
-    def params(self) -> int:
-        """Parameters stored for the layer's weight."""
-        return int(self.rank * _unit(self.matrix, self.kernel_size))
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates for one example, as the layer runs."""
-        return int(self.rank * _unit_macs(self.matrix, self.kernel_size, self.positions, self.between))
-
-    def build(self, dense: nn.Module) -> nn.Module:
-        """The layer with the components whose perturbations are the largest."""
-        made: Any = kind_of(dense).form(dense, SpatialForm.name)
-        layer = made(dense, self.rank)
-        width, pairs = self.kernel_size[1], []
-        for part, score in zip(self.matrix.weight.double().chunk(self.matrix.groups), self.scores, strict=True):
-            at = largest(score, self.rank)
-            V, U = input_components(part, width)
-            pairs.append((U[at].transpose(0, 1), V.T[at].unflatten(1, (-1, self.kernel_size[0]))))
-        layer.set_pairs(pairs)
-        return layer.train(dense.training)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row."""
-        shape = _unfolded(self.matrix, self.kernel_size)
-        kept = {"kept": self.rank, "full": min(shape), "dense": False, "form": SpatialForm.name}
-        return [{"layer": self.matrix.name, "block": 0, "shape": f"{shape[0]}x{shape[1]}", **kept}]
-
-    def summary(self) -> dict[str, Any]:
-        """The report's row of the layer."""
-        return {
-            "shape": "x".join(str(n) for n in self.matrix.shape),
-            "what": "spatial",
-            "blocks": 1,
-            "rank": self.rank,
-            "full_rank": min(_unfolded(self.matrix, self.kernel_size)),
-            "params_after": self.params,
-            "macs_after": self.macs,
-        }
 
 
 class SpatialForm:
@@ -99,16 +35,18 @@ class SpatialForm:
     def choices(self, layer: ScoredLayer) -> Choices:
         """Every rank of a grid that is smaller than the dense layer."""
         size, matrix = kernel_size(layer.dense), layer.matrix
-        scores = layer.inputs[size[1]]
-        rank = rank_grid(min(len(score) for score in scores), layer.step)
+        sides = layer.inputs[size[1]]
+        rank = rank_grid(min(len(side.scores) for side in sides), layer.step)
         rank = rank[rank * _unit(matrix, size) < matrix.weight.numel()]
-        loss = layer.loss(shares(lost_after(scores)[rank], layer.total))
-        middle = between(layer)
+        loss = layer.loss(shares(lost_after(sides)[rank], layer.total))
+        params, macs = rank * _unit(matrix, size), rank * _unit_macs(matrix, size, layer.positions, between(layer))
+        shape = matrix.shape[0] // matrix.groups * size[1], matrix.channels * size[0]
 
-        def plan(i: int) -> SpatialPlan:
-            return SpatialPlan(matrix, size, layer.positions, middle, int(rank[i]), scores)
+        def plan(i: int) -> FactoredPlan:
+            r, fill = int(rank[i]), partial(_project, matrix, size, sides)
+            return FactoredPlan(self.name, matrix, int(params[i]), int(macs[i]), r, self.name, [Kept(shape, r, min(shape))], fill)
 
-        return Choices(self.name, rank * _unit(matrix, size), rank * _unit_macs(matrix, size, layer.positions, middle), loss, plan)
+        return Choices(self.name, params, macs, loss, plan)
 
     def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
         """Group by group."""
@@ -148,6 +86,10 @@ def _unit_macs(matrix: LayerMatrix, size: tuple[int, int], positions: int, betwe
     return between * matrix.groups * matrix.channels * size[0] + positions * matrix.shape[0] * size[1]
 
 
-def _unfolded(matrix: LayerMatrix, size: tuple[int, int]) -> tuple[int, int]:
-    """Outputs at each column of a kernel, and inputs at each of its rows, of a group."""
-    return matrix.shape[0] // matrix.groups * size[1], matrix.channels * size[0]
+def _project(matrix: LayerMatrix, size: tuple[int, int], sides: Sequence[Side], layer: Any) -> None:
+    """Give a layer the components whose perturbations are the largest."""
+    pairs = []
+    for part, side in zip(matrix.weight.double().chunk(matrix.groups), sides, strict=True):
+        P = side.kept(layer.rank).T  # (r, C k_h)
+        pairs.append((torch.einsum("rc,mcw->mrw", P, part.unflatten(1, (-1, size[1]))), P.unflatten(1, (-1, size[0]))))
+    layer.set_pairs(pairs)

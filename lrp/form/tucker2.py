@@ -2,85 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from lrp.form.alternating import fit_sides
-from lrp.form.base import Choices, ScoredLayer, lost_after, rank_grid
-from lrp.form.unfolding import input_components, largest, shares
+from lrp.form.base import Choices, ScoredLayer, Side, lost_after, rank_grid
+from lrp.form.factored import FactoredPlan, Kept
+from lrp.form.unfolding import shares
 from lrp.layer.build import kind_of
 from lrp.layer.tucker2 import project
 from lrp.layer_statistics.regression import Regression
 from lrp.matrices import LayerMatrix
-
-
-@dataclass(frozen=True)
-class Tucker2Plan:
-    """A convolution with q input and r output ranks in each group.
-
-    Attributes:
-        form: The name of the form.
-        matrix: The layer's matrix (M, N).
-        params: Parameters stored for the layer's weight.
-        macs: Multiply-accumulates for one example, as the layer runs.
-        ranks: (q, r).
-        sides: Of each group the perturbations of the output side's components and those of the input side's, (R,) each.
-    """
-
-    form: str
-    matrix: LayerMatrix
-    params: int
-    macs: int
-    ranks: tuple[int, int]
-    sides: Sequence[tuple[Tensor, Tensor]]
-
-    @property
-    def untouched(self) -> bool:
-        """Never: the dense layer has another form."""
-        return False
-
-    def build(self, dense: nn.Module) -> nn.Module:
-        """The layer with the components of both sides whose perturbations are the largest, and the best core between them."""
-        layer, (q, r) = self.layer(dense), self.ranks
-        triples = []
-        for part, (out, into) in zip(self.matrix.weight.double().chunk(self.matrix.groups), self.sides, strict=True):
-            U = torch.linalg.svd(part, full_matrices=False).U[:, largest(out, r)]
-            P = input_components(part, self.matrix.kernel)[0].T[largest(into, q)]
-            triples.append(project(part, self.matrix.kernel, U, P))
-        layer.set_triples(triples)
-        return layer.train(dense.training)
-
-    def layer(self, dense: nn.Module) -> Any:
-        """The layer of this form and these ranks, without values."""
-        made: Any = kind_of(dense).form(dense, self.form)
-        return made(dense, self.ranks)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row for the output side and one for the input side."""
-        (M, N), (q, r) = self.matrix.shape, self.ranks
-        groups, rows = self.matrix.groups, self.matrix.shape[0] // self.matrix.groups
-        sides = ((f"{M}x{N}", r, min(rows, N)), (f"{groups * self.matrix.channels}x{rows * self.matrix.kernel}", q, self.matrix.channels))
-        return [
-            {"layer": self.matrix.name, "block": i, "shape": shape, "kept": kept, "full": full, "dense": False, "form": self.form}
-            for i, (shape, kept, full) in enumerate(sides)
-        ]
-
-    def summary(self) -> dict[str, Any]:
-        """The report's row of the layer."""
-        return {
-            "shape": "x".join(str(n) for n in self.matrix.shape),
-            "what": f"{self.form}, {self.ranks[0]} in and {self.ranks[1]} out",
-            "blocks": 1,
-            "rank": self.ranks[1],
-            "full_rank": min(self.matrix.shape[0] // self.matrix.groups, self.matrix.shape[1]),
-            "params_after": self.params,
-            "macs_after": self.macs,
-        }
 
 
 class Tucker2Form:
@@ -116,12 +52,18 @@ class Tucker2Form:
         sizes = self.sizes(matrix, q, r)
         params = sizes[0] + sizes[1] + sizes[2]
         macs = sizes[0] * layer.places + (sizes[1] + sizes[2]) * layer.positions
-        sides = list(zip(layer.outputs, inputs))
 
-        def plan(i: int) -> Tucker2Plan:
-            return Tucker2Plan(self.name, matrix, int(params[i]), int(macs[i]), (int(q[i]), int(r[i])), sides)
+        def plan(i: int) -> FactoredPlan:
+            ranks = int(q[i]), int(r[i])
+            return self.plan(matrix, int(params[i]), int(macs[i]), ranks, partial(_project, matrix, layer.outputs, inputs, ranks))
 
         return Choices(self.name, params, macs, layer.loss(shares(out[r] + into[q], layer.total)), plan)
+
+    def plan(self, matrix: LayerMatrix, params: int, macs: int, ranks: tuple[int, int], fill: Callable[[Any], None]) -> FactoredPlan:
+        """A layer with these ranks (q, r), which ``fill`` gives its values."""
+        (M, N), (q, r), groups, rows = matrix.shape, ranks, matrix.groups, matrix.shape[0] // matrix.groups
+        sides = Kept((M, N), r, min(rows, N)), Kept((groups * matrix.channels, rows * matrix.kernel), q, matrix.channels)
+        return FactoredPlan(self.name, matrix, params, macs, ranks, f"{self.name}, {q} in and {r} out", sides, fill)
 
     def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
         """Group by group."""
@@ -135,3 +77,9 @@ class Tucker2Form:
             triples.append((U, K, P))
             yield rows, U @ (P.T @ K).flatten(1)
         module.set_triples(triples)
+
+
+def _project(matrix: LayerMatrix, outputs: Sequence[Side], inputs: Sequence[Side], ranks: tuple[int, int], layer: Any) -> None:
+    """Give a layer the components of both sides whose perturbations are the largest, and the best core between them."""
+    parts = zip(matrix.weight.double().chunk(matrix.groups), outputs, inputs, strict=True)
+    layer.set_triples([project(part, matrix.kernel, out.kept(ranks[1]), into.kept(ranks[0]).T) for part, out, into in parts])

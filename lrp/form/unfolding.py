@@ -14,11 +14,6 @@ def input_components(weight: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
     return U, (S[:, None] * Vh).view(-1, *unfolded.shape[1:])
 
 
-def largest(scores: Tensor, count: int) -> Tensor:
-    """The places of the largest, of equal ones the first, in rising order."""
-    return scores.argsort(descending=True, stable=True)[:count].sort().values
-
-
 def shares(lost: np.ndarray, total: float) -> np.ndarray:
     """What is lost as shares of a sum, of which no more than all can be lost."""
     return np.minimum(lost / total, 1.0) if total > 0 else np.zeros_like(lost)

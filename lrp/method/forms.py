@@ -6,11 +6,12 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import Tensor, nn
+from torch import nn
 
 from lrp.blocking.none import Unblocked
 from lrp.cost.costs import kept_share
@@ -18,7 +19,7 @@ from lrp.decomposition.base import decompose
 from lrp.errors import InputError, some
 from lrp.estimator.inputs import input_perturbations
 from lrp.evidence import Evidence
-from lrp.form.base import Choices, Form, ScoredLayer
+from lrp.form.base import Choices, Form, ScoredLayer, Side
 from lrp.form.known import FORMS, check_forms
 from lrp.form.matrix import Matrix
 from lrp.form.unfolding import input_components
@@ -149,7 +150,9 @@ def with_forms(first: Any, names: Sequence[str]) -> WithForms:
     inputs = _all_inputs(evidence, usable, dense)
     if not any(usable.values()):
         raise InputError("forms", list(names), "no layer of this network can be stored so; add matrix")
-    outputs = _outputs(first) if any(form.perturbations for held in usable.values() for form in held) else {}
+    outputs = (
+        evidence.once("outputs", lambda: _outputs(first)) if any(form.perturbations for held in usable.values() for form in held) else {}
+    )
     seconds = {**first.seconds, "score": first.seconds.get("score", 0.0) + time.perf_counter() - start}
     choices = {}
     for to_come, name in zip(range(len(usable), 0, -1), usable):
@@ -159,13 +162,14 @@ def with_forms(first: Any, names: Sequence[str]) -> WithForms:
     return WithForms(method, evidence, seconds, first=first, choices=choices)
 
 
-def _all_inputs(evidence: Evidence, usable: dict[str, list[Form]], dense: Mapping[str, nn.Module]) -> dict[str, dict[int, list[Tensor]]]:
-    """The perturbations of input unfoldings that the ``usable`` forms look at, by layer and entries of the kernel. Forms that look at one
+def _all_inputs(evidence: Evidence, usable: dict[str, list[Form]], dense: Mapping[str, nn.Module]) -> dict[str, dict[int, list[Side]]]:
+    """The input sides that the ``usable`` forms look at, by layer and entries of the kernel. Forms that look at one
     through which no gradient flows are taken from ``usable``: nothing is known of what they would lose."""
-    found: dict[str, dict[int, list[Tensor]]] = {name: {} for name in usable}
+    found: dict[str, dict[int, list[Side]]] = {name: {} for name in usable}
     looked = {name: {k for form in usable[name] for k in form.inputs(dense[name], evidence.matrices[name])} for name in usable}
     for kernel in sorted(set().union(*looked.values())):
-        for name, values in _inputs(evidence, {name: kernel for name in looked if kernel in looked[name]}).items():
+        kernels = {name: kernel for name in looked if kernel in looked[name]}
+        for name, values in evidence.once(("inputs", kernels), partial(_inputs, evidence, kernels)).items():
             found[name][kernel] = values
     lost = [name for name in usable if looked[name] - found[name].keys()]
     for name in lost:
@@ -184,10 +188,10 @@ def _ends(layer: ScoredLayer, fits: bool) -> Choices:
     return Choices(Matrix.name, ranks.params[ends], ranks.macs[ends], ranks.loss[ends], lambda i: ranks.plan(ends[i]))
 
 
-def _scored(first: Any, name: str, to_come: int, outputs: Sequence[Tensor], inputs: Mapping[int, Sequence[Tensor]]) -> ScoredLayer:
+def _scored(first: Any, name: str, to_come: int, outputs: Sequence[Side], inputs: Mapping[int, Sequence[Side]]) -> ScoredLayer:
     survey, scorer = first.evidence.survey, first.method.scorer
     at = [i for i, factor in enumerate(first.factors) if factor.block.layer == name]
-    total = float(sum(part.sum() for part in outputs))
+    total = float(sum(side.scores.sum() for side in outputs))
 
     def loss(share: np.ndarray) -> np.ndarray:
         return scorer.loss(total, share, to_come)
@@ -198,24 +202,25 @@ def _scored(first: Any, name: str, to_come: int, outputs: Sequence[Tensor], inpu
     )  # fmt: skip
 
 
-def _outputs(first: Any) -> dict[str, list[Tensor]]:
-    """Of each layer the perturbations of the components of the plain SVD of each group's matrix."""
+def _outputs(first: Any) -> dict[str, list[Side]]:
+    """Of each layer the components of the plain SVD of each group's matrix."""
     evidence: Evidence = first.evidence
     factors: Sequence[Factors] = first.factors
     blocks = cut(Unblocked(), evidence.matrices)
     if [factor.block for factor in factors] != blocks or any(factor.decomposition != "svd" for factor in factors):
         factors = decompose(evidence.matrices, blocks)
-    found: dict[str, list[Tensor]] = {name: [] for name in evidence.matrices}
+    found: dict[str, list[Side]] = {name: [] for name in evidence.matrices}
     for factor, moments in zip(factors, evidence.moments(factors), strict=True):
-        found[factor.block.layer].append(moments.second.sum(1).double())
+        found[factor.block.layer].append(Side(moments.second.sum(1).double(), factor.U.double()))
     return found
 
 
-def _inputs(evidence: Evidence, kernels: Mapping[str, int]) -> dict[str, list[Tensor]]:
-    """Of these layers the perturbations of the components of each group's input unfolding."""
+def _inputs(evidence: Evidence, kernels: Mapping[str, int]) -> dict[str, list[Side]]:
+    """Of these layers the components of each group's input unfolding."""
     components = {}
     for name, kernel in kernels.items():
         matrix = evidence.matrices[name]
         components[name] = [input_components(part.double(), kernel) for part in matrix.weight.chunk(matrix.groups)]
     assert evidence.estimator is not None
-    return input_perturbations(evidence.network, components, evidence.scoring.take(IMAGES), evidence.estimator.read)
+    found = input_perturbations(evidence.network, components, evidence.scoring.take(IMAGES), evidence.estimator.read)
+    return {name: [Side(scores, U) for scores, (U, _) in zip(held, components[name], strict=True)] for name, held in found.items()}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lrp.blocking.none import Unblocked
 from lrp.compensation.base import Compensation
@@ -19,32 +18,13 @@ from lrp.estimator.base import Estimator
 from lrp.evidence import Evidence
 from lrp.form.base import LayerPlan
 from lrp.form.matrix import MatrixPlan
-from lrp.form.tucker2 import Tucker2Form, Tucker2Plan
+from lrp.form.tucker2 import Tucker2Form
 from lrp.layer.tucker2 import Triple, hosvd
 from lrp.matrices import Factors, LayerMatrix, cut
 from lrp.method.base import FittedMethod, as_masks, check_exclude
 from lrp.method.plan import Plan
 
 STEPS = 40  # of the bisection
-Triples = Callable[[LayerMatrix, int, int], list[Triple]]
-
-
-@dataclass(frozen=True)
-class GivenTucker2(Tucker2Plan):
-    """A Tucker-2 layer whose factors do not follow from perturbations.
-
-    Attributes:
-        make: The factors of each group from the layer's matrix and (q, r).
-    """
-
-    make: Triples | None = None
-
-    def build(self, dense: nn.Module) -> nn.Module:
-        """The layer with these factors."""
-        layer: Any = self.layer(dense)
-        assert self.make is not None
-        layer.set_triples(self.make(self.matrix, *self.ranks))
-        return layer.train(dense.training)
 
 
 @dataclass(frozen=True)
@@ -112,7 +92,7 @@ class HosvdFitted(FittedMethod):
             if sum(sizes) < matrix.weight.numel():
                 places = survey.places(name)
                 macs = sizes[0] * places + (sizes[1] + sizes[2]) * positions
-                return GivenTucker2(form.name, matrix, sum(sizes), macs, (q, r), [], self.triples)
+                return form.plan(matrix, sum(sizes), macs, (q, r), lambda layer: layer.set_triples(self.triples(matrix, q, r)))
             share = 1.0
         factors = [factor for factor in self.factors if factor.block.layer == name]
         ranks = [self.matrix_rank(factor, share) for factor in factors]

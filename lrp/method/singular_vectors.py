@@ -137,7 +137,8 @@ class SingularVectors:
         seconds = {"statistics": time.perf_counter() - start}
         start = time.perf_counter()
         with own_code(f"decomposition={self.decomposition.name}", self.decomposition):
-            factors = decompose(survey.matrices, blocks, self.decomposition, statistics)
+            key = ("factors", self.blocking, self.decomposition)
+            factors = evidence.once(key, lambda: decompose(survey.matrices, blocks, self.decomposition, statistics))
         seconds["decompose"] = time.perf_counter() - start
         fitted = SingularVectorsFitted(self, evidence, seconds, selection=self.selection, factors=factors)
         log.info("%s: %d layers, %d blocks, %s components", self.blocking.name, len(survey.matrices), len(blocks), f"{fitted.components:,}")

@@ -12,7 +12,7 @@ from lrp.config.method import make_method
 from lrp.cost.count import count_macs
 from lrp.errors import InputError
 from lrp.evidence import Evidence
-from lrp.form.base import lost_after, rank_grid
+from lrp.form.base import Side, lost_after, rank_grid
 from lrp.form.known import FORMS
 from lrp.layer.compressed import Compressed
 from lrp.method.forms import BEST, with_forms
@@ -81,7 +81,7 @@ def test_losses_fall_with_ranks_and_end_at_nothing(scored):
             plans = [choices.plan(i) for i in range(len(choices.loss))]
             if choices.form == "matrix":
                 assert choices.loss[-1] == 0 and choices.params[0] == 0 and choices.loss[0] == max(choices.loss)
-            elif hasattr(plans[0], "ranks"):
+            elif isinstance(plans[0].ranks, tuple):
                 loss = {plan.ranks: value for plan, value in zip(plans, choices.loss)}
                 above = lambda a, b: all(x >= y for x, y in zip(a, b))  # noqa: E731
                 assert all(loss[a] <= loss[b] + 1e-12 for a in loss for b in loss if above(a, b))
@@ -169,4 +169,5 @@ def test_a_grid_of_ranks():
     assert list(rank_grid(6, 1)) == [1, 2, 3, 4, 5, 6] and list(rank_grid(9, 4)) == [1, 2, 3, 4, 8]
     grid = rank_grid(100, 1)
     assert grid[-1] == 100 and 47 in grid and 49 not in grid and 52 in grid
-    assert np.allclose(lost_after([torch.tensor([1.0, 4.0]), torch.tensor([2.0, 3.0])]), [10, 3, 0])
+    sides = [Side(torch.tensor(scores).double(), torch.eye(2)) for scores in ([1.0, 4.0], [2.0, 3.0])]
+    assert np.allclose(lost_after(sides), [10, 3, 0]) and torch.equal(sides[0].kept(1), torch.tensor([[0.0], [1.0]]))
