@@ -1,6 +1,6 @@
 """What a compressed VGG16 is worth as a start: test accuracy after some epochs, from ours and from random factors of the same ranks.
 
-    python experiments/finetune_forms.py --checkpoint $CHECKPOINT --data $DATA --removed 0.958 --macs-removed 0.864 --epochs 20 --out out.csv
+    python experiments/finetune_forms.py --checkpoint $CHECKPOINT --data $DATA --removed 0.958 --macs-removed 0.864 --out a.csv
 
 The network is compressed once and kept beside the table; each start is trained anew for each number of epochs, with the dense network as
 teacher. Rows are added to the table as they come; those that it has are not trained again.

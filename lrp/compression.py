@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp.batches import Batches, device_of, tensors
-from lrp.config.method import make_method
+from lrp.config.method import default_option, make_method
 from lrp.config.parts import make
 from lrp.cost.report import Report
 from lrp.errors import InputError, check_int, check_sparsity, first_line, own_code
@@ -23,6 +23,7 @@ from lrp.network.arithmetic import run_model
 from lrp.network.wrappers import unwrap
 from lrp.recovery.base import Recovery
 from lrp.recovery.context import Context
+from lrp.search.base import Search
 
 DEFAULT = Calibration()
 
@@ -40,6 +41,7 @@ def compress(
     selection: Any = None,
     compensation: Any = None,
     recovery: str | Recovery = "none",
+    search: str | Search = "none",
     budget: str = "params",
     macs_removed: float | None = None,
     forms: str | Sequence[str] | None = None,
@@ -63,6 +65,8 @@ def compress(
             accurate one here.
         blocking, decomposition, scorer, estimator, selection, compensation: Parts that differ from those of the method: names of
             options or configured objects such as ``GlobalSelection(round_to=8)``.
+        search: What sets options by trial: "none", or "coordinate", which compresses the network a dozen times on half of the examples and
+            takes the options that move the outputs least on the other half; or an object.
         recovery: What is done to the compressed network: "none", "batchnorm", or an object.
         budget: "params", or "macs" for multiply-accumulates.
         macs_removed: With ``budget="params"``: the share of the multiply-accumulates that has to go as well.
@@ -98,7 +102,8 @@ def compress(
     exclude = tuple([exclude] if isinstance(exclude, str) else exclude or ())
     shared = {"budget": budget, "macs_removed": macs_removed, "forms": forms, "exclude": exclude, "samples": samples}
     chosen = make_method(method, {group: part for group, part in parts.items() if part is not None}, shared, output)
-    recover = make("recovery", recovery)
+    recover, find = make("recovery", recovery), make("search", search)
+    searched = find(chosen, getattr(chosen, "estimator", None) or make("estimator", default_option("estimator"), output_fn=output))
     batches = Batches.of(calibration, images)
     model = unwrap(model)
     kind = find_kind(model)
@@ -108,7 +113,7 @@ def compress(
     with torch.inference_mode(False), _cpu_by_default():  # or nothing of the result could be trained
         check_inputs(model, batches)
         with _numbers_that_fail(model):
-            fitted = chosen.fit(Evidence(model, batches, scoring_images=scoring_images))
+            fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images))
             plan = fitted.plan(sparsity)
             compressed, _ = fitted.compress(plan)
         if not plan.untouched:

@@ -92,7 +92,7 @@ def _make_pruning(config: DictConfig, settings: dict[str, Any], given: set[str])
     chosen = {group: choice for group in METHOD_PARTS if method.takes(group) for choice in [_part_choice(config, settings, method, group)]}
     parts = {group: _named(choice, choice.make()) for group, choice in chosen.items()}
     _tell_unused(config, method, chosen, settings, given)
-    recovery = _choice(config, settings, "recovery")
+    recovery, search = (_choice(config, settings, group) for group in ("recovery", "search"))
     made = _make_method(method, settings, parts)
     return Job(
         dataset=_choice(config, settings, "dataset").make(),
@@ -100,8 +100,9 @@ def _make_pruning(config: DictConfig, settings: dict[str, Any], given: set[str])
         method=made,
         estimator=parts["estimator"] if "estimator" in parts else _choice(config, settings, "estimator").make(),
         recovery=recovery.make(),
+        search=_named(search, search.make()),
         tracker=_choice(config, settings, "tracker").make(),
-        options=_changed([*chosen.values(), method, recovery], settings, made),
+        options=_changed([*chosen.values(), method, recovery, search], settings, made),
         sparsities=tuple(settings["sparsity"]["grid"]),
         calibration=Calibration(**settings["calibration"]),
         batch_size=settings["evaluation"]["batch_size"],
@@ -180,6 +181,8 @@ def _changed(choices: list[Choice], settings: Mapping[str, Any], method: Any) ->
             now, before = ({place: _value(values, place) for place in places} for values in (settings, usual))
             words += changed_options("", now, before)
             words += changed_options("", {"forms": list(getattr(method, "usable_forms", MATRIX))}, {"forms": MATRIX})
+        if choice.group == "search":
+            words += changed_options("", {"search": choice.option}, {"search": "none"})
         words += changed_options(choice.group, choice.taken, choice.defaults)
     return " ".join(words) or None
 

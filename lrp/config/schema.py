@@ -47,6 +47,7 @@ class Config:
     estimator: Any = MISSING
     selection: Any = MISSING
     compensation: Any = MISSING
+    search: Any = MISSING
     recovery: Any = MISSING
     tracker: Any = MISSING
     study: Any = None

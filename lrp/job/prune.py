@@ -34,6 +34,7 @@ from lrp.recovery.base import Recovery
 from lrp.recovery.context import Context
 from lrp.results.columns import COLUMNS, LAYER_COLUMNS
 from lrp.results.run_folder import RunFolder
+from lrp.search.base import Search
 from lrp.tracker.base import Tracker
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Job:
     method: Method
     estimator: Estimator
     recovery: Recovery
+    search: Search
     tracker: Tracker
     sparsities: Sequence[float]
     calibration: Calibration
@@ -85,6 +87,7 @@ class Job:
         if len(set(self.sparsities)) < len(self.sparsities):
             raise InputError("sparsity.grid", list(self.sparsities), "each sparsity may appear only once")
         find_device(self.device)
+        self.search(self.method, self.estimator)
 
     def label(self, sparsity: float) -> str:
         """A sparsity in the name of a file: six digits, or all where others of the grid have the same six."""
@@ -150,7 +153,7 @@ class _Pruning:
         inputs = Batches.of(data.network_input(calibration.images, device))
         inputs.labels = calibration.labels
         with own_code(f"method={job.method.name}", job.method):
-            fitted = job.method.fit(Evidence(model, inputs, cache, len(scoring)))
+            fitted = job.search(job.method, job.estimator).fit(Evidence(model, inputs, cache, len(scoring)))
         images = data.normalise(scoring.images.to(device))
         y = job.estimator.outputs(model, images)
         dense = dense_metrics(model, data, job.part, job.batch_size, job.estimator, cache, device)
@@ -170,6 +173,9 @@ class _Pruning:
             for sparsity in todo:
                 row, layers = self.row(sparsity, predicted[sparsity])
                 results.add(row, layers)
+                if self.fitted.trials:
+                    trials = pd.DataFrame(self.fitted.trials)
+                    write_whole(self.folder / "search.csv", lambda path, trials=trials: trials.to_csv(path, index=False))
                 tracked.row(row, layers)
                 log.info(
                     "%s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)",

@@ -78,11 +78,13 @@ class FittedMethod:
         method: The method.
         evidence: The network and its calibration examples.
         seconds: What each stage took, once: statistics, decompose, score.
+        trials: What a search tried, one row per trial: sparsity, set, divergence, best.
     """
 
     method: Method
     evidence: Evidence
     seconds: dict[str, float] = field(default_factory=dict)
+    trials: list[dict[str, Any]] = field(default_factory=list)
     _dense: tuple[int, int] | None = None
     _said: set[str] = field(default_factory=set)
 

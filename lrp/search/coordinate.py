@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 Settings = Mapping[str, Mapping[str, Any]]  # option and value, by the part of the method that has the option
 STEPS: Sequence[Mapping[str, Sequence[Mapping[str, Any]]]] = (
-    {"estimator": ({"output": "logits"}, *({"output": "hellinger", "temperature": t} for t in (1.0, 2.0, 4.0, 8.0)))},
-    {"scorer": ({"depth": 0.0}, {"depth": 0.5}, {"depth": 1.0})},
-    {"scorer": ({"floor": 0.005}, {"floor": 0.02}, {"floor": 0.1})},
+    {"estimator": [{"output": "logits"}, *({"output": "hellinger", "temperature": t} for t in (1.0, 2.0, 4.0, 8.0))]},
+    {"scorer": [{"depth": 0.0}, {"depth": 0.5}, {"depth": 1.0}]},
+    {"scorer": [{"floor": 0.005}, {"floor": 0.02}, {"floor": 0.1}]},
 )
 AT_ONCE = 256  # images that run at a time where outputs are compared
 
@@ -115,11 +115,6 @@ class Searched:
         """Names of layers to leave alone."""
         return self.method.exclude
 
-    @property
-    def usable_forms(self) -> Sequence[str]:
-        """The names of the method's forms."""
-        return getattr(self.method, "usable_forms", ("matrix",))
-
     def fit(self, evidence: Evidence) -> SearchedFit:
         """Divide the calibration examples.
 
@@ -148,13 +143,10 @@ class SearchedFit(FittedMethod):
 
     Attributes:
         searched: The method and its search.
-        trials: One row per trial: sparsity, what was set, the divergence, whether it was the best of all.
     """
 
     searched: Any = None
-    trials: list[dict[str, Any]] = field(default_factory=list)
     _fitted: dict[float, FittedMethod] = field(default_factory=dict)  # with what was found at a sparsity
-    _dense: Any = None
 
     def plan(self, sparsity: float) -> Plan:
         """What becomes of each layer, with the options that move the outputs least."""
@@ -174,6 +166,10 @@ class SearchedFit(FittedMethod):
     def rounds(self, sparsity: float) -> int:
         """As of the method that was found for this sparsity."""
         return self._fitted[sparsity].rounds(sparsity)
+
+    def sizes(self, compressed: nn.Module, plan: Plan) -> dict[str, Any]:
+        """As of the method that was found for this sparsity."""
+        return self._fitted[plan.sparsity].sizes(compressed, plan)
 
     def report(self, plan: Plan, sizes: dict[str, Any]) -> Any:
         """As of the method that was found for this sparsity."""
