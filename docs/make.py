@@ -40,7 +40,8 @@ GROUPS = {
     "selection": "Which components stay.",
     "sparsity": "The sparsities of a run: the shares of the compressed layers' parameters to remove, each in [0, 1).",
     "compensation": "Refits what is kept to what the dense layers gave, layer by layer and in closed form: no gradient steps, no labels.",
-    "search": "Sets options by trial, without labels, before each plan. The run folder's search.csv says what was tried.",
+    "search": "Sets options by trial, without labels, before each plan. `search.steps` lists what is tried, such as "
+    "`search.steps=[{scorer: [{depth: 0}, {depth: 1}]}]`; the run folder's search.csv says what came of it.",
     "recovery": "What is done after pruning.",
     "tracker": "Where a run is reported besides its folder.",
     "study": "Trains networks instead of pruning one. Of the other options only `dataset`, `tracker`, `seed`, `device`, `threads`, "

@@ -33,6 +33,7 @@ LEVELS = (
     ("form",),
     ("compensation", "figure"),
     ("method",),
+    ("search",),
     ("job",),
     ("study",),
     ("config",),
