@@ -24,6 +24,13 @@ def choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction |
     Raises:
         InputError: Where even the cheapest ways of all layers together exceed the budget.
     """
+    fronts = {name: _front(cost, loss) for name, (cost, loss) in ways.items()}
+    chosen = _choose({name: (cost[fronts[name]], loss[fronts[name]]) for name, (cost, loss) in ways.items()}, budget)
+    return {name: int(fronts[name][at]) for name, at in chosen.items()}
+
+
+def _choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction | int) -> dict[str, int]:
+    """The same among ways of which each costs more and loses less than the one before it."""
     hulls = {name: hull(cost, -loss) for name, (cost, loss) in ways.items()}
     least = sum(int(ways[name][0][at[0]]) for name, at in hulls.items())
     if least > budget:
@@ -71,22 +78,20 @@ def _best(cost: np.ndarray, loss: np.ndarray, at: int, left: Fraction | int) -> 
 
 def _exchange(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], chosen: dict[str, int], budget: Fraction | int) -> None:
     """Change ``chosen`` in two layers at a time while that lowers the loss and the budget admits it."""
-    fronts = {name: _front(cost, loss) for name, (cost, loss) in ways.items()}
     for _ in range(EXCHANGES):
         left = int(budget) - sum(int(ways[name][0][at]) for name, at in chosen.items())
         best, move = 0.0, None
         for up in ways:
-            cost, loss = ways[up][0][fronts[up]], ways[up][1][fronts[up]]
+            cost, loss = ways[up]
             more, gain = cost - ways[up][0][chosen[up]], ways[up][1][chosen[up]] - loss
             for down in ways:
-                held = fronts[down]
                 room = ways[down][0][chosen[down]] + left - more  # what the other layer may cost then
-                at = np.searchsorted(ways[down][0][held], room, side="right") - 1
-                paid = ways[down][1][held][at] - ways[down][1][chosen[down]]
+                at = np.searchsorted(ways[down][0], room, side="right") - 1
+                paid = ways[down][1][at] - ways[down][1][chosen[down]]
                 net = np.where((at >= 0) & (up != down), gain - paid, -np.inf)
                 if net.max() > best * (1 + 1e-12) + 1e-15 * loss.max():
                     i = int(net.argmax())
-                    best, move = float(net[i]), {up: int(fronts[up][i]), down: int(held[at[i]])}
+                    best, move = float(net[i]), {up: i, down: int(at[i])}
         if move is None:
             return
         chosen.update(move)
