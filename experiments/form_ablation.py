@@ -1,0 +1,107 @@
+"""What each part of the method with all forms is worth: one thing changed at a time, on validation images.
+
+    python experiments/form_ablation.py --model vgg16 --checkpoint $CHECKPOINT --data $DATA --sparsity 0.95 0.98 --depth 0.5 --out out.csv
+
+Rows are added to the table as they come; those that it has are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from form_sets import measured
+
+from lrp.batches import Batches
+from lrp.config.build import compose_job
+from lrp.evidence import Evidence
+from lrp.files import write_whole
+from lrp.form.alternating import MOST_ROUNDS, fit_sides
+
+WORDS = ["dataset=cifar10", "tracker=none", "calibration.scoring_images=256"]
+SET = {"method": "output_aware", "estimator.output": "hellinger", "estimator.temperature": "4", "scorer": "noise_to_signal"}
+FORMS = ["matrix", "tucker2", "spatial", "pivoted", "tucker2_pivoted"]
+
+
+def without(*names: str) -> dict[str, str]:
+    """All forms but these."""
+    return {"forms": f"[{','.join(form for form in FORMS if form not in names)}]"}
+
+
+# What is changed: words in place of those above. Those that change nothing of the scores come first: they share them.
+VARIANTS: dict[str, dict[str, str]] = {
+    "everything": {},
+    "without tucker2": without("tucker2", "tucker2_pivoted"),
+    "without spatial": without("spatial"),
+    "without pivoted storage": without("pivoted", "tucker2_pivoted"),
+    "matrices alone": {"forms": "matrix"},
+    "outputs not weighed in the fit": {"compensation.metric": "plain"},
+    "one round of the fit": {"rounds": "1"},
+    "no compensation": {"compensation": "none"},
+    "equal shares of the ranks": {"method": "hosvd", "compensation": "least_squares"},
+    "all layers alike": {"scorer.depth": "0"},
+    "logits in place of softened outputs": {"estimator.output": "logits", "estimator.temperature": "1"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--sparsity", type=float, nargs="+", required=True)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--depth", type=float, default=0.0, help="scorer.depth")
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--samples", type=int, default=48000)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    shared = [
+        f"model={args.model}", f"model.checkpoint={args.checkpoint}", f"dataset.path={args.data}", f"calibration.images={args.images}",
+        f"calibration.samples={args.samples}",
+    ]  # fmt: skip
+
+    def job(changed: dict[str, str]) -> Any:
+        words = {**SET, "scorer.depth": f"{args.depth:g}", **changed}
+        return compose_job(*WORDS, *shared, *(f"{name}={value}" for name, value in words.items() if name != "rounds"))
+
+    first = job({})
+    data = first.dataset.load()
+    model, _ = first.model.obtain(data, 0, Path("outputs/cache"), torch.device("cpu"), first.estimator)
+    images = data.network_input(data.calibration(args.images, 0).images, torch.device("cpu"))
+    evidence = Evidence(model.eval(), Batches.of(images), None, 256)
+    rows = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
+    for changed in args.variants:
+        todo = [s for s in args.sparsity if not any((r["model"], r["changed"], r["sparsity"]) == (args.model, changed, s) for r in rows)]
+        if not todo or (changed == "all layers alike" and not args.depth):
+            continue
+        fitted = job(VARIANTS[changed]).method.fit(evidence)
+        for sparsity in todo:
+            plan = fitted.plan(sparsity)
+            small, seconds = with_rounds(int(VARIANTS[changed].get("rounds", MOST_ROUNDS)), partial(fitted.compress, plan))
+            sizes = fitted.sizes(small, plan)
+            row = {"model": args.model, "sparsity": sparsity, "changed": changed, "images": args.images}
+            row |= {name: sizes[name] for name in ("sparsity_params", "sparsity_macs")} | measured(model, small, data)
+            stages = {f"seconds_{name}": fitted.seconds.get(name) for name in ("statistics", "decompose", "score")}
+            rows.append({**row, **stages, "seconds_select": plan.seconds, "seconds_compensate": seconds})
+            print(rows[-1], flush=True)
+            write_whole(args.out, lambda path: pd.DataFrame(rows).to_csv(path, index=False))
+
+
+def with_rounds(rounds: int, call: Callable[[], Any]) -> Any:
+    """What a call gives where the fit takes at most so many rounds, which is no option of the method."""
+    usual, fit_sides.__defaults__ = fit_sides.__defaults__, (rounds,)
+    try:
+        return call()
+    finally:
+        fit_sides.__defaults__ = usual
+
+
+if __name__ == "__main__":
+    main()
