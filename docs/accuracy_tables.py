@@ -179,3 +179,65 @@ def retraining() -> str:
         difference = f"{100 * (row['accuracy'] - row['accuracy_dense']):+.2f}"
         rows.append([start, epochs, " ".join(kept), ", ".join(shares), *accuracies, difference])
     return markdown(["ranks by", "epochs", "options", "parameters, MACs removed (%)", "before", "after", "from dense"], rows)
+
+
+def form_search() -> str:
+    """One row per network and sparsity: the divergence of every trial, the best one marked, beside that of what was set by hand."""
+    table = read("form_search").fillna({"base": ""})
+    hand = table["base"].str.contains("scorer.depth")
+    columns = {
+        "logits": "estimator.output=logits", **{f"T = {t}": f"estimator.temperature={t}.0" for t in (1, 2, 4, 8)},
+        "depth 0.5": "scorer.depth=0.5", "depth 1": "scorer.depth=1.0",
+        "floor 0.005": "scorer.floor=0.005", "floor 0.1": "scorer.floor=0.1",
+    }  # fmt: skip
+    rows = []
+    for (network, sparsity), part in table[~hand].groupby(["network", "sparsity"], sort=False):
+        cells = {}
+        for row in part.itertuples():
+            last = row.set.split()[-1] if row.set != "as set" else _begun(row.base)
+            name = next(name for name, word in columns.items() if word == last)
+            cells[name] = f"**{row.divergence:.4f}**" if row.best else f"{row.divergence:.4f}"
+        by_hand = table[hand & table["network"].eq(network) & table["sparsity"].eq(sparsity) & table["set"].eq("as set")]["divergence"]
+        rows.append([network, removed(sparsity), *(cells.get(name, "") for name in columns), *(f"{value:.4f}" for value in by_hand[:1])])
+    return markdown(["network", "removed", *columns, "by hand"], [[*row, *[""] * (12 - len(row))] for row in rows])
+
+
+def _begun(base: str) -> str:
+    """What a search began with, as the last word of a trial."""
+    words = dict(word.split("=") for word in base.split())
+    temperature = float(words.get("estimator.temperature", 1))
+    return f"estimator.temperature={temperature}" if words.get("estimator.output") == "hellinger" else "estimator.output=logits"
+
+
+def form_ablation() -> str:
+    """One row per network and sparsity; one thing changed at a time."""
+    rows = [
+        [
+            r.model,
+            removed(r.sparsity),
+            r.changed,
+            f"{r.divergence:.4f}",
+            f"{100 * r.accuracy:.2f}",
+            f"{100 * r.sparsity_macs:.1f}",
+            f"{r.seconds_compensate:.0f}",
+        ]  # fmt: skip
+        for r in read("form_ablation").sort_values(["model", "sparsity"], kind="stable").itertuples()
+    ]
+    header = ["network", "removed", "changed", "divergence", "accuracy (%)", "MACs removed (%)", "seconds of the fit"]
+    return markdown(header, rows)
+
+
+def form_finetuned() -> str:
+    """One row per training: how it began, how long it took, test accuracy before and after."""
+    rows = [
+        [
+            f"{100 * r.sparsity_params:.1f}, {100 * r.sparsity_macs:.1f}",
+            r.start,
+            r.epochs,
+            f"{100 * r.before:.2f}",
+            f"{100 * r.after:.2f}",
+            f"{100 * r.after - 91.19:+.2f}",
+        ]  # fmt: skip
+        for r in read("form_finetuned").itertuples()
+    ]
+    return markdown(["parameters, MACs removed (%)", "start", "epochs", "before", "after", "from dense"], rows)
