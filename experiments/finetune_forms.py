@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--samples", type=int, default=48000)
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--hold-out", action="store_true", help="do not train on the validation images, and measure accuracy on them")
+    parser.add_argument("--hold-out", action="store_true", help="do not train on the validation images, and measure accuracy on them too")
     parser.add_argument("--words", nargs="*", default=[], help="more words for the compression")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
@@ -99,16 +99,16 @@ def main() -> None:
             sizes = {name: small.lrp_report.attrs[name] for name in ("sparsity_params", "sparsity_macs")}
             if start == "random":
                 random_start(small)
-            part = data.validation if args.hold_out else data.test
-            before, began = evaluate(small, data, part, 250).accuracy, time.perf_counter()
+            before, began = evaluate(small, data, data.test, 250).accuracy, time.perf_counter()
             recovery = FinetuneRecovery(
                 epochs=epochs, lr=args.lr, weight_decay=args.weight_decay, distill=args.distill, precision=args.precision,
                 hold_out=args.hold_out,
             )  # fmt: skip
             unfinished = args.out.parent / f"unfinished-{args.removed:g}-{start}-{epochs}-{args.lr:g}-{args.hold_out}.pt"
             recovery(small, Context(lambda: [], data, dense, unfinished))
-            after, seconds = evaluate(small, data, part, 250).accuracy, time.perf_counter() - began
-            rows.append({**asked, **sizes, "before": before, "after": after, "seconds": seconds})
+            seconds, after = time.perf_counter() - began, evaluate(small, data, data.test, 250).accuracy
+            validation = evaluate(small, data, data.validation, 250).accuracy if args.hold_out else math.nan
+            rows.append({**asked, **sizes, "before": before, "after": after, "validation": validation, "seconds": seconds})
             print(rows[-1], flush=True)
             write_whole(args.out, lambda path: pd.DataFrame(rows).to_csv(path, index=False))
 
