@@ -173,9 +173,7 @@ class _Pruning:
             for sparsity in todo:
                 row, layers = self.row(sparsity, predicted[sparsity])
                 results.add(row, layers)
-                if self.fitted.trials:
-                    trials = pd.DataFrame(self.fitted.trials)
-                    write_whole(self.folder / "search.csv", lambda path, trials=trials: trials.to_csv(path, index=False))
+                results.add_trials(self.fitted.trials)
                 tracked.row(row, layers)
                 log.info(
                     "%s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)",

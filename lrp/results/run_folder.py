@@ -69,6 +69,15 @@ class RunFolder:
         self.rows = new if self.rows.empty else pd.concat([self.rows, new], ignore_index=True)
         write_whole(self.folder / "results.csv", lambda path: self.rows.to_csv(path, index=False))
 
+    def add_trials(self, trials: Sequence[Mapping[str, Any]]) -> None:
+        """Store what a search tried (search.csv), in place of what an earlier run tried at the same sparsities."""
+        if not trials:
+            return
+        file, new = self.folder / "search.csv", pd.DataFrame(trials)
+        old = read_if_there(file)
+        whole = new if old is None else pd.concat([old[~old["sparsity"].isin(new["sparsity"])], new], ignore_index=True)
+        write_whole(file, lambda path: whole.to_csv(path, index=False))
+
 
 class _Plain(yaml.SafeLoader):
     """YAML without aliases, by which a small file may stand for endless settings."""

@@ -30,7 +30,11 @@ def choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction |
 
 
 def _choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction | int) -> dict[str, int]:
-    """The same among ways of which each costs more and loses less than the one before it."""
+    """The same among ways of which each costs more and loses less than the one before it.
+
+    Raises:
+        InputError: As ``choose``.
+    """
     hulls = {name: hull(cost, -loss) for name, (cost, loss) in ways.items()}
     least = sum(int(ways[name][0][at[0]]) for name, at in hulls.items())
     if least > budget:

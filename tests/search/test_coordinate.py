@@ -168,5 +168,8 @@ def test_on_the_command_line(cache, tmp_path, capsys):
     assert list(trials) == ["sparsity", "set", "divergence", "best"] and list(trials["set"]) == ["as set", "scorer.depth=1"] * 2
     assert list(trials.groupby("sparsity")["best"].sum()) == [1, 1]
     refused(lambda: run_here(cache, tmp_path / "run", "method=output_aware", "sparsity.grid=[0.5,0.8]", "resume=true"), "search")
+    rows.head(1).to_csv(tmp_path / "run" / "results.csv", index=False)  # killed before the second row: what the first one tried stays
+    run_here(cache, tmp_path / "run", *words, "resume=true")
+    assert pd.read_csv(tmp_path / "run" / "search.csv").equals(trials)
     check_refused(["search=grid"], "search=grid: no such option; choose one of coordinate, none", capsys)
     check_refused(["method=hosvd", "search=coordinate", "search.steps=[{scorer: [{depth: 1}]}]"], "method=hosvd has none", capsys)
