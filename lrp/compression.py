@@ -68,7 +68,8 @@ def compress(
         search: What sets options by trial: "none", or "coordinate", which compresses the network a dozen times on half of the examples and
             takes the options that move the outputs least on the other half; or an object.
         recovery: What is done to the compressed network: "none", "batchnorm", or an object.
-        budget: "params", or "macs" for multiply-accumulates.
+        budget: "params", "macs" for multiply-accumulates, or, with parts that know forms, "milliseconds": the layers' time, measured on
+            this machine.
         macs_removed: With ``budget="params"``: the share of the multiply-accumulates that has to go as well.
         forms: In which forms a layer may be stored, of each the one that loses least: one or several of "matrix", "tucker2", "spatial",
             "nested", "pivoted", "tucker2_pivoted"; "auto": the best that the method's parts know of; None: those of the method.

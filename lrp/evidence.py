@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch import Tensor, nn
 
 from lrp.batches import Batches, examples, tensors
+from lrp.cost.layer_time import LayerTime
 from lrp.errors import InputError
 from lrp.estimator.cache import cached_moments, moments_key
 from lrp.files import sha256
@@ -78,6 +79,7 @@ class Evidence:
         self.scoring = self.batches.take(scoring_images)
         self.labels = self.scoring.labels
         self.estimator, self.exclude, self.samples = estimator, tuple(exclude), samples
+        self.times: dict[str, LayerTime] = {}  # of layers, measured once for all methods
         self.unusable: dict[str, str] = {}  # layers that the method leaves alone, with the reasons
         self.seconds_estimator = 0.0  # what the moments took when they were computed, if they are in the cache now
         self._last = [_Found()]  # shared with all copies: methods that differ in nothing that it depends on find it there

@@ -55,7 +55,7 @@ class Config:
     calibration: Calibration = field(default_factory=Calibration)
     rounds: RoundsNode = field(default_factory=RoundsNode)
     evaluation: EvaluationNode = field(default_factory=EvaluationNode)
-    budget: str = "params"
+    budget: str = "params"  # or macs, milliseconds
     macs_removed: float | None = None  # with budget=params: this share of the multiply-accumulates goes too
     forms: Any = None  # names of forms, one, or auto; null: those of the method
     exclude: Any = field(default_factory=list)  # names, or one

@@ -12,16 +12,17 @@ from lrp.matrices import Block
 from lrp.network.survey import Candidates
 
 BUDGETS = ("params", "macs")
+TIME = "milliseconds"  # a budget of methods that choose forms
 
 
-def check_budget(value: object) -> None:
+def check_budget(value: object, known: Sequence[str] = BUDGETS) -> None:
     """Check the unit that a sparsity is a share of.
 
     Raises:
-        InputError: For anything but params and macs.
+        InputError: For anything but those that a method knows.
     """
-    if value not in BUDGETS:
-        raise InputError("budget", value, f"choose one of {', '.join(BUDGETS)}")
+    if value not in known:
+        raise InputError("budget", value, f"choose one of {', '.join(known)}")
 
 
 def kept_share(sparsity: float) -> Fraction:

@@ -56,10 +56,13 @@ class Report(pd.DataFrame):
         a = self.attrs
         if "params_total" not in a:
             return []
+        time = ""
+        if "milliseconds" in a:
+            time = f", predicted milliseconds {a['milliseconds_dense']:.3f} -> {a['milliseconds']:.3f}"
         return [
             f"sparsity {a['sparsity']:g} of {a['budget']} asked for; compressed layers: "
             f"parameters {a['params_dense']:,} -> {a['params']:,} (sparsity_params {a['sparsity_params']:.4f}), "
-            f"MACs {a['macs_layers_dense']:,} -> {a['macs_layers']:,} (sparsity_macs {a['sparsity_macs']:.4f})"
+            f"MACs {a['macs_layers_dense']:,} -> {a['macs_layers']:,} (sparsity_macs {a['sparsity_macs']:.4f}){time}"
         ]
 
     def __str__(self) -> str:

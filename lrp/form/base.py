@@ -79,6 +79,7 @@ class ScoredLayer:
         total: The sum of the scores of ``outputs``.
         loss: What the layer's damage counts, from the share of the sum of its perturbations that is lost.
         step: Ranks are multiples of it, or below it.
+        timed: Whether ways that are not faster than the dense layer are left out.
     """
 
     matrix: LayerMatrix
@@ -93,6 +94,7 @@ class ScoredLayer:
     total: float
     loss: Callable[[np.ndarray], np.ndarray]
     step: int = 1
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,15 +105,20 @@ class Choices:
         form: Its name.
         params: (n,) int64, parameters stored for the weight.
         macs: (n,) int64, multiply-accumulates for one example.
+        work: (n, t), what the time of the layer is predicted from, for one example: the multiply-accumulates of each thin layer that
+            runs, and last the values that are written between them.
         loss: (n,) float64, the predicted damage, on one scale for all forms and layers; 0 of the dense layer.
         plan: What becomes of the layer at the i-th.
+        nanoseconds: (n,) int64, the predicted time, where times were measured.
     """
 
     form: str
     params: np.ndarray
     macs: np.ndarray
+    work: np.ndarray
     loss: np.ndarray
     plan: Callable[[int], LayerPlan]
+    nanoseconds: np.ndarray | None = None
 
 
 class Form(Protocol):

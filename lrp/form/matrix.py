@@ -134,7 +134,8 @@ class Matrix:
         plans = [self._plan(layer, ranks) for ranks in [[0] * len(blocks), *found, [block.rank for block in blocks]]]
         loss = [sum(float(score[~mask].sum()) for score, mask in zip(scores, plan.keep)) for plan in plans]
         params, macs = ([getattr(plan, what) for plan in plans] for what in ("params", "macs"))
-        return Choices(self.name, np.array(params), np.array(macs), np.array(loss), plans.__getitem__)
+        written = [layer.positions * sum(rank or 0 for rank in plan.ranks) for plan in plans]
+        return Choices(self.name, np.array(params), np.array(macs), np.array([macs, written]).T, np.array(loss), plans.__getitem__)
 
     def _plan(self, layer: ScoredLayer, ranks: Sequence[int]) -> MatrixPlan:
         keep = []
@@ -142,7 +143,7 @@ class Matrix:
             mask = torch.zeros(len(score), dtype=torch.bool)
             mask[score.argsort(stable=True)[len(score) - rank :]] = True
             keep.append(mask | factor.block.is_dense(rank))
-        return MatrixPlan(layer.matrix, layer.positions, layer.factors, keep)
+        return MatrixPlan(layer.matrix, layer.positions, layer.factors, keep, layer.timed)
 
     def refit(self, module: LowRank, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
         """Row range by row range: the best of its rank where it is one block; where several blocks share rows, U of all of them."""

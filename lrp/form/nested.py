@@ -49,9 +49,12 @@ class NestedForm:
         groups, channels, rows = matrix.groups, matrix.channels, matrix.shape[0]
         parts = groups * q * channels, groups * s * q * height, groups * s * r * width, rows * r
         params = parts[0] + parts[1] + parts[2] + parts[3]
-        macs = layer.places * parts[0] + between(layer) * parts[1] + layer.positions * (parts[2] + parts[3])
+        places, middle, positions = layer.places, between(layer), layer.positions
+        written = groups * (q * places + s * middle + r * positions)
+        work = np.stack([places * parts[0], middle * parts[1], positions * parts[2], positions * parts[3], written], 1)
+        macs = work[:, :4].sum(1)
         smaller = (params < matrix.weight.numel()) & (s <= np.minimum(q * height, r * width))
-        q, s, r, params, macs = (values[smaller] for values in (q, s, r, params, macs))
+        q, s, r, params, macs, work = (values[smaller] for values in (q, s, r, params, macs, work))
         loss = layer.loss(shares(lost[0][q] + lost[1][s] + lost[2][r], layer.total))
 
         def plan(i: int) -> FactoredPlan:
@@ -65,7 +68,7 @@ class NestedForm:
             what = "nested, {} in, {} between and {} out".format(*ranks)
             return FactoredPlan(self.name, matrix, int(params[i]), int(macs[i]), ranks, what, sides, partial(_truncate, matrix))
 
-        return Choices(self.name, params, macs, loss, plan)
+        return Choices(self.name, params, macs, work, loss, plan)
 
     def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
         """Group by group: the best Tucker-2 layer, its core in the metric of what it reads, and then the output side anew."""

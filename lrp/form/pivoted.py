@@ -38,6 +38,7 @@ class PivotedForm:
         M, N = matrix.shape
         rank = rank_grid(min(M - 1, N - 1), layer.step, fine=max(M, N))
         params = rank * (M + N - rank)
+        work = layer.positions * np.stack([rank * N, rank * (M - rank), rank], 1)
         loss = layer.loss(shares(lost_after([side])[rank], layer.total))
 
         def plan(i: int) -> FactoredPlan:
@@ -45,7 +46,7 @@ class PivotedForm:
             macs = int(params[i]) * layer.positions
             return FactoredPlan(self.name, matrix, int(params[i]), macs, r, self.name, [kept], partial(_project, matrix, side))
 
-        return Choices(self.name, params, params * layer.positions, np.asarray(loss), plan)
+        return Choices(self.name, params, params * layer.positions, work, np.asarray(loss), plan)
 
     def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
         """The best of its rank, reduced-rank regression (Izenman, 1975)."""

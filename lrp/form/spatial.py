@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -40,13 +41,14 @@ class SpatialForm:
         rank = rank[rank * _unit(matrix, size) < matrix.weight.numel()]
         loss = layer.loss(shares(lost_after(sides)[rank], layer.total))
         params, macs = rank * _unit(matrix, size), rank * _unit_macs(matrix, size, layer.positions, between(layer))
+        work = np.stack([macs, rank * matrix.groups * between(layer)], 1)
         shape = matrix.shape[0] // matrix.groups * size[1], matrix.channels * size[0]
 
         def plan(i: int) -> FactoredPlan:
             r, fill = int(rank[i]), partial(_project, matrix, size, sides)
             return FactoredPlan(self.name, matrix, int(params[i]), int(macs[i]), r, self.name, [Kept(shape, r, min(shape))], fill)
 
-        return Choices(self.name, params, macs, loss, plan)
+        return Choices(self.name, params, macs, work, loss, plan)
 
     def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
         """Group by group."""

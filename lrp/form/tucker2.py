@@ -51,13 +51,15 @@ class Tucker2Form:
         q, r = q[smaller], r[smaller]
         sizes = self.sizes(matrix, q, r)
         params = sizes[0] + sizes[1] + sizes[2]
-        macs = sizes[0] * layer.places + (sizes[1] + sizes[2]) * layer.positions
+        parts = sizes[0] * layer.places, sizes[1] * layer.positions, sizes[2] * layer.positions
+        macs = parts[0] + parts[1] + parts[2]
+        work = np.stack([*parts, matrix.groups * (q * layer.places + r * layer.positions)], 1)
 
         def plan(i: int) -> FactoredPlan:
             ranks = int(q[i]), int(r[i])
             return self.plan(matrix, int(params[i]), int(macs[i]), ranks, partial(_project, matrix, layer.outputs, inputs, ranks))
 
-        return Choices(self.name, params, macs, layer.loss(shares(out[r] + into[q], layer.total)), plan)
+        return Choices(self.name, params, macs, work, layer.loss(shares(out[r] + into[q], layer.total)), plan)
 
     def plan(self, matrix: LayerMatrix, params: int, macs: int, ranks: tuple[int, int], fill: Callable[[Any], None]) -> FactoredPlan:
         """A layer with these ranks (q, r), which ``fill`` gives its values."""

@@ -14,7 +14,8 @@ import pandas as pd
 from torch import nn
 
 from lrp.blocking.none import Unblocked
-from lrp.cost.costs import kept_share
+from lrp.cost.break_even import WORTH
+from lrp.cost.costs import TIME, kept_share
 from lrp.decomposition.base import decompose
 from lrp.errors import InputError, some
 from lrp.estimator.inputs import input_perturbations
@@ -22,6 +23,7 @@ from lrp.evidence import Evidence
 from lrp.form.base import Choices, Form, ScoredLayer, Side
 from lrp.form.known import FORMS, check_forms
 from lrp.form.matrix import Matrix
+from lrp.form.times import with_times
 from lrp.form.unfolding import input_components
 from lrp.matrices import Factors, cut
 from lrp.method.base import FittedMethod, Prediction
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 
 AUTO = "auto"
 BEST = ("matrix", "tucker2", "spatial", "pivoted", "tucker2_pivoted")  # on validation images: docs/results/forms.md
+COUNTED = {"params": "params", "macs": "macs", TIME: "nanoseconds"}  # whole numbers, by the budget
 IMAGES = 128  # that perturbations of input sides are found on: more hardly change the order
 
 
@@ -40,8 +43,11 @@ def usable_forms(method: Any) -> Sequence[str]:
     """The forms of a method, by their names: those that it asks for, or with ``auto`` the best ones that its parts know of.
 
     Raises:
-        InputError: For names of no form, and for parts that do not know the forms that were asked for.
+        InputError: For names of no form, and for parts that do not know the forms or the budget of time that were asked for.
     """
+    if method.budget == TIME and (reason := _refused(method)):
+        name, value, allowed = reason
+        raise InputError("budget", method.budget, f"{name}={value} knows params and macs alone; choose one of these, or set {allowed}")
     if method.forms == AUTO:
         return BEST if _refused(method) is None else (Matrix.name,)
     forms = check_forms(method.forms)
@@ -57,8 +63,6 @@ def _refused(method: Any) -> tuple[str, Any, str] | None:
         return "scorer", method.scorer.name, "scorer=noise_to_signal or scorer=perturbation"
     if method.selection.name != "lagrangian":
         return "selection", method.selection.name, "selection=lagrangian"
-    if method.selection.break_even != "params":
-        return "selection.break_even", method.selection.break_even, "selection.break_even=params"
     if method.keep_factor is not None:
         return "rounds.keep_factor", method.keep_factor, "rounds.keep_factor=null"
     return None
@@ -83,12 +87,24 @@ class WithForms(FittedMethod):
         Raises:
             InputError: Where no choice of the forms fits.
         """
-        start = time.perf_counter()
-        survey, method = self.evidence.survey, self.method
-        params = {name: matrix.weight.numel() for name, matrix in survey.matrices.items()}
-        dense = [sum(params.values()), sum(survey.positions[name] * count for name, count in params.items())]
-        loss = {name: np.concatenate([each.loss for each in held]) for name, held in self.choices.items()}
-        both = [{n: np.concatenate([getattr(c, unit) for c in held]) for n, held in self.choices.items()} for unit in ("params", "macs")]
+        start, unit = time.perf_counter(), COUNTED[self.method.budget]
+        if self.method.macs_removed is None:
+            costs, loss = self._of_all(unit), self._of_all("loss")
+            ways = {name: (costs[name], loss[name]) for name in loss}
+            chosen = choose(ways, kept_share(sparsity) * self._cost_dense(costs), unit)
+        else:
+            chosen = self._under_both(sparsity, self.method.macs_removed)
+        layers = {name: self._layer(name, at) for name, at in chosen.items()}
+        milliseconds = self._milliseconds(chosen) if self.timed else None
+        if milliseconds is not None:
+            after, before = milliseconds
+            removed = 100 * (1 - after / before)
+            log.info("sparsity %g: by prediction the layers take %.3f of %.3f ms, %.1f %% less", sparsity, after, before, removed)
+        return Plan(sparsity, layers, self.model, self.evidence.survey, time.perf_counter() - start, milliseconds)
+
+    def _under_both(self, sparsity: float, macs_removed: float) -> dict[str, int]:
+        loss, both = self._of_all("loss"), [self._of_all("params"), self._of_all("macs")]
+        dense = [self._cost_dense(costs) for costs in both]
 
         def pick(weight: float, share: float) -> dict[str, int]:
             if weight in (0, 1):
@@ -98,21 +114,38 @@ class WithForms(FittedMethod):
                 costs, total = {n: np.rint(UNIT * ((1 - weight) * p / dense[0] + weight * m / dense[1])) for (n, p), m in mixtures}, UNIT
             return choose({name: (costs[name], loss[name]) for name in loss}, kept_share(share) * total)
 
-        if method.macs_removed is None:
-            chosen = pick(float(method.budget == "macs"), sparsity)
-        else:
-            most = [kept_share(share) * total for share, total in zip((sparsity, method.macs_removed), dense)]
+        most = [kept_share(share) * total for share, total in zip((sparsity, macs_removed), dense)]
 
-            def exceeded(chosen: Mapping[str, int]) -> tuple[bool, bool]:
-                spent = [sum(int(costs[name][at]) for name, at in chosen.items()) for costs in both]
-                return spent[0] > most[0], spent[1] > most[1]
+        def exceeded(chosen: Mapping[str, int]) -> tuple[bool, bool]:
+            spent = [sum(int(costs[name][at]) for name, at in chosen.items()) for costs in both]
+            return spent[0] > most[0], spent[1] > most[1]
 
-            def value(chosen: Mapping[str, int]) -> float:
-                return -sum(float(loss[name][at]) for name, at in chosen.items())
+        def value(chosen: Mapping[str, int]) -> float:
+            return -sum(float(loss[name][at]) for name, at in chosen.items())
 
-            chosen = under_both(pick, exceeded, value, sparsity, method.macs_removed)
-        layers = {name: self._layer(name, at) for name, at in chosen.items()}
-        return Plan(sparsity, layers, self.model, survey, time.perf_counter() - start)
+        return under_both(pick, exceeded, value, sparsity, macs_removed)
+
+    @property
+    def timed(self) -> bool:
+        """Whether times were measured."""
+        return all(each.nanoseconds is not None for held in self.choices.values() for each in held)
+
+    def sizes(self, compressed: nn.Module, plan: Plan) -> dict[str, Any]:
+        """As of every method; where times were measured, also the milliseconds that the compressed layers are predicted to take."""
+        found = super().sizes(compressed, plan)
+        return found if plan.milliseconds is None else {**found, **dict(zip(("milliseconds", "milliseconds_dense"), plan.milliseconds))}
+
+    def _of_all(self, what: str) -> dict[str, np.ndarray]:
+        """Of each layer one field of the choices, of all forms one after the other."""
+        return {name: np.concatenate([getattr(each, what) for each in held]) for name, held in self.choices.items()}
+
+    def _cost_dense(self, costs: Mapping[str, np.ndarray]) -> int:
+        """What the dense layers cost: of all ways they hold the most parameters."""
+        return sum(int(costs[name][params.argmax()]) for name, params in self._of_all("params").items())
+
+    def _milliseconds(self, chosen: Mapping[str, int]) -> tuple[float, float]:
+        costs = self._of_all("nanoseconds")
+        return sum(int(costs[name][at]) for name, at in chosen.items()) / 1e6, self._cost_dense(costs) / 1e6
 
     def _layer(self, name: str, at: int) -> Any:
         for held in self.choices[name]:
@@ -159,6 +192,10 @@ def with_forms(first: Any, names: Sequence[str]) -> WithForms:
         layer = _scored(first, name, to_come, outputs.get(name, []), inputs[name])
         whole = [] if any(form.name == Matrix.name for form in usable[name]) else [_ends(layer, bool(usable[name]))]
         choices[name] = [*whole, *(form.choices(layer) for form in usable[name])]
+    measured = method.selection.break_even == "measured"
+    if measured or method.budget == TIME:  # a slower way is of no use under a budget of time
+        below = WORTH if measured else 1.0
+        choices = with_times(choices, evidence.model, evidence.survey, method.selection.batch_size, below, evidence.times)
     return WithForms(method, evidence, seconds, first=first, choices=choices)
 
 
@@ -185,7 +222,7 @@ def _ends(layer: ScoredLayer, fits: bool) -> Choices:
     """Of a layer that may not be a matrix the two ways that are in no form: nothing kept, and dense; of one that no form ``fits`` dense."""
     ranks = Matrix().choices(layer)
     ends = [0, len(ranks.loss) - 1] if fits else [len(ranks.loss) - 1]
-    return Choices(Matrix.name, ranks.params[ends], ranks.macs[ends], ranks.loss[ends], lambda i: ranks.plan(ends[i]))
+    return Choices(Matrix.name, ranks.params[ends], ranks.macs[ends], ranks.work[ends], ranks.loss[ends], lambda i: ranks.plan(ends[i]))
 
 
 def _scored(first: Any, name: str, to_come: int, outputs: Sequence[Side], inputs: Mapping[int, Sequence[Side]]) -> ScoredLayer:
@@ -199,6 +236,7 @@ def _scored(first: Any, name: str, to_come: int, outputs: Sequence[Side], inputs
     return ScoredLayer(
         survey.matrices[name], first.evidence.model.get_submodule(name), survey.positions[name], survey.inputs[name], survey.places(name),
         [first.factors[i] for i in at], [first.scores[i] for i in at], outputs, inputs, total, loss, first.method.selection.round_to,
+        first.method.selection.break_even == "measured",
     )  # fmt: skip
 
 

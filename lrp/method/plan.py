@@ -26,6 +26,7 @@ class Plan:
         model: The network whose layers are replaced: the dense one, or what a later round starts from.
         survey: Its layers.
         seconds: What choosing the plan took.
+        milliseconds: Where times were measured: what all compressed layers are predicted to take, and what they took dense.
     """
 
     sparsity: float
@@ -33,6 +34,7 @@ class Plan:
     model: nn.Module
     survey: Candidates
     seconds: float = 0.0
+    milliseconds: tuple[float, float] | None = None
 
     @property
     def params(self) -> int:

@@ -15,7 +15,7 @@ from lrp.blocking.base import Blocking
 from lrp.compensation.base import Compensation
 from lrp.compensation.none import NoCompensation
 from lrp.cost.break_even import measure_break_even
-from lrp.cost.costs import Costs, check_budget, make_costs
+from lrp.cost.costs import BUDGETS, TIME, Costs, check_budget, make_costs
 from lrp.decomposition.base import Decomposition, decompose
 from lrp.decomposition.svd import Svd
 from lrp.errors import InputError, NotUsable, check_int, check_sparsity, own_code
@@ -48,7 +48,8 @@ class SingularVectors:
         selection: Chooses which components stay.
         decomposition: Turns blocks into components.
         compensation: Refits what is kept.
-        budget: What a sparsity is a share of, in the compressed layers: parameters (``params``) or multiply-accumulates (``macs``).
+        budget: What a sparsity is a share of, in the compressed layers: parameters (``params``), multiply-accumulates (``macs``), or, with
+            parts that know forms, their time on this machine (``milliseconds``).
         exclude: Names of layers, of modules that contain them, or patterns: they are left alone.
         samples: About how many positions of each layer's output statistics look at, in all examples together.
         keep_factor: Score again whenever this share of what is left is left; None: score once.
@@ -72,7 +73,7 @@ class SingularVectors:
     forms: str | Sequence[str] = ("matrix",)
 
     def __post_init__(self) -> None:
-        check_budget(self.budget)
+        check_budget(self.budget, (*BUDGETS, TIME))
         if self.macs_removed is not None:
             check_sparsity("macs_removed", self.macs_removed)
             if self.budget != "params":
@@ -103,9 +104,15 @@ class SingularVectors:
                 break
             except NotUsable as error:
                 evidence = self._leave(evidence, error.reasons)
-        if (forms := forms_of(self)) != ("matrix",):
+        forms = forms_of(self)
+        if self.chooses_forms:
             return with_forms(fitted, forms)
         return fitted if self.keep_factor is None else Rounds(self, evidence, fitted.seconds, first=fitted, keep_factor=self.keep_factor)
+
+    @property
+    def chooses_forms(self) -> bool:
+        """Whether each layer is stored in whichever way loses least: with other forms than matrix, and under a budget of time."""
+        return self.usable_forms != ("matrix",) or self.budget == TIME
 
     @property
     def usable_forms(self) -> Sequence[str]:
@@ -152,6 +159,8 @@ class SingularVectors:
 
     def _costs(self, evidence: Evidence, blocks: Sequence[Block], factors: Sequence[Factors]) -> Costs:
         """What the blocks cost, with break-even ranks where the selection asks for measured ones."""
+        if self.chooses_forms:  # they count for themselves
+            return make_costs(blocks)
         break_even: Mapping[str, int] | None = None
         if self.selection.break_even == "measured":
             batch, step = self.selection.batch_size, self.selection.round_to

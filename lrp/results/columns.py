@@ -61,7 +61,7 @@ DESCRIBED = (
     _asked("round_to", "ranks are multiples of it", 1),
     _asked("break_even", "where a block is left whole: params or measured", "params"),
     _asked("exclude", "layers left alone, divided by spaces", None),
-    _asked("budget", "what the sparsity is a share of: params or macs"),
+    _asked("budget", "what the sparsity is a share of: params, macs or milliseconds"),
     _asked("compensation", "part: how what is kept is refitted"),
     _asked("rounds", "how often the network was scored on the way to the sparsity"),
     _asked("recovery", "part: what is done to the pruned network"),

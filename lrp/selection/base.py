@@ -24,7 +24,7 @@ class Selection:
         round_to: Ranks of blocks that are not stored whole are multiples of it, or below it.
         break_even: "params", or "measured": ranks at which a layer would be no faster than the dense one leave it dense, timed on
             this machine by whoever makes the costs (see ``Costs.break_even``).
-        batch_size: Examples at a time when that is measured.
+        batch_size: Examples at a time when times are measured.
     """
 
     name: ClassVar[str]

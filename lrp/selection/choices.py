@@ -13,23 +13,23 @@ from lrp.selection.frontier import hull
 EXCHANGES = 100  # at most: each lowers the loss
 
 
-def choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction | int) -> dict[str, int]:
+def choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction | int, unit: str = "") -> dict[str, int]:
     """Of each layer which way it is stored, so that the losses are small and the costs within the budget.
 
     ``ways``: of each layer the costs (n,) of all ways, whole numbers, and the losses (n,). On the lower hull of each layer's ways a price
     of cost decides (the multiple-choice knapsack of Sinha and Zoltners, 1979; Lagrangian relaxation, Everett 1963); the least price
     whose choice fits is used, and what is left is spent on the change with the most loss avoided per cost that fits, hull or not. Then
-    pairs of layers exchange cost as long as that lowers the loss.
+    pairs of layers exchange cost as long as that lowers the loss. ``unit``: the word for what is counted, where a choice is refused.
 
     Raises:
         InputError: Where even the cheapest ways of all layers together exceed the budget.
     """
     fronts = {name: _front(cost, loss) for name, (cost, loss) in ways.items()}
-    chosen = _choose({name: (cost[fronts[name]], loss[fronts[name]]) for name, (cost, loss) in ways.items()}, budget)
+    chosen = _choose({name: (cost[fronts[name]], loss[fronts[name]]) for name, (cost, loss) in ways.items()}, budget, unit)
     return {name: int(fronts[name][at]) for name, at in chosen.items()}
 
 
-def _choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction | int) -> dict[str, int]:
+def _choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction | int, unit: str) -> dict[str, int]:
     """The same among ways of which each costs more and loses less than the one before it.
 
     Raises:
@@ -39,7 +39,8 @@ def _choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction 
     least = sum(int(ways[name][0][at[0]]) for name, at in hulls.items())
     if least > budget:
         total = sum(int(cost.max()) for cost, _ in ways.values())
-        raise InputError(f"forms: no choice of them stores less than {least:,} of {total:,}, and the budget is {int(budget):,}")
+        counted = f"{total:,} {unit}".strip()
+        raise InputError(f"forms: no choice of them costs less than {least:,} of {counted}, and the budget is {int(budget):,}")
     names = list(ways)
     more = {name: np.diff(ways[name][0][at]) for name, at in hulls.items()}
     slope = {name: -np.diff(ways[name][1][at]) / more[name] for name, at in hulls.items()}

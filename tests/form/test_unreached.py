@@ -78,7 +78,7 @@ def test_layers_that_no_form_fits_stay_dense():
     x = torch.randn(8, 3, 6, 6)
     small, report = lrp.compress(model, x, 0.2, forms="tucker2")
     assert forms_of(small) == {"0": "tucker2"} and report["what"][1].startswith("left dense")
-    with pytest.raises(InputError, match="^forms: no choice of them stores less than 1,280 of 1,712, and the budget is 171$"):
+    with pytest.raises(InputError, match="^forms: no choice of them costs less than 1,280 of 1,712 params, and the budget is 171$"):
         lrp.compress(model, x, 0.9, forms="tucker2")
     with pytest.raises(InputError, match="no layer of this network can be stored so; add matrix"):
         lrp.compress(nn.Linear(9, 9), torch.randn(8, 9), 0.5, forms=["spatial", "tucker2"])

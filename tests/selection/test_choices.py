@@ -94,5 +94,5 @@ def test_matrices_alone_are_the_lagrangian(monkeypatch):
 
 
 def test_a_budget_below_the_least():
-    with pytest.raises(InputError, match="^forms: no choice of them stores less than 7 of 9, and the budget is 5$"):
+    with pytest.raises(InputError, match="^forms: no choice of them costs less than 7 of 9, and the budget is 5$"):
         choose({"a": (np.array([7, 9]), np.array([1.0, 0.0]))}, 5)
