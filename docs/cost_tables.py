@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pandas as pd
-from layout import markdown, percent, read, removed
+from layout import RESULTS, markdown, percent, read, removed
+
+SHARE_GOALS = {0.8: "90 %", 0.9: "90 %", 0.95: "85 %"}  # of the MAC ratio, with all forms, by the share of parameters removed
 
 
 def scoring_speed() -> str:
@@ -129,6 +131,39 @@ def speed_sizes() -> str:
         for r in read("speed_sizes").itertuples()
     ]
     return markdown(["parameters removed", "parameters", "bytes", "share of parameters", "share of bytes"], rows)
+
+
+def speed_forms() -> str:
+    """Of both sets of forms the faster of as pruned and rounded, beside the goals; only the header where nothing was timed yet."""
+    header = ["parameters removed", "threads", "batch"]
+    for name in ("matrices", "`auto`"):
+        header += [f"{name}: MAC ratio", "Amdahl bound", "times faster", "share of the ratio"]
+    rows = []
+    if (RESULTS / "speed_forms_summary.csv").exists():
+        for key, part in read("speed_forms_summary").groupby(["sparsity", "threads", "batch"]):
+            cells: list[object] = [removed(key[0]), *key[1:]]
+            for forms in ("matrix", "auto"):
+                fastest = part[part["forms"] == forms].nlargest(1, "speedup").iloc[0]
+                cells += [f"{fastest[name]:.2f}" for name in ("macs_ratio", "amdahl_bound", "speedup")]
+                cells.append(f"{100 * fastest['of_macs_ratio']:.0f} %")
+            rows.append([*cells, SHARE_GOALS.get(key[0], ""), f"{fastest['mode']}, {_ranks(fastest['round_to'])}"])
+    return markdown([*header, "goal", "`auto`: fastest mode, ranks"], rows)
+
+
+def _ranks(round_to: int) -> str:
+    return "as pruned" if round_to == 1 else f"multiples of {round_to}"
+
+
+def speed_forms_sizes() -> str:
+    rows = [
+        [
+            removed(r.sparsity), f"{r.params_total:,}", f"{r.bytes_of_params:,}", f"{r.bytes:,}",
+            f"{100 * (r.bytes_over_params - 1):.2f} %", f"{100 * r.params_share:.2f} %", f"{100 * r.bytes_share:.2f} %",
+        ]
+        for r in read("speed_forms_sizes").itertuples()
+    ]  # fmt: skip
+    header = ["parameters removed", "parameters", "four bytes of each", "bytes of the file", "more than these", "share of parameters"]
+    return markdown([*header, "share of bytes"], rows)
 
 
 def overview() -> str:

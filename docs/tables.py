@@ -48,7 +48,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "scoring_speed": cost.scoring_speed, "scoring_quality": cost.scoring_quality, "scoring_correlation": cost.scoring_correlation,
     "scoring_images": cost.scoring_images, "scoring_outputs": cost.scoring_outputs, "scoring_fewer": cost.scoring_fewer,
     "speed_vgg16": lambda: cost.speed("vgg16"), "speed_resnet18": lambda: cost.speed("resnet18"), "speed_layers": cost.speed_layers,
-    "speed_batch": cost.speed_batch, "speed_sizes": cost.speed_sizes, "reliability": reliability,
+    "speed_batch": cost.speed_batch, "speed_sizes": cost.speed_sizes,
+    "speed_forms": cost.speed_forms, "speed_forms_sizes": cost.speed_forms_sizes, "reliability": reliability,
 }  # fmt: skip
 
 

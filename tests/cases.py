@@ -304,3 +304,22 @@ class Strided(nn.Module):
         if self.training:
             self.seen = x.is_contiguous()
         return {"logits": self.fc(x.mean((2, 3)))}
+
+
+class Kinds(nn.Module):
+    """Convolutions of every kind, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect", bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.grouped = nn.Conv2d(8, 12, 3, stride=2, padding=2, groups=2)
+        self.wide = nn.Conv2d(12, 10, (2, 3), padding="same", dilation=2)
+        self.point = nn.Conv2d(10, 9, 1)
+        self.line = nn.Conv1d(9, 8, 4, padding=2, padding_mode="circular")
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.first(x)))
+        x = self.point(torch.relu(self.wide(torch.relu(self.grouped(x)))))
+        return self.head(torch.relu(self.line(torch.relu(x).flatten(2))).mean(2))

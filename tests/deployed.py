@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from cases import Encoder, Grouped, Sequence, Small
+from cases import Encoder, Grouped, Kinds, Sequence, Small
 from safetensors import safe_open
 from torch import nn
 
@@ -16,6 +16,7 @@ from lrp.model.vgg16 import VGG16
 DEPLOYED = {
     "vgg": (lambda: VGG16(width=1 / 32), (3, 32, 32)), "resnet": (lambda: ResNet20(width=1 / 8), (3, 32, 32)),
     "encoder": (Encoder, (5, 6)), "grouped": (Grouped, (4, 9)), "small": (Small, (3, 8, 8)), "sequence": (Sequence, (4, 12)),
+    "kinds": (Kinds, (3, 10, 9)),
 }  # fmt: skip
 
 
@@ -47,10 +48,10 @@ def shaken(model, seed=0):
     return model
 
 
-def exported(name, blocking="none", sparsity=0.6):
+def exported(name, blocking="none", sparsity=0.6, **options):
     """(a compressed network whose batch norms have statistics of their own, inputs)"""
     build, shape = DEPLOYED[name]
     x = torch.randn(5, *shape)
-    model, _ = lrp.compress(shaken(build().eval()), x, sparsity, blocking=blocking, scoring_images=2, images=5)
+    model, _ = lrp.compress(shaken(build().eval()), x, sparsity, blocking=blocking, scoring_images=2, images=5, **options)
     assert any(isinstance(m, Compressed) for m in model.modules())
     return model, x

@@ -8,6 +8,8 @@ import torch
 from deployed import exported
 
 import lrp
+from lrp.form.known import FORMS
+from lrp.layer.compressed import Compressed
 
 
 @pytest.mark.slow
@@ -28,12 +30,25 @@ def test_torch_export(name, blocking):
     assert {node.op for node in program.graph.nodes} == {"placeholder", "call_function", "output"}  # get_attr would hold a branch
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name, blocking", [("small", "square"), ("resnet", "none"), ("encoder", "none")])
-def test_onnx(name, blocking, tmp_path):
+def runs_alone(path, model, x):
+    """The file holds plain operators without branches, and gives what the network gives at any batch size."""
     import onnx
     import onnxruntime
 
+    graph = onnx.load(path)
+    onnx.checker.check_model(graph)
+    assert {node.domain for node in graph.graph.node} <= {"", "ai.onnx"} and not graph.functions
+    assert not {node.op_type for node in graph.graph.node} & {"If", "Loop", "Scan"}
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for batch in (x[:1], x[:2], torch.cat([x, x])):
+        found = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: batch.numpy()})[0])
+        with torch.no_grad():
+            assert torch.allclose(found, model(batch), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, blocking", [("small", "square"), ("resnet", "none"), ("encoder", "none")])
+def test_onnx(name, blocking, tmp_path):
     model, x = exported(name, blocking)
     model.train()
     before = copy.deepcopy(model.state_dict())
@@ -41,16 +56,20 @@ def test_onnx(name, blocking, tmp_path):
     assert lrp.export_onnx(model, x, path) <= 1e-5
     assert [file.name for file in tmp_path.iterdir()] == ["a.onnx"]
     assert all(m.training for m in model.modules()) and all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-    graph = onnx.load(path)
-    onnx.checker.check_model(graph)
-    assert {node.domain for node in graph.graph.node} <= {"", "ai.onnx"} and not graph.functions
-    assert not {node.op_type for node in graph.graph.node} & {"If", "Loop", "Scan"}
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    model.eval()
-    for batch in (x[:1], x[:2], torch.cat([x, x])):
-        found = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: batch.numpy()})[0])
-        with torch.no_grad():
-            assert torch.allclose(found, model(batch), atol=1e-4)
+    runs_alone(path, model.eval(), x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forms", [*([name] for name in FORMS), [*FORMS]], ids=" ".join)
+def test_onnx_of_every_form(forms, tmp_path):
+    """As it is and fused; the program that ONNX is made from has a dynamic batch."""
+    model, x = exported("kinds", forms=forms, exclude=["head"])
+    held = {module.form for module in model.modules() if isinstance(module, Compressed)}
+    assert held & {*forms} and (len(forms) == 1 or len(held) > 1)
+    for name, network in {"small": model, "fused": lrp.fuse(model)}.items():
+        path = tmp_path / f"{name}.onnx"
+        assert lrp.export_onnx(network, x, path) <= 1e-5
+        runs_alone(path, network, x)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from cases import Kinds
 from torch import nn
 
 import lrp
@@ -16,25 +17,6 @@ from lrp.form.base import Side, lost_after, rank_grid
 from lrp.form.known import FORMS
 from lrp.layer.compressed import Compressed
 from lrp.method.forms import BEST, with_forms
-
-
-class Kinds(nn.Module):
-    """Convolutions of every kind, one after the other."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect", bias=False)
-        self.norm = nn.BatchNorm2d(8)
-        self.grouped = nn.Conv2d(8, 12, 3, stride=2, padding=2, groups=2)
-        self.wide = nn.Conv2d(12, 10, (2, 3), padding="same", dilation=2)
-        self.point = nn.Conv2d(10, 9, 1)
-        self.line = nn.Conv1d(9, 8, 4, padding=2, padding_mode="circular")
-        self.head = nn.Linear(8, 5)
-
-    def forward(self, x):
-        x = torch.relu(self.norm(self.first(x)))
-        x = self.point(torch.relu(self.wide(torch.relu(self.grouped(x)))))
-        return self.head(torch.relu(self.line(torch.relu(x).flatten(2))).mean(2))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +71,7 @@ def test_losses_fall_with_ranks_and_end_at_nothing(scored):
                 assert all(np.diff(choices.loss) <= 1e-12)
 
 
-@pytest.mark.parametrize("forms", [["tucker2"], ["spatial"], ["pivoted", "tucker2_pivoted"], [*FORMS], "auto"], ids=str)
+@pytest.mark.parametrize("forms", [["tucker2"], ["spatial"], ["nested"], ["pivoted", "tucker2_pivoted"], [*FORMS], "auto"], ids=str)
 def test_compress_in_these_forms(forms, tmp_path):
     """Stored, fused, saved, loaded, unfolded, exported to a program, and trained on."""
     torch.manual_seed(0)
