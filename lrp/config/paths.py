@@ -21,15 +21,14 @@ _named: list[Path] = []
 
 
 def use_folders(folders: Iterable[str | Path]) -> None:
-    """From now on, find options in these folders too, and modules in them and beside them.
+    """From now on, find options in these folders too, before those that were named earlier, and modules in them and beside them.
 
     Every process calls it with what Hydra found (``hydra.runtime.config_sources``), those that joblib starts too.
     """
-    for folder in folders:
-        folder = Path(folder).resolve()
-        if folder != CONF and folder not in _named:
-            _named.append(folder)
-            sys.path += [str(place) for place in (folder, folder.parent) if str(place) not in sys.path]
+    new = [folder for folder in dict.fromkeys(Path(folder).resolve() for folder in folders) if folder != CONF]
+    for folder in new:
+        sys.path += [str(place) for place in (folder, folder.parent) if str(place) not in sys.path]
+    _named[:] = [*new, *(folder for folder in _named if folder not in new)]
 
 
 def option_files(group: str) -> dict[str, Path]:

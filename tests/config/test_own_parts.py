@@ -109,3 +109,13 @@ def test_from_python(mine):
     with pytest.raises(InputError, match="scorer=nucular: no such option"):
         compose_job("+method.parts={scorer: nucular}", config_dir=mine / "conf")
     assert torch.equal(job.method.scorer([type("F", (), {"S": torch.ones(2)})], None)[0], torch.ones(2, dtype=torch.float64))
+
+
+def test_of_two_folders_the_last_one_named_counts(tmp_path):
+    """An option of one name in two folders, one after the other and back, as Hydra itself finds it."""
+    for place, k in (("a", 2), ("b", 8)):
+        (tmp_path / place / "blocking").mkdir(parents=True)
+        (tmp_path / place / "blocking" / "mine.yaml").write_text(f"_target_: lrp.blocking.alds.AldsBlocking\nk: {k}\n")
+    for place, k in (("a", 2), ("b", 8), ("a", 2)):
+        job = compose_job("blocking=mine", "method=singular_vectors", config_dir=tmp_path / place)
+        assert job.method.blocking.k == k and job.options is None
