@@ -160,3 +160,13 @@ def cifar(tmp_path):
     write_parquet(folder, "train-00001-of-00002.parquet", pixels[40:60], labels[40:60])
     write_parquet(folder, "test-00000-of-00001.parquet", pixels[60:], labels[60:])
     return folder, pixels, labels
+
+
+@pytest.fixture(autouse=True)
+def folders_of_options():
+    """The folders of options that a test names are forgotten after it: the names in them would be among those of the next."""
+    from lrp.config import paths
+
+    before = [*paths._named]
+    yield
+    paths._named[:] = before

@@ -128,7 +128,7 @@ class Searched:
     def changed(self, method: Any, step: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[tuple[Any, Settings]]:
         """The methods that a step tries in place of ``method``, each with what was set; those that are equal to it are left out."""
         for part, settings in step.items():
-            owner = method if part == "method" else getattr(method, part, None)
+            owner: Any = method if part == "method" else getattr(method, part, None)
             for one in settings:
                 if not all(_has(owner, name) for name in one):
                     continue
