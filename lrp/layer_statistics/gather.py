@@ -68,8 +68,8 @@ class _Layer:
         features = kind_of(self.module).features_last(torch.zeros_like(z) if grad is None else grad)
         rows = features.reshape(-1, features.shape[-1])
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        square = (rows.T @ rows).double()
-        self.gradients = square if self.gradients is None else self.gradients + square
+        square = rows.T @ rows
+        self.gradients = square.double() if self.gradients is None else self.gradients.add_(square)
 
     def statistics(self) -> LayerStatistics:
         """What was gathered.
@@ -80,7 +80,7 @@ class _Layer:
         C, G = _mean(self.inputs) if "inputs" in self.needs else None, None
         if "gradients" in self.needs:
             assert self.gradients is not None, "there is at least one batch"
-            G = (self.gradients / min(len(self.where), GRADIENT_IMAGES)).cpu()
+            G, self.gradients = self.gradients.div_(min(len(self.where), GRADIENT_IMAGES)).cpu(), None
         zz = _mean(self.products)[0] if "products" in self.needs else None
         if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz)):
             raise InputError(
