@@ -105,8 +105,14 @@ REFUSED = {
     "scalar": (lambda: Two(lambda y: y.mean()), f"estimator.output_fn: the output is a single number; {GIVEN}"),
     "indices": (lambda: Two(lambda y: y.argmax(1)), f"estimator.output_fn: the output is numbers of type int64; {GIVEN}"),
     "sparse": (lambda: Two(lambda y: y.to_sparse()), f"estimator.output_fn: the output is a sparse_coo tensor; {GIVEN}"),
-    "nested": (lambda: Two(lambda y: torch.nested.as_nested_tensor(list(y))), f"estimator.output_fn: the output is a nested tensor; {GIVEN}"),
-    "checkpoint": (Reentrant, "it runs torch.utils.checkpoint with use_reentrant=True.*; use_reentrant=False can be used, and estimator='exact'"),
+    "nested": (
+        lambda: Two(lambda y: torch.nested.as_nested_tensor(list(y))),
+        f"estimator.output_fn: the output is a nested tensor; {GIVEN}",
+    ),
+    "checkpoint": (
+        Reentrant,
+        "it runs torch.utils.checkpoint with use_reentrant=True.*; use_reentrant=False can be used, and estimator='exact'",
+    ),
     "complex": (lambda: Two(torch.fft.rfft), f"estimator.output_fn: the output is numbers of type complex64; {GIVEN}"),
     "other rows": (lambda: Two(lambda y: y.T), "the network gives 12 outputs for 2 examples|the network gives 12 outputs for 64 examples"),
     "large values": (lambda: Two(first=lambda x: x * 1e30), "Two: a matrix of its values cannot be decomposed|not finite"),
@@ -155,6 +161,7 @@ def test_a_default_device_of_the_caller():
 
 def test_scoring_frees_what_it_held():
     """The hooks of a batch held their tensors, which held the hooks: every batch of every call stayed in memory."""
+
     def held():
         gc.collect()
         return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())

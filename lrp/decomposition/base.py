@@ -58,7 +58,9 @@ def decompose(
         weight = matrices[name].weight.to("cpu", torch.float64)
         known = statistics[name] if statistics else None
         parts = [decomposition(weight, blocks[i], known) for i in own]
-        norm = float(parts[0][1][0]) if len(own) == 1 else max(decomposition.norm(weight, whole, known) for whole in _groups(matrices[name]))
+        norm = (
+            float(parts[0][1][0]) if len(own) == 1 else max(decomposition.norm(weight, whole, known) for whole in _groups(matrices[name]))
+        )
         found |= {i: Factors(blocks[i], *part, norm, decomposition.name) for i, part in zip(own, parts)}
     return [found[i] for i in range(len(blocks))]
 

@@ -27,7 +27,11 @@ class Told:
     told: dict[str, Any]
 
     def build(self, dense: nn.Module) -> nn.Module:
-        """Nothing any more."""
+        """Nothing any more.
+
+        Raises:
+            AssertionError: Always.
+        """
         raise AssertionError("the values are gone")
 
     def rows(self) -> list[dict[str, Any]]:

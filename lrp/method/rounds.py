@@ -179,7 +179,8 @@ class Rounds(FittedMethod):
         method, evidence = self.method, self.evidence
         parts = [method.blocking, method.decomposition, method.scorer, method.selection, method.compensation]
         described = [
-            "rounds-3", computed_by(tensors(evidence.batches.example)[0].device), repr(parts), method.estimator.identity, method.budget, repr(method.exclude), str(method.samples),
+            "rounds-3", computed_by(tensors(evidence.batches.example)[0].device), repr(parts), method.estimator.identity, method.budget,
+            repr(method.exclude), str(method.samples),
             str(self.keep_factor), str(len(evidence.scoring)), str(evidence.model),
         ]  # fmt: skip
         described += own_sources([*evidence.model.modules(), *parts])

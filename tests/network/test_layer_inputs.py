@@ -35,7 +35,12 @@ def test_replay_gives_what_hooks_give(network):
     batches = x.split(5)
     candidates, low = prune_network(model, x)
     of_one = Replay(copy.deepcopy(model), Batches.of(x), 5)._most() * 5
-    for net, memory in ((copy.deepcopy(model), 1e9), (low, 1e9), (copy.deepcopy(model), 100), (model, 1.5 * of_one)):  # all, none, some held
+    for net, memory in (
+        (copy.deepcopy(model), 1e9),
+        (low, 1e9),
+        (copy.deepcopy(model), 100),
+        (model, 1.5 * of_one),
+    ):  # all, none, some held
         whole, names = copy.deepcopy(net), list(candidates.matrices)
         images, state = x.clone(), set(vars(net))
         replay = Replay(net, Batches.of(list(batches)), len(batches[0]), memory)
