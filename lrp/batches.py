@@ -241,9 +241,8 @@ def _check(inputs: Inputs, first: str | None, name: str) -> str:
     if not held or any(tensor.dim() == 0 for tensor in held):
         what = "tensor of shape ()" if held else type(inputs).__name__
         raise InputError(f"{name}: a batch holds a {what}; give tensors whose first dimension runs over the examples")
-    if odd := [tensor for tensor in held if tensor.layout != torch.strided or tensor.is_quantized]:
-        what = "quantised" if odd[0].is_quantized else str(odd[0].layout).removeprefix("torch.")
-        raise InputError(f"{name}: a batch holds a {what} tensor; give dense ones")
+    if odd := [what for what in map(odd_layout, held) if what is not None]:
+        raise InputError(f"{name}: a batch holds a {odd[0]} tensor; give dense ones")
     if len({len(tensor) for tensor in held}) > 1:
         raise InputError(
             f"{name}: the tensors of a batch hold different numbers of examples, {', '.join(str(len(tensor)) for tensor in held)}"
@@ -254,6 +253,13 @@ def _check(inputs: Inputs, first: str | None, name: str) -> str:
     if first is not None and kind != first:
         raise InputError(f"{name}: batches differ, their examples are {first} and {kind}; pad or crop them to one shape")
     return kind
+
+
+def odd_layout(tensor: Tensor) -> str | None:
+    """What a tensor is called whose numbers do not lie one beside the other: nested, quantised, sparse_coo; None of any other."""
+    if tensor.is_nested or tensor.is_quantized:
+        return "nested" if tensor.is_nested else "quantised"
+    return None if tensor.layout == torch.strided else str(tensor.layout).removeprefix("torch.").strip("_")
 
 
 def device_of(model: nn.Module, default: torch.device) -> torch.device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from lrp.job.calibration import Calibration
 from lrp.layer.build import find_kind
 from lrp.layer.duplicate import check_module, duplicate
 from lrp.method.base import Method
-from lrp.network.arithmetic import run_model
+from lrp.network.arithmetic import in_one_sentence, run_model
 from lrp.network.wrappers import unwrap
 from lrp.recovery.base import Recovery
 from lrp.recovery.context import Context
@@ -113,10 +113,12 @@ def compress(
         model = nn.Sequential(model)
     with torch.inference_mode(False), _cpu_by_default():  # or nothing of the result could be trained
         check_inputs(model, batches)
-        with _numbers_that_fail(model):
+        with in_one_sentence(model):
             fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images))
             plan = fitted.plan(sparsity)
-            compressed, _ = fitted.compress(plan)
+            compressed, plan = plan.build(), plan.told()
+            fitted.forget()  # no other plan is to come
+            fitted.compensate(compressed, plan)
         if not plan.untouched:
             _recover(recover, compressed, batches, batch_size)
         report = fitted.report(plan, fitted.sizes(compressed, plan))
@@ -128,27 +130,6 @@ def compress(
 def _cpu_by_default() -> contextlib.AbstractContextManager[Any]:
     """Tensors are made on the CPU and moved from there, whatever the caller's default is."""
     return contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
-
-
-@contextlib.contextmanager
-def _numbers_that_fail(model: nn.Module) -> Iterator[None]:
-    """What torch cannot compute of a network, in one sentence.
-
-    Raises:
-        InputError: For matrices that have no decomposition, and for values that a forward overwrites before their gradient is known.
-        RuntimeError: As it came, whatever else torch says.
-    """
-    name = type(model).__name__
-    try:
-        yield
-    except torch.linalg.LinAlgError as error:  # pyright: ignore[reportPrivateImportUsage]
-        reason = f"a matrix of its values cannot be decomposed ({first_line(error)}); they may be too large or too small"
-        raise InputError("model", name, reason) from error
-    except RuntimeError as error:
-        if "inplace operation" not in str(error):
-            raise
-        reason = "it writes into a value that a gradient needs; estimator='exact', decomposition='svd', compensation='none' need none"
-        raise InputError("model", name, reason) from error
 
 
 def _recover(recover: Recovery, compressed: nn.Module, batches: Batches, batch_size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -133,6 +134,14 @@ class Evidence:
         value = make()
         self._found.rest.append((key, value))
         return value
+
+    def forget(self) -> None:
+        """Let go of the frozen network and of what was found by scoring it; statistics stay."""
+        for name in ("network", "loss_gradients"):
+            vars(self).pop(name, None)
+        self._found.moments = None
+        self._found.rest.clear()
+        gc.collect()  # a network and its graph hold each other
 
     @cached_property
     def survey(self) -> Candidates:

@@ -146,15 +146,19 @@ def check_partition(matrices: Mapping[str, LayerMatrix], blocks: Iterable[Block]
     Raises:
         ValueError: With the layer's name, where a blocking broke that.
     """
-    covered = {name: torch.zeros(matrix.shape, dtype=torch.int32) for name, matrix in matrices.items()}
-    count = dict.fromkeys(matrices, 0)
+    found: dict[str, list[Block]] = {name: [] for name in matrices}
     for block in blocks:
-        if block.index != count[block.layer] or block.size <= 0:
+        if block.index != len(found[block.layer]) or block.size <= 0:
             raise ValueError(f"layer {block.layer}: block {block.index} is empty or out of order")
-        count[block.layer] += 1
-        block.of(covered[block.layer]).add_(1)
-    for name, cover in covered.items():
-        if not bool((cover == 1).all()):
+        found[block.layer].append(block)
+    for name, held in found.items():
+        free = torch.ones(matrices[name].shape, dtype=torch.bool)  # one layer's at a time
+        twice = False
+        for block in held:
+            part = block.of(free)
+            twice |= not bool(part.all()) or part.shape != block.shape
+            part.fill_(False)
+        if twice or bool(free.any()):
             raise ValueError(f"layer {name}: the blocks do not partition its matrix exactly")
 
 

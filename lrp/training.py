@@ -22,6 +22,7 @@ from lrp.entries import read_state, write_state
 from lrp.errors import InputError, check_float, check_int, first_line
 from lrp.evaluation import evaluate
 from lrp.files import sha256
+from lrp.layer.duplicate import load_state
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class Sgd:
         optimizer, schedule = self._optimizer(model, len(part))
         history = self._resume(unfinished, identity, model, optimizer, schedule)
         if history is None:  # of a damaged file some may have been loaded
-            model.load_state_dict(begin)
+            load_state(model, begin)
             optimizer, schedule = self._optimizer(model, len(part))
             history = []
         for epoch in range(len(history), self.epochs):
@@ -160,7 +161,7 @@ class Sgd:
         if state is None:
             return []
         try:
-            model.load_state_dict(state["model"])
+            load_state(model, state["model"])
             optimizer.load_state_dict(state["optimizer"])
             schedule.load_state_dict(state["schedule"])
             history = list(state["history"])

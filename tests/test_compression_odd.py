@@ -1,15 +1,20 @@
 """``lrp.compress`` on networks and examples that are unusual and still common."""
 
+import gc
 import threading
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import TensorDataset
 
 import lrp
+from lrp.compensation.least_squares import LeastSquares
 from lrp.layer.compressed import Compressed
+from lrp.matrices import Factors
+from lrp.network.frozen import FrozenNetwork
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +49,15 @@ class Views(Two):
         return super().forward(x * self.part + self.expanded)
 
 
+class SparseBuffer(Two):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mix", torch.eye(12).to_sparse())
+
+    def forward(self, x):
+        return torch.sparse.mm(self.mix, super().forward(x).T).T
+
+
 WORKS = {
     "one number an example": Two(lambda y: y[:, 0]),
     "double outputs": Two(lambda y: y.double()),
@@ -53,6 +67,8 @@ WORKS = {
     "a double layer": Two(types=(torch.float64, torch.float32)),
     "buffers that are views": Views(),
     "small values": Two(lambda y: y * 1e-30),
+    "a sparse value inside": Two(lambda y: y.to_sparse().to_dense()),
+    "a sparse buffer": SparseBuffer(),
 }
 
 
@@ -79,10 +95,24 @@ class Locked(Two):
         self.lock = threading.Lock()
 
 
+class Reentrant(Two):
+    def forward(self, x):
+        return self.b(checkpoint(self.a, x.clone().requires_grad_(), use_reentrant=True).relu())
+
+
 GIVEN = "give a function that picks real numbers of every example, such as logits"
 REFUSED = {
     "scalar": (lambda: Two(lambda y: y.mean()), f"estimator.output_fn: the output is a single number; {GIVEN}"),
     "indices": (lambda: Two(lambda y: y.argmax(1)), f"estimator.output_fn: the output is numbers of type int64; {GIVEN}"),
+    "sparse": (lambda: Two(lambda y: y.to_sparse()), f"estimator.output_fn: the output is a sparse_coo tensor; {GIVEN}"),
+    "nested": (
+        lambda: Two(lambda y: torch.nested.as_nested_tensor(list(y))),
+        f"estimator.output_fn: the output is a nested tensor; {GIVEN}",
+    ),
+    "checkpoint": (
+        Reentrant,
+        "it runs torch.utils.checkpoint with use_reentrant=True.*; use_reentrant=False can be used, and estimator='exact'",
+    ),
     "complex": (lambda: Two(torch.fft.rfft), f"estimator.output_fn: the output is numbers of type complex64; {GIVEN}"),
     "other rows": (lambda: Two(lambda y: y.T), "the network gives 12 outputs for 2 examples|the network gives 12 outputs for 64 examples"),
     "large values": (lambda: Two(first=lambda x: x * 1e30), "Two: a matrix of its values cannot be decomposed|not finite"),
@@ -131,7 +161,6 @@ def test_a_default_device_of_the_caller():
 
 def test_scoring_frees_what_it_held():
     """The hooks of a batch held their tensors, which held the hooks: every batch of every call stayed in memory."""
-    import gc
 
     def held():
         gc.collect()
@@ -198,3 +227,44 @@ def test_an_unfolded_network_is_not_written_as_one_that_loads(tmp_path):
         lrp.save(lrp.unfold(small), tmp_path / "a.safetensors")
     with pytest.raises(lrp.InputError, match="is a folder; give the name of a file in it"):
         lrp.save(small, tmp_path)
+
+
+class Forks(Two):
+    """Which of two layers runs depends on the batch."""
+
+    def __init__(self, when):
+        super().__init__()
+        self.other, self.when = nn.Linear(12, 16), when
+
+    def forward(self, x):
+        return self.b((self.a if self.when(x) else self.other)(x).relu())
+
+
+@pytest.mark.parametrize(
+    "when, reasons",
+    [
+        (lambda x: len(x) == 1, {"a": "it does not run once on every batch of calibration examples", "other": "not called on the first"}),
+        (lambda x: len(x) != 1, {"a": "not called on the first", "other": "it does not run once on every batch"}),
+        (lambda x: len(x) != 72, {"a": "it does not run once on every batch", "other": "not called on the first"}),
+    ],
+)
+def test_layers_that_some_examples_do_not_reach(when, reasons):
+    """The report names each with its reason; the last batch of 200 has 72 examples."""
+    _, report = lrp.compress(Forks(when), X, 0.5, scorer="magnitude", compensation=LeastSquares(metric="plain"))
+    what = dict(zip(report.layer, report.what))
+    assert all(what[name].startswith(f"left alone: {reason}") for name, reason in reasons.items()) and "left alone" not in what["b"]
+
+
+def test_what_scored_is_gone_before_layers_are_refitted():
+    """Components, twice as large as the network, and its frozen copy."""
+    held = []
+
+    class Counts(LeastSquares):
+        def __call__(self, *given):
+            held.extend(thing for thing in gc.get_objects() if isinstance(thing, (Factors, FrozenNetwork)))
+            super().__call__(*given)
+
+    for options in ({}, {"forms": "matrix", "blocking": "square"}, {"method": "alds"}):
+        gc.collect()
+        lrp.compress(Two(), X, 0.5, compensation=Counts(), **options)
+        assert not held

@@ -1,5 +1,6 @@
 """What a user types, from outside: help, a sweep with a failing job, a kill and its resumption."""
 
+import errno
 import itertools
 import json
 import signal
@@ -178,3 +179,26 @@ def test_ctrl_c_and_a_part_that_fails(tmp_path, cache):
     last = err.strip().splitlines()[-1]
     assert last.startswith("lrp: scorer=bad: Bad raised KeyError: 'x' (the traceback is in ") and "Traceback" not in err
     assert "return {}['x']" in next((tmp_path / "own").glob("error-*.log")).read_text()
+
+
+def test_a_disk_that_the_network_fills_keeps_the_row(tmp_path, cache, monkeypatch):
+    """With room again the row is there, and its network is made."""
+    words = ["scorer=magnitude", "sparsity.grid=[0.5]", "save=true"]
+    run = tmp_path / "run"
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lrp.job.prune.save", full)
+        with pytest.raises(OSError, match="No space left"):
+            run_here(cache, run, *words)
+    kept = pd.read_csv(run / "results.csv")
+    assert len(kept) == 1 and not (run / "model-0.5.safetensors").exists()
+    again = run_here(cache, run, *words, "resume=true")
+    assert (run / "model-0.5.safetensors").exists() and len(again) == len(pd.read_csv(run / "results.csv")) == 1
+    columns = [name for name in kept if not name.startswith("seconds")]
+    pd.testing.assert_frame_equal(pd.read_csv(run / "results.csv")[columns], kept[columns])
+    before = (run / "model-0.5.safetensors").stat().st_mtime_ns
+    run_here(cache, run, *words, "resume=true")
+    assert (run / "model-0.5.safetensors").stat().st_mtime_ns == before  # finished

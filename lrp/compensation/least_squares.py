@@ -41,14 +41,19 @@ class LeastSquares:
 
     Covariances are over sampled positions of each image; there have to be several times as many samples as the layer has columns,
     or the fit is of these images alone. No gradient steps, no labels.
+
+    ``memory_limit``: GiB of activations held at once, those between two layers. Of as many images as it admits each layer runs once;
+    for the others the network runs from its beginning for each layer, which gives the same and takes longer.
     """
 
     name: ClassVar[str] = "least_squares"
     ridge: float = 0.03
     metric: str = "gradient"
+    memory_limit: float = 2.0
 
     def __post_init__(self) -> None:
         check_float("compensation.ridge", self.ridge, least=0)
+        check_float("compensation.memory_limit", self.memory_limit, above=0)
         if self.metric not in METRICS:
             raise InputError("compensation.metric", self.metric, f"choose one of {', '.join(METRICS)}")
 
@@ -63,7 +68,7 @@ class LeastSquares:
         training = {module: module.training for module in model.modules()}
         model.eval()
         with plain_arithmetic(device_of(model, torch.device("cpu"))):
-            replay = Replay(model, Batches.of(inputs), CHUNK)
+            replay = Replay(model, Batches.of(inputs), CHUNK, self.memory_limit * 2**30)
             for name in tqdm(replay.order(list(candidates.matrices)), desc="compensation", unit="layer", leave=False, disable=None):
                 module, dense = model.get_submodule(name), statistics[name]
                 sums: Sums | None = None

@@ -57,7 +57,7 @@ def count_macs(model: nn.Module, example: Inputs) -> int:
 
 
 def _count(model: nn.Module, example: Inputs, device: torch.device | str) -> int:
-    model = duplicate(model).to(device).eval().requires_grad_()
+    model = duplicate(model, device).to(device).eval().requires_grad_()
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         call(model, on_tensors(lambda x: torch.empty_like(x, device=device), example) if device == "meta" else example)
     return counter.get_total_flops() // 2

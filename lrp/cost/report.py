@@ -18,8 +18,8 @@ COLUMNS = "layer type shape what blocks rank full_rank params_before params_afte
 
 class Report(pd.DataFrame):
     """One row per layer: what was done (``low rank`` with the components kept, ``rank``, of all, ``full_rank``; ``empty``) or why
-    it was left alone; parameters of its weight and multiply-accumulates for one example before and after. ``attrs`` holds the
-    totals, and under "warnings" what to look at; printing shows all of it.
+    it was left alone; parameters of its weight (a tied one counts in the first layer that holds it) and multiply-accumulates for one
+    example before and after. ``attrs`` holds the totals, and under "warnings" what to look at; printing shows all of it.
     """
 
     @property
@@ -86,13 +86,15 @@ def make_report(
 
     ``few_samples``: of layers whose statistics rest on few samples, these and the columns of their matrix.
     """
-    rows = []
+    rows, counted = [], set()
     for name, module in model.named_modules():
         if name not in layers and name not in survey.left:
             continue
         held = module.parameters() if isinstance(module, Compressed) else module._parameters.values()
-        params = sum(p.numel() for p in held if p is not None and p.dim() > 1)
-        macs = survey.positions[name] * params if name in survey.positions else None
+        weights = [p for p in held if p is not None and p.dim() > 1]
+        macs = survey.positions[name] * sum(p.numel() for p in weights) if name in survey.positions else None
+        params = sum(p.numel() for p in weights if id(p) not in counted)
+        counted |= {id(p) for p in weights}
         row = {"layer": name, "type": type(module).__name__, "params_before": params, "macs_before": macs}
         if name in survey.left:
             row |= {"what": f"left alone: {survey.left[name]}", "params_after": params, "macs_after": macs}

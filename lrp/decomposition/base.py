@@ -50,21 +50,22 @@ def decompose(
         InputError: For a weight that is not finite, with the layer's name.
     """
     check_weights(matrices)
-    weights = {name: matrix.weight.to("cpu", torch.float64) for name, matrix in matrices.items()}
-    counts = dict.fromkeys(matrices, 0)
-    for block in blocks:
-        counts[block.layer] += 1
-    found, norms = [], {}
-    for block in blocks:
-        U, S, V = decomposition(weights[block.layer], block, statistics[block.layer] if statistics else None)
-        if block.layer not in norms and counts[block.layer] == 1:
-            norms[block.layer] = float(S[0])
-        found.append((block, U, S, V))
-    for name, count in counts.items():
-        if count > 1:
-            matrix = matrices[name]
-            rows, columns = matrix.shape
-            wholes = [Block(name, g, g * rows // matrix.groups, (g + 1) * rows // matrix.groups, 0, columns) for g in range(matrix.groups)]
-            own = statistics[name] if statistics else None
-            norms[name] = max(decomposition.norm(weights[name], whole, own) for whole in wholes)
-    return [Factors(block, U, S, V, norms[block.layer], decomposition.name) for block, U, S, V in found]
+    places: dict[str, list[int]] = {}
+    for i, block in enumerate(blocks):
+        places.setdefault(block.layer, []).append(i)
+    found: dict[int, Factors] = {}
+    for name, own in places.items():  # layer by layer: of one alone there is a copy in double precision
+        weight = matrices[name].weight.to("cpu", torch.float64)
+        known = statistics[name] if statistics else None
+        parts = [decomposition(weight, blocks[i], known) for i in own]
+        norm = (
+            float(parts[0][1][0]) if len(own) == 1 else max(decomposition.norm(weight, whole, known) for whole in _groups(matrices[name]))
+        )
+        found |= {i: Factors(blocks[i], *part, norm, decomposition.name) for i, part in zip(own, parts)}
+    return [found[i] for i in range(len(blocks))]
+
+
+def _groups(matrix: LayerMatrix) -> list[Block]:
+    """Each group of a layer as one block."""
+    rows, columns = matrix.shape[0] // matrix.groups, matrix.shape[1]
+    return [Block(matrix.name, g, g * rows, (g + 1) * rows, 0, columns) for g in range(matrix.groups)]

@@ -22,7 +22,7 @@ class Svd:
     def __call__(self, weight: Tensor, block: Block, statistics: LayerStatistics | None) -> tuple[Tensor, Tensor, Tensor]:
         """U (p, R), S (R,) and V (R, q) = S Vh of one block of the layer's matrix ``weight`` (M, N), float64."""
         U, S, Vh = torch.linalg.svd(block.of(weight), full_matrices=False)
-        return U, S, S[:, None] * Vh
+        return U, S, Vh.mul_(S[:, None])  # in place: all layers together are held
 
     def norm(self, weight: Tensor, block: Block, statistics: LayerStatistics | None) -> float:
         """The largest S of a block."""

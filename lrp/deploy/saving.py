@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp import __version__
+from lrp.batches import odd_layout
 from lrp.cost.report import COLUMNS, Report
 from lrp.deploy.reading import FORMAT, MATRIX, read_saved, renamed
 from lrp.entries import not_plain, write_tensors
@@ -19,7 +20,7 @@ from lrp.errors import InputError, OwnCodeError, first_line, some
 from lrp.files import check_file
 from lrp.layer.build import KINDS, find_kind, kind_of, replace_layer
 from lrp.layer.compressed import Compressed
-from lrp.layer.duplicate import duplicate
+from lrp.layer.duplicate import check_values, duplicate, load_state
 from lrp.network.trace import Folded
 
 
@@ -48,6 +49,7 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
     Raises:
         InputError: As ``save`` does.
     """
+    check_values(model)
     layers, folded, biased = {}, {}, []
     for name, module in model.named_modules():
         if getattr(module, "added_bias", False):
@@ -63,6 +65,8 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
             raise InputError(f"save: the state of the network holds {name}, which is not a tensor")
+        if kind := odd_layout(tensor):
+            raise InputError(f"save: the state of the network holds {name}, a {kind} tensor, and a file holds dense ones")
         place = _place(tensor)
         if tensor.numel() and place in known:
             same[name] = known[place]
@@ -86,7 +90,9 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
 def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
     """The network that ``save`` wrote, in eval mode, on the CPU. ``model``: the dense architecture, as a network (which stays
     as it is) or as what makes one; only its structure counts. The report is ``lrp_report`` of the result. Either of the two networks may
-    be wrapped, in DataParallel or by torch.compile.
+    be wrapped, in DataParallel or by torch.compile. A layer that a closure of ``model`` calls cannot be replaced, and without an example
+    to run it is not noticed: the network then goes on with the dense layer. ``compress`` leaves such layers alone, so no file of its
+    results names one.
 
     Raises:
         InputError: For a file that is missing, damaged or from a newer version, and for another architecture.
@@ -115,7 +121,7 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
         raise OwnCodeError(f"load {path}: the function that makes the network raised {said}") from error
     if not isinstance(result, nn.Module):
         raise InputError(f"load {path}: model is a {type(result).__name__}, give a network or a function that makes one")
-    result = duplicate(result).cpu().eval()
+    result = duplicate(check_values(result)).cpu().eval()
     other = f"load {path}: the file is for another architecture"
     try:
         description, tensors = renamed(description, tensors, result, path)
@@ -141,7 +147,10 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
         if first != name and not torch.equal(tensors[first].nan_to_num(), tensors[name].nan_to_num()):
             raise InputError(f"{other}: {first} and {name} are one tensor here and two in the file")
     _cast(result, tensors)
-    result.load_state_dict(tensors)
+    try:
+        load_state(result, tensors)
+    except ValueError as error:
+        raise InputError(f"{other}: {error}") from error
     try:
         for module in result.modules():
             if isinstance(module, Compressed):

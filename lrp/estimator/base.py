@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lrp.batches import Batches, Inputs, call, tensors
+from lrp.batches import Batches, Inputs, call, odd_layout, tensors
 from lrp.errors import InputError, check_float
 from lrp.estimator.moments import Moments
 from lrp.matrices import Factors
@@ -114,8 +114,7 @@ class Estimator:
             raise InputError(
                 "estimator.output_fn", self.output_fn, f"the network gives a {kind}; give a function that picks a tensor of it"
             )
-        if result.dim() == 0 or not result.is_floating_point():
-            what = "a single number" if result.dim() == 0 else f"numbers of type {str(result.dtype).removeprefix('torch.')}"
+        if what := _not_real_numbers(result):
             name = "estimator.output_fn" if self.output_fn is None else f"estimator.output_fn={self.output_name}"
             raise InputError(f"{name}: the output is {what}; give a function that picks real numbers of every example, such as logits")
         return result[:, None] if result.dim() == 1 else result
@@ -139,3 +138,13 @@ class Estimator:
         """y of a network as it stands, (B, K) float64."""
         with plain_arithmetic(tensors(images)[0].device):
             return torch.cat([self.read(call(model, batch)).double() for batch in Batches.of(images).split(64)])
+
+
+def _not_real_numbers(result: Tensor) -> str | None:
+    """What a tensor is that is not real numbers (B, ...), one beside the other; None of one that is."""
+    kind = odd_layout(result)
+    if kind is not None:
+        return f"a {kind} tensor"
+    if result.dim() == 0:
+        return "a single number"
+    return None if result.is_floating_point() else f"numbers of type {str(result.dtype).removeprefix('torch.')}"

@@ -18,16 +18,18 @@ from lrp.estimator.moments import Moments
 from lrp.files import class_sources, remove_leftovers, sha256
 from lrp.matrices import Factors
 from lrp.network.frozen import FrozenNetwork
+from lrp.training import computed_by
 
 
 def moments_key(network: FrozenNetwork, model: nn.Module, factors: Sequence[Factors], images: Inputs, estimator: str) -> str:
     """Hash of all that determines the moments: the network and its weights, the blocks and their factors (by the weights
-    and the cut), the images as the network sees them, and the estimator with those of its options that matter.
+    and the cut), the images as the network sees them, the estimator with those of its options that matter, and what computes them.
 
     Of a network's code the hash takes the graph, or, where torch.fx cannot trace it, the source of its own modules' classes.
     """
     kinds = {factor.decomposition for factor in factors}
-    parts: list[Tensor | str] = [f"moments-2|{estimator}|{' '.join(sorted(kinds))}|{model}"]
+    device = computed_by(tensors(images)[0].device)
+    parts: list[Tensor | str] = [f"moments-3|{estimator}|{' '.join(sorted(kinds))}|{device}|{model}"]
     if kinds - {"svd"}:  # what statistics made them is seen in the components alone
         parts += [tensor for factor in factors for tensor in (factor.U, factor.V)]
     parts.append(_sources(model) if network.untraced else str(network.module.code))

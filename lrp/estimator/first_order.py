@@ -23,7 +23,7 @@ from lrp.estimator.positions import BUFFER_BYTES, NOT_BY_IMAGE, batch_dim, contr
 from lrp.layer.build import kind_of
 from lrp.layer.kind import LayerKind
 from lrp.matrices import Factors
-from lrp.network.arithmetic import check_finite, check_rows, layer_input, plain_arithmetic
+from lrp.network.arithmetic import check_finite, check_rows, layer_input, memory_of, plain_arithmetic
 from lrp.network.frozen import FrozenNetwork, freeze
 
 log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ class FirstOrderEstimator(Estimator):
             kind = kind_of(module)
             with torch.no_grad():
                 x = layer_input(args, kwargs).detach()
-                values = (kind.inner_values(module, part.channels, part.filters, x) for part in parts[name])
+                values = (kind.inner_values(module, *_filters(kind, module, part.factor), x) for part in parts[name])
                 dim = network.batch_dims.get(name, 0)
                 inner = [value if raw else positions_of(value, kind, examples(batch), dim, name) for value in values]
             if not output.requires_grad:
@@ -207,7 +207,8 @@ class FirstOrderEstimator(Estimator):
         held: dict[int, int] = {}
 
         def count(value: Tensor) -> Tensor:
-            held[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+            place, size = memory_of(value)
+            held[place] = size
             return value
 
         few = on_tensors(lambda leaf: leaf[:2], images)
@@ -220,7 +221,7 @@ class FirstOrderEstimator(Estimator):
             if lost := [layer for layer, dim in dims.items() if dim is None]:
                 raise NotUsable(dict.fromkeys(lost, NOT_BY_IMAGE), "estimator=exact can score it")
             network.batch_dims.update((layer, dim) for layer, dim in dims.items() if dim)
-        known = {p.untyped_storage().data_ptr() for p in network.module.parameters()}
+        known = {memory_of(p)[0] for p in network.module.parameters()}
         activations = sum(size for place, size in held.items() if place not in known)
         inner = sum(z.numel() for call in calls for z in call.inner) * y.element_size()
         gradients = 3 * max((call.output.numel() for call in calls), default=0) * y.element_size()
@@ -231,13 +232,11 @@ class FirstOrderEstimator(Estimator):
 
 @dataclass(frozen=True)
 class _Part:
-    """One block, ready to be contracted: ``filters`` hold v_i in the shape of the layer's weight and read the input ``channels``,
-    U (M, R) holds u_i of the ``rows``; ``place`` is its place among the factors."""
+    """One block, ready to be contracted: U (M, R) holds u_i of the ``rows``; ``place`` is its place among the factors."""
 
     place: int
     rows: slice
-    channels: slice
-    filters: Tensor
+    factor: Factors
     U: Tensor
 
 
@@ -258,12 +257,16 @@ def _prepare(network: FrozenNetwork, factors: Sequence[Factors]) -> dict[str, li
         module = network.modules.get(block.layer)
         if module is None:  # the graph shows that it never runs: its components change nothing
             continue
-        channels, filters = kind_of(module).inner_filters(module, block, factor.V.to(module.weight))
-        if filters.dim() == 4:
-            filters = filters.contiguous(memory_format=torch.channels_last)
-        U = outer_vectors(network, factor).T.contiguous().to(module.weight)
-        parts.setdefault(block.layer, []).append(_Part(place, slice(block.row_start, block.row_stop), channels, filters, U))
+        U = outer_vectors(network, factor).T.to(module.weight).contiguous()
+        parts.setdefault(block.layer, []).append(_Part(place, slice(block.row_start, block.row_stop), factor, U))
     return parts
+
+
+def _filters(kind: LayerKind, module: Any, factor: Factors) -> tuple[slice, Tensor]:
+    """The input channels that a block reads, and its v_i in the shape of the layer's weight: made for each batch, since those of
+    all layers together are as large as the network."""
+    channels, filters = kind.inner_filters(module, factor.block, factor.V.to(module.weight))
+    return channels, filters.contiguous(memory_format=torch.channels_last) if filters.dim() == 4 else filters
 
 
 def _channels_last(value: Tensor) -> Tensor:

@@ -79,11 +79,11 @@ def _add(totals: list[Tensor], module: nn.Module, components: Components, x: Ten
     g = kind.features_last(grad)
     g = g.reshape(len(x), -1, g.shape[-1])  # (B, P, M)
     positions = torch.arange(g.shape[1])[None]
+    components = [(U.to(x), V.to(x)) for U, V in components]
     for image in range(len(x)):
         columns = kind.columns(module, x[image : image + 1], positions)  # (P, groups, C k)
         parts = g[image].chunk(len(components), dim=1)
         for group, (U, V) in enumerate(components):
-            U, V = U.to(columns), V.to(columns)
             totals[group] += _effects(columns[:, group].unflatten(1, (len(U), -1)), parts[group], U, V).double().square().cpu()
 
 

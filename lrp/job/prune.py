@@ -30,6 +30,7 @@ from lrp.job.row import asked_columns, chosen_parts, share
 from lrp.job.running import running
 from lrp.method.base import FittedMethod, Method, Prediction
 from lrp.model.source import ModelSource
+from lrp.network.arithmetic import in_one_sentence
 from lrp.recovery.base import Recovery
 from lrp.recovery.context import Context
 from lrp.results.columns import COLUMNS, LAYER_COLUMNS
@@ -94,6 +95,21 @@ class Job:
         short = f"{sparsity:g}"
         return short if sum(f"{other:g}" == short for other in self.sparsities) == 1 else repr(sparsity)
 
+    def file(self, folder: Path, sparsity: float) -> Path:
+        """Where the network of a sparsity is saved."""
+        return folder / f"model-{self.label(sparsity)}.safetensors"
+
+    def finished(self, sparsity: float, results: RunFolder) -> bool:
+        """Whether a row is there, and its network, where that is to be saved: a row is written first, since a disk that the network fills
+        has room for it."""
+        if not results.finished(sparsity=sparsity):
+            return False
+        file = self.file(results.folder, sparsity)
+        if self.save and not file.exists():
+            log.info("%s is not there, so sparsity %s is computed again", file, self.label(sparsity))
+            return False
+        return True
+
     def run(self, folder: Path, group: str | None = None) -> pd.DataFrame:
         """Run the job in its folder and return its rows."""
         return run(self, folder, group)
@@ -106,7 +122,7 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
         InputError: For input that cannot be used.
     """
     results = RunFolder(folder, job.settings, job.resume)
-    todo = [sparsity for sparsity in job.sparsities if not results.finished(sparsity=sparsity)]
+    todo = [sparsity for sparsity in job.sparsities if not job.finished(sparsity, results)]
     if not todo:
         log.info("all %d rows of %s are finished", len(results.rows), folder)
         return results.rows
@@ -152,7 +168,7 @@ class _Pruning:
         write_whole(folder / "calibration.csv", lambda path: table.to_csv(path, index=False))
         inputs = Batches.of(data.network_input(calibration.images, device))
         inputs.labels = calibration.labels
-        with own_code(f"method={job.method.name}", job.method):
+        with in_one_sentence(model), own_code(f"method={job.method.name}", job.method):
             fitted = job.search(job.method, job.estimator).fit(Evidence(model, inputs, cache, len(scoring)))
         images = data.normalise(scoring.images.to(device))
         y = job.estimator.outputs(model, images)
@@ -171,9 +187,12 @@ class _Pruning:
         with job.tracker.start(job.settings, chosen, self.folder, group) as tracked:
             tracked.rows(results.rows)
             for sparsity in todo:
-                row, layers = self.row(sparsity, predicted[sparsity])
+                with in_one_sentence(self.model):
+                    row, layers, pruned = self.row(sparsity, predicted[sparsity])
                 results.add(row, layers)
                 results.add_trials(self.fitted.trials)
+                if job.save:
+                    save(pruned, job.file(self.folder, sparsity))
                 tracked.row(row, layers)
                 log.info(
                     "%s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)",
@@ -181,8 +200,8 @@ class _Pruning:
                 )  # fmt: skip
             tracked.file(self.folder / "results.csv")
 
-    def row(self, sparsity: float, prediction: Prediction) -> tuple[dict[str, Any], pd.DataFrame]:
-        """The network pruned to one sparsity, recovered and measured: its row, and those of its layers."""
+    def row(self, sparsity: float, prediction: Prediction) -> tuple[dict[str, Any], pd.DataFrame, nn.Module]:
+        """The network pruned to one sparsity, recovered and measured: its row, those of its layers, and the network with its report."""
         job, fitted = self.job, self.fitted
         plan = fitted.plan(sparsity)
         pruned, seconds_compensate = fitted.compress(plan)
@@ -192,9 +211,7 @@ class _Pruning:
         after = self._evaluate(pruned, f"sparsity {sparsity:g}, recovered") if job.recovery.changes else before
         sizes = fitted.sizes(pruned, plan)
         latency = measure_latency(self.model, pruned, self.images) if job.latency else dict.fromkeys(LATENCY_COLUMNS)
-        report = fitted.report(plan, sizes)
-        if job.save:
-            save(pruned, self.folder / f"model-{job.label(sparsity)}.safetensors", report)
+        pruned.lrp_report = fitted.report(plan, sizes)
         energy = float(self.y.square().sum(1).mean())
         layers = pd.DataFrame(plan.rows, columns=LAYER_COLUMNS)
         measured = {
@@ -209,7 +226,7 @@ class _Pruning:
         }  # fmt: skip
         evidence = fitted.evidence
         asked = asked_columns(job, self.data.name, self.checkpoint, len(evidence.scoring), len(evidence.batches))
-        return {**asked, **measured}, layers
+        return {**asked, **measured}, layers, pruned
 
     def _recover(self, pruned: nn.Module, sparsity: float) -> float:
         """Let the recovery work on a pruned network, in place; the seconds that it took."""

@@ -86,6 +86,16 @@ class Compressed(nn.Module):
         """Plain layers of torch with copies of the parameters that compute the same, one after the other; None where there are none."""
         raise NotImplementedError
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What torch.jit.script calls before it looks at a module.
+
+        Raises:
+            InputError: Always: it would find Python that TorchScript does not know.
+        """
+        raise InputError(
+            "model", type(self).__name__, "torch.jit.script knows no compressed layer; script lrp.unfold(model), or use torch.jit.trace"
+        )
+
     @property
     def weight(self) -> Tensor:
         """The dense weight that the parameters amount to, for code that looks at a layer's weight: its shape, dtype and device

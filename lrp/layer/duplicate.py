@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -24,6 +25,15 @@ def check_module(model: Any) -> nn.Module:
         raise InputError("model", type(model).__name__, "give a torch.nn.Module")
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("model", type(model).__name__, "TorchScript cannot be taken apart; give the network that it was made from")
+    return check_values(model)
+
+
+def check_values(model: nn.Module) -> nn.Module:
+    """A network whose weights have values.
+
+    Raises:
+        InputError: For lazy layers that have not run yet, and for weights on the device meta.
+    """
     if any(is_lazy(tensor) for tensor in [*model.parameters(), *model.buffers()]):
         raise InputError("model", type(model).__name__, "it has lazy layers without weights; run it once on an example first")
     if any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()]):
@@ -45,8 +55,10 @@ def measured_copy(model: Module) -> Module:
     return result
 
 
-def duplicate(model: Module) -> Module:
+def duplicate(model: Module, device: torch.device | str | None = None) -> Module:
     """A deep copy of a network. A tensor with a graph that a module keeps, such as its last output, is copied without the graph.
+
+    ``device``: its parameters are made there at once, rather than copied first; on "meta" a copy takes no room.
 
     Raises:
         InputError: For a network that holds something which cannot be copied.
@@ -56,7 +68,36 @@ def duplicate(model: Module) -> Module:
         for value in vars(module).values():
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
+        for value in module._parameters.values() if device is not None else ():
+            if type(value) is nn.Parameter:
+                memo[id(value)] = nn.Parameter(value.detach().to(device, copy=True), value.requires_grad)
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:  # whatever an attribute raises that cannot be copied
         raise InputError("model", type(model).__name__, f"it cannot be copied ({first_line(error)})") from error
+
+
+@torch.no_grad()
+def load_state(model: nn.Module, state: Mapping[str, Any]) -> None:
+    """As ``load_state_dict``, into tensors as well that hold one value for several entries (``expand``), which torch does not write.
+
+    Raises:
+        ValueError: Where these entries differ.
+        RuntimeError: Where the state does not fit, as torch says it.
+    """
+    written = {}
+    for name, tensor in model.state_dict().items():
+        one = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride()) if isinstance(tensor, Tensor) else ()
+        if slice(0, 1) not in one or not tensor.numel() or name not in state or state[name].shape != tensor.shape:
+            continue
+        value = state[name][one]
+        if not torch.equal(value.expand(tensor.shape).nan_to_num(), state[name].nan_to_num()):
+            raise ValueError(f"{name} is one value for several entries here, and differing ones in the state")
+        tensor[one].copy_(value)
+        written[name] = state[name]
+    if not written:
+        model.load_state_dict(state)
+        return
+    found = model.load_state_dict({name: value for name, value in state.items() if name not in written}, strict=False)
+    if lost := {*found.missing_keys} - written.keys() | {*found.unexpected_keys}:
+        raise RuntimeError(f"the state does not fit: {', '.join(sorted(lost))}")

@@ -78,7 +78,8 @@ def hold_rank(
     """Replace the layers named by low-rank layers held at these ranks (see ``at_rank``), in place, and return the network.
 
     A layer that is low-rank already is switched by its ``set_rank`` and keeps its form. Make the optimiser afterwards: the parameters
-    are new.
+    are new. A layer that a closure calls cannot be replaced, and without an example to run it is not noticed: the network then goes on
+    with the dense layer.
 
     Raises:
         InputError: For a name that the network does not have and for a rank that a layer cannot have; the network is then as it was.

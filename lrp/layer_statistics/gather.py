@@ -22,6 +22,7 @@ from lrp.network.survey import Candidates
 
 CHUNK = 128  # images that run at once
 NO_POSITIONS = "it does not read the same number of positions for every image"
+NOT_ONCE = "it does not run once on every batch of calibration examples"
 GRADIENT_IMAGES = 2048  # a multiple of CHUNK: G has few entries, and a backward pass is slow
 
 
@@ -32,6 +33,7 @@ class _Layer:
         needs: What of it is asked for.
         count: How many positions it has for one image.
         usable: Whether what it reads can be told apart by position.
+        calls: How often it ran.
         where: The positions that are looked at (images, P).
         inputs: Sums over these positions of x x^T.
         products: Sums over these positions of z z^T, z without the bias.
@@ -41,7 +43,7 @@ class _Layer:
 
     def __init__(self, name: str, module: Any, count: int, where: Tensor, needs: Set[str]) -> None:
         self.name, self.module, self.count, self.where, self.needs = name, module, count, where, needs
-        self.usable = True
+        self.usable, self.calls = True, 0
         self.inputs, self.products = Sums(), Sums()
         self.outputs: list[Tensor] = []
         self.gradients: Tensor | None = None
@@ -49,6 +51,7 @@ class _Layer:
     @torch.no_grad()
     def look(self, x: Tensor, z: Tensor, at: Tensor) -> None:
         """What the layer reads, ``x``, and gives, ``z``, for some images, at the positions ``at`` (B, P)."""
+        self.calls += 1
         if not kind_of(self.module).by_example(x, len(at), self.count):
             self.usable = False
         if not self.usable:
@@ -68,8 +71,8 @@ class _Layer:
         features = kind_of(self.module).features_last(torch.zeros_like(z) if grad is None else grad)
         rows = features.reshape(-1, features.shape[-1])
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        square = (rows.T @ rows).double()
-        self.gradients = square if self.gradients is None else self.gradients + square
+        square = rows.T @ rows
+        self.gradients = square.double() if self.gradients is None else self.gradients.add_(square)
 
     def statistics(self) -> LayerStatistics:
         """What was gathered.
@@ -80,7 +83,7 @@ class _Layer:
         C, G = _mean(self.inputs) if "inputs" in self.needs else None, None
         if "gradients" in self.needs:
             assert self.gradients is not None, "there is at least one batch"
-            G = (self.gradients / min(len(self.where), GRADIENT_IMAGES)).cpu()
+            G, self.gradients = self.gradients.div_(min(len(self.where), GRADIENT_IMAGES)).cpu(), None
         zz = _mean(self.products)[0] if "products" in self.needs else None
         if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz)):
             raise InputError(
@@ -113,7 +116,7 @@ def gather(
 
     Raises:
         InputError: Where values are not finite.
-        NotUsable: For layers that do not read the same number of positions for every image.
+        NotUsable: For layers that do not read the same number of positions for every image, and for those that a batch does not reach.
     """
     inputs, needs = Batches.of(inputs), set(needs)
     if not needs:
@@ -134,8 +137,10 @@ def gather(
             calls: list[tuple[_Layer, Tensor]] = []
             with _watched(layers, slice(start, start + CHUNK), calls if with_gradients else None):
                 y = read(call(twin, on_tensors(Tensor.clone, batch)))
-            if lost := [layer.name for layer in layers if not layer.usable]:
-                raise NotUsable(dict.fromkeys(lost, NO_POSITIONS), "decomposition=svd and compensation=none do not need it")
+            lost = {layer.name: NO_POSITIONS for layer in layers if not layer.usable}
+            lost |= {layer.name: NOT_ONCE for layer in layers if layer.calls != 1 + start // CHUNK}
+            if lost:
+                raise NotUsable(lost, "decomposition=svd and compensation=none do not need it")
             if with_gradients:
                 _differentiate(y, calls, generator)
     return {layer.name: layer.statistics() for layer in layers}

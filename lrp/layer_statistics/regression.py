@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lrp.layer_statistics.sums import Sums
+from lrp.layer_statistics.sums import PANEL, Sums
 
 CONSTANT = 1e-5  # of the inputs' second moment: below it a variance is rounding, and the inputs are a constant
 
@@ -14,7 +14,7 @@ class Regression:
     """The regression of a layer's dense outputs z on the inputs x' that it has now; a row belongs to one of its groups of inputs.
 
     Attributes:
-        C: Cov(x') (groups, N, N)
+        C: Cov(x') (groups, N, N), made of the ``sums``, which have no second moment afterwards
         A: Cov(z, x') (M, N)
         W: the dense layer's weight (M, N)
     """
@@ -23,8 +23,11 @@ class Regression:
         self.ridge = ridge
         assert sums.x is not None and sums.z is not None and sums.xx is not None and sums.zx is not None, "z was added with x"
         self.mean_x, self.mean_z = sums.x / sums.count, sums.z / sums.count
-        self.C = sums.xx / sums.count - self.mean_x[:, :, None] * self.mean_x[:, None, :]
-        energy = (sums.xx / sums.count).diagonal(dim1=1, dim2=2).amax(1)
+        self.C, sums.xx = sums.xx.div_(sums.count), None  # in place: of a wide layer it is larger than the network
+        energy = self.C.diagonal(dim1=1, dim2=2).amax(1)
+        for mean, C in zip(self.mean_x, self.C):
+            for rows, part in zip(mean.split(PANEL), C.split(PANEL)):
+                part -= rows[:, None] * mean
         constant = self.C.diagonal(dim1=1, dim2=2).amax(1) <= CONSTANT * energy
         self.C[constant] = 0
         groups = len(self.C)
@@ -58,13 +61,20 @@ class Regression:
 def ridge_solve(A: Tensor, C: Tensor, W: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     """(A + lambda W) (C + lambda I)^-1 and C + lambda I, lambda being ``ridge`` times the mean diagonal of C. Where C is singular
     and lambda 0 the solution closest to W."""
-    penalty = ridge * C.diagonal().mean()
-    metric = C + penalty * torch.eye(len(C)).to(C)
-    factor, failed = torch.linalg.cholesky_ex(metric)
     residual = A - W @ C  # solve for the change, which is small: exact where nothing has to change
-    scale = metric.diagonal().mean()
-    if int(failed) or float(factor.diagonal().min()) ** 2 < 1e-12 * float(scale):
+    plain = C.diagonal().clone()
+    raised = plain + ridge * C.diagonal().mean()
+    C.diagonal().copy_(raised)  # for as long as the factor is made: a copy is large, and is not needed before the factor is gone
+    factor, failed = torch.linalg.cholesky_ex(C)
+    scale = float(C.diagonal().mean())
+    C.diagonal().copy_(plain)
+    solved = not int(failed) and not float(factor.diagonal().min()) ** 2 < 1e-12 * scale
+    change = torch.cholesky_solve(residual.T, factor).T if solved else None
+    del factor
+    metric = C.clone()
+    metric.diagonal().copy_(raised)
+    if change is None:
         values, vectors = torch.linalg.eigh(metric)
         inverse = torch.where(values > 1e-10 * values[-1].clamp(min=torch.finfo(C.dtype).tiny), 1 / values, 0)
-        return W + (residual @ vectors * inverse) @ vectors.T, metric
-    return W + torch.cholesky_solve(residual.T, factor).T, metric
+        change = (residual @ vectors * inverse) @ vectors.T
+    return W + change, metric

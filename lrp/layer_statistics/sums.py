@@ -79,7 +79,7 @@ class Sums:
         return self
 
     def _products(self, xs: Sequence[Tensor], zs: Sequence[Tensor | None], read: Any) -> None:
-        x = torch.cat(tuple(xs)).transpose(0, 1)  # (groups, s, N)
+        x = (xs[0].contiguous() if len(xs) == 1 else torch.cat(tuple(xs))).transpose(0, 1)  # (groups, s, N)
         self._sum("xx", gram(x), read)
         if zs[0] is not None:
             parts = torch.cat([z for z in zs if z is not None]).unflatten(1, (len(x), -1)).transpose(0, 1)  # (groups, s, M of the group)

@@ -116,12 +116,21 @@ class FittedMethod:
     def compress(self, plan: Plan) -> tuple[nn.Module, float]:
         """The smaller copy, compensated, and the seconds that this took. A network of which nothing was removed stays as it is."""
         result, start = plan.build(), time.perf_counter()
-        if not plan.untouched:
-            compensation = self.method.compensation
-            statistics = self.evidence.statistics(compensation.needs)
-            with own_code(f"compensation={compensation.name}", compensation), unchanged_state(result):
-                compensation(result, plan.survey, self.evidence.batches, statistics)
+        self.compensate(result, plan)
         return result, time.perf_counter() - start
+
+    def compensate(self, built: nn.Module, plan: Plan) -> None:
+        """Refit what a plan kept, in place, unless nothing was removed."""
+        if plan.untouched:
+            return
+        compensation = self.method.compensation
+        statistics = self.evidence.statistics(compensation.needs)
+        with own_code(f"compensation={compensation.name}", compensation), unchanged_state(built):
+            compensation(built, plan.survey, self.evidence.batches, statistics)
+
+    def forget(self) -> None:
+        """Let go of what only plans need: where none is to come, it would lie beside what compensation needs."""
+        self.evidence.forget()
 
     def sizes(self, compressed: nn.Module, plan: Plan) -> dict[str, Any]:
         """Parameters and multiply-accumulates (for one example) of the compressed layers and of the whole network.

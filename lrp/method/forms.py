@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lrp.blocking.none import Unblocked
 from lrp.cost.break_even import WORTH
@@ -154,6 +155,12 @@ class WithForms(FittedMethod):
             at -= len(held.loss)
         raise IndexError(at)
 
+    def forget(self) -> None:
+        """As of ``FittedMethod``; the choices as well."""
+        super().forget()
+        self.first.forget()
+        self.choices = {}
+
     def score_table(self) -> pd.DataFrame | None:
         """The scores of the components of each layer's matrix."""
         return self.first.score_table()
@@ -258,7 +265,12 @@ def _inputs(evidence: Evidence, kernels: Mapping[str, int]) -> dict[str, list[Si
     components = {}
     for name, kernel in kernels.items():
         matrix = evidence.matrices[name]
-        components[name] = [input_components(part.double(), kernel) for part in matrix.weight.chunk(matrix.groups)]
+        components[name] = [_rounded(*input_components(part.double(), kernel), part) for part in matrix.weight.chunk(matrix.groups)]
     assert evidence.estimator is not None
     found = input_perturbations(evidence.network, components, evidence.scoring.take(IMAGES), evidence.estimator.read)
     return {name: [Side(scores, U) for scores, (U, _) in zip(held, components[name], strict=True)] for name, held in found.items()}
+
+
+def _rounded(directions: Tensor, held: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in the precision in which the network runs: of all layers together in double precision it would be twice as large as it."""
+    return directions, held.to(torch.promote_types(weight.dtype, torch.float32))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,6 +14,33 @@ from lrp.layer.build import replace_layer
 from lrp.layer.duplicate import duplicate
 from lrp.matrices import Factors
 from lrp.network.survey import Candidates
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a layer plan says of itself, without the values that its layer is built from. Attributes: as of ``LayerPlan``."""
+
+    params: int
+    macs: int
+    untouched: bool
+    told_rows: Sequence[dict[str, Any]]
+    told: dict[str, Any]
+
+    def build(self, dense: nn.Module) -> nn.Module:
+        """Nothing any more.
+
+        Raises:
+            AssertionError: Always.
+        """
+        raise AssertionError("the values are gone")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The layer's rows of layers.csv."""
+        return [*self.told_rows]
+
+    def summary(self) -> dict[str, Any]:
+        """The layer's row of the report."""
+        return self.told
 
 
 @dataclass(frozen=True)
@@ -55,6 +82,11 @@ class Plan:
     def rows(self) -> list[dict[str, Any]]:
         """The rows of layers.csv for all layers."""
         return [{"sparsity": self.sparsity, **row} for layer in self.layers.values() for row in layer.rows()]
+
+    def told(self) -> Plan:
+        """The same plan once it is built: what was done to each layer, without the values that it was done with."""
+        layers = {n: Told(layer.params, layer.macs, layer.untouched, layer.rows(), layer.summary()) for n, layer in self.layers.items()}
+        return replace(self, layers=layers)
 
     def build(self) -> nn.Module:
         """The smaller copy of the network, before it is compensated."""

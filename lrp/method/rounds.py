@@ -27,6 +27,7 @@ from lrp.matrices import Block, Rank
 from lrp.method.base import FittedMethod
 from lrp.method.plan import Plan
 from lrp.selection.base import Selection
+from lrp.training import computed_by
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,12 @@ class Rounds(FittedMethod):
         """How often the network is scored on the way to a sparsity."""
         return 1 + len(schedule(self.keep_factor, sparsity))
 
+    def forget(self) -> None:
+        """As of ``FittedMethod``; of each state."""
+        super().forget()
+        for state in self.states:
+            state.forget()
+
     def score_table(self) -> pd.DataFrame | None:
         """The scores of the dense network."""
         return self.first.score_table()
@@ -168,11 +175,12 @@ class Rounds(FittedMethod):
         return compressed
 
     def _key(self) -> str:
-        """Hash of all that determines the states: the network, the images and the method."""
+        """Hash of all that determines the states: the network, the images, the method, and what computes them."""
         method, evidence = self.method, self.evidence
         parts = [method.blocking, method.decomposition, method.scorer, method.selection, method.compensation]
         described = [
-            "rounds-2", repr(parts), method.estimator.identity, method.budget, repr(method.exclude), str(method.samples),
+            "rounds-3", computed_by(tensors(evidence.batches.example)[0].device), repr(parts), method.estimator.identity, method.budget,
+            repr(method.exclude), str(method.samples),
             str(self.keep_factor), str(len(evidence.scoring)), str(evidence.model),
         ]  # fmt: skip
         described += own_sources([*evidence.model.modules(), *parts])

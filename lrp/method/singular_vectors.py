@@ -235,6 +235,11 @@ class SingularVectorsFitted(FittedMethod):
             self._kept[sparsity] = keep, time.perf_counter() - start
         return self._kept[sparsity]
 
+    def forget(self) -> None:
+        """As of ``FittedMethod``; components and scores as well."""
+        super().forget()
+        self.factors, self.scores, self._contributions, self._kept = [], [], None, {}
+
     def build(self, keep: Sequence[Tensor]) -> nn.Module:
         """A copy of the network with only these components, not compensated."""
         return build(self.model, self.factors, keep)

@@ -20,6 +20,7 @@ from lrp.entries import read_entry, write_entry
 from lrp.errors import InputError, first_line
 from lrp.evaluation import check_logits
 from lrp.files import own_sources, remove_leftovers, sha256, sha256_file, why_unreadable
+from lrp.layer.duplicate import load_state
 from lrp.model.loading import load_weights
 from lrp.network.arithmetic import run_model
 from lrp.training import Training, computed_by
@@ -146,7 +147,7 @@ class ModelSource:
         ) != len(own):
             log.warning("%s is not used and is made again: it does not fit the network", file)
             return False
-        model.load_state_dict(state)
+        load_state(model, state)
         log.info("network: trained before, from %s", file)
         return True
 

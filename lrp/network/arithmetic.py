@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp.batches import Inputs, call, examples, tensors
-from lrp.errors import InputError
+from lrp.errors import InputError, first_line
 
 
 @contextlib.contextmanager
@@ -26,6 +26,44 @@ def plain_arithmetic(device: torch.device) -> Iterator[None]:
     finally:
         for backend, value in zip(backends, before):
             backend.allow_tf32 = value
+
+
+NONE_NEEDED = "estimator='exact', decomposition='svd', compensation='none' need none"
+# What torch says, and what that means.
+OF_TORCH = {
+    "inplace operation": f"it writes into a value that a gradient needs; {NONE_NEEDED}",
+    "use_reentrant=True": "it runs torch.utils.checkpoint with use_reentrant=True, through which no gradient of a layer's output can be "
+    f"found; use_reentrant=False can be used, and {NONE_NEEDED}",
+}
+
+
+@contextlib.contextmanager
+def in_one_sentence(model: nn.Module) -> Iterator[None]:
+    """What torch cannot compute of a network, in one sentence.
+
+    Raises:
+        InputError: For matrices that have no decomposition, and for networks through which gradients cannot be found.
+        RuntimeError: As it came, whatever else torch says.
+    """
+    name = type(model).__name__
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:  # pyright: ignore[reportPrivateImportUsage]
+        reason = f"a matrix of its values cannot be decomposed ({first_line(error)}); they may be too large or too small"
+        raise InputError("model", name, reason) from error
+    except RuntimeError as error:
+        for said, reason in OF_TORCH.items():
+            if said in str(error):
+                raise InputError("model", name, reason) from error
+        raise
+
+
+def memory_of(value: Tensor) -> tuple[int, int]:
+    """Where a tensor's numbers are, equal for two that share them, and how many bytes that takes, of a sparse tensor at most."""
+    if value.layout != torch.strided or value.is_nested:  # it has no one storage
+        return id(value), value.numel() * value.element_size()
+    storage = value.untyped_storage()
+    return storage.data_ptr(), storage.nbytes()
 
 
 def layer_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -10,10 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp.batches import Batches, Inputs, call, on_tensors
-from lrp.network.arithmetic import layer_input
+from lrp.network.arithmetic import layer_input, memory_of
 from lrp.network.trace import default_of, placeholders, run_node, trace
-
-MEMORY = 8 * 2**30  # bytes
 
 
 class _Reached(Exception):
@@ -24,11 +22,12 @@ class Replay:
     """Runs a network in eval mode on batches of images, layer by layer: ``inputs(name)`` gives what the layer reads of each batch,
     with all changes that were made to the layers before it. Layers have to be asked for in the order of ``order(names)``.
 
-    Where torch.fx can trace the network every layer runs once, and the values between two layers are held for all batches;
-    otherwise, and where they would take more than ``memory`` bytes, the network runs from its beginning for each layer.
+    Where torch.fx can trace the network every layer runs once. What is held for that are all values between two layers that are still to
+    be read, of as many batches as ``memory`` bytes take; of the other batches, and of a network that cannot be traced, nothing is held,
+    and the network runs from its beginning for each layer.
     """
 
-    def __init__(self, model: nn.Module, batches: Batches, size: int, memory: float = MEMORY) -> None:
+    def __init__(self, model: nn.Module, batches: Batches, size: int, memory: float = float("inf")) -> None:
         self.model, self.batches, self.size = model, batches, size
         self._at = 0
         before = set(vars(model))
@@ -41,12 +40,14 @@ class Replay:
             delattr(model, name)
         self._modules = dict(model.named_modules())
         self._last_use = {source: i for i, node in enumerate(self._nodes) for source in node.all_input_nodes}
-        self._values: list[dict[fx.Node, Any]] = [{} for _ in range(0, len(batches), size)]
-        if self._nodes and self._held() * len(batches) > memory:
-            self._nodes = []
+        count = len(range(0, len(batches), size))
+        if self._nodes:
+            each = max(1, self._most() * min(size, len(batches)))
+            count = int(min(count, memory / each))
+        self._values: list[dict[fx.Node, Any]] = [{} for _ in range(count)]  # of the first batches
 
     @torch.no_grad()
-    def _held(self) -> int:
+    def _most(self) -> int:
         """The most bytes that are held for one image between two nodes."""
         values: dict[fx.Node, Any] = {}
         most = 0
@@ -55,12 +56,8 @@ class Replay:
             for source in node.all_input_nodes:
                 if self._last_use[source] <= i:
                     values.pop(source, None)
-            alive = {
-                value.untyped_storage().data_ptr(): value
-                for value in values.values()
-                if isinstance(value, Tensor) and value.device.type != "meta"
-            }
-            most = max(most, sum(value.numel() * value.element_size() for value in alive.values()))
+            alive = dict(memory_of(value) for value in values.values() if isinstance(value, Tensor) and value.device.type != "meta")
+            most = max(most, sum(alive.values()))
         return most
 
     @torch.no_grad()
@@ -81,37 +78,44 @@ class Replay:
     @torch.no_grad()
     def inputs(self, name: str) -> Iterator[Tensor]:
         """What the layer reads of each batch."""
-        if self._nodes:
-            yield from self._step_to(name)
-            return
-        for batch in self.batches.split(self.size):
-            found: list[Tensor] = []
+        stop, start = self._place(name), self._at
+        self._at = stop
+        for at, batch in enumerate(self.batches.split(self.size)):
+            held = self._nodes and at < len(self._values)
+            yield self._step(self._values[at], batch, start, stop) if held else self._from_the_beginning(name, batch)
 
-            def stop(module: nn.Module, args: Any, kwargs: Any, found: list[Tensor] = found) -> None:
-                found.append(layer_input(args, kwargs))
-                raise _Reached
+    def _place(self, name: str) -> int:
+        """Which node is the layer's next call."""
+        calls = (i for i, node in enumerate(self._nodes) if i >= self._at and node.op == "call_module" and node.target == name)
+        return next(calls) if self._nodes else 0
 
-            handle = self._modules[name].register_forward_pre_hook(stop, with_kwargs=True)
-            try:
-                call(self.model, on_tensors(Tensor.clone, batch))
-            except _Reached:
-                pass
-            finally:
-                handle.remove()
-            yield found[0]
+    def _from_the_beginning(self, name: str, batch: Inputs) -> Tensor:
+        """What the layer reads of a batch of which nothing is held."""
+        found: list[Tensor] = []
 
-    def _step_to(self, name: str) -> Iterator[Tensor]:
-        stop = next(i for i, node in enumerate(self._nodes) if i >= self._at and node.op == "call_module" and node.target == name)
-        start, self._at = self._at, stop
-        for values, batch in zip(self._values, self.batches.split(self.size), strict=True):
-            for i in range(start, stop):
-                node = self._nodes[i]
-                values[node] = self._run(node, values, batch)
-                for source in node.all_input_nodes:
-                    if self._last_use[source] <= i:
-                        values.pop(source, None)
-            node = self._nodes[stop]
-            yield layer_input(tuple(values[a] for a in node.args), {k: values[v] for k, v in node.kwargs.items()})
+        def stop(module: nn.Module, args: Any, kwargs: Any) -> None:
+            found.append(layer_input(args, kwargs))
+            raise _Reached
+
+        handle = self._modules[name].register_forward_pre_hook(stop, with_kwargs=True)
+        try:
+            call(self.model, on_tensors(Tensor.clone, batch))
+        except _Reached:
+            pass
+        finally:
+            handle.remove()
+        return found[0]
+
+    def _step(self, values: dict[fx.Node, Any], batch: Inputs, start: int, stop: int) -> Tensor:
+        """What the layer at ``stop`` reads of a batch whose ``values`` are held as of ``start``; they are brought to ``stop``."""
+        for i in range(start, stop):
+            node = self._nodes[i]
+            values[node] = self._run(node, values, batch)
+            for source in node.all_input_nodes:
+                if self._last_use[source] <= i:
+                    values.pop(source, None)
+        node = self._nodes[stop]
+        return layer_input(tuple(values[a] for a in node.args), {k: values[v] for k, v in node.kwargs.items()})
 
     def _run(self, node: fx.Node, values: dict[fx.Node, Any], batch: Inputs) -> Any:
         if node.op == "placeholder":

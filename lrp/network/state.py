@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from lrp.batches import odd_layout
 from lrp.layer.compressed import Compressed
 
 PLAIN = (bool, int, float, str, type(None), Tensor)
@@ -34,6 +35,9 @@ def unchanged_state(model: nn.Module) -> Iterator[None]:
                 for name, before in buffers.items():
                     now = module._buffers.get(name)
                     if not isinstance(now, Tensor):  # while a network is traced a forward may put a proxy there
+                        module._buffers[name] = before
+                        continue
+                    if odd_layout(now) or odd_layout(before):  # which torch cannot compare
                         module._buffers[name] = before
                         continue
                     if torch.equal(now, before):

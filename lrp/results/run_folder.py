@@ -60,8 +60,14 @@ class RunFolder:
         return any(row == tuple(key.values()) for row in self.rows[self.keys].itertuples(index=False, name=None))
 
     def add(self, row: Mapping[str, Any], details: pd.DataFrame) -> None:
-        """Store the details of one row and then the row."""
+        """Store the details of one row and then the row, in place of one with the same ``keys``."""
         assert set(row) == set(self.columns), set(row) ^ set(self.columns)
+        if self.finished(**{key: row[key] for key in self.keys}):
+            key = tuple(row[key] for key in self.keys)
+            self.rows, self.details = (
+                None if table is None else table[[other != key for other in table[self.keys].itertuples(index=False, name=None)]]
+                for table in (self.rows, self.details)
+            )
         whole = details if self.details is None or self.details.empty else pd.concat([self.details, details], ignore_index=True)
         write_whole(self.folder / self.file, lambda path: whole.to_csv(path, index=False))
         self.details = whole

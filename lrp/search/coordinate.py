@@ -163,6 +163,16 @@ class SearchedFit(FittedMethod):
         """As the method does that was found for this sparsity."""
         return self._fitted[plan.sparsity].compress(plan)
 
+    def compensate(self, built: nn.Module, plan: Plan) -> None:
+        """As the method does that was found for this sparsity."""
+        self._fitted[plan.sparsity].compensate(built, plan)
+
+    def forget(self) -> None:
+        """As of each method that was found."""
+        super().forget()
+        for fitted in self._fitted.values():
+            fitted.forget()
+
     def rounds(self, sparsity: float) -> int:
         """As of the method that was found for this sparsity."""
         return self._fitted[sparsity].rounds(sparsity)

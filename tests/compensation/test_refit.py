@@ -202,7 +202,7 @@ def test_never_worse_than_the_start(name, blocking, share):
     for ridge in (0.0, 0.1):
         low = copy.deepcopy(start)
         with torch.no_grad():
-            refit(low, layer.weight.flatten(1), sums, None, ridge)
+            refit(low, layer.weight.flatten(1), copy.deepcopy(sums), None, ridge)
         after = objective(low, layer, x, z, G, 0, moments(sums))
         single = not isinstance(low, LowRank) or all([p.columns for p in r.parts] == [(0, low.columns)] for r in low.ranges)
         if ridge == 0 or not single:  # there the penalty holds the start: whatever it costs is less than what it gains
@@ -239,7 +239,7 @@ def test_nothing_changes_at_full_rank(name, blocking, ridge):
         sums.add(least_squares.columns(layer, x, found.where), found.outputs.flatten(0, 1))
         for G in (None, found.gradients):
             with torch.no_grad():
-                refit(low, layer.weight.flatten(1), sums.flush(), G, ridge)
+                refit(low, layer.weight.flatten(1), copy.deepcopy(sums.flush()), G, ridge)
                 assert torch.allclose(matrix(low), layer.weight.flatten(1), atol=1e-8)
                 assert torch.allclose(low(x), layer(x), atol=1e-8)
                 assert torch.allclose(low.bias, torch.zeros(()).double() if layer.bias is None else layer.bias, atol=1e-8)

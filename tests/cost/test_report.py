@@ -50,3 +50,21 @@ def test_nothing_to_warn_of_and_the_whole_network_first():
     model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 12))
     _, report = lrp.compress(model, torch.randn(200, 12), 0.3)
     assert report.warnings == [] and str(report).startswith("whole network: parameters ")
+
+
+def test_a_tied_weight_counts_once():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.inner, self.out = nn.Embedding(30, 12), nn.Linear(12, 12), nn.Linear(12, 30, bias=False)
+            self.out.weight = self.embed.weight
+
+        def forward(self, x):
+            return self.out(self.inner(self.embed(x)).mean(1))
+
+    model = Tied()
+    _, report = lrp.compress(model, torch.randint(30, (64, 5)), 0.3, **PLAIN)
+    of = report.set_index("layer")
+    weights = sum(p.numel() for p in model.parameters() if p.dim() > 1)
+    assert report.params_before.sum() == weights and of.params_before["out"] == of.params_after["out"] == 0
+    assert of.params_before["embed"] == 360 and of.macs_before["out"] == 360 and "tied weight" in of.what["out"]

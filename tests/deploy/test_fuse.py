@@ -117,3 +117,20 @@ def test_a_network_that_cannot_be_traced():
     with pytest.raises(lrp.InputError, match="fuse: torch.fx cannot trace") as error:
         lrp.fuse(Outer())
     assert "\n" not in str(error.value)
+
+
+def test_a_layer_that_a_closure_calls_is_refused():
+    """The closure of a copy calls the layers of the original, which are in no place of the copy."""
+
+    class Closed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+            held = self.norm
+            self.call = lambda x: held(x)
+
+        def forward(self, x):
+            return self.call(self.conv(x))
+
+    with pytest.raises(lrp.InputError, match="fuse: torch.fx cannot trace the network .*is not installed as a submodule"):
+        lrp.fuse(Closed())

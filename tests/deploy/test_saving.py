@@ -167,3 +167,43 @@ def test_frozen_parameters_stay_frozen(tmp_path):
     loaded = lrp.load(tmp_path / "b.safetensors", DEPLOYED["small"][0])
     assert [name for name, p in loaded.named_parameters() if not p.requires_grad] == [first] and torch.equal(loaded(x), compressed(x))
     assert all(p.requires_grad for p in lrp.load(tmp_path / "a.safetensors", DEPLOYED["small"][0]).parameters())
+
+
+class Expanded(nn.Module):
+    """One value for several entries, which torch does not write into, and a buffer that shares it."""
+
+    def __init__(self, value=2.0):
+        super().__init__()
+        self.layer, scale = nn.Linear(6, 5), torch.full((1,), value)
+        self.register_buffer("scale", scale)
+        self.register_buffer("wide", scale.expand(6))
+        self.weights = nn.Parameter(torch.full((1, 3), value).expand(4, 3))
+
+    def forward(self, x):
+        return self.layer(x * self.wide)
+
+
+def test_one_value_for_several_entries(tmp_path):
+    saved = Expanded(3.0)
+    lrp.save(saved, tmp_path / "a.safetensors")
+    loaded = lrp.load(tmp_path / "a.safetensors", Expanded)
+    assert all(torch.equal(a, b) for a, b in zip(saved.state_dict().values(), loaded.state_dict().values(), strict=True))
+    loaded.scale.fill_(5.0)
+    assert loaded.wide.tolist() == [5.0] * 6  # they share their memory as before
+    saved.wide = torch.arange(6.0)
+    lrp.save(saved, tmp_path / "b.safetensors")
+    file_refused(tmp_path / "b.safetensors", Expanded, "wide is one value for several entries here, and differing ones in the state")
+
+
+def test_what_has_no_values_or_is_sparse(tmp_path):
+    lazy, sparse = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(3)), nn.Linear(3, 3)
+    sparse.register_buffer("mix", torch.eye(3).to_sparse())
+    file = tmp_path / "a.safetensors"
+    with pytest.raises(lrp.InputError, match="model=Sequential: it has lazy layers without weights; run it once on an example first"):
+        lrp.save(lazy, file)
+    with pytest.raises(lrp.InputError, match="holds mix, a sparse_coo tensor, and a file holds dense ones"):
+        lrp.save(sparse, file)
+    lrp.save(nn.Linear(3, 3), file)
+    for model in (lazy, nn.Linear(3, 3, device="meta")):
+        with pytest.raises(lrp.InputError, match="lazy layers without weights|on the device meta, which hold no values"):
+            lrp.load(file, model)

@@ -104,3 +104,13 @@ def test_one_flipped_bit_in_moments(place, tmp_path, residual, caplog):
     again, _ = cached_moments(tmp_path, "key", factors, compute)
     assert all(torch.equal(a.second, b.second) for a, b in zip(first, again)) and not list(tmp_path.glob(".*"))
     assert len(caplog.messages) == 1 and "its checksum does not fit" in caplog.text
+
+
+def test_results_of_another_number_of_threads_are_not_used(tmp_path, residual, monkeypatch):
+    """On them the last bits of scores depend."""
+    x = torch.randn(2, 3, 8, 8).double()
+    _, factors = factors_of(residual, Unblocked())
+    network = FrozenNetwork(residual)
+    here = moments_key(network, residual, factors, x, "exact")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    assert moments_key(network, residual, factors, x, "exact") != here

@@ -218,3 +218,11 @@ def test_states_of_other_jobs_are_not_read(net, x, tmp_path):
             compressed(how.fit(Evidence(model, images, tmp_path, scoring)), 0.4),
             compressed(how.fit(Evidence(model, images, None, scoring)), 0.4),
         )
+
+
+def test_states_of_another_number_of_threads_are_not_used(net, x, monkeypatch):
+    fitted = method_of(0.5, scorer="magnitude").fit(Evidence(net, x))
+    here = fitted._key()
+    assert fitted._key() == here
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    assert fitted._key() != here

@@ -10,7 +10,7 @@ from torch import nn
 
 from lrp.batches import Batches
 from lrp.network.arithmetic import layer_input
-from lrp.network.layer_inputs import MEMORY, Replay
+from lrp.network.layer_inputs import Replay
 
 
 @torch.no_grad()
@@ -34,7 +34,13 @@ def test_replay_gives_what_hooks_give(network):
     model, x = network
     batches = x.split(5)
     candidates, low = prune_network(model, x)
-    for net, memory in ((copy.deepcopy(model), MEMORY), (low, MEMORY), (model, 100)):  # little: from the beginning for each
+    of_one = Replay(copy.deepcopy(model), Batches.of(x), 5)._most() * 5
+    for net, memory in (
+        (copy.deepcopy(model), 1e9),
+        (low, 1e9),
+        (copy.deepcopy(model), 100),
+        (model, 1.5 * of_one),
+    ):  # all, none, some held
         whole, names = copy.deepcopy(net), list(candidates.matrices)
         images, state = x.clone(), set(vars(net))
         replay = Replay(net, Batches.of(list(batches)), len(batches[0]), memory)

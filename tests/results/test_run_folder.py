@@ -113,3 +113,13 @@ def test_many_other_settings_are_told_in_a_short_line(tmp_path):
     RunFolder(tmp_path, {f"name{i}": 1 for i in range(40)}, resume=False)
     with pytest.raises(InputError, match=r"name5 was 1, now 2; and 34 more$"):
         RunFolder(tmp_path, {f"name{i}": 2 for i in range(40)}, resume=True)
+
+
+def test_a_row_that_is_computed_again_takes_the_place_of_the_old_one(tmp_path):
+    run = RunFolder(tmp_path, {}, resume=False)
+    run.add(results_row(0.5, accuracy=0.1), RESULT_LAYERS)
+    run.add(results_row(0.6), RESULT_LAYERS.assign(sparsity=0.6))
+    run.add(results_row(0.5, accuracy=0.2), RESULT_LAYERS)
+    stored = pd.read_csv(tmp_path / "results.csv").set_index("sparsity")
+    assert sorted(stored.index) == [0.5, 0.6] and stored.accuracy[0.5] == 0.2
+    assert sorted(pd.read_csv(tmp_path / "layers.csv")["sparsity"]) == [0.5, 0.6]
