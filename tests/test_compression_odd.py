@@ -67,6 +67,8 @@ WORKS = {
     "a double layer": Two(types=(torch.float64, torch.float32)),
     "buffers that are views": Views(),
     "small values": Two(lambda y: y * 1e-30),
+    "asks for gradients": Two(first=lambda x: x.clone().requires_grad_()),
+    "fills": Two(first=lambda x: x.clone().fill_(1.0) + x),
     "a sparse value inside": Two(lambda y: y.to_sparse().to_dense()),
     "a sparse buffer": SparseBuffer(),
 }
@@ -97,7 +99,7 @@ class Locked(Two):
 
 class Reentrant(Two):
     def forward(self, x):
-        return self.b(checkpoint(self.a, x.clone().requires_grad_(), use_reentrant=True).relu())
+        return checkpoint(self.b, self.a(x).relu(), use_reentrant=True)
 
 
 GIVEN = "give a function that picks real numbers of every example, such as logits"

@@ -43,6 +43,7 @@ class FrozenNetwork:
         self._layer_nodes: dict[str, fx.Node | None] = {}
         try:
             traced = fx.GraphModule(self.module, trace(self.module, inputs))
+            _check_writes(traced)
             if inputs is not None:
                 self._check(traced, inputs)
         except Exception as error:  # whatever the forward raised when it met a proxy
@@ -159,14 +160,30 @@ class FrozenNetwork:
         return run_node(node, values, self.modules, lambda target: operator.attrgetter(target)(self.module))
 
 
+def _writes(node: fx.Node) -> bool:
+    """Whether a node calls a method that writes into its tensor."""
+    return node.op == "call_method" and name_of(node).endswith("_") and not name_of(node).endswith("__") and node.target != "requires_grad_"
+
+
+def _check_writes(traced: fx.GraphModule) -> None:
+    """That every method that writes has a twin that does not.
+
+    Raises:
+        ValueError: For one that has none, such as ``copy_``.
+    """
+    for node in traced.graph.nodes:
+        if _writes(node) and not callable(getattr(Tensor, name_of(node).rstrip("_"), None)):
+            raise ValueError(f"its forward calls {node.target}, which writes into a tensor")
+
+
 def _graph_out_of_place(traced: fx.GraphModule) -> None:
     for node in traced.graph.nodes:
         if node.kwargs.get("inplace"):
             node.kwargs = {**node.kwargs, "inplace": False}
         if node.op == "call_function" and node.target in OUT_OF_PLACE:
             node.target = OUT_OF_PLACE[node.target]
-        elif node.op == "call_method" and node.target.endswith("_") and not node.target.endswith("__"):
-            node.target = node.target.rstrip("_")
+        elif _writes(node):
+            node.target = name_of(node).rstrip("_")
     traced.recompile()
 
 
