@@ -30,7 +30,7 @@ def choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction |
 
 
 def _choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction | int, unit: str) -> dict[str, int]:
-    """The same among ways of which each costs more and loses less than the one before it.
+    """The same among ways of which each costs more than the one before it, and loses less but for the last, which may lose as much.
 
     Raises:
         InputError: As ``choose``.
@@ -103,8 +103,11 @@ def _exchange(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], chosen: dict[st
 
 
 def _front(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """The ways than which none costs no more and loses less, cheapest first."""
+    """The ways than which none costs no more and loses less, cheapest first; and last the dearest of those that lose least, which is the
+    dense layer: where the budget admits it nothing goes, though it may have parts that count for nothing."""
     order = np.lexsort((loss, cost))
     least = np.minimum.accumulate(loss[order])
     first = np.concatenate([[True], least[1:] < least[:-1]])
-    return order[first]
+    front, least_lost = order[first], np.flatnonzero(loss == loss.min())
+    dearest = least_lost[cost[least_lost].argmax()]
+    return front if cost[dearest] == cost[front[-1]] else np.append(front, dearest)

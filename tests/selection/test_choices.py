@@ -96,3 +96,10 @@ def test_matrices_alone_are_the_lagrangian(monkeypatch):
 def test_a_budget_below_the_least():
     with pytest.raises(InputError, match="^forms: no choice of them costs less than 7 of 9, and the budget is 5$"):
         choose({"a": (np.array([7, 9]), np.array([1.0, 0.0]))}, 5)
+
+
+def test_where_the_budget_admits_it_nothing_goes():
+    """A part that counts for nothing stays as long as there is room for it."""
+    ways = {"a": (np.array([0, 4, 6, 9]), np.array([2.0, 0.0, 1.0, 0.0])), "b": (np.array([0, 5]), np.array([1.0, 0.0]))}
+    assert choose(ways, 14) == {"a": 3, "b": 1}
+    assert choose(ways, 13) == {"a": 1, "b": 1}
