@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -49,7 +49,7 @@ class LeastSquares:
     name: ClassVar[str] = "least_squares"
     ridge: float = 0.03
     metric: str = "gradient"
-    memory_limit: float = 2.0
+    memory_limit: float = field(default=2.0, repr=False)  # which is in no key: it changes no result
 
     def __post_init__(self) -> None:
         check_float("compensation.ridge", self.ridge, least=0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from lrp.results.labels import line_label
 
 # Options that change no result, the name of a combination of parts, which has a column, and forms, which are listed as they are used.
-_NOT_LISTED = ("estimator.memory_limit", "method.name", "method.parts", "method.forms")
+_NOT_LISTED = ("estimator.memory_limit", "compensation.memory_limit", "method.name", "method.parts", "method.forms")
 _ABSENT = object()
 
 

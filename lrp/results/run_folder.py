@@ -63,17 +63,19 @@ class RunFolder:
         """Store the details of one row and then the row, in place of one with the same ``keys``."""
         assert set(row) == set(self.columns), set(row) ^ set(self.columns)
         if self.finished(**{key: row[key] for key in self.keys}):
-            key = tuple(row[key] for key in self.keys)
-            self.rows, self.details = (
-                None if table is None else table[[other != key for other in table[self.keys].itertuples(index=False, name=None)]]
-                for table in (self.rows, self.details)
-            )
+            self.rows = self._others(self.rows, row)
+            self.details = None if self.details is None else self._others(self.details, row)
         whole = details if self.details is None or self.details.empty else pd.concat([self.details, details], ignore_index=True)
         write_whole(self.folder / self.file, lambda path: whole.to_csv(path, index=False))
         self.details = whole
         new = pd.DataFrame([row], columns=self.columns)
         self.rows = new if self.rows.empty else pd.concat([self.rows, new], ignore_index=True)
         write_whole(self.folder / "results.csv", lambda path: self.rows.to_csv(path, index=False))
+
+    def _others(self, table: pd.DataFrame, row: Mapping[str, Any]) -> pd.DataFrame:
+        """The lines of a table that do not belong to a row."""
+        key = tuple(row[name] for name in self.keys)
+        return table[[other != key for other in table[self.keys].itertuples(index=False, name=None)]]
 
 
 class _Plain(yaml.SafeLoader):

@@ -54,6 +54,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
         (["model.width=-1"], "model.width=-1: must be a number greater than 0"),
         (["device=gpu"], "device=gpu: must be auto, cpu, or a device that torch finds here"),
         (["estimator.memory_limit=0"], "estimator.memory_limit=0: must be a number greater than 0"),
+        (
+            ["compensation=least_squares", "compensation.memory_limit=0"],
+            "compensation.memory_limit=0: must be a number greater than 0",
+        ),
         (["estimator.output=odds"], "estimator.output=odds: choose one of logits, probabilities, hellinger"),
         (["estimator.projections=0"], "estimator.projections=0: must be an integer of at least 1"),
         (["estimator.output_fn=nowhere.pick"], "estimator.output_fn=nowhere.pick: must be the dotted path of a function"),
