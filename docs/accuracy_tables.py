@@ -209,6 +209,24 @@ def _begun(base: str) -> str:
     return f"estimator.temperature={temperature}" if words.get("estimator.output") == "hellinger" else "estimator.output=logits"
 
 
+def form_ablation() -> str:
+    """One row per network and sparsity; one thing changed at a time."""
+    rows = [
+        [
+            r.model,
+            removed(r.sparsity),
+            r.changed,
+            f"{r.divergence:.4f}",
+            f"{100 * r.accuracy:.2f}",
+            f"{100 * r.sparsity_macs:.1f}",
+            f"{r.seconds_compensate:.0f}",
+        ]  # fmt: skip
+        for r in read("form_ablation").sort_values(["model", "sparsity"], kind="stable").itertuples()
+    ]
+    header = ["network", "removed", "changed", "divergence", "accuracy (%)", "MACs removed (%)", "seconds of the fit"]
+    return markdown(header, rows)
+
+
 def form_finetuned() -> str:
     """One row per training: how it began, how many epochs it took, test accuracy before and after."""
     rows = [
