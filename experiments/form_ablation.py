@@ -7,19 +7,15 @@ Rows are added to the table as they come; those that it has are not measured aga
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from form_sets import measured
+from form_sets import arguments, begin, measured, words
 
-from lrp.batches import Batches
 from lrp.config.build import compose_job
-from lrp.evidence import Evidence
 from lrp.files import write_whole
 from lrp.form.alternating import MOST_ROUNDS, fit_sides
 
@@ -50,32 +46,17 @@ VARIANTS: dict[str, dict[str, str]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--sparsity", type=float, nargs="+", required=True)
+    parser = arguments(__doc__)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--depth", type=float, default=0.0, help="scorer.depth")
-    parser.add_argument("--images", type=int, default=4000)
-    parser.add_argument("--samples", type=int, default=48000)
-    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    shared = [
-        f"model={args.model}", f"model.checkpoint={args.checkpoint}", f"dataset.path={args.data}", f"calibration.images={args.images}",
-        f"calibration.samples={args.samples}",
-    ]  # fmt: skip
 
     def job(changed: dict[str, str]) -> Any:
-        words = {**SET, "scorer.depth": f"{args.depth:g}", **changed}
-        return compose_job(*WORDS, *shared, *(f"{name}={value}" for name, value in words.items() if name != "rounds"))
+        chosen = {**SET, "scorer.depth": f"{args.depth:g}", **changed}
+        return compose_job(*WORDS, *words(args), *(f"{name}={value}" for name, value in chosen.items() if name != "rounds"))
 
     first = job({})
-    data = first.dataset.load()
-    model, _ = first.model.obtain(data, 0, Path("outputs/cache"), torch.device("cpu"), first.estimator)
-    images = data.network_input(data.calibration(args.images, 0).images, torch.device("cpu"))
-    evidence = Evidence(model.eval(), Batches.of(images), None, 256)
+    data, evidence = begin(first, args.images)
     rows = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
     for changed in args.variants:
         todo = [s for s in args.sparsity if not any((r["model"], r["changed"], r["sparsity"]) == (args.model, changed, s) for r in rows)]
@@ -87,7 +68,9 @@ def main() -> None:
             small, seconds = with_rounds(int(VARIANTS[changed].get("rounds", MOST_ROUNDS)), partial(fitted.compress, plan))
             sizes = fitted.sizes(small, plan)
             row = {"model": args.model, "sparsity": sparsity, "changed": changed, "images": args.images}
-            row |= {name: sizes[name] for name in ("sparsity_params", "sparsity_macs")} | measured(model, small, data)
+            row |= {name: sizes[name] for name in ("sparsity_params", "sparsity_macs")} | measured(
+                evidence.model, small, data, first.estimator
+            )
             stages = {f"seconds_{name}": fitted.seconds.get(name) for name in ("statistics", "decompose", "score")}
             rows.append({**row, **stages, "seconds_select": plan.seconds, "seconds_compensate": seconds})
             print(rows[-1], flush=True)

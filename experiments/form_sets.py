@@ -19,9 +19,12 @@ from torch import nn
 from lrp.batches import Batches
 from lrp.config.build import compose_job
 from lrp.dataset.base import Data
+from lrp.estimator.base import Estimator
+from lrp.evaluation import evaluate
 from lrp.evidence import Evidence
 from lrp.files import write_whole
 from lrp.form.known import FORMS
+from lrp.search.coordinate import divergence
 
 SETS = [
     "matrix", "matrix tucker2", "matrix spatial", "matrix tucker2 spatial", "matrix tucker2 spatial pivoted tucker2_pivoted",
@@ -33,41 +36,54 @@ WORDS = [
 ]  # fmt: skip
 
 
-@torch.no_grad()
-def measured(dense: nn.Module, small: nn.Module, data: Data) -> dict[str, float]:
-    """Accuracy, and the mean Kullback-Leibler divergence of the softmax outputs from the dense network's, on validation images."""
-    part, right, divergence = data.validation, 0, 0.0
-    for start in range(0, len(part), 250):
-        images = part.take(torch.arange(start, min(start + 250, len(part))))
-        x = data.network_input(images.images, torch.device("cpu"))
-        y, z = small(x), dense(x)
-        right += int((y.argmax(1) == images.labels).sum())
-        divergence += float((z.softmax(1) * (z.log_softmax(1) - y.log_softmax(1))).sum())
-    return {"accuracy": right / len(part), "divergence": divergence / len(part)}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    """A parser with the arguments of the studies of forms."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--sparsity", type=float, nargs="+", required=True)
-    parser.add_argument("--sets", nargs="+", default=SETS, help="names of forms, divided by spaces")
     parser.add_argument("--depth", type=float, default=0.0, help="scorer.depth")
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--samples", type=int, default=48000)
     parser.add_argument("--out", type=Path, required=True)
+    return parser
+
+
+def words(args: argparse.Namespace) -> list[str]:
+    """What these arguments are on the command line of a job."""
+    return [
+        f"model={args.model}", f"model.checkpoint={args.checkpoint}", f"dataset.path={args.data}", f"calibration.images={args.images}",
+        f"calibration.samples={args.samples}",
+    ]  # fmt: skip
+
+
+def begin(job: Any, count: int) -> tuple[Data, Evidence]:
+    """The data set of a job, and its network in eval mode with ``count`` calibration images."""
+    data = job.dataset.load()
+    model, _ = job.model.obtain(data, 0, Path("outputs/cache"), torch.device("cpu"), job.estimator)
+    images = data.network_input(data.calibration(count, 0).images, torch.device("cpu"))
+    return data, Evidence(model.eval(), Batches.of(images), None, 256)
+
+
+def measured(dense: nn.Module, small: nn.Module, data: Data, estimator: Estimator) -> dict[str, float]:
+    """Accuracy, and the mean Kullback-Leibler divergence of the softmax outputs from the dense network's, on validation images."""
+    images = Batches.of(data.network_input(data.validation.images, torch.device("cpu")))
+    accuracy = evaluate(small, data, data.validation, 250).accuracy
+    return {"accuracy": accuracy, "divergence": divergence(dense, small, images, estimator)}
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--sets", nargs="+", default=SETS, help="names of forms, divided by spaces")
     args = parser.parse_args()
     torch.set_num_threads(1)
     named = [name for name in FORMS if any(name in each.split() for each in args.sets)]
     job = compose_job(
-        *WORDS, f"model={args.model}", f"model.checkpoint={args.checkpoint}", f"dataset.path={args.data}", f"forms=[{','.join(named)}]",
-        f"scorer.depth={args.depth}", f"calibration.images={args.images}", f"calibration.samples={args.samples}",
+        *WORDS, *words(args), f"forms=[{','.join(named)}]", f"scorer.depth={args.depth}",
     )  # fmt: skip
-    data = job.dataset.load()
-    model, _ = job.model.obtain(data, 0, Path("outputs/cache"), torch.device("cpu"), job.estimator)
-    images = data.network_input(data.calibration(args.images, 0).images, torch.device("cpu"))
-    fitted: Any = job.method.fit(Evidence(model.eval(), Batches.of(images), None, 256))
+    data, evidence = begin(job, args.images)
+    fitted: Any = job.method.fit(evidence)
     rows = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
     for sparsity in args.sparsity:
         for names in args.sets:
@@ -77,7 +93,7 @@ def main() -> None:
             small, seconds = one.compress(plan)
             sizes = {"sparsity_params": one.sizes(small, plan)["sparsity_params"], "sparsity_macs": one.sizes(small, plan)["sparsity_macs"]}
             row = {"model": args.model, "sparsity": sparsity, "forms": names, "images": args.images, **sizes}
-            rows.append({**row, **measured(model, small, data), "seconds_compensate": seconds})
+            rows.append({**row, **measured(evidence.model, small, data, job.estimator), "seconds_compensate": seconds})
             print(rows[-1], flush=True)
             write_whole(args.out, lambda path: pd.DataFrame(rows).to_csv(path, index=False))
 
