@@ -3,7 +3,7 @@
     python experiments/speed_forms.py --vgg16 CHECKPOINT --data CIFAR10 [prepare time sizes] [--sparsity 0.9 --batch 64 --threads 1]
 
 time: at each sparsity, batch size and number of threads the dense network, matrices alone and ``forms=auto``, as pruned and with ranks in
-multiples of 8, in every mode of benchmark_speed.py, all in alternation. Finished settings are kept in speed_forms.csv and not timed again.
+multiples of 8, in every mode of benchmark_speed.py and as plain layers (``lrp.unfold``), all in alternation. Finished settings are kept in speed_forms.csv and not timed again.
 prepare: only make what is timed, which a busy machine can do: the networks, which are not compensated, and their ONNX files are kept in a
 folder. sizes: the files that lrp.save writes. summary: only print and write what speed_forms.csv says.
 """
@@ -35,6 +35,7 @@ from lrp.cost.timing import alternate, device_name, repeat_to
 from lrp.deploy.export import export_onnx
 from lrp.deploy.fuse import fuse
 from lrp.deploy.saving import load, save
+from lrp.deploy.unfold import unfold
 from lrp.errors import InputError
 from lrp.evidence import Evidence
 from lrp.files import sha256, sha256_file, write_text, write_whole
@@ -44,6 +45,7 @@ from lrp.model.vgg16 import VGG16
 
 IMAGES, SCORING_IMAGES = 512, 64
 ROUND_TO = (1, 8)
+UNFOLDED = {"channels_last": "unfolded", "compile": "unfolded, compile", "onnxruntime": "unfolded, onnxruntime"}
 GROUP = ["network", "device", "threads", "batch", "sparsity"]  # what one alternation is of
 
 
@@ -107,13 +109,21 @@ def export_once(kept: Path, model: nn.Module, inputs: Tensor, path: Path) -> Non
     shutil.copyfile(file, path)
 
 
+def all_forwards(net: nn.Module, x: Tensor, folder: Path, compiled: bool) -> dict[str, Any]:
+    """A function for each mode of a compressed network, and for those of its plain layers, batch norm folded."""
+    plain = forwards(unfold(fuse(net)), x, folder, compiled)
+    return forwards(net, x, folder, compiled) | {mode: plain[name] for name, mode in UNFOLDED.items() if name in plain}
+
+
 def prepare(args: argparse.Namespace, device: torch.device) -> None:
     """Make the networks of all sparsities and their ONNX files."""
     model, images = network(args)
-    nets = [model] + [net for sparsity in args.sparsity for net, _ in compressed(args, model, images, sparsity).values()]
+    nets = [net for sparsity in args.sparsity for net, _ in compressed(args, model, images, sparsity).values()]
+    x = repeat_to(images, 2)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        forwards(model, x, Path(folder), compiled=False)
         for net in tqdm(nets, desc="preparing", disable=None):
-            forwards(net, repeat_to(images, 2), Path(folder), compiled=False)
+            all_forwards(net, x, Path(folder), compiled=False)
 
 
 def time_all(args: argparse.Namespace, device: torch.device) -> None:
@@ -145,7 +155,7 @@ def _time(dense: dict[str, Any], made: dict[tuple[str, int], Any], x: Tensor, fo
     nothing = {"sparsity_params": 0.0, "macs_ratio": 1.0, "chosen": ""}
     ways = [({"forms": "dense", "round_to": 1, **nothing}, dense)]
     for (forms, round_to), (net, sizes) in made.items():
-        ways.append(({"forms": forms, "round_to": round_to, **sizes}, forwards(net.to(x.device), x, folder, round_to in args.compiled)))
+        ways.append(({"forms": forms, "round_to": round_to, **sizes}, all_forwards(net.to(x.device), x, folder, round_to in args.compiled)))
     rows = [{**told, "mode": mode} for told, functions in ways for mode in functions]
     timings = alternate([f for _, functions in ways for f in functions.values()], x.device, args.seconds, least=5, most=60)
     return [{**row, "ms": 1e3 * timing.median, "ms_iqr": 1e3 * timing.spread} for row, timing in zip(rows, timings)]
