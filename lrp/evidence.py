@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lrp.layer_statistics.base import LayerStatistics
 
 Made = TypeVar("Made")
+MORE = 32  # examples on which a layer may run that does not run on the first one (an expert)
 
 
 @dataclass
@@ -150,7 +151,8 @@ class Evidence:
         Raises:
             InputError: For a network without a layer to compress, an excluded name that fits nothing and weights that are not finite.
         """
-        found = find_candidates(self.model, self.batches.example, self.exclude).without(self.unusable)
+        more = self.batches.take(MORE)
+        found = find_candidates(self.model, self.batches.example, self.exclude, more.whole).without(self.unusable)
         check_weights(found.matrices)
         if not found.matrices:
             reasons = ", ".join(f"{name}: {reason}" for name, reason in found.left.items())

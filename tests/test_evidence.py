@@ -137,7 +137,7 @@ def test_the_branch_that_the_calibration_takes():
         seen[isinstance(given, tuple)] = [name for name, _ in evidence.network.module.named_modules() if name in "abd" and name]
     assert seen == {False: ["a", "d"], True: ["b", "d"]}
     _, report = lrp.compress(model, x, 0.5, method="singular_vectors")
-    assert list(report.set_index("layer")["what"]) == ["low rank", "left alone: not called on the first calibration example", "low rank"]
+    assert list(report.set_index("layer")["what"]) == ["low rank", "left alone: not called on the first calibration examples", "low rank"]
 
 
 class Counted(nn.Module):

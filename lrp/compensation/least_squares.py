@@ -39,6 +39,9 @@ class LeastSquares:
     kept, and U of all of them, the blocks stored whole and the bias are refitted jointly on h = V x', with the penalty on how far
     they move. W is the layer's weight before it was pruned (of a later round: in the state before).
 
+    A layer whose rows belong to no example that is known (it runs several times, or on rows that are chosen, such as an expert) is fitted
+    to what it reads in the dense network.
+
     Covariances are over sampled positions of each image; there have to be several times as many samples as the layer has columns,
     or the fit is of these images alone. No gradient steps, no labels.
 
@@ -68,8 +71,12 @@ class LeastSquares:
         training = {module: module.training for module in model.modules()}
         model.eval()
         with plain_arithmetic(device_of(model, torch.device("cpu"))):
+            for name, matrix in candidates.matrices.items():
+                if statistics[name].outputs is None:
+                    self._refit_on_moments(model.get_submodule(name), matrix.weight, statistics[name])
+            known = [name for name in candidates.matrices if statistics[name].outputs is not None]
             replay = Replay(model, Batches.of(inputs), CHUNK, self.memory_limit * 2**30)
-            for name in tqdm(replay.order(list(candidates.matrices)), desc="compensation", unit="layer", leave=False, disable=None):
+            for name in tqdm(replay.order(known), desc="compensation", unit="layer", leave=False, disable=None):
                 module, dense = model.get_submodule(name), statistics[name]
                 sums: Sums | None = None
                 assert dense.where is not None and dense.outputs is not None, "``needs`` asks for them"
@@ -78,10 +85,18 @@ class LeastSquares:
                     sums = sums or Sums(inside(module, x, candidates.positions[name]))
                     sums.add(columns(module, x, where), z.flatten(0, 1).to(x.device), where.flatten())
                 assert sums is not None, "there is at least one batch"
-                gradients = dense.gradients if self.metric == "gradient" else None
-                refit(module, candidates.matrices[name].weight, sums.flush(), gradients, self.ridge)
+                refit(module, candidates.matrices[name].weight, sums.flush(), self._metric_of(dense), self.ridge)
         for module, mode in training.items():
             module.training = mode
+
+    def _metric_of(self, dense: LayerStatistics) -> Tensor | None:
+        return dense.gradients if self.metric == "gradient" else None
+
+    def _refit_on_moments(self, module: Any, weight: Tensor, dense: LayerStatistics) -> None:
+        """Refit a layer of which no row can be found again in the pruned network to what it reads in the dense one."""
+        assert dense.inputs is not None and dense.mean is not None, "they are gathered where outputs are not"
+        sums = Sums.of_moments(dense.inputs, dense.mean, weight, module.bias)
+        refit(module, weight, sums, self._metric_of(dense), self.ridge)
 
 
 def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None, ridge: float) -> None:

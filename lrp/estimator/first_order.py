@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from lrp.batches import Batches, Inputs, examples, on_tensors, tensors
 from lrp.batches import call as run
-from lrp.errors import InputError, NotUsable, check_int
+from lrp.errors import InputError, check_int, some
 from lrp.estimator.base import Estimator
 from lrp.estimator.change import outer_vectors
 from lrp.estimator.moments import Moments
-from lrp.estimator.positions import BUFFER_BYTES, NOT_BY_IMAGE, batch_dim, contract_rows, positions_of, precise
+from lrp.estimator.positions import BUFFER_BYTES, batch_dim, contract_rows, positions_of, precise, rows_of
 from lrp.layer.build import kind_of
 from lrp.layer.kind import LayerKind
 from lrp.matrices import Factors
@@ -40,7 +40,9 @@ class FirstOrderEstimator(Estimator):
     ``projections`` outputs K has that many backward passes of random combinations of its outputs instead (signs +-1, the same
     for all images): the scores are then unbiased estimates, whose standard error is logged and stored. What is contracted over
     positions (the gradients by u_i, the inputs by v_i) is found by convolutions, never by unfolding a batch, in as many images
-    as ``memory_limit`` admits. A layer that runs several times counts with the sum of its changes.
+    as ``memory_limit`` admits. A layer that runs several times counts with the sum of its changes. Where no dimension of a layer's values
+    runs over the images (experts, which read the rows that a router gives them), its rows are taken to change the outputs independently
+    of each other: the expected squares are right for all images together then, and alike for each.
     """
 
     name: ClassVar[str] = "first_order"
@@ -104,7 +106,7 @@ class FirstOrderEstimator(Estimator):
         self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs
     ) -> Iterator[tuple[Inputs, list[Tensor], bool]]:
         """For each batch of images: the batch, D of each block (B, K, R), and whether K counts projections (D is then divided
-        by the square root of their number). Raises NotUsable for layers no dimension of which runs over the images."""
+        by the square root of their number)."""
         device = tensors(images)[0].device
         with torch.inference_mode(False), plain_arithmetic(device):
             network = freeze(model, images)
@@ -131,13 +133,21 @@ class FirstOrderEstimator(Estimator):
         directions, projected = self._directions(y)
         buffers: dict[torch.dtype, Tensor] = {}
         D = [torch.zeros(len(y), len(directions), len(factor.S), dtype=precise(y), device=y.device) for factor in factors]
+        squares: dict[int, Tensor] = {}  # of the changes by rows that belong to no image, summed over them
         current = 0
 
         def contract(call: _Call, grad: Tensor | None) -> None:
-            if grad is None:  # the output does not depend on this call
+            if grad is None or not grad.numel():  # the output does not depend on this call
+                return
+            dtype = precise(grad)
+            if call.scattered:
+                g = rows_of(grad, call.kind).to(dtype)
+                for part, z in zip(parts[call.layer], call.inner):
+                    change = (g[:, part.rows] @ part.U.to(dtype)).mul_(rows_of(z, call.kind).to(dtype))
+                    total = squares.setdefault(part.place, torch.zeros_like(D[part.place][0]))
+                    total[current] += change.square_().sum(0)
                 return
             g = positions_of(grad, call.kind, len(y), network.batch_dims.get(call.layer, 0))
-            dtype = precise(grad)
             if dtype not in buffers:
                 buffers[dtype] = torch.empty(BUFFER_BYTES // dtype.itemsize, dtype=dtype, device=y.device)
             for part, z in zip(parts[call.layer], call.inner):
@@ -155,6 +165,8 @@ class FirstOrderEstimator(Estimator):
                     contract(call, grad)
         for handle in handles:  # a hook holds its output, which holds the hook: nothing would ever free either
             handle.remove()
+        for place, square in squares.items():
+            D[place] = (D[place].square() + square / len(y)).sqrt()
         return D, projected
 
     def _forward(
@@ -170,10 +182,14 @@ class FirstOrderEstimator(Estimator):
                 x = layer_input(args, kwargs).detach()
                 values = (kind.inner_values(module, *_filters(kind, module, part.factor), x) for part in parts[name])
                 dim = network.batch_dims.get(name, 0)
-                inner = [value if raw else positions_of(value, kind, examples(batch), dim, name) for value in values]
+                known = (rows * examples(batch) for rows in network.rows_of_one.get(name, ()))
+                if not raw and kind.positions(module, output) not in known:
+                    network.scattered.add(name)
+                apart = not raw and name not in network.scattered
+                inner = [positions_of(value, kind, examples(batch), dim, name) if apart else value for value in values]
             if not output.requires_grad:
                 output.requires_grad_()
-            calls.append(_Call(name, kind, output, inner))
+            calls.append(_Call(name, kind, output, inner, not apart))
             return output.clone() if network.untraced else None  # what follows may write into it
 
         handles = [
@@ -215,12 +231,17 @@ class FirstOrderEstimator(Estimator):
         with torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
             y, calls = self._forward(network, parts, few, raw=True)
         check_rows(y, few)
+        for call in calls:
+            rows, rest = divmod(call.output.numel() // call.kind.rows(network.modules[call.layer]), examples(few))
+            if not rest:
+                network.rows_of_one.setdefault(call.layer, set()).add(rows)
         if examples(few) > 1 and y.requires_grad:
             grads = torch.autograd.grad(y[0].sum(), [call.output for call in calls], allow_unused=True)
-            dims = {call.layer: batch_dim(grad, call.kind) for call, grad in zip(calls, grads)}
-            if lost := [layer for layer, dim in dims.items() if dim is None]:
-                raise NotUsable(dict.fromkeys(lost, NOT_BY_IMAGE), "estimator=exact can score it")
-            network.batch_dims.update((layer, dim) for layer, dim in dims.items() if dim)
+            dims = [(call.layer, batch_dim(grad, call.kind)) for call, grad in zip(calls, grads)]
+            network.batch_dims.update((layer, dim) for layer, dim in dims if dim)
+            if lost := sorted({layer for layer, dim in dims if dim != network.batch_dims.get(layer, 0)}):
+                log.info("%s: no dimension of their values runs over the images, so their rows are scored as unrelated", some(lost))
+                network.scattered.update(lost)
         known = {memory_of(p)[0] for p in network.module.parameters()}
         activations = sum(size for place, size in held.items() if place not in known)
         inner = sum(z.numel() for call in calls for z in call.inner) * y.element_size()
@@ -242,12 +263,14 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Call:
-    """One call of a layer: its output, and v_i . x of the components of each of its blocks, (B, positions, R)."""
+    """One call of a layer: its output, and v_i . x of the components of each of its blocks, (B, positions, R); of a call ``scattered``
+    over rows that belong to no image, shaped as the layer gives them."""
 
     layer: str
     kind: LayerKind
     output: Tensor
     inner: list[Tensor]
+    scattered: bool
 
 
 def _prepare(network: FrozenNetwork, factors: Sequence[Factors]) -> dict[str, list[_Part]]:

@@ -24,6 +24,12 @@ def positions_of(value: Tensor, kind: LayerKind, images: int, dim: int = 0, laye
     return features.reshape(images, -1, features.shape[-1])
 
 
+def rows_of(value: Tensor, kind: LayerKind) -> Tensor:
+    """A layer's values as (rows, features)."""
+    features = kind.features_last(value)
+    return features.reshape(-1, features.shape[-1])
+
+
 def batch_dim(grad: Tensor | None, kind: LayerKind) -> int | None:
     """Which dimension of a layer's output runs over two images, by its gradient by the first image's output alone; None: none does.
 

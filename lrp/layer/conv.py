@@ -110,6 +110,10 @@ class ConvKind(LayerKind):
         reason = super().unsupported(module)
         return "depthwise" if reason is None and 1 < module.groups == module.in_channels else reason
 
+    def apart(self, module: Any, value: Tensor) -> Tensor:
+        """One map after the other; one that came without a batch is a batch of one."""
+        return value[None] if value.dim() == 1 + len(module.kernel_size) else value
+
     def columns(self, module: Any, x: Tensor, where: Tensor) -> Tensor:  # noqa: D102
         each = torch.arange(len(x), device=x.device)[:, None]
         where = where.to(x.device)

@@ -87,6 +87,10 @@ class LayerKind:
         """Whether what a layer reads for so many examples, each at so many positions, can be told apart by position."""
         return len(x) == examples
 
+    def apart(self, module: Any, value: Tensor) -> Tensor:
+        """What a layer reads or gives, its first dimension over parts that it treats one by one."""
+        return value
+
     def columns(self, module: Any, x: Tensor, where: Tensor) -> Tensor:
         """What a layer multiplies at these positions (B, P) of its output: (B * P, groups, N), N channel-major as in its matrix."""
         raise NotImplementedError

@@ -51,6 +51,10 @@ class LinearKind(LayerKind):
         """Any order will do: every row of the input is a position, and a layer reads and gives them in the same order."""
         return x.numel() // x.shape[-1] == examples * positions
 
+    def apart(self, module: Any, value: Tensor) -> Tensor:
+        """Each row by itself: (rows, 1, N) or (rows, 1, M)."""
+        return value.reshape(-1, 1, value.shape[-1])
+
     def columns(self, module: Any, x: Tensor, where: Tensor) -> Tensor:  # noqa: D102
         each = torch.arange(len(where), device=x.device)[:, None]
         return x.reshape(len(where), -1, x.shape[-1])[each, where.to(x.device)].reshape(-1, 1, x.shape[-1])

@@ -17,10 +17,12 @@ class LayerStatistics:
         rows: M, the rows of the layer's matrix.
         inputs: C = E[x x^T] over the positions (groups, N, N).
         gradients: G = E[sum over positions of g g^T] (M, M), g the gradients of the network's outputs with respect to the layer's.
-        where: The positions that were looked at (images, P), int64.
-        outputs: The layer's outputs there (images, P, M), in the network's precision.
+        where: The positions that were looked at (images, P), int64; None of a layer whose rows belong to no example that is known.
+        outputs: The layer's outputs there (images, P, M), in the network's precision; None of such a layer, which has ``inputs`` and
+            ``mean`` then.
         zz: W C W^T, the second moment of the layer's outputs without the bias (M, M): much less work than C, and all that blocks of
             whole rows need.
+        mean: E[x] over the positions (groups, N); beside ``inputs``.
     """
 
     rows: int
@@ -29,6 +31,7 @@ class LayerStatistics:
     where: Tensor | None = None
     outputs: Tensor | None = None
     zz: Tensor | None = None
+    mean: Tensor | None = None
 
     def products(self, weight: Tensor, block: Block) -> Tensor:
         """W C W^T (p, p) of the block's part of the layer's matrix ``weight`` (M, N) and its own part of C."""

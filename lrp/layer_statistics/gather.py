@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Any
 
@@ -11,18 +13,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lrp.batches import Batches, call, on_tensors, tensors
-from lrp.errors import InputError, NotUsable
+from lrp.errors import InputError, NotUsable, some
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.base import LayerStatistics
-from lrp.layer_statistics.positions import Positions, columns, outputs
+from lrp.layer_statistics.positions import Positions, columns, outputs, scattered
 from lrp.layer_statistics.sums import Sums
 from lrp.network.arithmetic import layer_input, plain_arithmetic
 from lrp.network.survey import Candidates
 
 CHUNK = 128  # images that run at once
-NO_POSITIONS = "it does not read the same number of positions for every image"
-NOT_ONCE = "it does not run once on every batch of calibration examples"
+NEVER = "it does not run on any batch of calibration examples"
+log = logging.getLogger(__name__)
+
 GRADIENT_IMAGES = 2048  # a multiple of CHUNK: G has few entries, and a backward pass is slow
 
 
@@ -32,30 +35,43 @@ class _Layer:
     Attributes:
         needs: What of it is asked for.
         count: How many positions it has for one image.
-        usable: Whether what it reads can be told apart by position.
         calls: How often it ran.
-        where: The positions that are looked at (images, P).
+        where: The positions that are looked at (images, P); None of a layer whose rows belong to no image that is known: it runs several
+            times, or on another number of rows than the images have (experts, windows, regions). Rows are drawn from each call then.
         inputs: Sums over these positions of x x^T.
         products: Sums over these positions of z z^T, z without the bias.
         outputs: The outputs there, (B, P, M) for each batch.
         gradients: The sum over all positions of g g^T (M, M); None before the first.
     """
 
-    def __init__(self, name: str, module: Any, count: int, where: Tensor, needs: Set[str]) -> None:
-        self.name, self.module, self.count, self.where, self.needs = name, module, count, where, needs
-        self.usable, self.calls = True, 0
+    def __init__(self, name: str, module: Any, count: int, where: Tensor, needs: Set[str], apart: bool) -> None:
+        self.name, self.module, self.count, self.needs = name, module, count, needs
+        self.where = where if apart else None
+        if not apart and "outputs" in needs:  # which could not be told apart again: what the fit needs is found from its inputs
+            self.needs = {*needs, "inputs"}
+        self.share = where.shape[1] / count  # of the positions that are looked at
+        self.calls = 0
+        self.generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         self.inputs, self.products = Sums(), Sums()
         self.outputs: list[Tensor] = []
         self.gradients: Tensor | None = None
 
     @torch.no_grad()
-    def look(self, x: Tensor, z: Tensor, at: Tensor) -> None:
-        """What the layer reads, ``x``, and gives, ``z``, for some images, at the positions ``at`` (B, P)."""
-        self.calls += 1
-        if not kind_of(self.module).by_example(x, len(at), self.count):
-            self.usable = False
-        if not self.usable:
+    def look(self, x: Tensor, z: Tensor, images: slice) -> None:
+        """What the layer reads, ``x``, and gives, ``z``, for some images.
+
+        Raises:
+            _Scattered: Where rows cannot be told apart by image.
+        """
+        if self.where is None:
+            if z.numel():  # or it is an expert that no token chose
+                self.calls += 1
+                self._look_at_rows(x, z)
             return
+        self.calls += 1
+        at = self.where[images]
+        if not kind_of(self.module).by_example(x, len(at), self.count):
+            raise _Scattered([self.name])
         if "inputs" in self.needs:
             self.inputs.add(columns(self.module, x.detach(), at))
         if not self.needs & {"products", "outputs"}:
@@ -66,6 +82,14 @@ class _Layer:
         if "outputs" in self.needs:
             self.outputs.append(sampled.unflatten(0, at.shape))
 
+    def _look_at_rows(self, x: Tensor, z: Tensor) -> None:
+        x, z, at = scattered(self.module, x.detach(), z.detach(), self.share, self.generator)
+        if "inputs" in self.needs:
+            self.inputs.add(columns(self.module, x, at))
+        if "products" in self.needs:
+            sampled = outputs(self.module, z, at)
+            self.products.add((sampled if self.module.bias is None else sampled - self.module.bias)[:, None])
+
     def add_gradients(self, z: Tensor, grad: Tensor | None) -> None:
         """The gradient with respect to the output ``z`` of some images; None where nothing depends on it."""
         features = kind_of(self.module).features_last(torch.zeros_like(z) if grad is None else grad)
@@ -74,23 +98,35 @@ class _Layer:
         square = rows.T @ rows
         self.gradients = square.double() if self.gradients is None else self.gradients.add_(square)
 
-    def statistics(self) -> LayerStatistics:
-        """What was gathered.
+    def statistics(self, images: int) -> LayerStatistics:
+        """What was gathered of so many images.
 
         Raises:
             InputError: Where it is not finite.
         """
-        C, G = _mean(self.inputs) if "inputs" in self.needs else None, None
+        C, G, mean = None, None, None
+        if "inputs" in self.needs:
+            C = _mean(self.inputs)
+            mean = self.inputs.x.div(self.inputs.count).cpu() if self.inputs.x is not None else None
         if "gradients" in self.needs:
-            assert self.gradients is not None, "there is at least one batch"
-            G, self.gradients = self.gradients.div_(min(len(self.where), GRADIENT_IMAGES)).cpu(), None
+            if self.gradients is None:  # it did not run on the first images
+                rows = kind_of(self.module).rows(self.module)
+                self.gradients = torch.zeros(rows, rows, dtype=torch.float64)
+            G, self.gradients = self.gradients.div_(min(images, GRADIENT_IMAGES)).cpu(), None
         zz = _mean(self.products)[0] if "products" in self.needs else None
         if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz)):
             raise InputError(
                 f"layer {self.name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed"
             )
-        z = torch.cat(self.outputs) if "outputs" in self.needs else None
-        return LayerStatistics(kind_of(self.module).rows(self.module), C, G, self.where, z, zz)
+        z = torch.cat(self.outputs) if self.outputs else None
+        return LayerStatistics(kind_of(self.module).rows(self.module), C, G, self.where, z, zz, mean)
+
+
+class _Scattered(Exception):
+    """Layers whose rows belong to no image that is known."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
 
 
 def _mean(sums: Sums) -> Tensor:
@@ -116,11 +152,29 @@ def gather(
 
     Raises:
         InputError: Where values are not finite.
-        NotUsable: For layers that do not read the same number of positions for every image, and for those that a batch does not reach.
+        NotUsable: For layers that never run.
     """
     inputs, needs = Batches.of(inputs), set(needs)
     if not needs:
         return {}
+    apart = {name for name in candidates.matrices if candidates.calls[name] == 1}
+    while True:
+        try:
+            return _gather(model, candidates, inputs, needs, read, samples, apart)
+        except _Scattered as found:  # which the first batch shows, or a later one
+            log.info("%s: their rows cannot be told apart by example, so statistics are of all rows", some([*found.names]))
+            apart -= {*found.names}
+
+
+def _gather(
+    model: nn.Module, candidates: Candidates, inputs: Batches, needs: set[str], read: Callable[[Any], Tensor], samples: int, apart: Set[str]
+) -> dict[str, LayerStatistics]:
+    """The same, where the rows of the layers ``apart`` are told apart by image.
+
+    Raises:
+        _Scattered: For layers of which they cannot be.
+        NotUsable: For layers that never run.
+    """
     with torch.inference_mode(False):
         twin = measured_copy(model)
     modules: list[Any] = [*twin.modules()]
@@ -128,7 +182,10 @@ def gather(
         if getattr(module, "inplace", False):
             module.inplace = False
     positions = Positions(candidates.positions, len(inputs), samples)
-    layers = [_Layer(name, twin.get_submodule(name), positions.counts[name], positions.of(name), needs) for name in candidates.matrices]
+    layers = [
+        _Layer(name, twin.get_submodule(name), positions.counts[name], positions.of(name), needs, name in apart)
+        for name in candidates.matrices
+    ]
     generator = torch.Generator().manual_seed(0)
     starts = tqdm(range(0, len(inputs), CHUNK), desc="layer statistics", unit="batch", leave=False, disable=None)
     for start, batch in zip(starts, inputs.split(CHUNK), strict=True):
@@ -137,13 +194,13 @@ def gather(
             calls: list[tuple[_Layer, Tensor]] = []
             with _watched(layers, slice(start, start + CHUNK), calls if with_gradients else None):
                 y = read(call(twin, on_tensors(Tensor.clone, batch)))
-            lost = {layer.name: NO_POSITIONS for layer in layers if not layer.usable}
-            lost |= {layer.name: NOT_ONCE for layer in layers if layer.calls != 1 + start // CHUNK}
-            if lost:
-                raise NotUsable(lost, "decomposition=svd and compensation=none do not need it")
+            if lost := [layer.name for layer in layers if layer.where is not None and layer.calls != 1 + start // CHUNK]:
+                raise _Scattered(lost)
             if with_gradients:
                 _differentiate(y, calls, generator)
-    return {layer.name: layer.statistics() for layer in layers}
+    if never := {layer.name: NEVER for layer in layers if not layer.calls}:
+        raise NotUsable(never, "decomposition=svd and compensation=none do not need it")
+    return {layer.name: layer.statistics(len(inputs)) for layer in layers}
 
 
 @contextlib.contextmanager
@@ -151,7 +208,7 @@ def _watched(layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, 
     """While these images run through the network each layer looks at them; ``calls`` collects outputs that can be differentiated by."""
 
     def watch(layer: _Layer, args: Any, kwargs: Any, z: Tensor) -> Tensor | None:
-        layer.look(layer_input(args, kwargs), z, layer.where[images])
+        layer.look(layer_input(args, kwargs), z, images)
         if calls is None:
             return None
         calls.append((layer, z.requires_grad_() if z.is_leaf else z))

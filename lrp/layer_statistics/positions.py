@@ -50,6 +50,21 @@ def outputs(module: nn.Module, z: Tensor, where: Tensor) -> Tensor:
     return flat[torch.arange(len(where), device=z.device)[:, None], where.to(z.device)].reshape(where.numel(), -1)
 
 
+def scattered(module: nn.Module, x: Tensor, z: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """About this share, at least one, of the positions at which a layer computed ``z`` from ``x``, drawn at random: of ``x`` and ``z`` the
+    parts that hold them, each by itself, and where in these parts they are (B, P)."""
+    kind = kind_of(module)
+    x, z = kind.apart(module, x), kind.apart(module, z)
+    parts, each = len(x), kind.positions(module, z) // len(x)
+    drawn = max(1, round(share * parts * each))
+    if drawn < parts:
+        chosen = torch.randperm(parts, generator=generator)[:drawn].to(x.device)
+        x, z = x[chosen], z[chosen]
+    most = max(1, -(-drawn // parts))
+    where = torch.rand(len(x), each, generator=generator).topk(min(most, each), dim=1).indices if each > 1 else torch.zeros(len(x), 1).long()
+    return x, z, where
+
+
 def inside(module: nn.Module, x: Tensor, positions: int) -> Tensor | None:
     """Which of a layer's columns read its input ``x`` (B, ...) rather than zeros around it, at each position: (positions, N) bool,
     the same in all groups; None for a map so large that its edges hardly count and for layers that read no zeros around."""

@@ -48,6 +48,18 @@ class Sums:
         if inside is not None and float(inside.double().mean(1).square().mean()) < WORTHWHILE:
             self._patterns, self._kind = inside.unique(dim=0, return_inverse=True)
 
+    @classmethod
+    def of_moments(cls, C: Tensor, mean: Tensor, weight: Tensor, bias: Tensor | None) -> Sums:
+        """The sums over one sample whose moments are C (groups, N, N) and ``mean`` (groups, N), and which a layer of this ``weight`` (M, N)
+        and ``bias`` (M,) reads: what it gives follows."""
+        result, parts = cls(), weight.to(C).chunk(len(C))
+        b = torch.zeros(len(weight)).to(C) if bias is None else bias.detach().to(C)
+        result.count, result.xx, result.x = 1, C.clone(), mean
+        result.z = torch.cat([part @ m for part, m in zip(parts, mean)]) + b
+        groups = zip(parts, C, mean, b.chunk(len(C)))
+        result.zx = torch.cat([part @ c + shift[:, None] * m for part, c, m, shift in groups])
+        return result
+
     def add(self, x: Tensor, z: Tensor | None = None, where: Tensor | None = None) -> None:
         """Samples x (s, groups, N), z (s, M) and, needed with ``inside``, the positions (s,) where they are."""
         kind = torch.promote_types(x.dtype, torch.float32)  # half precision holds no sums

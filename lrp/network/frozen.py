@@ -35,6 +35,8 @@ class FrozenNetwork:
         """``inputs``: a batch of one, which shows how the network is called, and by which the graph is held to what it computes."""
         self.module = measured_copy(model)
         self.batch_dims: dict[str, int] = {}  # of layers whose values do not run over the examples first, once it is known
+        self.rows_of_one: dict[str, set[int]] = {}  # of layers the positions of one example, in each of their calls
+        self.scattered: set[str] = set()  # layers whose rows belong to no example that is known
         self._in_single_precision(inputs)
         self.scale: dict[str, Tensor] = {}
         self.untraced: str | None = None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import copy
 import fnmatch
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lrp.batches import Inputs
+from lrp.batches import Inputs, examples
 from lrp.errors import InputError
 from lrp.layer.build import find_kind, kind_of, layer_matrices, replace_layer, unsupported
 from lrp.layer.carry import carry_over
@@ -25,19 +24,28 @@ from lrp.network.arithmetic import layer_input, run_model
 
 @dataclass(frozen=True)
 class Candidates:
-    """``matrices`` of the layers to compress, in the order in which they run; of every Linear and convolution that runs the number
-    of ``positions`` at which it computes its output for one example and the shape (1, ...) of its input; and of each layer
-    ``left`` alone the reason."""
+    """What lrp can do with a network's layers.
+
+    Attributes:
+        matrices: Of the layers to compress, in the order in which they run.
+        positions: Of every Linear and convolution that runs: at how many positions it computes its output for one example.
+        inputs: The shape (1, ...) of what it reads, in its last call.
+        left: Of each layer that is left alone the reason.
+        calls: How often each runs on one example; 0: not on the first one.
+        read: How many numbers each reads for one example.
+    """
 
     matrices: dict[str, LayerMatrix]
     positions: dict[str, int]
     inputs: dict[str, tuple[int, ...]]
     left: dict[str, str]
+    calls: Mapping[str, int]
+    read: Mapping[str, int]
 
     def places(self, name: str) -> int:
         """How many positions a layer's input has for one example."""
         matrix = self.matrices[name]
-        return math.prod(self.inputs[name]) // (matrix.channels * matrix.groups)
+        return self.read[name] // (matrix.channels * matrix.groups)
 
     def without(self, reasons: Mapping[str, str]) -> Candidates:
         """The same with more layers left alone, for these reasons."""
@@ -45,12 +53,12 @@ class Candidates:
         return replace(self, matrices=matrices, left={**self.left, **{name: reasons[name] for name in self.matrices if name in reasons}})
 
 
-def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = ()) -> Candidates:
+def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = (), more: Callable[[], Inputs] | None = None) -> Candidates:
     """Every layer that holds a weight (a parameter of two or more dimensions), as one to compress or one to leave.
 
     Left alone are types that lrp does not compress, depthwise convolutions, layers named by ``exclude`` (names, names of
-    modules that contain them, or shell patterns), tied weights, layers that run twice, layers that do not run on
-    ``example`` (1, ...), an input of the network, those whose hooks change their outputs, and those that the network calls from
+    modules that contain them, or shell patterns), tied weights, layers that do not run on ``example`` (1, ...), an input
+    of the network, or on the batch of ``more()``, those whose hooks change their outputs, and those that the network calls from
     where lrp cannot put another layer.
 
     Raises:
@@ -73,6 +81,9 @@ def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = 
     matrices = layer_matrices(model)
     counted = [name for name, module in modules.items() if name not in low_rank and find_kind(module) is not None]
     seen = _run(model, example, counted)
+    if more is not None and any(seen.calls[name] == 0 for name in counted):
+        batch = more()
+        seen.add(_run(model, batch, counted), examples(batch))
     left = {}
     for name, module in modules.items():
         reason = "low rank already" if name in low_rank else unsupported(module)
@@ -85,7 +96,7 @@ def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = 
         if reason is not None:
             left[name] = reason
     chosen = {name: matrices[name] for name in seen.positions if name in matrices and name not in left}
-    return Candidates(chosen, seen.positions, seen.inputs, left)
+    return Candidates(chosen, seen.positions, seen.inputs, left, seen.calls, seen.read)
 
 
 class _Seen:
@@ -93,20 +104,32 @@ class _Seen:
 
     Attributes:
         calls: How often each was called.
-        positions: At how many positions each computed its output.
-        inputs: The shapes of what they read.
+        positions: At how many positions each computed its output, in all calls.
+        read: How many numbers each read, in all calls.
+        inputs: The shapes of what they read last.
         shared: Those of the original that a copy of the network called.
         elsewhere: Those that were called from where no other layer can be put.
         changed: Those whose forward hooks gave another output.
+        late: Those that ran on a later example alone.
     """
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.positions: dict[str, int] = {}
+        self.read: Counter[str] = Counter()
         self.inputs: dict[str, tuple[int, ...]] = {}
         self.elsewhere: set[str] = set()
         self.shared: set[str] = set()
         self.changed: set[str] = set()
+        self.late: set[str] = set()
+
+    def add(self, others: _Seen, count: int) -> None:
+        """What layers did on ``count`` more examples, of those that did nothing before."""
+        for name in others.calls.keys() - self.calls.keys():
+            self.positions[name] = max(1, others.positions[name] // count)
+            self.read[name], self.inputs[name] = max(1, others.read[name] // count), others.inputs[name]
+            self.changed |= others.changed & {name}
+            self.late.add(name)
 
     def reason(self, name: str) -> str | None:
         """Why a layer has to be left alone after what it did."""
@@ -114,10 +137,8 @@ class _Seen:
             return "called from where no other layer can be put (a closure holds it)"
         if name in self.shared:
             return "called through a closure, which every copy of the network shares with the original"
-        if self.calls[name] > 1:
-            return "used twice"
-        if self.calls[name] == 0:
-            return "not called on the first calibration example"
+        if self.calls[name] == 0 and name not in self.late:
+            return "not called on the first calibration examples"
         return "a forward hook changes its output" if name in self.changed else None
 
     def watch(self, name: str, module: nn.Module) -> None:
@@ -131,6 +152,7 @@ class _Seen:
             self.calls[name] += 1
             self.positions[name] = self.positions.get(name, 0) + kind_of(module).positions(module, output)
             self.inputs[name] = tuple(layer_input(args, kwargs).shape)
+            self.read[name] += layer_input(args, kwargs).numel()
             if own and (output is not own[0] or not torch.equal(output, own[1])):
                 self.changed.add(name)
 

@@ -166,17 +166,62 @@ def test_the_network_stays_as_it_is(residual, grad):
     assert all(torch.equal(found[k].gradients, again[k].gradients) and torch.equal(found[k].inputs, again[k].inputs) for k in found)
 
 
+class Mixed(nn.Module):
+    """A layer that reads some of all rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.fc(x.flatten(0, 1)[: 2 * len(x) + 1]).square().sum() + x.flatten(1)
+
+
+class Again(nn.Module):
+    """Layers that run several times."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.conv, self.last = nn.Linear(3, 3), nn.Conv1d(2, 2, 3, padding=1), nn.Linear(6, 2)
+
+    def forward(self, x):
+        for _ in range(3):
+            x = self.conv(torch.tanh(self.fc(x)))
+        return self.last(x.flatten(1))
+
+
+@pytest.mark.parametrize("kind, shape", [(Mixed, (5, 5, 3)), (Again, (5, 2, 3))])
+def test_rows_that_belong_to_no_image(kind, shape):
+    """All calls of a layer count, and all rows of each: C, the mean, and G of the random combination of the outputs."""
+    model, x = kind().double(), torch.randn(*shape).double()
+    _, found = measured(model, x, "outputs", "gradients")
+    seen = {name: ([], []) for name in found if name != "last"}
+
+    def look(name, args, z):
+        z.retain_grad()
+        seen[name][0].append(unfold(model.get_submodule(name), args[0].detach()).flatten(0, -3))
+        seen[name][1].append(z)
+
+    for name in seen:
+        model.get_submodule(name).register_forward_hook(lambda module, args, z, name=name: look(name, args, z))
+    y = model(x).flatten(1)
+    signs = 2 * torch.randint(0, 2, y.shape, generator=torch.Generator().manual_seed(0)) - 1
+    (y * signs).sum().backward()
+    for name, (inputs, outputs) in seen.items():
+        rows = torch.cat(inputs)[:, 0]
+        assert found[name].outputs is None and found[name].where is None
+        assert close(found[name].inputs[0], rows.T @ rows / len(rows)) and close(found[name].mean[0], rows.mean(0))
+        grads = torch.cat([z.grad.movedim(1, -1).reshape(-1, 2) if name == "conv" else z.grad.flatten(0, -2) for z in outputs])
+        assert close(found[name].gradients, grads.T @ grads / len(x))
+
+
 def test_what_cannot_be_measured_is_named(residual):
-    class Mixed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(3, 4)
-
+    class Never(Mixed):
         def forward(self, x):
-            return self.fc(x.flatten(0, 1)[: 2 * len(x) + 1]).sum() + x.flatten(1)
+            return (self.fc(x) if len(x) == 1 else x).flatten(1)
 
-    with pytest.raises(NotUsable, match="^layer fc: it does not read the same number of positions for every image; decomposition=svd"):
-        measured(Mixed(), torch.randn(4, 5, 3), "inputs")
+    with pytest.raises(NotUsable, match="^layer fc: it does not run on any batch of calibration examples; decomposition=svd"):
+        measured(Never(), torch.randn(4, 5, 3), "inputs")
     x = torch.randn(3, 3, 9, 8).double()
     x[1, 0, 0, 0] = torch.inf
     with pytest.raises(InputError, match="^layer stem: its inputs or gradients on the calibration images are not finite"):
