@@ -11,8 +11,8 @@ Kullback-Leibler divergence of the softmax outputs from the dense network's on v
 * regression: what the fit leaves, tr(G D C D^T) with D the change of the layer's matrix, from second moments alone;
 * joint: E ||J D x||^2, the change of the outputs by the whole D at once, to first order, on the scoring images.
 
-Rows are added to the table as they come. summary: rank correlations (Spearman) of each prediction with the truth, over everything and inside
-each layer, and of its logarithm with that of the truth.
+Rows are added to the table as they come. summary: rank correlations (Spearman) of each prediction with the truth, over
+everything, inside each layer, and between the forms of one size in a layer; and of the logarithms (Pearson).
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def measure(args: Any) -> None:
                 })  # fmt: skip
         rows += found
         print(pd.DataFrame(found).round(6).to_string(index=False), flush=True)
-        write_whole(args.out, lambda path: pd.DataFrame(rows).to_csv(path, index=False))
+        pd.DataFrame(rows).to_csv(args.out, index=False)
 
 
 def _spans(rows: int, groups: int) -> list[slice]:
@@ -166,12 +166,12 @@ def summarise(out: Path) -> None:
     rows = []
     for model, part in table.groupby("model", sort=False):
         for name in PREDICTIONS:
-            inside = part.groupby("layer").apply(lambda layer: layer[name].corr(layer["divergence"], "spearman"), include_groups=False)
-            equal = [layer[name].corr(layer["divergence"], "spearman") for _, layer in part.groupby(["layer", "share"]) if len(layer) > 2]
+            inside = [layer[name].corr(layer["divergence"], "spearman") for _, layer in part.groupby("layer")]
+            equal = [each[name].corr(each["divergence"], "spearman") for _, each in part.groupby(["layer", "share"]) if len(each) > 2]
             logs = np.log(part[[name, "divergence"]].clip(lower=1e-12))
             rows.append({
                 "model": model, "prediction": name, "rows": len(part), "spearman": part[name].corr(part["divergence"], "spearman"),
-                "log_pearson": logs.corr().iloc[0, 1], "spearman_in_layer": inside.median(), "spearman_of_forms": float(np.nanmean(equal)),
+                "log_pearson": logs.corr().iloc[0, 1], "spearman_in_layer": float(np.median(inside)), "spearman_of_forms": float(np.nanmean(equal)),
             })  # fmt: skip
     summary = pd.DataFrame(rows)
     print(summary.round(3).to_string(index=False))

@@ -3,7 +3,8 @@
     python experiments/speed_forms.py --vgg16 CHECKPOINT --data CIFAR10 [prepare time sizes] [--sparsity 0.9 --batch 64 --threads 1]
 
 time: at each sparsity, batch size and number of threads the dense network, matrices alone and ``forms=auto``, as pruned and with ranks in
-multiples of 8, in every mode of benchmark_speed.py and as plain layers (``lrp.unfold``), all in alternation. Finished settings are kept in speed_forms.csv and not timed again.
+multiples of 8, in every mode of benchmark_speed.py and as plain layers (``lrp.unfold``), all in alternation. Finished settings are kept in
+speed_forms.csv and not timed again.
 prepare: only make what is timed, which a busy machine can do: the networks, which are not compensated, and their ONNX files are kept in a
 folder. sizes: the files that lrp.save writes. summary: only print and write what speed_forms.csv says.
 """

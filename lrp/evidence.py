@@ -62,6 +62,7 @@ class Evidence:
         cache: A folder for what is slow to compute; None: nothing is kept.
         estimator: How outputs are read and perturbations found; None until a method says so (``of``).
         exclude: Names of layers, of modules that contain them, or patterns: they are left alone.
+        lookups: Whether embeddings are compressed too.
         samples: About how many positions of each layer's output statistics look at, in all examples together.
     """
 
@@ -81,19 +82,21 @@ class Evidence:
         self.scoring = self.batches.take(scoring_images)
         self.labels = self.scoring.labels
         self.estimator, self.exclude, self.samples = estimator, tuple(exclude), samples
+        self.lookups = False
         self.times: dict[str, LayerTime] = {}  # of layers, measured once for all methods
         self.unusable: dict[str, str] = {}  # layers that the method leaves alone, with the reasons
         self.seconds_estimator = 0.0  # what the moments took when they were computed, if they are in the cache now
         self._last = [_Found()]  # shared with all copies: methods that differ in nothing that it depends on find it there
         self._found = self._last[0]
 
-    def of(self, estimator: Estimator, exclude: Sequence[str], samples: int) -> Evidence:
-        """The same evidence for a method with these options."""
+    def of(self, estimator: Estimator, exclude: Sequence[str], samples: int, lookups: bool = False) -> Evidence:
+        """The same evidence for a method with these options; ``lookups``: which can compress embeddings."""
         result = copy.copy(self)
+        result.lookups = lookups
         result.estimator, result.exclude, result.samples = estimator, tuple(exclude), samples
         vars(result).pop("_thin", None)
         result._look_up()
-        if tuple(exclude) != self.exclude:
+        if (tuple(exclude), lookups) != (self.exclude, self.lookups):
             vars(result).pop("survey", None)
         return result
 
@@ -108,7 +111,7 @@ class Evidence:
             exclude=self.exclude,
             samples=self.samples,
         )
-        result.unusable = self.unusable
+        result.unusable, result.lookups = self.unusable, self.lookups
         return result
 
     def without(self, reasons: Mapping[str, str]) -> Evidence:
@@ -122,7 +125,7 @@ class Evidence:
 
     def _look_up(self) -> None:
         """Begin anew, unless the last that was begun is for the same options."""
-        options = (self._estimator.identity, self.exclude, self.samples, tuple(self.unusable))
+        options = (self._estimator.identity, self.exclude, self.samples, self.lookups, tuple(self.unusable))
         if self._last[0].options != options:
             self._last[0] = _Found(options)
         self._found = self._last[0]
@@ -152,7 +155,7 @@ class Evidence:
             InputError: For a network without a layer to compress, an excluded name that fits nothing and weights that are not finite.
         """
         more = self.batches.take(MORE)
-        found = find_candidates(self.model, self.batches.example, self.exclude, more.whole).without(self.unusable)
+        found = find_candidates(self.model, self.batches.example, self.exclude, more.whole, self.lookups).without(self.unusable)
         check_weights(found.matrices)
         if not found.matrices:
             reasons = ", ".join(f"{name}: {reason}" for name, reason in found.left.items())
@@ -186,7 +189,7 @@ class Evidence:
     def _thin(self) -> dict[str, tuple[int, int]]:
         """Of every layer with fewer than three times as many samples as columns: both. Examples that are the same count once."""
         looked = {name: min(self.survey.positions[name], -(-self.samples // len(self.batches))) for name in self.matrices}
-        columns = {name: matrix.weight.shape[1] for name, matrix in self.matrices.items()}
+        columns = {name: matrix.weight.shape[1] for name, matrix in self.matrices.items() if not matrix.lookup}
         enough = max(-(-3 * columns[name] // looked[name]) for name in columns)  # different examples: more need not be counted
         seen: set[str] = set()
         for batch in self.batches.split(64):

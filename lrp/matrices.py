@@ -26,17 +26,23 @@ class LayerMatrix:
         kernel: Columns per input channel: kh*kw, 1 for a Linear.
         groups: Of a grouped convolution: the g-th M / groups rows read the g-th group of input channels, and N counts those of one
             group.
+        lookup: Whether the layer looks columns up by index (an embedding), which multiplies nothing.
     """
 
     name: str
     weight: Tensor
     kernel: int
     groups: int = 1
+    lookup: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
         """(M, N)."""
         return self.weight.shape[0], self.weight.shape[1]
+
+    def macs(self, positions: int) -> int:
+        """Multiply-accumulates of the dense layer at so many positions."""
+        return 0 if self.lookup else positions * self.weight.numel()
 
     @property
     def channels(self) -> int:

@@ -19,7 +19,7 @@ from lrp.config.parts import make
 from lrp.config.paths import CONF
 from lrp.dataset.base import Data, Part
 from lrp.decomposition.base import decompose
-from lrp.layer.build import layer_matrices
+from lrp.layer.build import kind_of, layer_matrices
 from lrp.layer_statistics.gather import gather
 from lrp.matrices import cut
 from lrp.method.singular_vectors import SingularVectors
@@ -128,14 +128,15 @@ def factors_of(model, blocking):
 @torch.no_grad()
 def slow_differences(model, factor, x):
     """y - y_b of every component (R, B, K)."""
-    y, weight = model(x), model.get_submodule(factor.block.layer).weight
-    original, result = weight.clone(), []
+    y, layer, result = model(x), model.get_submodule(factor.block.layer), []
+    kind = kind_of(layer)
+    original = kind.matrix("", layer).weight.clone()
     for i in range(factor.block.rank):
-        changed = original.flatten(1).clone()
+        changed = original.clone()
         factor.block.of(changed).sub_(torch.outer(factor.U[:, i], factor.V[i]))
-        weight.copy_(changed.view_as(weight))
+        kind.set_rows(layer, slice(None), changed)
         result.append(y - model(x))
-        weight.copy_(original)
+        kind.set_rows(layer, slice(None), original)
     return torch.stack(result)
 
 

@@ -67,7 +67,9 @@ BAD = {
     "a part beside a method": ({"method": OBJECT, "blocking": "alds"}, "blocking=alds: .*has its parts already"),
     "no network": ({"model": 3}, "model=int"),
     "nothing to compress": ({"model": nn.ReLU()}, "no layer to compress"),
-    "only an embedding": ({"model": nn.Embedding(5, 5), "calibration": torch.randint(5, (8, 2))}, "no layer to compress .*Embedding"),
+    "only an embedding": (
+        {"model": nn.Embedding(5, 5), "calibration": torch.randint(5, (8, 2)), "budget": "macs"}, "no layer to compress .*looks vectors up",
+    ),
     "output": ({"output": lambda y: y.logits}, "output"),
     "output is no function": ({"output": 3}, "output"),
 }  # fmt: skip

@@ -18,7 +18,7 @@ from lrp.layer.compressed import Compressed
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.gather import CHUNK
 from lrp.layer_statistics.positions import columns, inside
-from lrp.layer_statistics.regression import Regression
+from lrp.layer_statistics.regression import LookupRegression, Regression
 from lrp.layer_statistics.sums import Sums
 from lrp.network.arithmetic import plain_arithmetic
 from lrp.network.layer_inputs import Replay
@@ -94,7 +94,12 @@ class LeastSquares:
 
     def _refit_on_moments(self, module: Any, weight: Tensor, dense: LayerStatistics) -> None:
         """Refit a layer of which no row can be found again in the pruned network to what it reads in the dense one."""
-        assert dense.inputs is not None and dense.mean is not None, "they are gathered where outputs are not"
+        assert dense.inputs is not None, "they are gathered where outputs are not"
+        if dense.mean is None:  # a lookup: nothing before it changes what it reads, and it has no bias
+            if isinstance(module, Compressed):
+                fit = LookupRegression(dense.inputs, weight, self.ridge)
+                list(form_of(module).refit(module, fit, self._metric_of(dense)))
+            return
         sums = Sums.of_moments(dense.inputs, dense.mean, weight, module.bias)
         refit(module, weight, sums, self._metric_of(dense), self.ridge)
 

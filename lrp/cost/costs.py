@@ -87,9 +87,9 @@ def make_costs(
             whole.append(block.size)
         else:
             assert candidates is not None
-            kernel, positions = candidates.matrices[block.layer].kernel, candidates.positions[block.layer]
-            unit.append(block_macs(block, 1, kernel, positions))
-            whole.append(block_macs(block, None, kernel, positions))
+            matrix, positions = candidates.matrices[block.layer], candidates.positions[block.layer]
+            unit.append(block_macs(block, 1, matrix, positions))
+            whole.append(block_macs(block, None, matrix, positions))
         largest = min((block.size - 1) // sum(block.shape), (whole[-1] - 1) // unit[-1])
         limit.append(largest)
     sizes = {name: sum(blocks[i].size for i in among) for name, among in places.items()}

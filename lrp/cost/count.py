@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lrp.batches import Inputs, call, on_tensors, tensors
 from lrp.layer.duplicate import duplicate
-from lrp.matrices import Block, Rank, kept_rank
+from lrp.matrices import Block, LayerMatrix, Rank, kept_rank
 from lrp.network.survey import Candidates
 
 
@@ -19,10 +19,11 @@ def stored_params(blocks: Sequence[Block], keep: Sequence[Tensor]) -> int:
     return sum(block.cost(int(mask.sum())) for block, mask in zip(blocks, keep))
 
 
-def block_macs(block: Block, rank: Rank, kernel: int, positions: int) -> int:
-    """Multiply-accumulates of a block for one example, as it runs: zero-filling counts where it is cut inside a channel's
+def block_macs(block: Block, rank: Rank, matrix: LayerMatrix, positions: int) -> int:
+    """Multiply-accumulates of a block of ``matrix`` for one example, as it runs: zero-filling counts where it is cut inside a channel's
     kernel."""
-    columns = (-(-block.col_stop // kernel) - block.col_start // kernel) * kernel
+    kernel = matrix.kernel
+    columns = 0 if matrix.lookup else (-(-block.col_stop // kernel) - block.col_start // kernel) * kernel
     rows = block.shape[0]
     return positions * (rows * columns if rank is None else rank * (rows + columns))
 
@@ -34,8 +35,8 @@ def layers_macs(candidates: Candidates, blocks: Sequence[Block], keep: Sequence[
     for block, mask in zip(blocks, keep):
         rank = kept_rank(mask)
         whole[block.layer] &= rank is None
-        macs[block.layer] += block_macs(block, rank, candidates.matrices[block.layer].kernel, candidates.positions[block.layer])
-    dense = {name: candidates.positions[name] * matrix.weight.numel() for name, matrix in candidates.matrices.items()}
+        macs[block.layer] += block_macs(block, rank, candidates.matrices[block.layer], candidates.positions[block.layer])
+    dense = {name: matrix.macs(candidates.positions[name]) for name, matrix in candidates.matrices.items()}
     return {name: dense[name] if whole[name] else macs[name] for name in macs}
 
 

@@ -10,10 +10,14 @@ import pandas as pd
 from torch import nn
 
 from lrp.errors import some
+from lrp.layer.build import find_kind
 from lrp.layer.compressed import Compressed
 from lrp.network.survey import Candidates
 
 COLUMNS = "layer type shape what blocks rank full_rank params_before params_after macs_before macs_after".split()
+
+
+WORTH_SAYING = 0.05  # share of a network's parameters
 
 
 class Report(pd.DataFrame):
@@ -92,7 +96,9 @@ def make_report(
             continue
         held = module.parameters() if isinstance(module, Compressed) else module._parameters.values()
         weights = [p for p in held if p is not None and p.dim() > 1]
-        macs = survey.positions[name] * sum(p.numel() for p in weights) if name in survey.positions else None
+        kind = find_kind(module)
+        counts = 0 if kind is not None and kind.lookup else survey.positions.get(name)
+        macs = None if counts is None else counts * sum(p.numel() for p in weights)
         params = sum(p.numel() for p in weights if id(p) not in counted)
         counted |= {id(p) for p in weights}
         row = {"layer": name, "type": type(module).__name__, "params_before": params, "macs_before": macs}
@@ -110,6 +116,8 @@ def make_report(
 def _warnings(report: Report, few_samples: Mapping[str, tuple[int, int]]) -> list[str]:
     """One sentence for each thing that a user would want to know before using the network."""
     a, found = report.attrs, []
+    if alone := _left_alone(report):
+        found.append(alone)
     empty = list(report.layer[report.what == "empty"])
     if a["macs"] > a["macs_dense"]:
         found.append(f"the whole network takes more multiply-accumulates than before: {a['macs_dense']:,} -> {a['macs']:,}")
@@ -124,6 +132,20 @@ def _warnings(report: Report, few_samples: Mapping[str, tuple[int, int]]) -> lis
             f"({_count(len(few_samples), 'layer')} concerned); give more images"
         )
     return found
+
+
+def _left_alone(report: Report) -> str | None:
+    """How much of the network was left alone and why, where that is more than a twentieth."""
+    left = report[report.what.str.startswith("left alone")]
+    total = report.attrs["params_total_dense"]
+    if not total or left.params_before.sum() < WORTH_SAYING * total:
+        return None
+    reasons = []
+    for reason, part in sorted(left.groupby("what"), key=lambda pair: -pair[1].params_before.sum()):
+        share = part.params_before.sum() / total
+        if share >= WORTH_SAYING / 5:
+            reasons.append(f"{share:.1%} {reason.removeprefix('left alone: ')} ({some(list(part.layer), 2)})")
+    return f"{left.params_before.sum() / total:.1%} of the parameters were left alone: {'; '.join(reasons)}"
 
 
 def _count(number: int, what: str) -> str:

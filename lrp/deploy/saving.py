@@ -197,7 +197,7 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
     for name in {*folded.values(), *biased}:  # a layer has a bias once a batch norm is folded into it, or compensation gave it one
         layer = modules.get(name)
         kind = find_kind(layer)
-        if layer is not None and kind is not None and layer.bias is None:
+        if layer is not None and kind is not None and getattr(layer, "bias", None) is None:
             layer.bias = nn.Parameter(layer.weight.new_zeros(kind.rows(layer)))
     for name, layer in description["layers"].items():
         dense = modules.get(name)
@@ -207,7 +207,7 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
         form = None if dense is None or kind is None else kind.form(dense, layer.get("form", MATRIX))
         if dense is None or kind is None or form is None or form.dense.__name__ != layer["type"]:
             raise InputError(f"{other}: it has a {layer['type']} {name}, this one {_what(dense)}")
-        own = _options(dense, form.attributes) | {"bias": dense.bias is not None}
+        own = _options(dense, form.attributes) | {"bias": getattr(dense, "bias", None) is not None}
         theirs = layer["options"] | {"bias": layer["bias"]}
         if differing := [f"{key}={theirs.get(key)} instead of {value}" for key, value in own.items() if theirs.get(key) != value]:
             raise InputError(f"{other}: its layer {name} has {some(differing)}")

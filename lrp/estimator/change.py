@@ -25,8 +25,8 @@ def changes(network: FrozenNetwork, factor: Factors, which: slice, x: Tensor) ->
     block = factor.block
     module = network.modules[block.layer]
     kind = kind_of(module)
-    z = kind.inner_values(module, *kind.inner_filters(module, block, factor.V[which].to(x)), x)
-    u = outer_vectors(network, factor)[which].to(x)
-    rows = torch.zeros(len(u), kind.rows(module), dtype=x.dtype, device=x.device)
+    z = kind.inner_values(module, *kind.inner_filters(module, block, factor.V[which].to(module.weight)), x)
+    u = outer_vectors(network, factor)[which].to(z)
+    rows = torch.zeros(len(u), kind.rows(module), dtype=z.dtype, device=z.device)
     rows[:, block.row_start : block.row_stop] = u
     return kind.outer_products(z, rows)

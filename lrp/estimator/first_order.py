@@ -19,7 +19,7 @@ from lrp.errors import InputError, check_int, some
 from lrp.estimator.base import Estimator
 from lrp.estimator.change import outer_vectors
 from lrp.estimator.moments import Moments
-from lrp.estimator.positions import BUFFER_BYTES, batch_dim, contract_rows, positions_of, precise, rows_of
+from lrp.estimator.positions import BUFFER_BYTES, batch_dim, contract_rows, positions_of, precise, random_signs, squares_of_rows
 from lrp.layer.build import kind_of
 from lrp.layer.kind import LayerKind
 from lrp.matrices import Factors
@@ -117,20 +117,22 @@ class FirstOrderEstimator(Estimator):
             parts = _prepare(network, factors)
             size = self._images_at_once(network, parts, images)
         steps = -(-examples(images) // size)
-        batches = Batches.of(images).split(size)
+        batches, generator = Batches.of(images).split(size), torch.Generator().manual_seed(1)
         for batch in tqdm(batches, desc="first-order scoring", unit="batch", total=steps, leave=False, disable=None):
             with torch.inference_mode(False), plain_arithmetic(device):
-                D, projected = self._batch(network, factors, parts, batch)
+                D, projected = self._batch(network, factors, parts, batch, generator)
             yield batch, D, projected
 
     def _batch(
-        self, network: FrozenNetwork, factors: Sequence[Factors], parts: dict[str, list[_Part]], batch: Inputs
+        self, network: FrozenNetwork, factors: Sequence[Factors], parts: dict[str, list[_Part]], batch: Inputs, generator: torch.Generator
     ) -> tuple[list[Tensor], bool]:
         y, calls = self._forward(network, parts, batch)
         check_finite(y, network.module, list(parts), batch)
         if calls and not y.requires_grad:
             raise InputError("the network's output carries no gradient, so estimator=first_order cannot score it; estimator=exact can")
         directions, projected = self._directions(y)
+        # rows of several images may be one: with a random sign of each image only each one's squares stay
+        signs = random_signs(len(y), generator).to(y) if any(call.scattered for call in calls) else None
         buffers: dict[torch.dtype, Tensor] = {}
         D = [torch.zeros(len(y), len(directions), len(factor.S), dtype=precise(y), device=y.device) for factor in factors]
         squares: dict[int, Tensor] = {}  # of the changes by rows that belong to no image, summed over them
@@ -141,11 +143,9 @@ class FirstOrderEstimator(Estimator):
                 return
             dtype = precise(grad)
             if call.scattered:
-                g = rows_of(grad, call.kind).to(dtype)
                 for part, z in zip(parts[call.layer], call.inner):
-                    change = (g[:, part.rows] @ part.U.to(dtype)).mul_(rows_of(z, call.kind).to(dtype))
                     total = squares.setdefault(part.place, torch.zeros_like(D[part.place][0]))
-                    total[current] += change.square_().sum(0)
+                    total[current] += squares_of_rows(grad, z, part.U.to(dtype), part.rows, call.kind)
                 return
             g = positions_of(grad, call.kind, len(y), network.batch_dims.get(call.layer, 0))
             if dtype not in buffers:
@@ -160,11 +160,15 @@ class FirstOrderEstimator(Estimator):
             for current, direction in enumerate(directions):
                 last = current + 1 == len(directions)
                 outputs = [call.output for call in leaves or calls]
-                grads = torch.autograd.grad(y, outputs, direction.expand_as(y), retain_graph=not last, allow_unused=True)
+                towards = direction.expand_as(y) if signs is None else direction * signs
+                grads = torch.autograd.grad(y, outputs, towards, retain_graph=not last, allow_unused=True)
                 for call, grad in zip(leaves, grads):
                     contract(call, grad)
         for handle in handles:  # a hook holds its output, which holds the hook: nothing would ever free either
             handle.remove()
+        if signs is not None:
+            for part in D:
+                part.mul_(signs[:, :, None].to(part))
         for place, square in squares.items():
             D[place] = (D[place].square() + square / len(y)).sqrt()
         return D, projected

@@ -18,6 +18,7 @@ from lrp.form.base import Choices, ScoredLayer
 from lrp.layer.base import LowRank, balance
 from lrp.layer.build import low_rank_layer
 from lrp.layer.stored import RowRange
+from lrp.layer_statistics.base import quadratic
 from lrp.layer_statistics.regression import Regression, ridge_solve
 from lrp.matrices import Factors, LayerMatrix, Rank, kept_rank
 from lrp.selection.frontier import LayerFrontier
@@ -55,9 +56,9 @@ class MatrixPlan:
     def macs(self) -> int:
         """Multiply-accumulates for one example, as the layer runs."""
         if self.untouched:
-            return self.positions * self.matrix.weight.numel()
+            return self.matrix.macs(self.positions)
         blocks = zip(self.factors, self.ranks, strict=True)
-        return sum(block_macs(factor.block, rank, self.matrix.kernel, self.positions) for factor, rank in blocks)
+        return sum(block_macs(factor.block, rank, self.matrix, self.positions) for factor, rank in blocks)
 
     @property
     def untouched(self) -> bool:
@@ -169,7 +170,7 @@ def _refit_whole_rows(module: LowRank, rows: RowRange, fit: Regression, gradient
         module.W[rows.whole[0].key].copy_(best)
         return best
     G = None if gradients is None else gradients[rows.start : rows.stop, rows.start : rows.stop].to(fit.C)
-    U, _, V = metric_factors(best, best @ metric @ best.T, G)
+    U, _, V = metric_factors(best, quadratic(best, metric), G)
     U, V = balance(U[:, : rows.rank], V[: rows.rank])
     module.U[rows.key].copy_(U)
     module.V[rows.factored[0].key].copy_(V)
@@ -188,7 +189,7 @@ def _refit_jointly(module: LowRank, rows: RowRange, fit: Regression) -> Tensor:
     reads += [(part, torch.eye(part.block.shape[1]).to(fit.C)) for part in rows.whole]
     T = torch.cat([F.pad(values, (part.block.col_start, N - part.block.col_stop)) for part, values in reads])
     C = fit.C[fit.group(rows.start)]
-    found, _ = ridge_solve(fit.A[rows.start : rows.stop] @ T.T, T @ C @ T.T, torch.cat(before, 1), fit.ridge)
+    found, _ = ridge_solve(fit.A[rows.start : rows.stop] @ T.T, quadratic(T, C), torch.cat(before, 1), fit.ridge)
     new = found.split([part.shape[1] for part in before], dim=1)
     kept = [module.U[rows.key]] if rows.factored else []
     for parameter, values in zip([*kept, *(module.W[part.key] for part in rows.whole)], new, strict=True):

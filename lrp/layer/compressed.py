@@ -40,8 +40,9 @@ class Compressed(nn.Module):
         self.rows, self.columns = self.matrix_of(dense).shape
         self._hold(held, dense.weight)
         self.bias = None
-        if dense.bias is not None:
-            self.bias = nn.Parameter(dense.bias.detach().clone(), requires_grad=dense.bias.requires_grad)
+        bias = getattr(dense, "bias", None)  # an embedding has no such attribute
+        if bias is not None:
+            self.bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
         carry_over(dense, self)
 
     @staticmethod

@@ -23,12 +23,14 @@ class LayerKind:
         forms: Compressed layers, each of one form and in place of one type of torch.
         uncompressed: Types of torch whose batch norms are folded and whose multiply-accumulates are counted, nothing else.
         reads_around: Whether a layer reads zeros around its input.
+        lookup: Whether its input holds indices of columns of its matrix, which it gives, rather than numbers that it multiplies.
         feature_dim: The dimension of the layer's output (B, ...) that runs over its M features.
     """
 
     forms: ClassVar[tuple[type[Compressed], ...]]
     uncompressed: ClassVar[tuple[type[nn.Module], ...]] = ()
     reads_around: ClassVar[bool] = False
+    lookup: ClassVar[bool] = False
     feature_dim: ClassVar[int]
 
     @property
@@ -67,7 +69,7 @@ class LayerKind:
         form = self.form(dense)
         assert form is not None
         matrix, groups = form.matrix_of(dense), getattr(dense, "groups", 1)
-        return LayerMatrix(name, matrix, math.prod(getattr(dense, "kernel_size", ())), groups)
+        return LayerMatrix(name, matrix, math.prod(getattr(dense, "kernel_size", ())), groups, self.lookup)
 
     @torch.no_grad()
     def set_rows(self, dense: Any, rows: slice, values: Tensor) -> None:
@@ -90,6 +92,10 @@ class LayerKind:
     def apart(self, module: Any, value: Tensor) -> Tensor:
         """What a layer reads or gives, its first dimension over parts that it treats one by one."""
         return value
+
+    def count(self, module: Any, x: Tensor) -> Tensor:
+        """Of a lookup how often each index comes in what it reads, (N,) int64."""
+        raise NotImplementedError
 
     def columns(self, module: Any, x: Tensor, where: Tensor) -> Tensor:
         """What a layer multiplies at these positions (B, P) of its output: (B * P, groups, N), N channel-major as in its matrix."""

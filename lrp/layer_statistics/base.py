@@ -9,13 +9,18 @@ from torch import Tensor
 from lrp.matrices import Block
 
 
+def quadratic(W: Tensor, C: Tensor) -> Tensor:
+    """W C W^T (p, p) of W (p, q) and C (q, q), or of a diagonal C (q,)."""
+    return W * C @ W.T if C.dim() == 1 else W @ C @ W.T
+
+
 @dataclass(frozen=True)
 class LayerStatistics:
     """Second moments of one layer, float64 on the CPU; None: not asked for.
 
     Attributes:
         rows: M, the rows of the layer's matrix.
-        inputs: C = E[x x^T] over the positions (groups, N, N).
+        inputs: C = E[x x^T] over the positions (groups, N, N); of a lookup its diagonal (1, N), the share of each index.
         gradients: G = E[sum over positions of g g^T] (M, M), g the gradients of the network's outputs with respect to the layer's.
         where: The positions that were looked at (images, P), int64; None of a layer whose rows belong to no example that is known.
         outputs: The layer's outputs there (images, P, M), in the network's precision; None of such a layer, which has ``inputs`` and
@@ -41,8 +46,8 @@ class LayerStatistics:
             assert self.zz is not None, "``needs`` asks for inputs or for products"
             return self.zz[rows, rows]
         group = block.row_start * len(self.inputs) // self.rows
-        W = block.of(weight)
-        return W @ self.inputs[group, columns, columns] @ W.T
+        C = self.inputs[group, columns] if self.inputs.dim() == 2 else self.inputs[group, columns, columns]
+        return quadratic(block.of(weight), C)
 
     def gradients_of(self, block: Block) -> Tensor:
         """The block's own part of G (p, p)."""

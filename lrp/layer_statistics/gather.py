@@ -46,13 +46,15 @@ class _Layer:
 
     def __init__(self, name: str, module: Any, count: int, where: Tensor, needs: Set[str], apart: bool) -> None:
         self.name, self.module, self.count, self.needs = name, module, count, needs
-        self.where = where if apart else None
-        if not apart and "outputs" in needs:  # which could not be told apart again: what the fit needs is found from its inputs
+        self.lookup = kind_of(module).lookup
+        self.where = where if apart and not self.lookup else None
+        if self.where is None and "outputs" in needs:  # which could not be told apart again: what the fit needs is found from its inputs
             self.needs = {*needs, "inputs"}
         self.share = where.shape[1] / count  # of the positions that are looked at
         self.calls = 0
         self.generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         self.inputs, self.products = Sums(), Sums()
+        self.counts: Tensor | None = None
         self.outputs: list[Tensor] = []
         self.gradients: Tensor | None = None
 
@@ -83,6 +85,10 @@ class _Layer:
             self.outputs.append(sampled.unflatten(0, at.shape))
 
     def _look_at_rows(self, x: Tensor, z: Tensor) -> None:
+        if self.lookup:
+            found = kind_of(self.module).count(self.module, x)
+            self.counts = found if self.counts is None else self.counts + found
+            return
         x, z, at = scattered(self.module, x.detach(), z.detach(), self.share, self.generator)
         if "inputs" in self.needs:
             self.inputs.add(columns(self.module, x, at))
@@ -105,7 +111,11 @@ class _Layer:
             InputError: Where it is not finite.
         """
         C, G, mean = None, None, None
-        if "inputs" in self.needs:
+        zz = _mean(self.products)[0] if "products" in self.needs and not self.lookup else None
+        if self.counts is not None:
+            shares = (self.counts + 1).double().cpu()
+            C = shares[None] / shares.sum()
+        elif "inputs" in self.needs:
             C = _mean(self.inputs)
             mean = self.inputs.x.div(self.inputs.count).cpu() if self.inputs.x is not None else None
         if "gradients" in self.needs:
@@ -113,7 +123,6 @@ class _Layer:
                 rows = kind_of(self.module).rows(self.module)
                 self.gradients = torch.zeros(rows, rows, dtype=torch.float64)
             G, self.gradients = self.gradients.div_(min(images, GRADIENT_IMAGES)).cpu(), None
-        zz = _mean(self.products)[0] if "products" in self.needs else None
         if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz)):
             raise InputError(
                 f"layer {self.name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed"

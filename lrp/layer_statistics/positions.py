@@ -61,7 +61,9 @@ def scattered(module: nn.Module, x: Tensor, z: Tensor, share: float, generator: 
         chosen = torch.randperm(parts, generator=generator)[:drawn].to(x.device)
         x, z = x[chosen], z[chosen]
     most = max(1, -(-drawn // parts))
-    where = torch.rand(len(x), each, generator=generator).topk(min(most, each), dim=1).indices if each > 1 else torch.zeros(len(x), 1).long()
+    where = (
+        torch.rand(len(x), each, generator=generator).topk(min(most, each), dim=1).indices if each > 1 else torch.zeros(len(x), 1).long()
+    )
     return x, z, where
 
 

@@ -58,6 +58,23 @@ class Regression:
         return self.mean_z[span] - new @ self.mean_x[self.group(span.start)]
 
 
+class LookupRegression(Regression):
+    """The same of a lookup, whose input nothing before it changes: what is wanted is the dense weight, in the metric of how often each
+    index comes; there is no mean to take out, since there is no bias.
+
+    Attributes:
+        C: the share of each index (1, N)
+    """
+
+    def __init__(self, shares: Tensor, weight: Tensor, ridge: float) -> None:
+        self.ridge, self.C, self.W = ridge, shares, weight.to(shares)
+        self.A = self.W * shares
+
+    def solution(self, group: int) -> tuple[Tensor, Tensor]:
+        """The weight itself; and the diagonal of C + lambda I (N,)."""
+        return self.W, self.C[0] + self.ridge * self.C[0].mean()
+
+
 def ridge_solve(A: Tensor, C: Tensor, W: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     """(A + lambda W) (C + lambda I)^-1 and C + lambda I, lambda being ``ridge`` times the mean diagonal of C. Where C is singular
     and lambda 0 the solution closest to W."""

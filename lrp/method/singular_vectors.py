@@ -95,7 +95,8 @@ class SingularVectors:
         Raises:
             InputError: For a network without a layer to compress and for examples that it cannot run on.
         """
-        evidence = evidence.of(self.estimator, self.exclude, self.samples)
+        lookups = (self.budget, self.macs_removed, self.selection.break_even) == ("params", None, "params")
+        evidence = evidence.of(self.estimator, self.exclude, self.samples, lookups)
         if self.differentiates and (lost := evidence.unreached()):
             evidence = self._leave(evidence, dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
         while True:

@@ -53,13 +53,20 @@ class Candidates:
         return replace(self, matrices=matrices, left={**self.left, **{name: reasons[name] for name in self.matrices if name in reasons}})
 
 
-def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = (), more: Callable[[], Inputs] | None = None) -> Candidates:
+NO_LOOKUP = "it looks vectors up, which multiplies nothing, and these parts or this budget do not treat that"
+
+
+def find_candidates(
+    model: nn.Module, example: Inputs, exclude: Sequence[str] = (), more: Callable[[], Inputs] | None = None, lookups: bool = False
+) -> Candidates:
     """Every layer that holds a weight (a parameter of two or more dimensions), as one to compress or one to leave.
 
     Left alone are types that lrp does not compress, depthwise convolutions, layers named by ``exclude`` (names, names of
     modules that contain them, or shell patterns), tied weights, layers that do not run on ``example`` (1, ...), an input
     of the network, or on the batch of ``more()``, those whose hooks change their outputs, and those that the network calls from
     where lrp cannot put another layer.
+
+    ``lookups``: whether embeddings are compressed too.
 
     Raises:
         InputError: For a name in ``exclude`` that matches nothing, and for an example on which the network cannot run.
@@ -89,6 +96,8 @@ def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = 
         reason = "low rank already" if name in low_rank else unsupported(module)
         if reason is None and name in excluded:
             reason = "excluded"
+        elif reason is None and matrices[name].lookup and not lookups:
+            reason = NO_LOOKUP
         elif reason is None and holders[id(module.weight)] > 1:
             reason = "tied weight"
         elif reason is None:

@@ -6,7 +6,7 @@ from helpers import BLOCKINGS, given_network, prepared
 
 from lrp.cost.count import block_macs, count_macs, layers_macs
 from lrp.layer.build import build
-from lrp.matrices import Block
+from lrp.matrices import Block, LayerMatrix
 
 
 def random_masks(blocks, share, seed):
@@ -35,6 +35,7 @@ def test_macs_are_those_that_torch_counts(network, blocking):
 
 def test_zero_filling_is_counted():
     """5 columns from the fourth on touch three channels of 3 entries: 9 run."""
-    assert block_macs(Block("a", 0, 0, 4, 4, 10), None, 3, 7) == 7 * 4 * 9
-    assert block_macs(Block("a", 0, 0, 4, 4, 10), 2, 3, 7) == 7 * 2 * (4 + 9)
-    assert block_macs(Block("a", 0, 0, 4, 3, 9), 2, 3, 7) == 7 * 2 * (4 + 6)
+    matrix = LayerMatrix("a", torch.empty(4, 12), 3)
+    assert block_macs(Block("a", 0, 0, 4, 4, 10), None, matrix, 7) == 7 * 4 * 9
+    assert block_macs(Block("a", 0, 0, 4, 4, 10), 2, matrix, 7) == 7 * 2 * (4 + 9)
+    assert block_macs(Block("a", 0, 0, 4, 3, 9), 2, matrix, 7) == 7 * 2 * (4 + 6)

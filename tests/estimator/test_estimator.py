@@ -11,7 +11,7 @@ from torch import nn
 
 from lrp.blocking.none import Unblocked
 from lrp.blocking.square import SquareBlocking
-from lrp.errors import InputError, NotUsable
+from lrp.errors import InputError
 from lrp.estimator import first_order
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator

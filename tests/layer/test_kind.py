@@ -93,7 +93,7 @@ class Scaled(nn.Linear):
         (Scaled(3, 2), "type not supported (Scaled)", True, False),
         (nn.utils.weight_norm(nn.Linear(3, 2)), "its weight is computed from other parameters", True, False),
         (nn.ConvTranspose2d(2, 3, 1), "type not supported (ConvTranspose2d)", False, False),
-        (nn.Embedding(4, 2), "type not supported (Embedding)", False, False),
+        (nn.Bilinear(4, 2, 3), "type not supported (Bilinear)", False, False),
     ],
 )
 def test_what_cannot_be_compressed(layer, reason, known, foldable):
