@@ -52,6 +52,8 @@ GROUPS = {
 MEANINGS = {
     "budget": "What a sparsity is a share of: `params` (parameters), `macs` (multiply-accumulates) or `milliseconds` of the compressed "
     "layers; milliseconds are measured on this machine and need parts that know forms, as those of `method=output_aware`",
+    "budget_of": "What a sparsity is a share of: of the parameters or multiply-accumulates of the compressed `layers`, or of the whole "
+    "`network` with all that is left alone, of which no more can go than the layers have",
     "macs_removed": "With `budget=params`: the share of the multiply-accumulates that has to go as well; null: no second budget",
     "forms": "In which forms a layer may be stored, of each the one that loses least under the budget: a list of `matrix`, `tucker2`, "
     "`spatial`, `nested`, `pivoted`, `tucker2_pivoted`, or `auto`, the best that the method's parts know of; null: those of the method",

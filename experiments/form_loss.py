@@ -169,9 +169,11 @@ def summarise(out: Path) -> None:
             inside = [layer[name].corr(layer["divergence"], "spearman") for _, layer in part.groupby("layer")]
             equal = [each[name].corr(each["divergence"], "spearman") for _, each in part.groupby(["layer", "share"]) if len(each) > 2]
             logs = np.log(part[[name, "divergence"]].clip(lower=1e-12))
+            truth = part["divergence"]
             rows.append({
-                "model": model, "prediction": name, "rows": len(part), "spearman": part[name].corr(part["divergence"], "spearman"),
-                "log_pearson": logs.corr().iloc[0, 1], "spearman_in_layer": float(np.median(inside)), "spearman_of_forms": float(np.nanmean(equal)),
+                "model": model, "prediction": name, "rows": len(part), "spearman": part[name].corr(truth, "spearman"),
+                "log_pearson": logs.corr().iloc[0, 1], "spearman_in_layer": float(np.median(inside)),
+                "spearman_of_forms": float(np.nanmean(equal)),
             })  # fmt: skip
     summary = pd.DataFrame(rows)
     print(summary.round(3).to_string(index=False))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lrp.batches import Batches, device_of, tensors
 from lrp.config.method import default_option, make_method
 from lrp.config.parts import make
+from lrp.cost.costs import check_budget_of
 from lrp.cost.report import Report
 from lrp.errors import InputError, check_int, check_sparsity, first_line, own_code
 from lrp.evidence import Evidence
@@ -43,6 +44,7 @@ def compress(
     recovery: str | Recovery = "none",
     search: str | Search = "none",
     budget: str = "params",
+    budget_of: str = "layers",
     macs_removed: float | None = None,
     forms: str | Sequence[str] | None = None,
     exclude: Sequence[str] | None = (),
@@ -60,7 +62,7 @@ def compress(
         calibration: Unlabelled examples as the network takes them: a tensor or an array (B, ...), a tuple of positional or a mapping
             of keyword arguments that hold tensors, or a Dataset, DataLoader, list or iterable of batches. Of a batch that is a tuple or
             a list the first entry goes into the network; the second may be the labels.
-        sparsity: The share to remove, in [0, 1), of what ``budget`` names, in the compressed layers.
+        sparsity: The share to remove, in [0, 1), of what ``budget`` names, in the compressed layers or in the whole network.
         method: The name of a method (as on the command line, with the same defaults), or a method. "output_aware" is the most
             accurate one here.
         blocking, decomposition, scorer, estimator, selection, compensation: Parts that differ from those of the method: names of
@@ -70,6 +72,8 @@ def compress(
         recovery: What is done to the compressed network: "none", "batchnorm", or an object.
         budget: "params", "macs" for multiply-accumulates, or, with parts that know forms, "milliseconds": the layers' time, measured on
             this machine.
+        budget_of: "layers": ``sparsity`` is a share of what the layers have that are compressed; "network": of what the whole network
+            has, with all that is left alone.
         macs_removed: With ``budget="params"``: the share of the multiply-accumulates that has to go as well.
         forms: In which forms a layer may be stored, of each the one that loses least: one or several of "matrix", "tucker2", "spatial",
             "nested", "pivoted", "tucker2_pivoted"; "auto": the best that the method's parts know of; None: those of the method.
@@ -93,6 +97,7 @@ def compress(
     check_int("images", images, 1)
     check_int("samples", samples, 1)
     check_int("batch_size", batch_size, 2)
+    check_budget_of(budget_of)
     check_module(model)
     parts = {
         "blocking": blocking, "decomposition": decomposition, "scorer": scorer, "estimator": estimator, "selection": selection,
@@ -115,7 +120,7 @@ def compress(
         check_inputs(model, batches)
         with in_one_sentence(model):
             fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images))
-            plan = fitted.plan(sparsity)
+            plan = fitted.plan_of(sparsity, budget_of)
             compressed, plan = plan.build(), plan.told()
             fitted.forget()  # no other plan is to come
             fitted.compensate(compressed, plan)

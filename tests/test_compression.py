@@ -289,3 +289,23 @@ def test_batches_of_recovery_and_what_is_untouched(residual):
     x = torch.randn(8, 3, 16, 16).double()
     dense, _ = lrp.compress(residual, x, 0.0)
     assert torch.equal(dense(x), residual(x))
+
+
+def test_a_share_of_the_whole_network():
+    model = nn.Sequential(nn.Linear(40, 60), nn.ReLU(), nn.Linear(60, 5), nn.LayerNorm(5))
+    model.register_parameter("more", nn.Parameter(torch.zeros(30, 30)))
+    x = torch.randn(300, 40)
+    total, layers = sum(p.numel() for p in model.parameters()), 60 * 40 + 60 * 5
+    compressed, report = lrp.compress(model, x, 0.5, budget_of="network")
+    assert total * 0.49 < sum(p.numel() for p in compressed.parameters()) <= total * 0.5
+    assert report.warnings[0] == "24.5% of the parameters were left alone: 24.5% type not supported (Sequential) (the network)"
+    assert "sparsity 0.5 of params of the network asked for" in str(report)
+    _, same_share = lrp.compress(model, x, 0.5 * total / layers)
+    assert list(same_share["rank"].dropna()) == list(report["rank"].dropna())
+    for options, said in {
+        ("sparsity", 0.8): "sparsity=0.8: with budget_of=network it must be below 0.7347, the share of the network's params that",
+        ("budget_of", "all"): "budget_of=all: choose layers or network",
+        ("budget", "milliseconds"): "budget_of=network: budget=milliseconds is known of the layers alone; set budget_of=layers",
+    }.items():
+        with pytest.raises(lrp.InputError, match=said):
+            lrp.compress(model, x, **{"sparsity": 0.5, "budget_of": "network", options[0]: options[1]})

@@ -105,6 +105,7 @@ def _make_pruning(config: DictConfig, settings: dict[str, Any], given: set[str])
         options=_changed([*chosen.values(), method, recovery, search], settings, made),
         sparsities=tuple(settings["sparsity"]["grid"]),
         calibration=Calibration(**settings["calibration"]),
+        budget_of=settings["budget_of"],
         batch_size=settings["evaluation"]["batch_size"],
         latency=settings["evaluation"]["latency"],
         part=settings["evaluation"]["part"],
@@ -181,6 +182,7 @@ def _changed(choices: list[Choice], settings: Mapping[str, Any], method: Any) ->
             now, before = ({place: _value(values, place) for place in places} for values in (settings, usual))
             words += changed_options("", now, before)
             words += changed_options("", {"forms": list(getattr(method, "usable_forms", MATRIX))}, {"forms": MATRIX})
+            words += changed_options("", {"budget_of": settings["budget_of"]}, {"budget_of": usual.budget_of})
         if choice.group == "search":
             words += changed_options("", {"search": choice.option}, {"search": "none"})
         words += changed_options(choice.group, choice.taken, choice.defaults)

@@ -56,6 +56,7 @@ class Config:
     rounds: RoundsNode = field(default_factory=RoundsNode)
     evaluation: EvaluationNode = field(default_factory=EvaluationNode)
     budget: str = "params"  # or macs, milliseconds
+    budget_of: str = "layers"  # or network
     macs_removed: float | None = None  # with budget=params: this share of the multiply-accumulates goes too
     forms: Any = None  # names of forms, one, or auto; null: those of the method
     exclude: Any = field(default_factory=list)  # names, or one

@@ -25,6 +25,16 @@ def check_budget(value: object, known: Sequence[str] = BUDGETS) -> None:
         raise InputError("budget", value, f"choose one of {', '.join(known)}")
 
 
+def check_budget_of(value: object) -> None:
+    """Check what a sparsity is a share of.
+
+    Raises:
+        InputError: For anything but the two that there are.
+    """
+    if value not in ("layers", "network"):
+        raise InputError("budget_of", value, "choose layers or network")
+
+
 def kept_share(sparsity: float) -> Fraction:
     """1 - sparsity as the user wrote it: 0.9 leaves a tenth, not 0.0999..."""
     return 1 - Fraction(str(sparsity))

@@ -64,7 +64,7 @@ class Report(pd.DataFrame):
         if "milliseconds" in a:
             time = f", predicted milliseconds {a['milliseconds_dense']:.3f} -> {a['milliseconds']:.3f}"
         return [
-            f"sparsity {a['sparsity']:g} of {a['budget']} asked for; compressed layers: "
+            f"sparsity {a['sparsity']:g} of {a['budget']}{' of the network' * a.get('of_network', False)} asked for; compressed layers: "
             f"parameters {a['params_dense']:,} -> {a['params']:,} (sparsity_params {a['sparsity_params']:.4f}), "
             f"MACs {a['macs_layers_dense']:,} -> {a['macs_layers']:,} (sparsity_macs {a['sparsity_macs']:.4f}){time}"
         ]
@@ -144,7 +144,7 @@ def _left_alone(report: Report) -> str | None:
     for reason, part in sorted(left.groupby("what"), key=lambda pair: -pair[1].params_before.sum()):
         share = part.params_before.sum() / total
         if share >= WORTH_SAYING / 5:
-            reasons.append(f"{share:.1%} {reason.removeprefix('left alone: ')} ({some(list(part.layer), 2)})")
+            reasons.append(f"{share:.1%} {reason.removeprefix('left alone: ')} ({some([name or 'the network' for name in part.layer], 2)})")
     return f"{left.params_before.sum() / total:.1%} of the parameters were left alone: {'; '.join(reasons)}"
 
 

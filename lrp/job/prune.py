@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp.batches import Batches
+from lrp.cost.costs import check_budget_of
 from lrp.cost.count import count_params
 from lrp.cost.timing import LATENCY_COLUMNS, measure_latency
 from lrp.dataset.base import Data, Dataset
@@ -53,6 +54,7 @@ class Job:
     search: Search
     tracker: Tracker
     sparsities: Sequence[float]
+    budget_of: str
     calibration: Calibration
     batch_size: int
     seed: int
@@ -70,6 +72,7 @@ class Job:
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
         check_int("evaluation.batch_size", self.batch_size, 1)
+        check_budget_of(self.budget_of)
         check_bool("save", self.save)
         check_bool("resume", self.resume)
         check_bool("evaluation.latency", self.latency)
@@ -203,7 +206,7 @@ class _Pruning:
     def row(self, sparsity: float, prediction: Prediction) -> tuple[dict[str, Any], pd.DataFrame, nn.Module]:
         """The network pruned to one sparsity, recovered and measured: its row, those of its layers, and the network with its report."""
         job, fitted = self.job, self.fitted
-        plan = fitted.plan(sparsity)
+        plan = fitted.plan_of(sparsity, self.job.budget_of)
         pruned, seconds_compensate = fitted.compress(plan)
         change = self.y - job.estimator.outputs(pruned, self.images)
         before = self.dense if plan.untouched else self._evaluate(pruned, f"sparsity {sparsity:g}")

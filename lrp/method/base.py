@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, Protocol
 
 import pandas as pd
@@ -101,6 +102,28 @@ class FittedMethod:
         """
         raise NotImplementedError
 
+    def plan_of(self, sparsity: float, budget_of: str = "layers") -> Plan:
+        """What becomes of each layer where a sparsity is a share of what the compressed ``layers`` have, or of what the whole ``network``
+        has.
+
+        Raises:
+            InputError: Where so much is not in the layers that can be compressed, and as ``plan`` does.
+        """
+        if budget_of == "layers":
+            return self.plan(sparsity)
+        macs, params = self._whole()
+        if self.method.budget not in ("params", "macs"):
+            raise InputError("budget_of", budget_of, f"budget={self.method.budget} is known of the layers alone; set budget_of=layers")
+        total, within = (params, self._params()) if self.method.budget == "params" else (macs, self._macs())
+        share = Fraction(str(sparsity)) * total / max(within, 1)
+        if share >= 1:
+            left = ", ".join(f"{name}: {reason}" for name, reason in list(self.evidence.survey.left.items())[:3])
+            raise InputError(
+                "sparsity", sparsity, f"with budget_of=network it must be below {within / total:.4f}, the share of the network's "
+                f"{self.method.budget} that the compressed layers have{f' (left alone: {left})' if left else ''}",
+            )  # fmt: skip
+        return replace(self.plan(float(share)), sparsity=sparsity, of_network=True)
+
     def rounds(self, sparsity: float) -> int:
         """How often the network is scored on the way to a sparsity."""
         return 1
@@ -137,18 +160,29 @@ class FittedMethod:
 
         ``sparsity_params`` and ``sparsity_macs`` are over the compressed layers, biases apart.
         """
-        example, survey = self.evidence.batches.example, self.evidence.survey
-        if self._dense is None:
-            self._dense = count_macs(self.model, example), count_params(self.model)
-        macs_total, params_total = self._dense
-        params_dense = sum(matrix.weight.numel() for matrix in survey.matrices.values())
-        macs_dense = sum(matrix.macs(survey.positions[name]) for name, matrix in survey.matrices.items())
+        example = self.evidence.batches.example
+        macs_total, params_total = self._whole()
+        params_dense, macs_dense = self._params(), self._macs()
         return {
-            "sparsity": plan.sparsity, "budget": self.method.budget, "sparsity_params": 1 - plan.params / params_dense,
-            "sparsity_macs": 1 - plan.macs / macs_dense, "params": plan.params, "params_dense": params_dense,
+            "sparsity": plan.sparsity, "budget": self.method.budget, "of_network": plan.of_network,
+            "sparsity_params": 1 - plan.params / params_dense, "sparsity_macs": 1 - plan.macs / macs_dense,
+            "params": plan.params, "params_dense": params_dense,
             "params_total": count_params(compressed), "params_total_dense": params_total,
             "macs": count_macs(compressed, example), "macs_dense": macs_total, "macs_layers": plan.macs, "macs_layers_dense": macs_dense,
         }  # fmt: skip
+
+    def _whole(self) -> tuple[int, int]:
+        """Multiply-accumulates and parameters of the dense network."""
+        if self._dense is None:
+            self._dense = count_macs(self.model, self.evidence.batches.example), count_params(self.model)
+        return self._dense
+
+    def _params(self) -> int:
+        return sum(matrix.weight.numel() for matrix in self.evidence.matrices.values())
+
+    def _macs(self) -> int:
+        survey = self.evidence.survey
+        return sum(matrix.macs(survey.positions[name]) for name, matrix in survey.matrices.items())
 
     def report(self, plan: Plan, sizes: dict[str, Any]) -> Report:
         """What was done to each layer; ``sizes`` are its totals. What it warns of is logged as well, once."""

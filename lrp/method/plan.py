@@ -53,6 +53,7 @@ class Plan:
         model: The network whose layers are replaced: the dense one, or what a later round starts from.
         survey: Its layers.
         seconds: What choosing the plan took.
+        of_network: Whether the sparsity is a share of what the whole network has.
         milliseconds: Where times were measured: what all compressed layers are predicted to take, and what they took dense.
     """
 
@@ -62,6 +63,7 @@ class Plan:
     survey: Candidates
     seconds: float = 0.0
     milliseconds: tuple[float, float] | None = None
+    of_network: bool = False
 
     @property
     def params(self) -> int:
