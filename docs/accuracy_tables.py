@@ -227,6 +227,24 @@ def form_ablation() -> str:
     return markdown(header, rows)
 
 
+def form_loss() -> str:
+    """One row per network and prediction: rank correlations with the true change."""
+    rows = [
+        [r.model, r.prediction, r.rows, *(f"{v:.3f}" for v in (r.spearman, r.log_pearson, r.spearman_in_layer, r.spearman_of_forms))]
+        for r in read("form_loss_summary").itertuples()
+    ]
+    header = [
+        "network",
+        "prediction",
+        "cases",
+        "all (Spearman)",
+        "all, of logarithms (Pearson)",
+        "inside a layer",
+        "between forms of one size",
+    ]
+    return markdown(header, rows)
+
+
 def form_finetuned() -> str:
     """One row per training: how it began, how many epochs it took, test accuracy before and after."""
     rows = [
