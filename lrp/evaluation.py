@@ -20,7 +20,7 @@ class Metrics:
     """What was measured on one part of a data set.
 
     Attributes:
-        accuracy: Top-1, in [0, 1].
+        accuracy: Top-1, in [0, 1]; where every place of an example has a label (text), over all places.
         loss: Mean cross entropy, in nats.
     """
 
@@ -39,14 +39,16 @@ def check_logits(logits: Any, images: int, data: Data) -> None:
     Raises:
         InputError: For anything but a row of numbers for each image, and for fewer of them than the data set has classes.
     """
-    wanted = f"{data.name} needs logits (images, outputs), of at least {data.num_classes} outputs, one for each class"
+    shape = ", ".join(["images", *map(str, data.train.labels.shape[1:]), "outputs"])
+    wanted = f"{data.name} needs logits ({shape}), of at least {data.num_classes} outputs, one for each class"
     if not isinstance(logits, Tensor):
         raise InputError(f"the network gives a {type(logits).__name__}, but {wanted}")
-    if logits.dim() != 2 or len(logits) != images or not logits.is_floating_point():
+    places = data.train.labels.shape[1:]  # of which each has a label
+    if logits.dim() != 2 + len(places) or logits.shape[:-1] != (images, *places) or not logits.is_floating_point():
         kind = str(logits.dtype).removeprefix("torch.")
         raise InputError(f"the network gives {kind} of shape {tuple(logits.shape)} for {images} images, but {wanted}")
-    if logits.shape[1] < data.num_classes:
-        raise InputError(f"the network has {logits.shape[1]} outputs, but {data.name} has {data.num_classes} classes")
+    if logits.shape[-1] < data.num_classes:
+        raise InputError(f"the network has {logits.shape[-1]} outputs, but {data.name} has {data.num_classes} classes")
 
 
 @torch.no_grad()
@@ -61,7 +63,7 @@ def evaluate(
         part: The images and labels to look at.
         batch_size: Images at a time.
         progress: The label of a progress bar; None: no bar.
-        pick: Gets the logits (B, K) out of what the network returns, where that is not a tensor.
+        pick: Gets the logits (B, K), of text (B, T, K), out of what the network returns, where that is not a tensor.
 
     Raises:
         InputError: For a network with fewer outputs than the data set has classes, and for outputs that are not logits (B, K).
@@ -76,9 +78,9 @@ def evaluate(
         logits = logits if pick is None else pick(logits)
         check_logits(logits, len(images), data)
         labels = labels.to(device)
-        correct += int((logits.argmax(1) == labels).sum())
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        correct += int((logits.argmax(-1) == labels).sum())
+        loss += float(F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="sum"))
         bar.update(len(images))
     bar.close()
     model.train(training)
-    return Metrics(correct / len(part), loss / len(part))
+    return Metrics(correct / part.labels.numel(), loss / part.labels.numel())

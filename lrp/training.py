@@ -27,6 +27,7 @@ from lrp.layer.duplicate import load_state
 log = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16")
+OPTIMIZERS = ("sgd", "adamw")
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of logits (B, K), labels (B,) and the images that the network saw: one value
 
@@ -42,8 +43,8 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
-    """Mean cross entropy (nats) of logits (B, K) and labels (B,); the images are not looked at."""
-    return F.cross_entropy(logits, labels)
+    """Mean cross entropy (nats) of logits (B, K) and labels (B,), or of (B, T, K) and (B, T); the images are not looked at."""
+    return F.cross_entropy(logits.flatten(0, -2), labels.flatten())
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Sgd:
         batch_size: Images per step, at least 2.
         precision: "float32", or "bfloat16" for torch.autocast in it, a teacher's forward included. Weights, optimiser and evaluation
             stay in float32. It is faster only where the processor computes in it.
+        optimizer: "sgd", or "adamw" (Loshchilov and Hutter, 2019), whose weight decay is apart from the gradient and whose first moment
+            takes the momentum.
     """
 
     option: ClassVar[str]
@@ -87,8 +90,11 @@ class Sgd:
     weight_decay: float = 5e-4
     batch_size: int = 256
     precision: str = "float32"
+    optimizer: str = "sgd"
 
     def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise InputError(f"{self.option}.optimizer", self.optimizer, f"choose one of {', '.join(OPTIMIZERS)}")
         if self.precision not in PRECISIONS:
             raise InputError(f"{self.option}.precision", self.precision, f"choose one of {', '.join(PRECISIONS)}")
         check_int(f"{self.option}.epochs", self.epochs, self.fewest)
@@ -154,7 +160,7 @@ class Sgd:
         return history
 
     def _resume(
-        self, unfinished: Path | None, identity: str, model: nn.Module, optimizer: torch.optim.SGD, schedule: OneCycleLR
+        self, unfinished: Path | None, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: OneCycleLR
     ) -> list[dict[str, float]] | None:
         """Load what an unfinished training left; its history, [] where there is none, None where the file cannot be used."""
         state = None if unfinished is None else read_state(unfinished, identity)
@@ -174,15 +180,19 @@ class Sgd:
     def _keep(self, unfinished: Path, state: dict[str, Any], identity: str) -> None:
         write_state(unfinished, state, identity)
 
-    def _optimizer(self, model: nn.Module, images: int) -> tuple[torch.optim.SGD, OneCycleLR]:
+    def _optimizer(self, model: nn.Module, images: int) -> tuple[torch.optim.Optimizer, OneCycleLR]:
         """The optimiser at the beginning of the schedule."""
-        optimizer = torch.optim.SGD(model.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=True)
+        decay: Any = {"lr": self.lr, "weight_decay": self.weight_decay}
+        if self.optimizer == "sgd":
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), momentum=self.momentum, nesterov=True, **decay)
+        else:
+            optimizer = torch.optim.AdamW(model.parameters(), betas=(self.momentum, 0.99), **decay)
         steps = -(-images // self.batch_size) * self.epochs
         lowest, highest = (round(self.momentum + side, 12) for side in (-self.swing, self.swing))
         schedule = OneCycleLR(optimizer, self.lr, steps, cycle_momentum=self.swing > 0, base_momentum=lowest, max_momentum=highest)
         return optimizer, schedule
 
-    def _epoch(self, task: _Task, optimizer: torch.optim.SGD, schedule: OneCycleLR, epoch: int) -> float:
+    def _epoch(self, task: _Task, optimizer: torch.optim.Optimizer, schedule: OneCycleLR, epoch: int) -> float:
         """One pass over the part in an order that the seed and ``epoch`` determine; the mean loss."""
         model, data, part = task.model, task.data, task.part
         device = next(model.parameters()).device
@@ -192,7 +202,8 @@ class Sgd:
         total = 0.0
         bar = tqdm(order.split(self.batch_size), desc=f"epoch {epoch + 1} of {self.epochs}", leave=False, disable=None)
         for which in bar:
-            images = data.normalise(data.augment(part.images[which], generator).to(device)).to(memory_format=task.memory_format)
+            images = data.normalise(data.augment(part.images[which], generator).to(device))
+            images = images.to(memory_format=task.memory_format) if images.dim() == 4 else images
             with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
                 logits = model(images) if task.pick is None else task.pick(model(images))
                 logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -213,7 +224,7 @@ class Sgd:
     @property
     def identity(self) -> str:
         """Whatever the trained weights depend on; an option that came later is left out at its default, so that older files stay valid."""
-        later = ("precision", "hold_out")
+        later = ("precision", "hold_out", "optimizer")
         settings = {
             each.name: getattr(self, each.name)
             for each in fields(self)
