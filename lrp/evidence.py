@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
-from lrp.batches import Batches, examples, tensors
+from lrp.batches import Batches, cut, examples, tensors
 from lrp.cost.layer_time import LayerTime
 from lrp.errors import InputError
 from lrp.estimator.cache import cached_moments, moments_key
@@ -76,7 +76,7 @@ class Evidence:
         samples: int = 65536,
     ) -> None:
         """``batches``: whatever ``Batches.of`` takes; scores look at the first ``scoring_images`` examples (None: at all)."""
-        self.model, self.batches, self.cache = model, Batches.of(batches), cache
+        self.model, self.batches, self.cache = model, Batches.of(batches, model=model), cache
         self.scoring = self.batches.take(scoring_images)
         self.labels = self.scoring.labels
         self.estimator, self.exclude, self.samples = estimator, tuple(exclude), samples
@@ -190,7 +190,7 @@ class Evidence:
         for batch in self.batches.split(64):
             if len(seen) >= enough:
                 break
-            seen |= {sha256(leaf[i] for leaf in tensors(batch)) for i in range(examples(batch))}
+            seen |= {sha256(tensors(cut(batch, i, i + 1))) for i in range(examples(batch))}
         return {name: (len(seen) * looked[name], N) for name, N in columns.items() if len(seen) * looked[name] < 3 * N}
 
     def few_samples(self) -> dict[str, tuple[int, int]]:

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp.batches import Batches, call, on_tensors, tensors
+from lrp.batches import Batches, call, counted, on_tensors, tensors
 from lrp.errors import InputError, NotUsable
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.positions import Positions, columns, outputs
 from lrp.layer_statistics.sums import Sums
-from lrp.network.arithmetic import layer_input, plain_arithmetic
+from lrp.network.arithmetic import layer_input, plain_arithmetic, random_signs, read_output
 from lrp.network.survey import Candidates
 
 CHUNK = 128  # images that run at once
@@ -136,13 +136,13 @@ def gather(
         with torch.inference_mode(False), plain_arithmetic(tensors(batch)[0].device), torch.set_grad_enabled(with_gradients):
             calls: list[tuple[_Layer, Tensor]] = []
             with _watched(layers, slice(start, start + CHUNK), calls if with_gradients else None):
-                y = read(call(twin, on_tensors(Tensor.clone, batch)))
+                y = read_output(read, call(twin, on_tensors(Tensor.clone, batch)), batch)
             lost = {layer.name: NO_POSITIONS for layer in layers if not layer.usable}
             lost |= {layer.name: NOT_ONCE for layer in layers if layer.calls != 1 + start // CHUNK}
             if lost:
                 raise NotUsable(lost, "decomposition=svd and compensation=none do not need it")
             if with_gradients:
-                _differentiate(y, calls, generator)
+                _differentiate(y, calls, generator, counted(batch) is not None)
     return {layer.name: layer.statistics() for layer in layers}
 
 
@@ -168,7 +168,7 @@ def _watched(layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, 
             handle.remove()
 
 
-def _differentiate(y: Tensor, calls: Sequence[tuple[_Layer, Tensor]], generator: torch.Generator) -> None:
+def _differentiate(y: Tensor, calls: Sequence[tuple[_Layer, Tensor]], generator: torch.Generator, padded: bool) -> None:
     """Show each layer the gradients of one random combination of the outputs y (B, K) of each image.
 
     Raises:
@@ -179,7 +179,7 @@ def _differentiate(y: Tensor, calls: Sequence[tuple[_Layer, Tensor]], generator:
             "the network's output carries no gradient, so decomposition=two_sided and compensation.metric=gradient cannot "
             "be used; decomposition=activation and compensation.metric=plain can"
         )
-    signs = (2 * torch.randint(0, 2, y.shape, generator=generator) - 1).to(y)
+    signs = random_signs((len(y), y.shape[1]), generator, padded).to(y)
     grads = torch.autograd.grad((y * signs).sum(), [z for _, z in calls], allow_unused=True)
     for (layer, z), grad in zip(calls, grads, strict=True):
         layer.add_gradients(z, grad)
