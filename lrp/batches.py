@@ -129,6 +129,11 @@ class Batches:
         least, more = divmod(self._length, count)
         return self._cut([least + (i < more) for i in range(count)])
 
+    def counted(self) -> Tensor | None:
+        """Which tokens of all examples count, (B, L) bool, by their attention masks; None where they have none."""
+        masks = [counted(part) for part in self.split(64)] if counted(self.example) is not None else []
+        return torch.cat([mask for mask in masks if mask is not None]) if masks else None
+
     def whole(self) -> Inputs:
         """All examples as one batch: for what cannot work on less."""
         return next(self.split(self._length))

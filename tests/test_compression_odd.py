@@ -104,18 +104,18 @@ class Reentrant(Two):
 
 GIVEN = "give a function that picks real numbers of every example, such as logits"
 REFUSED = {
-    "scalar": (lambda: Two(lambda y: y.mean()), f"estimator.output_fn: the output is a single number; {GIVEN}"),
-    "indices": (lambda: Two(lambda y: y.argmax(1)), f"estimator.output_fn: the output is numbers of type int64; {GIVEN}"),
-    "sparse": (lambda: Two(lambda y: y.to_sparse()), f"estimator.output_fn: the output is a sparse_coo tensor; {GIVEN}"),
+    "scalar": (lambda: Two(lambda y: y.mean()), f"output: the output is a single number; {GIVEN}"),
+    "indices": (lambda: Two(lambda y: y.argmax(1)), f"output: the output is numbers of type int64; {GIVEN}"),
+    "sparse": (lambda: Two(lambda y: y.to_sparse()), f"output: the output is a sparse_coo tensor; {GIVEN}"),
     "nested": (
         lambda: Two(lambda y: torch.nested.as_nested_tensor(list(y))),
-        f"estimator.output_fn: the output is a nested tensor; {GIVEN}",
+        f"output: the output is a nested tensor; {GIVEN}",
     ),
     "checkpoint": (
         Reentrant,
         "it runs torch.utils.checkpoint with use_reentrant=True.*; use_reentrant=False can be used, and estimator='exact'",
     ),
-    "complex": (lambda: Two(torch.fft.rfft), f"estimator.output_fn: the output is numbers of type complex64; {GIVEN}"),
+    "complex": (lambda: Two(torch.fft.rfft), f"output: the output is numbers of type complex64; {GIVEN}"),
     "other rows": (lambda: Two(lambda y: y.T), "the network gives 12 outputs for 2 examples|the network gives 12 outputs for 64 examples"),
     "large values": (lambda: Two(first=lambda x: x * 1e30), "Two: a matrix of its values cannot be decomposed|not finite"),
     "a lock": (Locked, r"model=Locked: it cannot be copied \(cannot pickle"),
@@ -147,8 +147,8 @@ def test_what_is_no_calibration():
         lrp.compress(Two(), np.array(["a", "b"]))
     with pytest.raises(lrp.InputError, match="a batch holds a sparse_coo tensor; give dense ones"):
         lrp.compress(Two(), X.to_sparse())
-    with pytest.raises(lrp.InputError, match=r"of each batch the first entry goes into the network; give \[\(\(a, b\), labels\)\]"):
-        lrp.compress(nn.Bilinear(12, 12, 3), [(X, X)])
+    with pytest.raises(lrp.InputError, match=r"inputs=lambda batch: ... says what of a batch goes into the network"):
+        lrp.compress(nn.Linear(11, 3), [(X, X)])
 
 
 def test_a_default_device_of_the_caller():

@@ -15,7 +15,7 @@ from lrp.errors import InputError, NotUsable
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.base import LayerStatistics
-from lrp.layer_statistics.positions import Positions, columns, outputs
+from lrp.layer_statistics.positions import Positions, columns, kept, outputs
 from lrp.layer_statistics.sums import Sums
 from lrp.network.arithmetic import layer_input, plain_arithmetic, random_signs, read_output
 from lrp.network.survey import Candidates
@@ -49,20 +49,22 @@ class _Layer:
         self.gradients: Tensor | None = None
 
     @torch.no_grad()
-    def look(self, x: Tensor, z: Tensor, at: Tensor) -> None:
-        """What the layer reads, ``x``, and gives, ``z``, for some images, at the positions ``at`` (B, P)."""
+    def look(self, x: Tensor, z: Tensor, at: Tensor, mask: Tensor | None = None) -> None:
+        """What the layer reads, ``x``, and gives, ``z``, for some images, at the positions ``at`` (B, P), if they count by ``mask``."""
         self.calls += 1
         if not kind_of(self.module).by_example(x, len(at), self.count):
             self.usable = False
         if not self.usable:
             return
+        keep = kept(mask, at, self.count, x)
+        rows = slice(None) if keep is None else keep
         if "inputs" in self.needs:
-            self.inputs.add(columns(self.module, x.detach(), at))
+            self.inputs.add(columns(self.module, x.detach(), at)[rows])
         if not self.needs & {"products", "outputs"}:
             return
         sampled = outputs(self.module, z.detach(), at)
         if "products" in self.needs:
-            self.products.add((sampled if self.module.bias is None else sampled - self.module.bias)[:, None])
+            self.products.add((sampled if self.module.bias is None else sampled - self.module.bias)[rows, None])
         if "outputs" in self.needs:
             self.outputs.append(sampled.unflatten(0, at.shape))
 
@@ -109,7 +111,7 @@ def gather(
     samples: int = 65536,
 ) -> dict[str, LayerStatistics]:
     """The statistics of every layer to compress on the images ``inputs`` (B, ...). ``needs``: "inputs" (C), "products" (zz),
-    "gradients", "outputs". ``read`` turns what the network returns into (B, K).
+    "gradients", "outputs". ``read`` turns what the network returns into (B, K). Tokens that are padding do not count.
 
     The gradients are of the first 2,048 images, of one random combination of the outputs an image (signs +-1), which gives
     E[sum_k g_k g_k^T] without bias.
@@ -128,14 +130,17 @@ def gather(
         if getattr(module, "inplace", False):
             module.inplace = False
     positions = Positions(candidates.positions, len(inputs), samples)
-    layers = [_Layer(name, twin.get_submodule(name), positions.counts[name], positions.of(name), needs) for name in candidates.matrices]
+    tokens = inputs.counted()
+    layers = [
+        _Layer(name, twin.get_submodule(name), positions.counts[name], positions.of(name, tokens), needs) for name in candidates.matrices
+    ]
     generator = torch.Generator().manual_seed(0)
     starts = tqdm(range(0, len(inputs), CHUNK), desc="layer statistics", unit="batch", leave=False, disable=None)
     for start, batch in zip(starts, inputs.split(CHUNK), strict=True):
         with_gradients = "gradients" in needs and start < GRADIENT_IMAGES
         with torch.inference_mode(False), plain_arithmetic(tensors(batch)[0].device), torch.set_grad_enabled(with_gradients):
             calls: list[tuple[_Layer, Tensor]] = []
-            with _watched(layers, slice(start, start + CHUNK), calls if with_gradients else None):
+            with _watched(layers, slice(start, start + CHUNK), calls if with_gradients else None, counted(batch)):
                 y = read_output(read, call(twin, on_tensors(Tensor.clone, batch)), batch)
             lost = {layer.name: NO_POSITIONS for layer in layers if not layer.usable}
             lost |= {layer.name: NOT_ONCE for layer in layers if layer.calls != 1 + start // CHUNK}
@@ -147,11 +152,14 @@ def gather(
 
 
 @contextlib.contextmanager
-def _watched(layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, Tensor]] | None) -> Iterator[None]:
-    """While these images run through the network each layer looks at them; ``calls`` collects outputs that can be differentiated by."""
+def _watched(
+    layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, Tensor]] | None, mask: Tensor | None
+) -> Iterator[None]:
+    """While these images run through the network each layer looks at them, where they count by ``mask``; ``calls`` collects outputs that
+    can be differentiated by."""
 
     def watch(layer: _Layer, args: Any, kwargs: Any, z: Tensor) -> Tensor | None:
-        layer.look(layer_input(args, kwargs), z, layer.where[images])
+        layer.look(layer_input(args, kwargs), z, layer.where[images], mask)
         if calls is None:
             return None
         calls.append((layer, z.requires_grad_() if z.is_leaf else z))

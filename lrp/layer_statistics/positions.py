@@ -29,13 +29,26 @@ class Positions:
     images: int
     samples: int
 
-    def of(self, name: str) -> Tensor:
-        """(images, P) int64."""
+    def of(self, name: str, counted: Tensor | None = None) -> Tensor:
+        """(images, P) int64; first those that count of a layer that has a position for each token of ``counted`` (images, L) bool."""
         count, most = self.counts[name], -(-self.samples // self.images)
         if count <= most:
             return torch.arange(count).expand(self.images, count)
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-        return torch.rand(self.images, count, generator=generator).topk(most, dim=1).indices
+        if counted is None or counted.shape[1] != count:
+            return torch.rand(self.images, count, generator=generator).topk(most, dim=1).indices
+        drawn = torch.rand(count, self.images, generator=generator).T  # by position, so that padding does not change what is drawn
+        return torch.where(counted.cpu(), drawn, -1).topk(most, dim=1).indices
+
+
+def kept(counted: Tensor | None, where: Tensor, positions: int, x: Tensor) -> Tensor | None:
+    """Which of the rows at ``where`` (B, P) count, (B * P,) bool; None: all do, or the layer's ``positions`` are not the tokens of
+    ``counted`` (B, L). A layer's input ``x`` may run over the tokens first."""
+    if counted is None or counted.shape[1] != positions:
+        return None
+    if x.dim() > 2 and x.shape[:2] == counted.T.shape != counted.shape:
+        counted = counted.T.reshape(counted.shape)
+    return counted[torch.arange(len(where), device=counted.device)[:, None], where.to(counted.device)].flatten()
 
 
 def columns(module: nn.Module, x: Tensor, where: Tensor) -> Tensor:
