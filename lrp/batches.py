@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrp.batch_rule import BatchRule, Forward
+from lrp.batch_shapes import Shapes
 from lrp.errors import InputError, first_line
 from lrp.files import sha256
-from lrp.inputs import Each, Inputs, call, counted, cut, examples, join, leaves, on_tensors, pad, tensors
+from lrp.inputs import Each, Inputs, call, counted, cut, examples, join, leaves, odd_layout, on_tensors, tensors
 
 __all__ = ["Batches", "Inputs", "call", "counted", "cut", "device_of", "examples", "join", "odd_layout", "on_tensors", "tensors"]
 
@@ -79,7 +79,7 @@ class Batches:
         if isinstance(source, Tensor | tuple | Mapping):
             held = rule.whole(source)
             try:
-                _Shapes(name).add(held)
+                Shapes(name).add(held)
             except InputError as error:
                 hint = "; a tuple holds the arguments of one call, give batches as a list" if isinstance(held, tuple) else ""
                 raise InputError(f"{error}{hint}") from None
@@ -176,7 +176,7 @@ def _read(source: Iterable[Any], count: int | None, name: str, rule: BatchRule) 
     held: list[Inputs] = []
     digests: list[str] = []
     labels: list[Any] = []
-    shapes, length = _Shapes(name), 0
+    shapes, length = Shapes(name), 0
     for batch in source:
         inputs, label = rule(batch)
         if _empty(inputs):
@@ -219,111 +219,10 @@ def _same_twice(source: Iterable[Any], name: str, rule: BatchRule) -> bool:
     for _ in range(2):
         for batch in source:
             inputs, _ = rule(batch)
-            _Shapes(name).add(inputs)
+            Shapes(name).add(inputs)
             seen.append(sha256(tensors(inputs)))
             break
     return len(set(seen)) == 1
-
-
-@dataclass
-class _Shapes:
-    """What kind of examples the batches of a source hold, and how those are padded that differ in length.
-
-    Attributes:
-        name: What errors call the source.
-        first: What the first batch holds of one example, and the length of its attention mask.
-        padded: Which of its tensors differ in length between batches, as their attention masks do.
-        longest: The longest mask.
-        starts: Whether a mask begins with a token that does not count.
-        ends: Whether one ends with such a token.
-    """
-
-    name: str
-    first: tuple[list[_One], int | None] | None = None
-    padded: set[int] = field(default_factory=set)
-    longest: int = 0
-    starts: bool = False
-    ends: bool = False
-
-    def add(self, inputs: Inputs) -> None:
-        """Look at a batch.
-
-        Raises:
-            InputError: For a batch without tensors, one whose tensors disagree on the number of examples, and one of another kind than the
-                first.
-        """
-        _check(inputs, self.name)
-        ones, mask = [_One.of(leaf) for leaf in leaves(inputs)], counted(inputs)
-        length = None if mask is None else mask.shape[1]
-        if mask is not None and mask.shape[1]:
-            self.longest = max(self.longest, mask.shape[1])
-            self.starts |= not bool(mask[:, 0].all())
-            self.ends |= not bool(mask[:, -1].all())
-        if self.first is None:
-            self.first = ones, length
-        before, before_length = self.first
-        if [one.kind for one in ones] != [one.kind for one in before]:
-            raise InputError(f"{self.name}: batches differ, their examples are {_said(before)} and {_said(ones)}; pad or crop them to one shape")
-        for i, (one, other) in enumerate(zip(ones, before)):
-            if one.shape == other.shape:
-                continue
-            if None in (length, before_length) or not (one.as_long(length) and other.as_long(before_length) and one.shape[1:] == other.shape[1:]):
-                masked = "" if length is not None else ", or give dicts of keyword arguments with an attention_mask, by which lrp pads them"
-                raise InputError(
-                    f"{self.name}: batches differ, their examples are {_said(before)} and {_said(ones)}; pad or crop them to one shape{masked}"
-                )
-            self.padded.add(i)
-
-    def pad(self, inputs: Inputs) -> Inputs:
-        """A batch in the length of the longest."""
-        return pad(inputs, self.padded, self.longest, self.starts and not self.ends) if self.padded else inputs
-
-
-@dataclass(frozen=True)
-class _One:
-    """What a batch's tensor holds of one example: of a list of tensors of any sizes their number of dimensions alone."""
-
-    kind: str
-    shape: tuple[int, ...]
-
-    @classmethod
-    def of(cls, leaf: Tensor | Each) -> _One:
-        tensor = leaf[0] if isinstance(leaf, Each) else leaf
-        kind = f"{str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
-        return cls(f"lists of tensors {kind}", ()) if isinstance(leaf, Each) else cls(kind, tuple(leaf.shape[1:]))
-
-    def as_long(self, length: int | None) -> bool:
-        """Whether it has as many places as the attention mask."""
-        return self.shape[:1] == (length,)
-
-
-def _said(ones: Sequence[_One]) -> str:
-    return "; ".join(one.kind if one.kind.startswith("lists") else f"{one.shape} {one.kind}" for one in ones)
-
-
-def _check(inputs: Inputs, name: str) -> None:
-    """That a batch holds examples.
-
-    Raises:
-        InputError: For a batch without tensors, and one whose tensors disagree on the number of examples.
-    """
-    held = leaves(inputs)
-    if not held or any(isinstance(leaf, Tensor) and leaf.dim() == 0 for leaf in held):
-        what = "tensor of shape ()" if held else type(inputs).__name__
-        raise InputError(f"{name}: a batch holds a {what}; give tensors whose first dimension runs over the examples")
-    if odd := [what for what in map(odd_layout, tensors(inputs)) if what is not None]:
-        raise InputError(f"{name}: a batch holds a {odd[0]} tensor; give dense ones")
-    if len({len(leaf) for leaf in held}) > 1:
-        raise InputError(f"{name}: the tensors of a batch hold different numbers of examples, {', '.join(str(len(leaf)) for leaf in held)}")
-    if not len(held[0]):
-        raise InputError(f"{name}: it is empty; give at least one example")
-
-
-def odd_layout(tensor: Tensor) -> str | None:
-    """What a tensor is called whose numbers do not lie one beside the other: nested, quantised, sparse_coo; None of any other."""
-    if tensor.is_nested or tensor.is_quantized:
-        return "nested" if tensor.is_nested else "quantised"
-    return None if tensor.layout == torch.strided else str(tensor.layout).removeprefix("torch.").strip("_")
 
 
 def device_of(model: nn.Module, default: torch.device) -> torch.device:

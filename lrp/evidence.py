@@ -183,7 +183,11 @@ class Evidence:
     @cached_property
     def _thin(self) -> dict[str, tuple[int, int]]:
         """Of every layer with fewer than three times as many samples as columns: both. Examples that are the same count once."""
-        looked = {name: min(self.survey.positions[name], -(-self.samples // len(self.batches))) for name in self.matrices}
+        most, tokens = -(-self.samples // len(self.batches)), self.batches.counted()
+        looked = {name: min(self.survey.positions[name], most) for name in self.matrices}
+        if tokens is not None:  # padding is not looked at
+            fewer = max(1, round(float(tokens.sum(1).clamp(max=most).double().mean())))
+            looked |= {name: fewer for name in looked if self.survey.positions[name] == tokens.shape[1]}
         columns = {name: matrix.weight.shape[1] for name, matrix in self.matrices.items()}
         enough = max(-(-3 * columns[name] // looked[name]) for name in columns)  # different examples: more need not be counted
         seen: set[str] = set()

@@ -111,3 +111,10 @@ def pad(inputs: Inputs, which: set[int], length: int, left: bool) -> Inputs:
         more = length - leaf.shape[1]
         flat[places[number]] = F.pad(leaf, (*[0, 0] * (leaf.dim() - 2), more * left, more * (not left)))
     return spec.unflatten(flat)
+
+
+def odd_layout(tensor: Tensor) -> str | None:
+    """What a tensor is called whose numbers do not lie one beside the other: nested, quantised, sparse_coo; None of any other."""
+    if tensor.is_nested or tensor.is_quantized:
+        return "nested" if tensor.is_nested else "quantised"
+    return None if tensor.layout == torch.strided else str(tensor.layout).removeprefix("torch.").strip("_")

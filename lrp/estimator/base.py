@@ -59,7 +59,9 @@ class Estimator:
         if self.output not in OUTPUTS:
             raise InputError("estimator.output", self.output, f"choose one of {', '.join(OUTPUTS)}")
         if self.class_dim is not None and (isinstance(self.class_dim, bool) or not isinstance(self.class_dim, int) or not self.class_dim):
-            raise InputError("estimator.class_dim", self.class_dim, "must be null or a dimension other than 0, which runs over the examples")
+            raise InputError(
+                "estimator.class_dim", self.class_dim, "must be null or a dimension other than 0, which runs over the examples"
+            )
         if isinstance(self.output_fn, str):
             try:
                 object.__setattr__(self, "output_fn", pkgutil.resolve_name(self.output_fn))
@@ -172,7 +174,9 @@ class Estimator:
             return -1 if y.dim() < 4 else 1
         if not -y.dim() < self.class_dim < y.dim():
             shape = tuple(y.shape)
-            raise InputError("estimator.class_dim", self.class_dim, f"the output {shape} has the dimensions 1 to {y.dim() - 1}, or -1 for the last")
+            raise InputError(
+                "estimator.class_dim", self.class_dim, f"the output {shape} has the dimensions 1 to {y.dim() - 1}, or -1 for the last"
+            )
         return self.class_dim
 
     def _only(self, y: Tensor, counted: Tensor | None) -> Tensor:

@@ -152,9 +152,7 @@ def gather(
 
 
 @contextlib.contextmanager
-def _watched(
-    layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, Tensor]] | None, mask: Tensor | None
-) -> Iterator[None]:
+def _watched(layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, Tensor]] | None, mask: Tensor | None) -> Iterator[None]:
     """While these images run through the network each layer looks at them, where they count by ``mask``; ``calls`` collects outputs that
     can be differentiated by."""
 

@@ -11,8 +11,8 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lrp.inputs import Inputs, arguments
 from lrp.errors import InputError
+from lrp.inputs import Inputs, arguments
 from lrp.layer.build import find_kind
 from lrp.layer.compressed import Compressed
 
