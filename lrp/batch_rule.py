@@ -75,7 +75,7 @@ class BatchRule:
         return on_tensors(Tensor.detach, _by_name(inputs, self.forward))
 
     def _by_rule(self, batch: Any) -> tuple[Inputs, Any]:
-        if not isinstance(batch, tuple | list) or not batch:
+        if not isinstance(batch, tuple | list) or len(batch) == 0:
             return _plain(batch), None
         if self._each is None:
             whole = self.forward.required <= 1 and len(batch) > 2 and _apart(batch)

@@ -48,21 +48,13 @@ class Shapes:
         if self.first is None:
             self.first = ones, length
         before, before_length = self.first
-        if [one.kind for one in ones] != [one.kind for one in before]:
-            raise InputError(
-                f"{self.name}: batches differ, their examples are {_said(before)} and {_said(ones)}; pad or crop them to one shape"
-            )
-        for i, (one, other) in enumerate(zip(ones, before)):
-            if one.shape == other.shape:
-                continue
-            if None in (length, before_length) or not (
-                one.as_long(length) and other.as_long(before_length) and one.shape[1:] == other.shape[1:]
-            ):
-                masked = "" if length is not None else ", or give dicts of keyword arguments with an attention_mask, by which lrp pads them"
-                raise InputError(
-                    f"{self.name}: batches differ, their examples are {_said(before)} and {_said(ones)}; pad or crop them to one shape{masked}"
-                )
-            self.padded.add(i)
+        differ = {i for i, (one, other) in enumerate(zip(ones, before)) if one.shape != other.shape}
+        same_kind = [one.kind for one in ones] == [one.kind for one in before]
+        if not same_kind or not all(ones[i].may_be_padded(length) == before[i].may_be_padded(before_length) is not None for i in differ):
+            text = f"batches differ, their examples are {_said(before)} and {_said(ones)}; pad or crop them to one shape"
+            masked = ", or give dicts of keyword arguments with an attention_mask: these are padded" if same_kind and length is None else ""
+            raise InputError(f"{self.name}: {text}{masked}")
+        self.padded |= differ
 
     def pad(self, inputs: Inputs) -> Inputs:
         """A batch in the length of the longest."""
@@ -82,9 +74,9 @@ class _One:
         kind = f"{str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
         return cls(f"lists of tensors {kind}", ()) if isinstance(leaf, Each) else cls(kind, tuple(leaf.shape[1:]))
 
-    def as_long(self, length: int | None) -> bool:
-        """Whether it has as many places as the attention mask."""
-        return self.shape[:1] == (length,)
+    def may_be_padded(self, length: int | None) -> tuple[int, ...] | None:
+        """The rest of its shape, if it has as many places as the attention mask; None of any other."""
+        return self.shape[1:] if self.shape[:1] == (length,) else None
 
 
 def _said(ones: Sequence[_One]) -> str:

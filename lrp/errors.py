@@ -65,7 +65,11 @@ def some(names: Sequence[str], most: int = 4) -> str:
 
 @contextlib.contextmanager
 def called(option: str, name: str) -> Iterator[None]:
-    """What runs in this context has another name for an option: the errors that it raises say ``name``."""
+    """What runs in this context has another name for an option: the errors that it raises say ``name``.
+
+    Raises:
+        InputError: As it was raised in the context.
+    """
     try:
         yield
     except InputError as error:

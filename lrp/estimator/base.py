@@ -138,15 +138,15 @@ class Estimator:
             raise InputError(f"{name}: the output is {what}; give a function that picks real numbers of every example, such as logits")
         return result[:, None] if result.dim() == 1 else result
 
-    def read(self, result: Any, counted: Tensor | None = None) -> Tensor:
-        """The network's output as (B, K); ``counted`` (B, L) bool: which tokens count, in an output over L places.
+    def read(self, result: Any, mask: Tensor | None = None) -> Tensor:
+        """The network's output as (B, K); ``mask`` (B, L) bool: which tokens count, in an output over L places.
 
         Raises:
             InputError: For probabilities of a network that has only one output, and for an output without the dimension ``class_dim``.
         """
         y = self.pick(result)
         if self.output == "logits":
-            return self._only(y, counted).flatten(1)
+            return self._only(y, mask).flatten(1)
         z = self.by_place(y)
         if z.shape[2] < 2:
             raise InputError("estimator.output", self.output, "the network has one output, whose softmax is constant; choose logits")
@@ -156,7 +156,7 @@ class Estimator:
             return p.flatten(1)
         if p.shape[2] > LARGEST:
             p = p @ _combinations(p.shape[2], p.dtype, p.device)
-        weights = places(z, counted)
+        weights = places(z, mask)
         return (torch.where(weights[..., None] > 0, p, 0) * weights.sqrt()[..., None]).flatten(1)
 
     def by_place(self, y: Tensor) -> Tensor:
@@ -169,7 +169,11 @@ class Estimator:
         return z.reshape(len(z), -1, z.shape[-1])
 
     def _classes(self, y: Tensor) -> int:
-        """The dimension of an output that runs over its classes."""
+        """The dimension of an output that runs over its classes.
+
+        Raises:
+            InputError: For an output without the dimension ``class_dim``.
+        """
         if self.class_dim is None:
             return -1 if y.dim() < 4 else 1
         if not -y.dim() < self.class_dim < y.dim():
@@ -179,15 +183,15 @@ class Estimator:
             )
         return self.class_dim
 
-    def _only(self, y: Tensor, counted: Tensor | None) -> Tensor:
+    def _only(self, y: Tensor, mask: Tensor | None) -> Tensor:
         """The output with zeros at the tokens that do not count."""
-        if counted is None or y.dim() < 3:
+        if mask is None or y.dim() < 3:
             return y
         dim = self._classes(y)
         z = y.movedim(dim, -1)
-        if z.shape[1:-1].numel() != counted.shape[1]:
+        if z.shape[1:-1].numel() != mask.shape[1]:
             return y
-        return torch.where(counted.view(*z.shape[:-1], 1), z, 0).movedim(-1, dim)
+        return torch.where(mask.view(*z.shape[:-1], 1), z, 0).movedim(-1, dim)
 
     @torch.no_grad()
     def outputs(self, model: nn.Module, images: Inputs) -> Tensor:
@@ -196,10 +200,10 @@ class Estimator:
             return torch.cat([self.read(call(model, batch), counted(batch)).double() for batch in Batches.of(images).split(64)])
 
 
-def places(z: Tensor, counted: Tensor | None) -> Tensor:
+def places(z: Tensor, mask: Tensor | None) -> Tensor:
     """What each place of outputs (B, places, K) weighs in the mean over an example's: (B, places), 0 where a token does not count."""
     count = z.shape[1]
-    weights = counted if counted is not None and counted.shape[1] == count else torch.ones(1, count, dtype=torch.bool)
+    weights = mask if mask is not None and mask.shape[1] == count else torch.ones(1, count, dtype=torch.bool)
     weights = weights.to(z)
     return (weights / weights.sum(1, keepdim=True).clamp(min=1)).expand(len(z), -1)
 
