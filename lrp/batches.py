@@ -76,7 +76,7 @@ class Batches:
             source = _of_numpy(source, name)
         if isinstance(source, Dataset) and not isinstance(source, IterableDataset):
             source = DataLoader(source, batch_size=64)
-        if isinstance(source, Tensor | tuple | Mapping):
+        if isinstance(source, Tensor | tuple | Mapping | Each):
             held = rule.whole(source)
             try:
                 Shapes(name).add(held)

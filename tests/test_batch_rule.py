@@ -90,10 +90,11 @@ def test_the_rule(model, batch, inputs, label):
 @pytest.mark.parametrize(
     ("model", "batch", "sentence"),
     [
-        (Bert, (X, MAP), r"\(5, 3\), \(5, 3\), and forward\(input_ids, attention_mask, token_type_ids, position_ids, ...\) may take more than the first of"),
+        (Bert, (X, MAP), r"holds \(5, 3\), \(5, 3\), and forward\(input_ids, attention_mask, token_type_ids, position_ids, ...\) may take"),
+        (Bert, [X, MAP], "may take more than the first of these; say what goes in, such as inputs=lambda batch: batch.0., or"),
         (Bert, (X, LABELS, T), r"\(5, 3\), \(5,\), \(5,\), and forward"), (Named, (X, MAP), r"forward\(x, mask\) may take more"),
         (Any, (X, MAP), r"forward\(\*args, \*\*kwargs\)"), (Diffusion, (X, T, MAP), "may take more than the first 2 of these"),
-        (Diffusion, (X, T, LABELS, T), "say what goes in, such as inputs=lambda batch:"), (None, (X, MAP), "the network may take more than"),
+        (Diffusion, (X, T, LABELS, T), r"\(5,\), \(5,\), and forward"), (None, (X, MAP), "the network may take more than the first of"),
     ],
 )  # fmt: skip
 def test_nothing_is_dropped_that_may_be_meant(model, batch, sentence):
@@ -137,7 +138,8 @@ def test_an_attention_mask_is_given_by_name():
 @pytest.mark.parametrize(
     ("choose", "sentence"),
     [
-        (3, "^inputs=3: give a function from a batch to what the network is called with$"), (lambda b: 3, "^calibration: a batch holds a int"),
+        (3, "^inputs=3: give a function from a batch to what the network is called with$"),
+        (lambda b: 3, "^calibration: a batch holds a int"),
         (lambda b: b["y"], "^inputs=.*lambda.*: it cannot read a batch, a dict .KeyError: 'y'.$"),
         (lambda b: (b["x"], b["x"][1:]), "different numbers of examples, 5, 4"),
     ],

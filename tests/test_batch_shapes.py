@@ -61,7 +61,10 @@ def test_lists_of_any_sizes_are_cut_by_example():
             {"attention_mask": torch.ones(2, 3), "x": torch.ones(2, 3, 5)}, {"attention_mask": torch.ones(2, 4), "x": torch.ones(2, 4, 6)},
             r"batches differ, .*\(3, 5\).*\(4, 6\).* pad or crop them to one shape$",
         ),
-        ({"attention_mask": torch.ones(2, 3), "x": torch.ones(2, 9)}, {"attention_mask": torch.ones(2, 4), "x": torch.ones(2, 4)}, "batches differ"),
+        (
+            {"attention_mask": torch.ones(2, 3), "x": torch.ones(2, 9)}, {"attention_mask": torch.ones(2, 4), "x": torch.ones(2, 4)},
+            "batches differ",
+        ),
         ({"attention_mask": torch.ones(2, 3)}, {"attention_mask": torch.ones(2, 3).int()}, "batches differ.*float32.*int32.*one shape$"),
     ],
 )  # fmt: skip

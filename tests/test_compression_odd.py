@@ -270,3 +270,28 @@ def test_what_scored_is_gone_before_layers_are_refitted():
         gc.collect()
         lrp.compress(Two(), X, 0.5, compensation=Counts(), **options)
         assert not held
+
+
+class Resized(nn.Module):
+    """A network of images of any size, a list of one each, or of as many that are of one size."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 12, 3, padding=1), nn.Conv2d(12, 12, 3), nn.Linear(12, 5)
+
+    def forward(self, images, targets=None):
+        x = torch.stack([nn.functional.adaptive_avg_pool2d(image, 6) for image in images])
+        return self.c(self.b(self.a(x).relu()).relu().mean((2, 3)))
+
+
+def test_a_list_of_images_is_compressed_as_what_they_are_resized_to():
+    torch.manual_seed(0)
+    model, images = Resized(), [torch.randn(3, 8 + i % 5, 7 + i % 3) for i in range(40)]
+    resized = torch.stack([nn.functional.adaptive_avg_pool2d(image, 6) for image in images])
+    (a, _), (b, _), (c, _) = (
+        lrp.compress(model, given, 0.5)
+        for given in (resized, [images[:16], images[16:39], images[39:]], [(tuple(images[:9]), ({},) * 9), (tuple(images[9:]), ({},) * 31)])
+    )
+    for other in (b, c):
+        for p, q in zip(a.state_dict().values(), other.state_dict().values(), strict=True):
+            torch.testing.assert_close(p, q)

@@ -2,6 +2,7 @@
 
 import torch
 
+from lrp.batches import Batches
 from lrp.inputs import Arguments, Each, arguments, call, counted, cut, examples, join, on_tensors, pad, tensors
 
 X = torch.arange(12.0).view(4, 3)
@@ -60,3 +61,9 @@ def test_padding_is_zeros_at_one_end():
         assert longer["ids"].shape == (4, 5) and longer["features"].shape == (4, 5, 2) and longer["other"] is X
         assert torch.equal(longer["ids"][:, real], X) and torch.equal(longer["features"][:, real], batch["features"])
         assert not longer["ids"][:, zeros].any() and not longer["features"][:, zeros].any()
+
+
+def test_a_batch_of_any_form_is_a_source():
+    for form in FORMS.values():
+        assert str(call(record, Batches.of(form).whole())) == str(call(record, form))
+        assert [examples(part) for part in Batches.of(form).split(3)] == [3, 1]

@@ -69,7 +69,7 @@ def test_options_are_in_the_identity_where_they_differ():
 
 
 def test_a_large_vocabulary_keeps_its_distances():
-    """Of 20 pairs the squared distance after the projection, over that before: one, within 4 standard errors of a mean (sqrt(2 / 256) each)."""
+    """Of 20 pairs the squared distance after the projection, over that before: one, within 4 standard errors."""
     torch.manual_seed(0)
     y = torch.randn(20, 3, 5000, dtype=torch.float64)
     other = y + 0.3 * torch.randn_like(y)
