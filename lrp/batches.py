@@ -8,46 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from lrp.batch_rule import BatchRule, Forward
+from lrp.batch_shapes import Shapes
 from lrp.errors import InputError, first_line
 from lrp.files import sha256
+from lrp.inputs import Each, Inputs, call, counted, cut, examples, join, leaves, odd_layout, on_tensors, tensors
 
-Inputs = Any  # what a network is called with: a tensor, a tuple of positional arguments or a mapping of keyword arguments
-
-
-def call(model: Callable[..., Any], inputs: Inputs) -> Any:
-    """What a network returns: a tuple is its positional arguments, a mapping its keyword arguments, anything else the one argument."""
-    if isinstance(inputs, tuple):
-        return model(*inputs)
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(inputs)
-
-
-def tensors(inputs: Inputs) -> list[Tensor]:
-    """The tensors of a batch, in order; their first dimension runs over the examples."""
-    return [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
-
-
-def examples(inputs: Inputs) -> int:
-    """How many examples a batch holds."""
-    return len(tensors(inputs)[0])
-
-
-def on_tensors(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
-    """The batch with a function applied to each of its tensors."""
-    return tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, inputs)
-
-
-def join(parts: Sequence[Inputs]) -> Inputs:
-    """Batches as one batch."""
-    if len(parts) == 1:
-        return parts[0]
-    spec = tree_flatten(parts[0])[1]
-    columns = zip(*(tree_leaves(part) for part in parts), strict=True)
-    return spec.unflatten([torch.cat(column) if isinstance(column[0], Tensor) else column[0] for column in columns])
+__all__ = ["Batches", "Inputs", "call", "counted", "cut", "device_of", "examples", "join", "odd_layout", "on_tensors", "tensors"]
 
 
 class Batches:
@@ -67,26 +36,50 @@ class Batches:
         self._parts, self._length, self.labels, self.more = parts, length, labels, more
 
     @classmethod
-    def of(cls, source: Any, count: int | None = None, name: str = "calibration") -> Batches:
+    def of(
+        cls,
+        source: Any,
+        count: int | None = None,
+        name: str = "calibration",
+        *,
+        model: nn.Module | None = None,
+        inputs: Callable[[Any], Any] | None = None,
+    ) -> Batches:
         """The first ``count`` examples of a source, or as many as there are.
 
         The source is a tensor or an array (B, ...), a tuple of positional or a mapping of keyword arguments that hold tensors, a
-        dataset, or something that gives such batches. A batch that is a tuple or a list holds in its first place what the network takes,
-        and may hold the labels in its second. Errors call the source ``name``.
+        dataset, or something that gives batches. Of a batch that is a tuple or a list as many entries go in as the forward of ``model``
+        has to be given (of an unknown network the first), or what the first entry holds, where that is a tuple or a mapping. A tensor (B,)
+        after them, or what is not a tensor, is the labels. A list of tensors of different sizes holds one of each example.
+
+        Batches with an ``attention_mask`` (B, L) may differ in L: what is as long gets zeros behind it, or before it where the masks
+        begin with zeros, up to the longest.
+
+        Args:
+            source: The examples.
+            count: How many of them; None: all.
+            name: What errors call the source.
+            model: The network.
+            inputs: Says of each batch what the network is called with: a tensor, a tuple of positional arguments, a dict of keyword
+                arguments, or a tuple and a dict; a list of tensors in it holds one of each example. Labels are then not known.
 
         Raises:
-            InputError: For a source of another kind, without examples, or whose batches differ in more than their size.
+            InputError: For a source of another kind, without examples, or whose batches differ in more than their size; for batches of
+                which more tensors may be meant for the network; and where ``inputs`` fails.
         """
         if isinstance(source, Batches):
             return source if count is None else source.take(count)
+        if inputs is not None and not callable(inputs):
+            raise InputError("inputs", inputs, "give a function from a batch to what the network is called with")
+        rule = BatchRule(Forward() if model is None else Forward.of(model), inputs, name)
         if type(source).__module__ == "numpy":
             source = _of_numpy(source, name)
         if isinstance(source, Dataset) and not isinstance(source, IterableDataset):
             source = DataLoader(source, batch_size=64)
-        if isinstance(source, Tensor | tuple | Mapping):
-            held = on_tensors(Tensor.detach, dict(source) if isinstance(source, Mapping) else source)
+        if isinstance(source, Tensor | tuple | Mapping | Each):
+            held = rule.whole(source)
             try:
-                _check(held, None, name)
+                Shapes(name).add(held)
             except InputError as error:
                 hint = "; a tuple holds the arguments of one call, give batches as a list" if isinstance(held, tuple) else ""
                 raise InputError(f"{error}{hint}") from None
@@ -95,7 +88,7 @@ class Batches:
             raise InputError(
                 name, type(source).__name__, "give a tensor, a tuple or mapping of tensors, a DataLoader or an iterable of batches"
             )
-        return _read(source, count, name)
+        return _read(source, count, name, rule)
 
     def __len__(self) -> int:
         return self._length
@@ -117,7 +110,7 @@ class Batches:
                 passed = min(left, examples(part))
                 left -= passed
                 if passed < examples(part):
-                    yield on_tensors(lambda leaf, passed=passed: leaf[passed:], part)
+                    yield cut(part, passed)
 
         return Batches(parts, self._length - count, None if self.labels is None else self.labels[count:], self.more)
 
@@ -135,6 +128,11 @@ class Batches:
         count = -(-self._length // size)
         least, more = divmod(self._length, count)
         return self._cut([least + (i < more) for i in range(count)])
+
+    def counted(self) -> Tensor | None:
+        """Which tokens of all examples count, (B, L) bool, by their attention masks; None where they have none."""
+        masks = [counted(part) for part in self.split(64)] if counted(self.example) is not None else []
+        return torch.cat([mask for mask in masks if mask is not None]) if masks else None
 
     def whole(self) -> Inputs:
         """All examples as one batch: for what cannot work on less."""
@@ -155,9 +153,9 @@ class Batches:
                 waiting.append(part)
                 have += examples(part)
             batch = join(waiting)
-            waiting = [on_tensors(lambda leaf, size=size: leaf[size:], batch)] if have > size else []
+            waiting = [cut(batch, size)] if have > size else []
             have -= size
-            yield on_tensors(lambda leaf, size=size: leaf[:size], batch) if waiting else batch
+            yield cut(batch, 0, size) if waiting else batch
 
 
 def _of_numpy(source: Any, name: str) -> Tensor:
@@ -167,23 +165,23 @@ def _of_numpy(source: Any, name: str) -> Tensor:
         raise InputError(name, type(source).__name__, f"cannot be read as a tensor ({first_line(error)})") from error
 
 
-def _read(source: Iterable[Any], count: int | None, name: str) -> Batches:
+def _read(source: Iterable[Any], count: int | None, name: str, rule: BatchRule) -> Batches:
     """One pass over a source of batches, which says how many examples it holds and whether it can be read again.
 
     Raises:
         InputError: For a source without examples, for batches that differ in kind, and later for one that gives other examples at another
             pass.
     """
-    again = iter(source) is not source and (isinstance(source, list | tuple) or _same_twice(source, name))
+    again = iter(source) is not source and (isinstance(source, list | tuple) or _same_twice(source, name, rule))
     held: list[Inputs] = []
     digests: list[str] = []
     labels: list[Any] = []
-    first, length = None, 0
+    shapes, length = Shapes(name), 0
     for batch in source:
-        inputs, label = _split_batch(batch)
-        if tensors(inputs) and all(tensor.dim() and not len(tensor) for tensor in tensors(inputs)):
+        inputs, label = rule(batch)
+        if _empty(inputs):
             continue
-        first = _check(inputs, first, name)
+        shapes.add(inputs)
         labels.append(label)
         length += examples(inputs)
         if again:
@@ -198,68 +196,33 @@ def _read(source: Iterable[Any], count: int | None, name: str) -> Batches:
     known = known if known is not None and len(known) == length else None
     more = any(label is not None for label in labels)
     if not again:
+        held = [shapes.pad(inputs) for inputs in held]
         return Batches(lambda: held, length, known, more).take(count)
 
     def parts() -> Iterator[Inputs]:
-        batches = (_split_batch(batch)[0] for batch in source)
-        for digest, inputs in zip(digests, (batch for batch in batches if examples(batch)), strict=False):
+        batches = (rule(batch)[0] for batch in source)
+        for digest, inputs in zip(digests, (batch for batch in batches if not _empty(batch)), strict=False):
             if sha256(tensors(inputs)) != digest:
                 raise InputError(f"{name}: it gives other examples at each pass; give them in a fixed order, or as a list of batches")
-            yield inputs
+            yield shapes.pad(inputs)
 
     return Batches(parts, length, known, more).take(count)
 
 
-def _same_twice(source: Iterable[Any], name: str) -> bool:
+def _empty(inputs: Inputs) -> bool:
+    return bool(leaves(inputs)) and all((isinstance(leaf, Each) or leaf.dim()) and not len(leaf) for leaf in leaves(inputs))
+
+
+def _same_twice(source: Iterable[Any], name: str, rule: BatchRule) -> bool:
     """Whether a source begins with the same batch when it is read twice."""
     seen = []
     for _ in range(2):
         for batch in source:
-            inputs, _ = _split_batch(batch)
-            _check(inputs, None, name)
+            inputs, _ = rule(batch)
+            Shapes(name).add(inputs)
             seen.append(sha256(tensors(inputs)))
             break
     return len(set(seen)) == 1
-
-
-def _split_batch(batch: Any) -> tuple[Inputs, Any]:
-    """What the network takes of a batch, without its graph, and the labels, where there are some."""
-    label = None
-    if isinstance(batch, tuple | list) and batch:
-        batch, label = batch[0], batch[1] if len(batch) > 1 else None
-    return on_tensors(Tensor.detach, batch), label
-
-
-def _check(inputs: Inputs, first: str | None, name: str) -> str:
-    """What kind of examples a batch holds.
-
-    Raises:
-        InputError: For a batch without tensors, one whose tensors disagree on the number of examples, and one of another kind than
-            ``first``.
-    """
-    held = tensors(inputs)
-    if not held or any(tensor.dim() == 0 for tensor in held):
-        what = "tensor of shape ()" if held else type(inputs).__name__
-        raise InputError(f"{name}: a batch holds a {what}; give tensors whose first dimension runs over the examples")
-    if odd := [what for what in map(odd_layout, held) if what is not None]:
-        raise InputError(f"{name}: a batch holds a {odd[0]} tensor; give dense ones")
-    if len({len(tensor) for tensor in held}) > 1:
-        raise InputError(
-            f"{name}: the tensors of a batch hold different numbers of examples, {', '.join(str(len(tensor)) for tensor in held)}"
-        )
-    if not len(held[0]):
-        raise InputError(f"{name}: it is empty; give at least one example")
-    kind = "; ".join(f"{tuple(t.shape[1:])} {str(t.dtype).removeprefix('torch.')} on {t.device}" for t in held)
-    if first is not None and kind != first:
-        raise InputError(f"{name}: batches differ, their examples are {first} and {kind}; pad or crop them to one shape")
-    return kind
-
-
-def odd_layout(tensor: Tensor) -> str | None:
-    """What a tensor is called whose numbers do not lie one beside the other: nested, quantised, sparse_coo; None of any other."""
-    if tensor.is_nested or tensor.is_quantized:
-        return "nested" if tensor.is_nested else "quantised"
-    return None if tensor.layout == torch.strided else str(tensor.layout).removeprefix("torch.").strip("_")
 
 
 def device_of(model: nn.Module, default: torch.device) -> torch.device:

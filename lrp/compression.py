@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +14,9 @@ from lrp.config.method import default_option, make_method
 from lrp.config.parts import make
 from lrp.cost.costs import check_budget_of
 from lrp.cost.report import Report
-from lrp.errors import InputError, check_int, check_sparsity, first_line, own_code
+from lrp.errors import InputError, called, check_int, check_sparsity, first_line, own_code
 from lrp.evidence import Evidence
+from lrp.inputs import Arguments, Each
 from lrp.job.calibration import Calibration
 from lrp.layer.build import find_kind
 from lrp.layer.duplicate import check_module, duplicate
@@ -29,6 +30,7 @@ from lrp.search.base import Search
 DEFAULT = Calibration()
 
 
+@called("estimator.output_fn", "output")
 def compress(
     model: nn.Module,
     calibration: Any,
@@ -49,6 +51,7 @@ def compress(
     forms: str | Sequence[str] | None = None,
     exclude: Sequence[str] | None = (),
     output: Callable[[Any], Tensor] | None = None,
+    inputs: Callable[[Any], Any] | None = None,
     images: int = DEFAULT.images,
     scoring_images: int = DEFAULT.scoring_images,
     samples: int = DEFAULT.samples,
@@ -61,7 +64,8 @@ def compress(
             DistributedDataParallel or AveragedModel wraps, the network inside.
         calibration: Unlabelled examples as the network takes them: a tensor or an array (B, ...), a tuple of positional or a mapping
             of keyword arguments that hold tensors, or a Dataset, DataLoader, list or iterable of batches. Of a batch that is a tuple or
-            a list the first entry goes into the network; the second may be the labels.
+            a list the entries that the network's forward requires go in, at least the first; a tensor (B,) after them is the labels.
+            Batches of dicts with an ``attention_mask`` may differ in length, and padding does not count.
         sparsity: The share to remove, in [0, 1), of what ``budget`` names, in the compressed layers or in the whole network.
         method: The name of a method (as on the command line, with the same defaults), or a method. "output_aware" is the most
             accurate one here.
@@ -78,7 +82,10 @@ def compress(
         forms: In which forms a layer may be stored, of each the one that loses least: one or several of "matrix", "tucker2", "spatial",
             "nested", "pivoted", "tucker2_pivoted"; "auto": the best that the method's parts know of; None: those of the method.
         exclude: Names of layers, of modules that contain them, or shell patterns: they are left alone.
-        output: Finds the tensor to preserve in what the network returns, where that is a tuple or a dict.
+        output: Finds the tensor to preserve in what the network returns, where that is a tuple, or a dict without "logits" and
+            "last_hidden_state".
+        inputs: Says of a batch what the network is called with, where it holds more than that: a function of the batch to a tensor, a
+            tuple of positional arguments, a dict of keyword arguments, or a tuple and a dict. A list of tensors is one of each example.
         images: How many of the examples are used, or as many as there are.
         scoring_images: How many of them scores look at.
         samples: About how many positions of each layer's output decomposition and compensation look at, in all examples together:
@@ -110,8 +117,8 @@ def compress(
     chosen = make_method(method, {group: part for group, part in parts.items() if part is not None}, shared, output)
     recover, find = make("recovery", recovery), make("search", search)
     searched = find(chosen, getattr(chosen, "estimator", None) or make("estimator", default_option("estimator"), output_fn=output))
-    batches = Batches.of(calibration, images)
     model = unwrap(model)
+    batches = Batches.of(calibration, images, model=model, inputs=inputs)
     kind = find_kind(model)
     alone = kind is not None and kind.form(model) is not None
     if alone:  # a network of one layer has no place in which another could be put
@@ -161,10 +168,11 @@ def check_inputs(model: nn.Module, batches: Batches) -> None:
                 raise InputError(f"calibration: the inputs are on {leaf.device}, the network on {where}; move one to the other's device")
             if leaf.is_floating_point() and not bool(torch.isfinite(leaf).all()):
                 raise InputError("calibration: the inputs hold values that are not finite")
+    example = batches.example
     try:
-        run_model(duplicate(model).eval(), batches.example, "calibration: ")
+        run_model(duplicate(model).eval(), example, "calibration: ")
     except InputError as error:
-        if batches.more:
-            hint = "of each batch the first entry goes into the network; give [((a, b), labels)] where it takes several"
+        if batches.more or isinstance(example, Mapping | Arguments | Each):
+            hint = "inputs=lambda batch: ... says what of a batch goes into the network"
             raise InputError(f"{error}; {hint}") from error
         raise

@@ -64,6 +64,20 @@ def some(names: Sequence[str], most: int = 4) -> str:
 
 
 @contextlib.contextmanager
+def called(option: str, name: str) -> Iterator[None]:
+    """What runs in this context has another name for an option: the errors that it raises say ``name``.
+
+    Raises:
+        InputError: As it was raised in the context.
+    """
+    try:
+        yield
+    except InputError as error:
+        error.args = tuple(arg.replace(option, name) if isinstance(arg, str) else arg for arg in error.args)
+        raise
+
+
+@contextlib.contextmanager
 def own_code(what: str, part: object) -> Iterator[None]:
     """What runs in this context is a part, which may be of the user's own.
 

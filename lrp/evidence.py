@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
-from lrp.batches import Batches, examples, tensors
+from lrp.batches import Batches, cut, examples, tensors
 from lrp.cost.layer_time import LayerTime
 from lrp.errors import InputError
 from lrp.estimator.cache import cached_moments, moments_key
@@ -78,7 +78,7 @@ class Evidence:
         samples: int = 65536,
     ) -> None:
         """``batches``: whatever ``Batches.of`` takes; scores look at the first ``scoring_images`` examples (None: at all)."""
-        self.model, self.batches, self.cache = model, Batches.of(batches), cache
+        self.model, self.batches, self.cache = model, Batches.of(batches, model=model), cache
         self.scoring = self.batches.take(scoring_images)
         self.labels = self.scoring.labels
         self.estimator, self.exclude, self.samples = estimator, tuple(exclude), samples
@@ -188,14 +188,18 @@ class Evidence:
     @cached_property
     def _thin(self) -> dict[str, tuple[int, int]]:
         """Of every layer with fewer than three times as many samples as columns: both. Examples that are the same count once."""
-        looked = {name: min(self.survey.positions[name], -(-self.samples // len(self.batches))) for name in self.matrices}
+        most, tokens = -(-self.samples // len(self.batches)), self.batches.counted()
+        looked = {name: min(self.survey.positions[name], most) for name in self.matrices}
+        if tokens is not None:  # padding is not looked at
+            fewer = max(1, round(float(tokens.sum(1).clamp(max=most).double().mean())))
+            looked |= {name: fewer for name in looked if self.survey.positions[name] == tokens.shape[1]}
         columns = {name: matrix.weight.shape[1] for name, matrix in self.matrices.items() if not matrix.lookup}
         enough = max(-(-3 * columns[name] // looked[name]) for name in columns)  # different examples: more need not be counted
         seen: set[str] = set()
         for batch in self.batches.split(64):
             if len(seen) >= enough:
                 break
-            seen |= {sha256(leaf[i] for leaf in tensors(batch)) for i in range(examples(batch))}
+            seen |= {sha256(tensors(cut(batch, i, i + 1))) for i in range(examples(batch))}
         return {name: (len(seen) * looked[name], N) for name, N in columns.items() if len(seen) * looked[name] < 3 * N}
 
     def few_samples(self) -> dict[str, tuple[int, int]]:

@@ -23,7 +23,9 @@ ROOT = Path(lrp.__file__).parent
 LEVELS = (
     ("errors", "stop"),
     ("files",),
-    ("entries", "matrices", "batches"),
+    ("entries", "matrices", "inputs"),
+    ("batch_rule", "batch_shapes"),
+    ("batches",),
     ("blocking", "dataset", "tracker"),
     ("evaluation", "layer"),
     ("training", "network"),

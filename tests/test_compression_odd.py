@@ -104,18 +104,18 @@ class Reentrant(Two):
 
 GIVEN = "give a function that picks real numbers of every example, such as logits"
 REFUSED = {
-    "scalar": (lambda: Two(lambda y: y.mean()), f"estimator.output_fn: the output is a single number; {GIVEN}"),
-    "indices": (lambda: Two(lambda y: y.argmax(1)), f"estimator.output_fn: the output is numbers of type int64; {GIVEN}"),
-    "sparse": (lambda: Two(lambda y: y.to_sparse()), f"estimator.output_fn: the output is a sparse_coo tensor; {GIVEN}"),
+    "scalar": (lambda: Two(lambda y: y.mean()), f"output: the output is a single number; {GIVEN}"),
+    "indices": (lambda: Two(lambda y: y.argmax(1)), f"output: the output is numbers of type int64; {GIVEN}"),
+    "sparse": (lambda: Two(lambda y: y.to_sparse()), f"output: the output is a sparse_coo tensor; {GIVEN}"),
     "nested": (
         lambda: Two(lambda y: torch.nested.as_nested_tensor(list(y))),
-        f"estimator.output_fn: the output is a nested tensor; {GIVEN}",
+        f"output: the output is a nested tensor; {GIVEN}",
     ),
     "checkpoint": (
         Reentrant,
         "it runs torch.utils.checkpoint with use_reentrant=True.*; use_reentrant=False can be used, and estimator='exact'",
     ),
-    "complex": (lambda: Two(torch.fft.rfft), f"estimator.output_fn: the output is numbers of type complex64; {GIVEN}"),
+    "complex": (lambda: Two(torch.fft.rfft), f"output: the output is numbers of type complex64; {GIVEN}"),
     "other rows": (lambda: Two(lambda y: y.T), "the network gives 12 outputs for 2 examples|the network gives 12 outputs for 64 examples"),
     "large values": (lambda: Two(first=lambda x: x * 1e30), "Two: a matrix of its values cannot be decomposed|not finite"),
     "a lock": (Locked, r"model=Locked: it cannot be copied \(cannot pickle"),
@@ -147,8 +147,8 @@ def test_what_is_no_calibration():
         lrp.compress(Two(), np.array(["a", "b"]))
     with pytest.raises(lrp.InputError, match="a batch holds a sparse_coo tensor; give dense ones"):
         lrp.compress(Two(), X.to_sparse())
-    with pytest.raises(lrp.InputError, match=r"of each batch the first entry goes into the network; give \[\(\(a, b\), labels\)\]"):
-        lrp.compress(nn.Bilinear(12, 12, 3), [(X, X)])
+    with pytest.raises(lrp.InputError, match=r"inputs=lambda batch: ... says what of a batch goes into the network"):
+        lrp.compress(nn.Linear(11, 3), [(X, X)])
 
 
 def test_a_default_device_of_the_caller():
@@ -270,3 +270,28 @@ def test_what_scored_is_gone_before_layers_are_refitted():
         gc.collect()
         lrp.compress(Two(), X, 0.5, compensation=Counts(), **options)
         assert not held
+
+
+class Resized(nn.Module):
+    """A network of images of any size, a list of one each, or of as many that are of one size."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 12, 3, padding=1), nn.Conv2d(12, 12, 3), nn.Linear(12, 5)
+
+    def forward(self, images, targets=None):
+        x = torch.stack([nn.functional.adaptive_avg_pool2d(image, 6) for image in images])
+        return self.c(self.b(self.a(x).relu()).relu().mean((2, 3)))
+
+
+def test_a_list_of_images_is_compressed_as_what_they_are_resized_to():
+    torch.manual_seed(0)
+    model, images = Resized(), [torch.randn(3, 8 + i % 5, 7 + i % 3) for i in range(40)]
+    resized = torch.stack([nn.functional.adaptive_avg_pool2d(image, 6) for image in images])
+    (a, _), (b, _), (c, _) = (
+        lrp.compress(model, given, 0.5)
+        for given in (resized, [images[:16], images[16:39], images[39:]], [(tuple(images[:9]), ({},) * 9), (tuple(images[9:]), ({},) * 31)])
+    )
+    for other in (b, c):
+        for p, q in zip(a.state_dict().values(), other.state_dict().values(), strict=True):
+            torch.testing.assert_close(p, q)

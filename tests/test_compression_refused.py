@@ -86,7 +86,7 @@ def test_errors_are_one_sentence(residual, case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wrap", [lambda y: (y, y), lambda y: {"logits": y}])
+@pytest.mark.parametrize("wrap", [lambda y: (y, y), lambda y: {"scores": y}])
 @pytest.mark.parametrize("estimator", ["first_order", "exact"])
 def test_a_tuple_without_output(residual, wrap, estimator):
     with pytest.raises(lrp.InputError, match=r"output.*(tuple|dict)") as error:

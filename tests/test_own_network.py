@@ -30,11 +30,11 @@ class Net(nn.Module):
         self.fc = nn.Linear(48, num_classes)
 
     def forward(self, x):
-        return {"logits": self.fc(self.features(x))}
+        return {"scores": self.fc(self.features(x))}
 
 
 def logits(result):
-    return result["logits"]
+    return result["scores"]
 """
 
 
@@ -75,7 +75,7 @@ def test_own_network_on_own_images(place, monkeypatch):
     assert loaded.lrp_report.attrs["params"] == row["params"] and isinstance(loaded.fc, torch.nn.Linear)
     data = ImageFolder(path=str(place / "images"), size=16).load()
     with torch.no_grad():
-        found = loaded(data.network_input(data.test.images, torch.device("cpu")))["logits"].argmax(1)
+        found = loaded(data.network_input(data.test.images, torch.device("cpu")))["scores"].argmax(1)
     assert float((found == data.test.labels).double().mean()) == pytest.approx(row["accuracy"])
 
 

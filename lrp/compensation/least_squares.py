@@ -17,7 +17,7 @@ from lrp.layer.build import kind_of
 from lrp.layer.compressed import Compressed
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.gather import CHUNK
-from lrp.layer_statistics.positions import columns, inside
+from lrp.layer_statistics.positions import columns, inside, kept
 from lrp.layer_statistics.regression import LookupRegression, Regression
 from lrp.layer_statistics.sums import Sums
 from lrp.network.arithmetic import plain_arithmetic
@@ -43,7 +43,7 @@ class LeastSquares:
     to what it reads in the dense network.
 
     Covariances are over sampled positions of each image; there have to be several times as many samples as the layer has columns,
-    or the fit is of these images alone. No gradient steps, no labels.
+    or the fit is of these images alone. Tokens that are padding do not count. No gradient steps, no labels.
 
     ``memory_limit``: GiB of activations held at once, those between two layers. Of as many images as it admits each layer runs once;
     for the others the network runs from its beginning for each layer, which gives the same and takes longer.
@@ -75,15 +75,20 @@ class LeastSquares:
                 if statistics[name].outputs is None:
                     self._refit_on_moments(model.get_submodule(name), matrix.weight, statistics[name])
             known = [name for name in candidates.matrices if statistics[name].outputs is not None]
-            replay = Replay(model, Batches.of(inputs), CHUNK, self.memory_limit * 2**30)
+            inputs = Batches.of(inputs)
+            replay = Replay(model, inputs, CHUNK, self.memory_limit * 2**30)
+            tokens = inputs.counted()
+            masks = [None] * -(-len(inputs) // CHUNK) if tokens is None else tokens.split(CHUNK)
             for name in tqdm(replay.order(known), desc="compensation", unit="layer", leave=False, disable=None):
                 module, dense = model.get_submodule(name), statistics[name]
                 sums: Sums | None = None
                 assert dense.where is not None and dense.outputs is not None, "``needs`` asks for them"
-                parts = zip(replay.inputs(name), dense.where.split(CHUNK), dense.outputs.split(CHUNK))
-                for x, where, z in parts:
+                parts = zip(replay.inputs(name), dense.where.split(CHUNK), dense.outputs.split(CHUNK), masks)
+                for x, where, z, mask in parts:
                     sums = sums or Sums(inside(module, x, candidates.positions[name]))
-                    sums.add(columns(module, x, where), z.flatten(0, 1).to(x.device), where.flatten())
+                    keep = kept(mask, where, candidates.positions[name], x)
+                    rows = slice(None) if keep is None else keep
+                    sums.add(columns(module, x, where)[rows], z.flatten(0, 1).to(x.device)[rows], where.to(x.device).flatten()[rows])
                 assert sums is not None, "there is at least one batch"
                 refit(module, candidates.matrices[name].weight, sums.flush(), self._metric_of(dense), self.ridge)
         for module, mode in training.items():

@@ -92,7 +92,11 @@ class Text:
         return Part(inputs, labels, torch.arange(count))
 
     def _encoder(self) -> tuple[Any, int]:
-        """What makes tokens (n,) int64 of a text, and how many there are."""
+        """What makes tokens (n,) int64 of a text, and how many there are.
+
+        Raises:
+            InputError: For a tokenizer that cannot be loaded.
+        """
         if self.tokenizer is None:
             return lambda text: torch.frombuffer(bytearray(text.encode("utf-8")), dtype=torch.uint8).long(), BYTES
         file = Path(self.tokenizer).expanduser()
@@ -103,7 +107,9 @@ class Text:
             tokenizers = importlib.import_module("tokenizers")
             found = tokenizers.Tokenizer.from_file(str(file))
         except ImportError as error:
-            raise InputError("dataset.tokenizer", self.tokenizer, "it needs the package tokenizers: pip install 'lrp[transformers]'") from error
+            raise InputError(
+                "dataset.tokenizer", self.tokenizer, "it needs the package tokenizers: pip install 'lrp[transformers]'"
+            ) from error
         except Exception as error:  # whatever the library raises for a file of another kind
             raise InputError("dataset.tokenizer", self.tokenizer, f"it cannot be loaded ({first_line(error)})") from error
         return lambda text: torch.tensor(found.encode(text, add_special_tokens=False).ids), found.get_vocab_size()

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, fx, nn
 from tqdm import tqdm
 
-from lrp.batches import Batches, Inputs, call, examples, on_tensors, tensors
+from lrp.batches import Batches, Inputs, call, cut, examples, tensors
 from lrp.entries import read_entry, write_entry
 from lrp.estimator.base import Estimator
 from lrp.estimator.cache import moments_key
 from lrp.estimator.change import changes
 from lrp.estimator.moments import Moments
 from lrp.matrices import Factors
-from lrp.network.arithmetic import check_finite, layer_input, plain_arithmetic
+from lrp.network.arithmetic import check_finite, layer_input, plain_arithmetic, read_output
 from lrp.network.frozen import FrozenNetwork, freeze
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class ExactEstimator(Estimator):
                     if stored is None:
                         if known is None:
                             known = network.record(batch)
-                            y = self.read(known[network.nodes[-1]] if known else call(network.module, batch)).double()
+                            y = read_output(self.read, known[network.nodes[-1]] if known else call(network.module, batch), batch).double()
                             check_finite(y, network.module, list(layers), batch)
                         began = time.perf_counter()
                         parts = [self._block(network, known, factors[i], batch, y, name in alone, bar) for i in places]
@@ -112,7 +112,7 @@ class ExactEstimator(Estimator):
                 value = torch.sub(known[node][None], change, out=change).flatten(0, 1)
                 copies = len(change)
                 result = network.run_from(node, value, known, copies)
-            y_b = self.read(result).double()
+            y_b = read_output(self.read, result, batch, copies).double()
             difference = y - y_b.unflatten(0, (copies, len(y)))
             moments.append(torch.stack([difference.mean(1), difference.square().mean(1)]).cpu())
             bar.update(copies)
@@ -164,9 +164,10 @@ class ExactEstimator(Estimator):
                 call(network.module, images)
                 seconds += (time.perf_counter() - start) / examples(images) * components
                 continue
-            y, copies = self.read(known[network.nodes[-1]]), min(8, self._chunk(network, node, known))
+            y, copies = read_output(self.read, known[network.nodes[-1]], images), min(8, self._chunk(network, node, known))
             try:
-                y_copies = self.read(network.run_from(node, known[node].repeat(copies, *[1] * (known[node].dim() - 1)), known, copies))
+                value = known[node].repeat(copies, *[1] * (known[node].dim() - 1))
+                y_copies = read_output(self.read, network.run_from(node, value, known, copies), images, copies)
                 same = torch.allclose(y_copies, y.repeat(copies, 1), rtol=1e-2, atol=1e-3 * float(y.abs().max()))
             except (RuntimeError, ValueError, IndexError, TypeError):
                 same = False
@@ -178,7 +179,7 @@ class ExactEstimator(Estimator):
 
 
 def _first(images: Inputs, count: int) -> Inputs:
-    return on_tensors(lambda leaf: leaf[:count], images)
+    return cut(images, 0, count)
 
 
 def _bytes(value: Any) -> int:

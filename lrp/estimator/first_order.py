@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp.batches import Batches, Inputs, examples, on_tensors, tensors
+from lrp.batches import Batches, Inputs, counted, cut, examples, on_tensors, tensors
 from lrp.batches import call as run
 from lrp.errors import InputError, check_int, some
 from lrp.estimator.base import Estimator
 from lrp.estimator.change import outer_vectors
 from lrp.estimator.moments import Moments
-from lrp.estimator.positions import BUFFER_BYTES, batch_dim, contract_rows, positions_of, precise, random_signs, squares_of_rows
+from lrp.estimator.positions import BUFFER_BYTES, batch_dim, contract_rows, positions_of, precise, squares_of_rows
 from lrp.layer.build import kind_of
 from lrp.layer.kind import LayerKind
 from lrp.matrices import Factors
-from lrp.network.arithmetic import check_finite, check_rows, layer_input, memory_of, plain_arithmetic
+from lrp.network.arithmetic import check_finite, check_rows, layer_input, memory_of, plain_arithmetic, random_signs, read_output
 from lrp.network.frozen import FrozenNetwork, freeze
 
 log = logging.getLogger(__name__)
@@ -130,9 +130,9 @@ class FirstOrderEstimator(Estimator):
         check_finite(y, network.module, list(parts), batch)
         if calls and not y.requires_grad:
             raise InputError("the network's output carries no gradient, so estimator=first_order cannot score it; estimator=exact can")
-        directions, projected = self._directions(y)
+        directions, projected = self._directions(y, counted(batch) is not None)
         # rows of several images may be one: with a random sign of each image only each one's squares stay
-        signs = random_signs(len(y), generator).to(y) if any(call.scattered for call in calls) else None
+        signs = random_signs((len(y), 1), generator).to(y) if any(call.scattered for call in calls) else None
         buffers: dict[torch.dtype, Tensor] = {}
         D = [torch.zeros(len(y), len(directions), len(factor.S), dtype=precise(y), device=y.device) for factor in factors]
         squares: dict[int, Tensor] = {}  # of the changes by rows that belong to no image, summed over them
@@ -205,17 +205,17 @@ class FirstOrderEstimator(Estimator):
         ]
         try:
             with torch.enable_grad():
-                return self.read(run(network.module, batch)), calls
+                return read_output(self.read, run(network.module, batch), batch), calls
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _directions(self, y: Tensor) -> tuple[Tensor, bool]:
+    def _directions(self, y: Tensor, padded: bool = False) -> tuple[Tensor, bool]:
         """The combinations of outputs to differentiate (J, K): each output by itself, or random ones."""
         if y.shape[1] <= self.projections:
             return torch.eye(y.shape[1], dtype=y.dtype, device=y.device), False
-        signs = torch.randint(0, 2, (self.projections, y.shape[1]), generator=torch.Generator().manual_seed(0))
-        return (2 * signs - 1).to(y) / self.projections**0.5, True
+        signs = random_signs((self.projections, y.shape[1]), torch.Generator().manual_seed(0), padded)
+        return signs.to(y) / self.projections**0.5, True
 
     def _images_at_once(self, network: FrozenNetwork, parts: dict[str, list[_Part]], images: Inputs) -> int:
         """How many images' activations and gradients stay within the memory limit; one batch of two images also shows that
@@ -231,7 +231,7 @@ class FirstOrderEstimator(Estimator):
             held[place] = size
             return value
 
-        few = on_tensors(lambda leaf: leaf[:2], images)
+        few = cut(images, 0, 2)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
             y, calls = self._forward(network, parts, few, raw=True)
         check_rows(y, few)

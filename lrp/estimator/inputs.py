@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp.batches import Batches, call, on_tensors, tensors
+from lrp.batches import Batches, call, counted, on_tensors, tensors
 from lrp.layer.build import kind_of
-from lrp.network.arithmetic import layer_input, plain_arithmetic
+from lrp.network.arithmetic import layer_input, plain_arithmetic, random_signs, read_output
 from lrp.network.frozen import FrozenNetwork
 
 AT_ONCE = 32  # images
@@ -61,13 +61,13 @@ def _run(
         if name in network.modules
     ]
     try:
-        y = read(call(network.module, network.as_input(on_tensors(Tensor.clone, batch))))
+        y = read_output(read, call(network.module, network.as_input(on_tensors(Tensor.clone, batch))), batch)
     finally:
         for handle in handles:
             handle.remove()
     if not y.requires_grad:
         return []
-    signs = (2 * torch.randint(0, 2, y.shape, generator=generator) - 1).to(y)
+    signs = random_signs((len(y), y.shape[1]), generator, counted(batch) is not None).to(y)
     grads = torch.autograd.grad((y * signs).sum(), [z for _, _, z in calls], allow_unused=True)
     return [(name, x, grad) for (name, x, _), grad in zip(calls, grads, strict=True) if grad is not None]
 

@@ -24,11 +24,6 @@ def positions_of(value: Tensor, kind: LayerKind, images: int, dim: int = 0, laye
     return features.reshape(images, -1, features.shape[-1])
 
 
-def random_signs(count: int, generator: torch.Generator) -> Tensor:
-    """+1 or -1 for each image, (count, 1)."""
-    return 2 * torch.randint(0, 2, (count, 1), generator=generator) - 1
-
-
 def squares_of_rows(grad: Tensor, inner: Tensor, U: Tensor, rows: slice, kind: LayerKind) -> Tensor:
     """(R,): the squares of g U z of every row, added up; g the ``rows`` of a layer's gradients, z what its components read."""
     g, z = (features.reshape(-1, features.shape[-1]).to(U) for features in map(kind.features_last, (grad, inner)))

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp.batches import Batches, call, on_tensors, tensors
+from lrp.batches import Batches, call, counted, on_tensors, tensors
 from lrp.errors import InputError, NotUsable, some
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.base import LayerStatistics
-from lrp.layer_statistics.positions import Positions, columns, outputs, scattered
+from lrp.layer_statistics.positions import Positions, columns, kept, kept_rows, outputs, scattered
 from lrp.layer_statistics.sums import Sums
-from lrp.network.arithmetic import layer_input, plain_arithmetic
+from lrp.network.arithmetic import layer_input, plain_arithmetic, random_signs, read_output
 from lrp.network.survey import Candidates
 
 CHUNK = 128  # images that run at once
@@ -59,8 +59,8 @@ class _Layer:
         self.gradients: Tensor | None = None
 
     @torch.no_grad()
-    def look(self, x: Tensor, z: Tensor, images: slice) -> None:
-        """What the layer reads, ``x``, and gives, ``z``, for some images.
+    def look(self, x: Tensor, z: Tensor, images: slice, mask: Tensor | None = None) -> None:
+        """What the layer reads, ``x``, and gives, ``z``, for some images, where it counts by ``mask``.
 
         Raises:
             _Scattered: Where rows cannot be told apart by image.
@@ -68,28 +68,33 @@ class _Layer:
         if self.where is None:
             if z.numel():  # or it is an expert that no token chose
                 self.calls += 1
-                self._look_at_rows(x, z)
+                self._look_at_rows(x, z, mask)
             return
         self.calls += 1
         at = self.where[images]
         if not kind_of(self.module).by_example(x, len(at), self.count):
             raise _Scattered([self.name])
+        keep = kept(mask, at, self.count, x)
+        rows = slice(None) if keep is None else keep
         if "inputs" in self.needs:
-            self.inputs.add(columns(self.module, x.detach(), at))
+            self.inputs.add(columns(self.module, x.detach(), at)[rows])
         if not self.needs & {"products", "outputs"}:
             return
         sampled = outputs(self.module, z.detach(), at)
         if "products" in self.needs:
-            self.products.add((sampled if self.module.bias is None else sampled - self.module.bias)[:, None])
+            self.products.add((sampled if self.module.bias is None else sampled - self.module.bias)[rows, None])
         if "outputs" in self.needs:
             self.outputs.append(sampled.unflatten(0, at.shape))
 
-    def _look_at_rows(self, x: Tensor, z: Tensor) -> None:
+    def _look_at_rows(self, x: Tensor, z: Tensor, mask: Tensor | None) -> None:
+        keep = None if mask is None else kept_rows(mask, x, kind_of(self.module).positions(self.module, z))
         if self.lookup:
-            found = kind_of(self.module).count(self.module, x)
+            found = kind_of(self.module).count(self.module, x if keep is None else x.flatten()[keep])
             self.counts = found if self.counts is None else self.counts + found
             return
-        x, z, at = scattered(self.module, x.detach(), z.detach(), self.share, self.generator)
+        x, z, at = scattered(self.module, x.detach(), z.detach(), self.share, self.generator, keep)
+        if not len(x):
+            return
         if "inputs" in self.needs:
             self.inputs.add(columns(self.module, x, at))
         if "products" in self.needs:
@@ -154,7 +159,7 @@ def gather(
     samples: int = 65536,
 ) -> dict[str, LayerStatistics]:
     """The statistics of every layer to compress on the images ``inputs`` (B, ...). ``needs``: "inputs" (C), "products" (zz),
-    "gradients", "outputs". ``read`` turns what the network returns into (B, K).
+    "gradients", "outputs". ``read`` turns what the network returns into (B, K). Tokens that are padding do not count.
 
     The gradients are of the first 2,048 images, of one random combination of the outputs an image (signs +-1), which gives
     E[sum_k g_k g_k^T] without bias.
@@ -191,8 +196,9 @@ def _gather(
         if getattr(module, "inplace", False):
             module.inplace = False
     positions = Positions(candidates.positions, len(inputs), samples)
+    tokens = inputs.counted()
     layers = [
-        _Layer(name, twin.get_submodule(name), positions.counts[name], positions.of(name), needs, name in apart)
+        _Layer(name, twin.get_submodule(name), positions.counts[name], positions.of(name, tokens), needs, name in apart)
         for name in candidates.matrices
     ]
     generator = torch.Generator().manual_seed(0)
@@ -201,23 +207,24 @@ def _gather(
         with_gradients = "gradients" in needs and start < GRADIENT_IMAGES
         with torch.inference_mode(False), plain_arithmetic(tensors(batch)[0].device), torch.set_grad_enabled(with_gradients):
             calls: list[tuple[_Layer, Tensor]] = []
-            with _watched(layers, slice(start, start + CHUNK), calls if with_gradients else None):
-                y = read(call(twin, on_tensors(Tensor.clone, batch)))
+            with _watched(layers, slice(start, start + CHUNK), calls if with_gradients else None, counted(batch)):
+                y = read_output(read, call(twin, on_tensors(Tensor.clone, batch)), batch)
             if lost := [layer.name for layer in layers if layer.where is not None and layer.calls != 1 + start // CHUNK]:
                 raise _Scattered(lost)
             if with_gradients:
-                _differentiate(y, calls, generator)
+                _differentiate(y, calls, generator, counted(batch) is not None)
     if never := {layer.name: NEVER for layer in layers if not layer.calls}:
         raise NotUsable(never, "decomposition=svd and compensation=none do not need it")
     return {layer.name: layer.statistics(len(inputs)) for layer in layers}
 
 
 @contextlib.contextmanager
-def _watched(layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, Tensor]] | None) -> Iterator[None]:
-    """While these images run through the network each layer looks at them; ``calls`` collects outputs that can be differentiated by."""
+def _watched(layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, Tensor]] | None, mask: Tensor | None) -> Iterator[None]:
+    """While these images run through the network each layer looks at them, where they count by ``mask``; ``calls`` collects outputs that
+    can be differentiated by."""
 
     def watch(layer: _Layer, args: Any, kwargs: Any, z: Tensor) -> Tensor | None:
-        layer.look(layer_input(args, kwargs), z, images)
+        layer.look(layer_input(args, kwargs), z, images, mask)
         if calls is None:
             return None
         calls.append((layer, z.requires_grad_() if z.is_leaf else z))
@@ -234,7 +241,7 @@ def _watched(layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, 
             handle.remove()
 
 
-def _differentiate(y: Tensor, calls: Sequence[tuple[_Layer, Tensor]], generator: torch.Generator) -> None:
+def _differentiate(y: Tensor, calls: Sequence[tuple[_Layer, Tensor]], generator: torch.Generator, padded: bool) -> None:
     """Show each layer the gradients of one random combination of the outputs y (B, K) of each image.
 
     Raises:
@@ -245,7 +252,7 @@ def _differentiate(y: Tensor, calls: Sequence[tuple[_Layer, Tensor]], generator:
             "the network's output carries no gradient, so decomposition=two_sided and compensation.metric=gradient cannot "
             "be used; decomposition=activation and compensation.metric=plain can"
         )
-    signs = (2 * torch.randint(0, 2, y.shape, generator=generator) - 1).to(y)
+    signs = random_signs((len(y), y.shape[1]), generator, padded).to(y)
     grads = torch.autograd.grad((y * signs).sum(), [z for _, z in calls], allow_unused=True)
     for (layer, z), grad in zip(calls, grads, strict=True):
         layer.add_gradients(z, grad)

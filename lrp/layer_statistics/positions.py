@@ -29,13 +29,26 @@ class Positions:
     images: int
     samples: int
 
-    def of(self, name: str) -> Tensor:
-        """(images, P) int64."""
+    def of(self, name: str, counted: Tensor | None = None) -> Tensor:
+        """(images, P) int64; first those that count of a layer that has a position for each token of ``counted`` (images, L) bool."""
         count, most = self.counts[name], -(-self.samples // self.images)
         if count <= most:
             return torch.arange(count).expand(self.images, count)
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-        return torch.rand(self.images, count, generator=generator).topk(most, dim=1).indices
+        if counted is None or counted.shape[1] != count:
+            return torch.rand(self.images, count, generator=generator).topk(most, dim=1).indices
+        drawn = torch.rand(count, self.images, generator=generator).T  # by position, so that padding does not change what is drawn
+        return torch.where(counted.cpu(), drawn, -1).topk(most, dim=1).indices
+
+
+def kept(counted: Tensor | None, where: Tensor, positions: int, x: Tensor) -> Tensor | None:
+    """Which of the rows at ``where`` (B, P) count, (B * P,) bool; None: all do, or the layer's ``positions`` are not the tokens of
+    ``counted`` (B, L). A layer's input ``x`` may run over the tokens first."""
+    if counted is None or counted.shape[1] != positions:
+        return None
+    if x.dim() > 2 and x.shape[:2] == counted.T.shape != counted.shape:
+        counted = counted.T.reshape(counted.shape)
+    return counted[torch.arange(len(where), device=counted.device)[:, None], where.to(counted.device)].flatten()
 
 
 def columns(module: nn.Module, x: Tensor, where: Tensor) -> Tensor:
@@ -50,11 +63,26 @@ def outputs(module: nn.Module, z: Tensor, where: Tensor) -> Tensor:
     return flat[torch.arange(len(where), device=z.device)[:, None], where.to(z.device)].reshape(where.numel(), -1)
 
 
-def scattered(module: nn.Module, x: Tensor, z: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """About this share, at least one, of the positions at which a layer computed ``z`` from ``x``, drawn at random: of ``x`` and ``z`` the
-    parts that hold them, each by itself, and where in these parts they are (B, P)."""
+def kept_rows(counted: Tensor, x: Tensor, rows: int) -> Tensor | None:
+    """Which of the rows of a call that reads ``x`` count, (rows,) bool; None: all do, or the rows are not the tokens of ``counted`` (B, L),
+    nor the places (L,) that all examples share."""
+    if rows != counted.numel():
+        return counted.any(0).to(x.device) if rows == counted.shape[1] else None
+    first = x.dim() > 1 and x.shape[:2] == counted.T.shape != counted.shape
+    return (counted.T if first else counted).flatten().to(x.device)
+
+
+def scattered(
+    module: nn.Module, x: Tensor, z: Tensor, share: float, generator: torch.Generator, keep: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """About this share, at least one, of the positions at which a layer computed ``z`` from ``x``, drawn at random, where they count by
+    ``keep`` (rows,): of ``x`` and ``z`` the parts that hold them, each by itself, and where in these parts they are (B, P)."""
     kind = kind_of(module)
     x, z = kind.apart(module, x), kind.apart(module, z)
+    if keep is not None and len(x) == len(keep):
+        x, z = x[keep], z[keep]
+    if not len(x):
+        return x, z, torch.zeros(0, 1).long()
     parts, each = len(x), kind.positions(module, z) // len(x)
     drawn = max(1, round(share * parts * each))
     if drawn < parts:

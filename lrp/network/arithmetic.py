@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lrp.batches import Inputs, call, examples, tensors
+from lrp.batches import Inputs, call, counted, examples, tensors
 from lrp.errors import InputError, first_line
 
 
@@ -69,6 +69,22 @@ def memory_of(value: Tensor) -> tuple[int, int]:
 def layer_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What a layer is called with."""
     return args[0] if args else kwargs["input"]
+
+
+def random_signs(shape: tuple[int, int], generator: torch.Generator, padded: bool = False) -> Tensor:
+    """Signs +-1. What a row begins with does not depend on its length where outputs may be ``padded``: padding then changes no sign
+    that counts."""
+    if not padded:
+        return 2 * torch.randint(0, 2, shape, generator=generator) - 1
+    own = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+    return 2 * torch.randint(0, 2, shape[::-1], generator=own).T - 1
+
+
+def read_output(read: Callable[..., Tensor], result: Any, inputs: Inputs, copies: int = 1) -> Tensor:
+    """What a network returns for ``copies`` of a batch, as ``read`` reads it: (B, K). It is told which tokens count, where some do
+    not."""
+    mask = counted(inputs)
+    return read(result) if mask is None else read(result, mask.repeat(copies, 1))
 
 
 def check_rows(y: Tensor, images: Inputs) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from lrp.batches import Inputs, call, on_tensors, tensors
+from lrp.batches import Inputs, call, cut, on_tensors, tensors
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import duplicate, measured_copy
 from lrp.network.trace import default_of, name_of, pairs_to_fold, placeholders, run_node, scale_and_shift, trace
@@ -191,4 +191,4 @@ def _graph_out_of_place(traced: fx.GraphModule) -> None:
 
 def freeze(model: nn.Module | FrozenNetwork, images: Inputs) -> FrozenNetwork:
     """A network as a FrozenNetwork, which it may be already."""
-    return model if isinstance(model, FrozenNetwork) else FrozenNetwork(model, on_tensors(lambda leaf: leaf[:1], images))
+    return model if isinstance(model, FrozenNetwork) else FrozenNetwork(model, cut(images, 0, 1))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lrp.batches import Batches, Inputs, call, on_tensors, tensors
 from lrp.errors import InputError
 from lrp.layer.duplicate import measured_copy
-from lrp.network.arithmetic import check_rows, plain_arithmetic
+from lrp.network.arithmetic import check_rows, plain_arithmetic, read_output
 from lrp.network.frozen import FrozenNetwork
 
 Read = Callable[[Any], Tensor]
@@ -63,7 +63,7 @@ def _outputs(network: FrozenNetwork, names: Sequence[str], batch: Inputs, read: 
 
     handles = [network.modules[name].register_forward_hook(lambda *given, name=name: watch(name, given[-1])) for name in names]
     try:
-        return read(call(network.module, network.as_input(on_tensors(Tensor.clone, batch)))), held
+        return read_output(read, call(network.module, network.as_input(on_tensors(Tensor.clone, batch))), batch), held
     finally:
         for handle in handles:
             handle.remove()

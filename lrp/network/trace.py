@@ -11,8 +11,8 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lrp.batches import Inputs
 from lrp.errors import InputError
+from lrp.inputs import Inputs, arguments
 from lrp.layer.build import find_kind
 from lrp.layer.compressed import Compressed
 
@@ -67,8 +67,8 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.Graph:
     if inputs is None:
         return Tracer().trace(model)
     signature = inspect.signature(model.forward)
-    given = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, Mapping) else (inputs,)
-    bound = signature.bind(*given, **(inputs if isinstance(inputs, Mapping) else {}))
+    given = arguments(inputs)
+    bound = signature.bind(*given.args, **given.kwargs)
     absent = {n: p.default for n, p in signature.parameters.items() if n not in bound.arguments and p.default is not p.empty}
     return Tracer().trace(model, concrete_args=absent or None)
 
@@ -76,9 +76,9 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.Graph:
 def placeholders(nodes: Sequence[fx.Node], inputs: Inputs) -> dict[fx.Node, Any]:
     """Which arguments of a traced network a batch gives: a tuple by position, a mapping by name, anything else the first."""
     found = [node for node in nodes if node.op == "placeholder"]
-    if isinstance(inputs, Mapping):
-        return {node: inputs[name_of(node)] for node in found if name_of(node) in inputs}
-    return dict(zip(found, inputs if isinstance(inputs, tuple) else (inputs,), strict=False))
+    given = arguments(inputs)
+    by_name = {node: given.kwargs[name_of(node)] for node in found if name_of(node) in given.kwargs}
+    return dict(zip(found, given.args, strict=False)) | by_name
 
 
 def run_node(node: fx.Node, values: Mapping[fx.Node, Any], modules: Mapping[str, nn.Module], attribute: Callable[[str], Any]) -> Any:

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from lrp.batches import Batches, call, tensors
+from lrp.batches import Batches, call, counted, tensors
 from lrp.compensation.base import Compensation
 from lrp.errors import InputError, check_int
-from lrp.estimator.base import Estimator
+from lrp.estimator.base import Estimator, places
 from lrp.evidence import Evidence
 from lrp.layer.duplicate import measured_copy
 from lrp.method.base import FittedMethod, Method
@@ -226,7 +226,8 @@ class SearchedFit(FittedMethod):
 
 @torch.no_grad()
 def divergence(dense: nn.Module, small: nn.Module, batches: Batches, estimator: Estimator) -> float:
-    """The mean Kullback-Leibler divergence of the softmax outputs of ``small``, set to eval mode, from those of ``dense``, in nats.
+    """The mean Kullback-Leibler divergence of the softmax outputs of ``small``, set to eval mode, from those of ``dense``, in nats:
+    of an example the mean over its places (tokens, pixels) that count.
 
     Raises:
         InputError: For networks with one output.
@@ -235,10 +236,12 @@ def divergence(dense: nn.Module, small: nn.Module, batches: Batches, estimator: 
     small.eval()
     for batch in batches.split(AT_ONCE):
         with plain_arithmetic(tensors(batch)[0].device):
-            z, y = (estimator.pick(call(network, batch)).flatten(1).double() for network in (dense, small))
-        if z.shape[1] < 2:
+            z, y = (estimator.by_place(estimator.pick(call(network, batch))).double() for network in (dense, small))
+        if z.shape[2] < 2:
             raise InputError("search", "coordinate", "it compares softmax outputs, and the network has one output; set search=none")
-        total += float((z.softmax(1) * (z.log_softmax(1) - y.log_softmax(1))).sum())
+        each = z.softmax(2) * (z.log_softmax(2) - y.log_softmax(2))
+        weights = places(z, counted(batch))[..., None]
+        total += float(torch.where(weights > 0, each * weights, 0).sum())
     return max(total / len(batches), 0.0)
 
 

@@ -30,7 +30,7 @@ def test_probabilities_and_output_functions(estimator, residual):
 
         def forward(self, x):
             y = self.net(x).softmax(1) if self.kind == "softmax" else self.net(x)
-            return {"logits": y, "aux": x} if self.kind == "dict" else y
+            return {"dict": {"logits": y, "aux": x}, "other": {"scores": y}}.get(self.kind, y)
 
     def score(kind, **options):
         model = Wrapped(kind).eval()
@@ -39,8 +39,9 @@ def test_probabilities_and_output_functions(estimator, residual):
 
     assert close(score("plain", output="probabilities"), score("softmax"))
     assert close(score("dict", output_fn=lambda out: out["logits"]), score("plain"))
+    assert close(score("dict"), score("plain"))  # what transformers call it
     with pytest.raises(InputError, match="the network gives a dict"):
-        score("dict")
+        score("other")
     with pytest.raises(InputError, match="estimator.output_fn=.*it cannot read what the network returns .IndexError"):
         score("plain", output_fn=lambda out: out[:, :, 0])
     with pytest.raises(InputError, match="estimator.output=odds: "):

@@ -1,0 +1,101 @@
+"""What kind of examples the batches of a source hold, and how those are padded that differ in length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from lrp.errors import InputError
+from lrp.inputs import Each, Inputs, counted, leaves, odd_layout, pad, tensors
+
+
+@dataclass
+class Shapes:
+    """What kind of examples the batches of a source hold, and how those are padded that differ in length.
+
+    Attributes:
+        name: What errors call the source.
+        first: What the first batch holds of one example, and the length of its attention mask.
+        padded: Which of its tensors differ in length between batches, as their attention masks do.
+        longest: The longest mask.
+        starts: Whether a mask begins with a token that does not count.
+        ends: Whether one ends with such a token.
+    """
+
+    name: str
+    first: tuple[list[_One], int | None] | None = None
+    padded: set[int] = field(default_factory=set)
+    longest: int = 0
+    starts: bool = False
+    ends: bool = False
+
+    def add(self, inputs: Inputs) -> None:
+        """Look at a batch.
+
+        Raises:
+            InputError: For a batch without tensors, one whose tensors disagree on the number of examples, and one of another kind than the
+                first.
+        """
+        _check(inputs, self.name)
+        ones, mask = [_One.of(leaf) for leaf in leaves(inputs)], counted(inputs)
+        length = None if mask is None else mask.shape[1]
+        if mask is not None and mask.shape[1]:
+            self.longest = max(self.longest, mask.shape[1])
+            self.starts |= not bool(mask[:, 0].all())
+            self.ends |= not bool(mask[:, -1].all())
+        if self.first is None:
+            self.first = ones, length
+        before, before_length = self.first
+        differ = {i for i, (one, other) in enumerate(zip(ones, before)) if one.shape != other.shape}
+        same_kind = [one.kind for one in ones] == [one.kind for one in before]
+        if not same_kind or not all(ones[i].may_be_padded(length) == before[i].may_be_padded(before_length) is not None for i in differ):
+            text = f"batches differ, their examples are {_said(before)} and {_said(ones)}; pad or crop them to one shape"
+            masked = ", or give dicts of keyword arguments with an attention_mask: these are padded" if same_kind and length is None else ""
+            raise InputError(f"{self.name}: {text}{masked}")
+        self.padded |= differ
+
+    def pad(self, inputs: Inputs) -> Inputs:
+        """A batch in the length of the longest."""
+        return pad(inputs, self.padded, self.longest, self.starts and not self.ends) if self.padded else inputs
+
+
+@dataclass(frozen=True)
+class _One:
+    """What a batch's tensor holds of one example: of a list of tensors of any sizes their number of dimensions alone."""
+
+    kind: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, leaf: Tensor | Each) -> _One:
+        tensor = leaf[0] if isinstance(leaf, Each) else leaf
+        kind = f"{str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"
+        return cls(f"lists of tensors {kind}", ()) if isinstance(leaf, Each) else cls(kind, tuple(leaf.shape[1:]))
+
+    def may_be_padded(self, length: int | None) -> tuple[int, ...] | None:
+        """The rest of its shape, if it has as many places as the attention mask; None of any other."""
+        return self.shape[1:] if self.shape[:1] == (length,) else None
+
+
+def _said(ones: Sequence[_One]) -> str:
+    return "; ".join(one.kind if one.kind.startswith("lists") else f"{one.shape} {one.kind}" for one in ones)
+
+
+def _check(inputs: Inputs, name: str) -> None:
+    """That a batch holds examples.
+
+    Raises:
+        InputError: For a batch without tensors, and one whose tensors disagree on the number of examples.
+    """
+    held = leaves(inputs)
+    if not held or any(isinstance(leaf, Tensor) and leaf.dim() == 0 for leaf in held):
+        what = "tensor of shape ()" if held else type(inputs).__name__
+        raise InputError(f"{name}: a batch holds a {what}; give tensors whose first dimension runs over the examples")
+    if odd := [what for what in map(odd_layout, tensors(inputs)) if what is not None]:
+        raise InputError(f"{name}: a batch holds a {odd[0]} tensor; give dense ones")
+    if len({len(leaf) for leaf in held}) > 1:
+        raise InputError(f"{name}: the tensors of a batch hold different numbers of examples, {', '.join(str(len(leaf)) for leaf in held)}")
+    if not len(held[0]):
+        raise InputError(f"{name}: it is empty; give at least one example")
