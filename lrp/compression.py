@@ -24,6 +24,7 @@ from lrp.network.wrappers import unwrap
 from lrp.recovery.base import Recovery
 from lrp.recovery.context import Context
 from lrp.search.base import Search
+from lrp.standin.replace import put_back, with_stand_ins
 
 DEFAULT = Calibration()
 
@@ -106,7 +107,8 @@ def compress(
     recover, find = make("recovery", recovery), make("search", search)
     searched = find(chosen, getattr(chosen, "estimator", None) or make("estimator", default_option("estimator"), output_fn=output))
     batches = Batches.of(calibration, images)
-    model = unwrap(model)
+    original = unwrap(model)
+    model = with_stand_ins(original)
     kind = find_kind(model)
     alone = kind is not None and kind.form(model) is not None
     if alone:  # a network of one layer has no place in which another could be put
@@ -122,7 +124,7 @@ def compress(
         if not plan.untouched:
             _recover(recover, compressed, batches, batch_size)
         report = fitted.report(plan, fitted.sizes(compressed, plan))
-    result = next(compressed.children()) if alone else compressed
+    result = put_back(next(compressed.children()) if alone else compressed, original)
     result.lrp_report = report
     return result, report
 

@@ -77,8 +77,8 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     """Put ``layer`` in a network's place ``name``, and wherever else the network holds the same module; the network, which is
     ``layer`` itself where it has no name.
 
-    torch's transformer encoders read the weights of their Linear layers themselves when nothing is trained; one that
-    holds a compressed layer has to call it, so that short cut is closed.
+    torch's transformer encoders read the weights of their Linear layers and attentions themselves when nothing is trained; one that
+    holds another layer in such a place has to call it, so that short cut is closed.
     """
     if name == "":
         return layer
@@ -86,11 +86,11 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     for place in [place for place, module in model.named_modules(remove_duplicate=False) if module is old]:
         model.set_submodule(place, layer)
     replace_references(model, old, layer)
-    if not isinstance(layer, Compressed):
+    if not isinstance(layer, Compressed) and not isinstance(old, nn.MultiheadAttention):
         return model
     for path, parent in model.named_modules():
         if path == "" or name.startswith(path + "."):
-            if isinstance(parent, nn.TransformerEncoderLayer):
+            if isinstance(parent, nn.TransformerEncoderLayer) and isinstance(layer, Compressed):
                 parent.activation_relu_or_gelu = 0
             if isinstance(parent, nn.TransformerEncoder):
                 parent.use_nested_tensor = False
