@@ -14,6 +14,8 @@ from lrp.layer.carry import not_carried
 from lrp.layer.compressed import Compressed
 from lrp.matrices import Block, LayerMatrix, Rank
 
+RUNNING = ("forward", "_conv_forward")  # what of a layer runs
+
 
 class LayerKind:
     """One kind of layer (M outputs, N inputs of a row), of which every network holds any number. A module that is passed is of
@@ -48,6 +50,9 @@ class LayerKind:
         """Why a module cannot be compressed; None where it can."""
         form = self.form(module)
         if form is None:
+            parent = next((dense for dense in self.dense_types if isinstance(module, dense) and type(module) is not dense), None)
+            if parent is not None and any(_method(type(module), name) is not _method(parent, name) for name in RUNNING):
+                return f"a subclass of {parent.__name__} with a forward of its own ({type(module).__name__})"
             return f"type not supported ({type(module).__name__})"
         taken = {name for other in self.forms for name in other.own}
         return not_carried(module, form, taken) if _has_own_weight(module) else "its weight is computed from other parameters"
@@ -125,6 +130,10 @@ class LayerKind:
     def breaks_channels_last(self, module: nn.Module) -> bool:
         """Whether the layer cannot be trained in channels_last order."""
         return False
+
+
+def _method(kind: type, name: str) -> Any:
+    return getattr(kind, name, None)
 
 
 def _has_own_weight(module: nn.Module) -> bool:

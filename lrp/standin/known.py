@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lrp.standin.around import Around
 from lrp.standin.attention import MultiheadAttention
 from lrp.standin.base import StandIn
 from lrp.standin.conv1d import TransposedLinear
+from lrp.standin.same_padding import SamePadding
+from lrp.standin.subclass import Subclass
 
-KINDS: Sequence[StandIn] = (TransposedLinear(), MultiheadAttention())
+KINDS: Sequence[StandIn] = (TransposedLinear(), MultiheadAttention(), Subclass(), SamePadding(), Around())
 NAMED = {kind.name: kind for kind in KINDS}
