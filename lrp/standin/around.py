@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp.layer.carry import carry_over
+from lrp.layer.dense_view import DenseView
 from lrp.layer.duplicate import duplicate
 from lrp.standin.base import StandIn
 from lrp.standin.subclass import examples, parent_of, plain_layer
@@ -68,6 +69,26 @@ def _empty(kind: type) -> Any:
     return made.__new__(made)
 
 
+class _AsCompressed(nn.Module):
+    """A layer whose weight can be read and not be written, as a compressed one's."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+
+    @property
+    def weight(self) -> Tensor:
+        layer = self.layer
+        return DenseView(lambda: layer.weight.detach(), layer.weight.shape, layer.weight)
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
 class Around(StandIn):
     """The subclass's own forward, which calls its parent's once: there runs a plain layer, ``inner``."""
 
@@ -109,6 +130,7 @@ def _calls_parent(module: nn.Module, parent: type) -> bool:
         twin: Any = duplicate(module)
         twin.__class__ = type(kind.__name__, (kind, spying), {})
         other: Any = Around().make(duplicate(module))
+        other._modules[INNER] = _AsCompressed(other.inner)
         for training in (True, False):
             for x in examples(module):
                 seen.clear()
