@@ -8,9 +8,10 @@ from lrp.standin.around import Around
 from lrp.standin.attention import MultiheadAttention
 from lrp.standin.base import StandIn
 from lrp.standin.conv1d import TransposedLinear
+from lrp.standin.experts import JoinedExperts
 from lrp.standin.recurrent import Recurrent
 from lrp.standin.same_padding import SamePadding
 from lrp.standin.subclass import Subclass
 
-KINDS: Sequence[StandIn] = (TransposedLinear(), MultiheadAttention(), Subclass(), SamePadding(), Around(), Recurrent())
+KINDS: Sequence[StandIn] = (TransposedLinear(), MultiheadAttention(), Subclass(), SamePadding(), Around(), Recurrent(), JoinedExperts())
 NAMED = {kind.name: kind for kind in KINDS}
