@@ -26,12 +26,14 @@ class LayerMatrix:
         kernel: Columns per input channel: kh*kw, 1 for a Linear.
         groups: Of a grouped convolution: the g-th M / groups rows read the g-th group of input channels, and N counts those of one
             group.
+        places: At how many positions of an example the columns are multiplied, once that is known, where the output has another number.
     """
 
     name: str
     weight: Tensor
     kernel: int
     groups: int = 1
+    places: int | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,6 +44,10 @@ class LayerMatrix:
     def channels(self) -> int:
         """Input channels that a row reads (of a Linear: input features)."""
         return self.weight.shape[1] // self.kernel
+
+    def macs(self, positions: int) -> int:
+        """Multiply-accumulates of the dense layer, which gives an output at so many positions."""
+        return (positions if self.places is None else self.places) * self.weight.numel()
 
 
 @dataclass(frozen=True)

@@ -87,12 +87,13 @@ def make_costs(
             whole.append(block.size)
         else:
             assert candidates is not None
-            kernel, positions = candidates.matrices[block.layer].kernel, candidates.positions[block.layer]
-            unit.append(block_macs(block, 1, kernel, positions))
-            whole.append(block_macs(block, None, kernel, positions))
+            matrix, positions = candidates.matrices[block.layer], candidates.positions[block.layer]
+            unit.append(block_macs(block, 1, matrix.kernel, positions, matrix.places))
+            whole.append(block_macs(block, None, matrix.kernel, positions, matrix.places))
         largest = min((block.size - 1) // sum(block.shape), (whole[-1] - 1) // unit[-1])
         limit.append(largest)
     sizes = {name: sum(blocks[i].size for i in among) for name, among in places.items()}
-    positions = {name: 1 for name in sizes} if budget == "params" or candidates is None else candidates.positions
-    dense = {name: size * positions[name] for name, size in sizes.items()}
+    dense = sizes
+    if budget != "params" and candidates is not None:
+        dense = {name: candidates.matrices[name].macs(candidates.positions[name]) for name in sizes}
     return Costs(unit, whole, limit, places, dense, break_even or {})

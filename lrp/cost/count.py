@@ -19,12 +19,12 @@ def stored_params(blocks: Sequence[Block], keep: Sequence[Tensor]) -> int:
     return sum(block.cost(int(mask.sum())) for block, mask in zip(blocks, keep))
 
 
-def block_macs(block: Block, rank: Rank, kernel: int, positions: int) -> int:
+def block_macs(block: Block, rank: Rank, kernel: int, positions: int, places: int | None = None) -> int:
     """Multiply-accumulates of a block for one example, as it runs: zero-filling counts where it is cut inside a channel's
-    kernel."""
+    kernel. ``places``: at how many positions its columns are multiplied, where the output has another number."""
     columns = (-(-block.col_stop // kernel) - block.col_start // kernel) * kernel
-    rows = block.shape[0]
-    return positions * (rows * columns if rank is None else rank * (rows + columns))
+    rows, places = block.shape[0], positions if places is None else places
+    return places * rows * columns if rank is None else rank * (positions * rows + places * columns)
 
 
 def layers_macs(candidates: Candidates, blocks: Sequence[Block], keep: Sequence[Tensor]) -> dict[str, int]:
@@ -34,8 +34,9 @@ def layers_macs(candidates: Candidates, blocks: Sequence[Block], keep: Sequence[
     for block, mask in zip(blocks, keep):
         rank = kept_rank(mask)
         whole[block.layer] &= rank is None
-        macs[block.layer] += block_macs(block, rank, candidates.matrices[block.layer].kernel, candidates.positions[block.layer])
-    dense = {name: candidates.positions[name] * matrix.weight.numel() for name, matrix in candidates.matrices.items()}
+        matrix = candidates.matrices[block.layer]
+        macs[block.layer] += block_macs(block, rank, matrix.kernel, candidates.positions[block.layer], matrix.places)
+    dense = {name: matrix.macs(candidates.positions[name]) for name, matrix in candidates.matrices.items()}
     return {name: dense[name] if whole[name] else macs[name] for name in macs}
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from torch import nn
 
 from lrp.errors import some
+from lrp.layer.build import kind_of
 from lrp.layer.compressed import Compressed
 from lrp.network.survey import Candidates
 
@@ -92,7 +93,10 @@ def make_report(
             continue
         held = module.parameters() if isinstance(module, Compressed) else module._parameters.values()
         weights = [p for p in held if p is not None and p.dim() > 1]
-        macs = survey.positions[name] * sum(p.numel() for p in weights) if name in survey.positions else None
+        macs = None
+        if name in survey.positions:
+            at = kind_of(module).multiplied_at(module, survey.positions[name], survey.inputs[name])
+            macs = at * sum(p.numel() for p in weights)
         params = sum(p.numel() for p in weights if id(p) not in counted)
         counted |= {id(p) for p in weights}
         row = {"layer": name, "type": type(module).__name__, "params_before": params, "macs_before": macs}

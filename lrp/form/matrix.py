@@ -55,9 +55,10 @@ class MatrixPlan:
     def macs(self) -> int:
         """Multiply-accumulates for one example, as the layer runs."""
         if self.untouched:
-            return self.positions * self.matrix.weight.numel()
+            return self.matrix.macs(self.positions)
         blocks = zip(self.factors, self.ranks, strict=True)
-        return sum(block_macs(factor.block, rank, self.matrix.kernel, self.positions) for factor, rank in blocks)
+        kernel, places = self.matrix.kernel, self.matrix.places
+        return sum(block_macs(factor.block, rank, kernel, self.positions, places) for factor, rank in blocks)
 
     @property
     def untouched(self) -> bool:

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from lrp.layer.compressed import Compressed
 from lrp.layer.conv import ConvKind
+from lrp.layer.conv_transpose import ConvTransposeKind
 from lrp.layer.duplicate import duplicate
 from lrp.layer.kind import LayerKind
 from lrp.layer.linear import LinearKind
 from lrp.layer.references import replace_references
 from lrp.matrices import Factors, LayerMatrix, kept_rank
 
-KINDS: Sequence[LayerKind] = (LinearKind(), ConvKind())
+KINDS: Sequence[LayerKind] = (LinearKind(), ConvKind(), ConvTransposeKind())
 
 
 def find_kind(module: nn.Module | None) -> LayerKind | None:

@@ -80,6 +80,19 @@ class LayerKind:
         part = dense.weight[rows]
         part.copy_(values.view_as(part))
 
+    def as_matrix(self, module: Any, value: Tensor) -> Tensor:
+        """A value of the shape of a dense layer's weight, as (M, N)."""
+        return value.flatten(1)
+
+    def as_weight(self, module: Any, matrix: Tensor) -> Tensor:
+        """A matrix (M, N) in the shape of a dense layer's weight."""
+        return matrix.view_as(module.weight)
+
+    def multiplied_at(self, module: Any, positions: int, shape: tuple[int, ...]) -> int:
+        """At how many positions of an example the weight is multiplied, of a layer that gives an output at so many ``positions`` and reads
+        an input of this shape (1, ...)."""
+        return positions
+
     def features_last(self, output: Tensor) -> Tensor:
         """The layer's output, or a gradient of its shape, as (B, ..., M)."""
         return output.movedim(self.feature_dim, -1)

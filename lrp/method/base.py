@@ -142,7 +142,7 @@ class FittedMethod:
             self._dense = count_macs(self.model, example), count_params(self.model)
         macs_total, params_total = self._dense
         params_dense = sum(matrix.weight.numel() for matrix in survey.matrices.values())
-        macs_dense = sum(survey.positions[name] * matrix.weight.numel() for name, matrix in survey.matrices.items())
+        macs_dense = sum(matrix.macs(survey.positions[name]) for name, matrix in survey.matrices.items())
         return {
             "sparsity": plan.sparsity, "budget": self.method.budget, "sparsity_params": 1 - plan.params / params_dense,
             "sparsity_macs": 1 - plan.macs / macs_dense, "params": plan.params, "params_dense": params_dense,

@@ -84,7 +84,11 @@ def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = 
             reason = seen.reason(name)
         if reason is not None:
             left[name] = reason
-    chosen = {name: matrices[name] for name in seen.positions if name in matrices and name not in left}
+    chosen = {}
+    for name in seen.positions:
+        if name in matrices and name not in left:
+            at = kind_of(modules[name]).multiplied_at(modules[name], seen.positions[name], seen.inputs[name])
+            chosen[name] = matrices[name] if at == seen.positions[name] else replace(matrices[name], places=at)
     return Candidates(chosen, seen.positions, seen.inputs, left)
 
 
