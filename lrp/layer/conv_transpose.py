@@ -30,6 +30,7 @@ class _LowRankConvTranspose(CompressedConv, LowRank):
 
     attributes = (*CompressedConv.attributes, "output_padding")
     own = (*LowRank.own, *CompressedConv.own)
+    file_format = 3
     pointwise: ClassVar[Any]
     points: ClassVar[type[nn.Module]]
     output_padding: tuple[int, ...]
@@ -71,7 +72,9 @@ class _LowRankConvTranspose(CompressedConv, LowRank):
     def _nothing(self, x: Any, rows, bias):
         input, padding = x
         sides = zip(input.shape[-self.dims :], self.stride, self.padding, self.dilation, self.kernel_size, padding, strict=True)
-        size = [(n - 1) * stride - 2 * int(around) + dilation * (kernel - 1) + more + 1 for n, stride, around, dilation, kernel, more in sides]
+        size = [
+            (n - 1) * stride - 2 * int(around) + dilation * (kernel - 1) + more + 1 for n, stride, around, dilation, kernel, more in sides
+        ]
         out = input.new_zeros(*input.shape[: -1 - self.dims], rows, *size)
         return out if bias is None else out + bias.view(-1, *self._ones())
 

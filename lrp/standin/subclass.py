@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from lrp.standin.base import StandIn, is_usual
 PARENTS: Sequence[type[nn.Module]] = (nn.Linear, nn.Conv1d, nn.Conv2d)
 RUNNING = ("forward", "_conv_forward", "__call__", "_call_impl", "__getattr__", "__getattribute__")
 FUNCTIONS = (F.linear, F.conv1d, F.conv2d)
+ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
 
 class Subclass(StandIn):
@@ -31,7 +32,7 @@ class Subclass(StandIn):
         if parent is None:
             return False
         own = [method for method in RUNNING if getattr(type(module), method, None) is not getattr(parent, method, None)]
-        return not own or own == ["forward"] and calls_directly(module, lambda x: x)
+        return not own or own == ["forward"] and calls_directly(module)
 
     def make(self, module: Any) -> nn.Module:  # noqa: D102
         parent = parent_of(module)
@@ -61,24 +62,31 @@ class _Spy(TorchFunctionMode):
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.weight = weight
-        self.calls: list[tuple[Tensor, tuple[Any, ...], Tensor]] = []  # input, all other arguments, output
+        self.calls: list[tuple[dict[str, Any], Tensor]] = []  # what each was called with, by name, and what it gave
         self.elsewhere = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if func in FUNCTIONS:
-            self.calls.append((args[0] if args else (kwargs or {})["input"], (*args[1:], *(kwargs or {}).values()), result))
+            self.calls.append(({**dict(zip(ARGUMENTS, args)), **(kwargs or {})}, result))
         elif isinstance(result, Tensor) and any(value is self.weight for value in args):
             self.elsewhere = True
         return result
 
 
 @torch.no_grad()
-def calls_directly(module: nn.Module, before: Any) -> bool:
-    """Whether a module returns what the function of its parent gives for ``before(input)``, once, with the module's own weight and options:
-    watched while it runs on inputs of several sizes, in train and in eval mode."""
+def calls_directly(module: nn.Module, pad: Callable[[Tensor], Tensor] | None = None) -> bool:
+    """Whether a module returns what one call of its parent's function gives for its input, with the module's own weight and options; or
+    for ``pad(input)``, without further padding. It is watched while it runs on inputs of several sizes, in train and in eval mode."""
     twin: Any = duplicate(module)
-    options = () if isinstance(twin, nn.Linear) else (twin.stride, twin.dilation)
+    options: dict[str, tuple[Any, Any]] = {}  # what each is where it is not said, and what it has to be
+    dims = 0
+    if not isinstance(twin, nn.Linear):
+        dims = len(twin.kernel_size)
+        if pad is None and twin.padding_mode != "zeros":  # the parent does that itself, before it calls the function
+            return False
+        padding = twin.padding if pad is None else 0
+        options = {"stride": (1, twin.stride), "padding": (0, padding), "dilation": (1, twin.dilation), "groups": (1, twin.groups)}
     try:
         for training in (True, False):
             twin.train(training)
@@ -87,10 +95,10 @@ def calls_directly(module: nn.Module, before: Any) -> bool:
                     output = twin(x.clone())
                 if len(spy.calls) != 1 or spy.elsewhere:
                     return False
-                read, arguments, given = spy.calls[0]
-                once = arguments and arguments[0] is twin.weight and (twin.bias is None or any(value is twin.bias for value in arguments))
-                same = all(any(_pair(value) == _pair(option) for value in arguments) for option in options)
-                if not once or not same or output is not given or not torch.equal(read, before(x)):
+                said, given = spy.calls[0]
+                own = said.get("weight") is twin.weight and said.get("bias") is twin.bias
+                same = all(_sides(said.get(name, usual), dims) == _sides(option, dims) for name, (usual, option) in options.items())
+                if not own or not same or output is not given or not torch.equal(said["input"], x if pad is None else pad(x)):
                     return False
     except Exception:  # whatever the forward raises: it may want other arguments
         return False
@@ -108,5 +116,6 @@ def examples(module: Any) -> list[Tensor]:
     return [(100 * torch.randn(shape, generator=generator)).to(module.weight) for shape in shapes]
 
 
-def _pair(value: Any) -> Any:
-    return tuple(value) if isinstance(value, (list, tuple)) else value
+def _sides(value: Any, dims: int) -> Any:
+    """An option of a convolution, one number or as many as there are sides."""
+    return tuple(value) * (dims if len(value) == 1 else 1) if isinstance(value, (list, tuple)) else (value,) * dims
