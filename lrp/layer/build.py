@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from lrp.layer.compressed import Compressed
 from lrp.layer.conv import ConvKind
@@ -35,6 +36,16 @@ def unsupported(module: nn.Module) -> str | None:
     """Why a module that holds weights of its own cannot be compressed; None where it can."""
     kind = find_kind(module)
     return f"type not supported ({type(module).__name__})" if kind is None else kind.unsupported(module)
+
+
+def own_weights(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters of two or more dimensions that a module holds, or of which its weight is computed where it is parametrised."""
+    held = [*module._parameters.values()]
+    if isinstance(module, ParametrizationList):
+        return []  # of the module around
+    if is_parametrized(module):
+        held += module.parametrizations.parameters()  # type: ignore[union-attr]
+    return [parameter for parameter in held if parameter is not None and parameter.dim() > 1]
 
 
 def layer_matrices(model: nn.Module) -> dict[str, LayerMatrix]:

@@ -71,10 +71,10 @@ class _LowRankConvTranspose(CompressedConv, LowRank):
 
     def _nothing(self, x: Any, rows, bias):
         input, padding = x
-        sides = zip(input.shape[-self.dims :], self.stride, self.padding, self.dilation, self.kernel_size, padding, strict=True)
-        size = [
-            (n - 1) * stride - 2 * int(around) + dilation * (kernel - 1) + more + 1 for n, stride, around, dilation, kernel, more in sides
-        ]
+        size = []
+        for d in range(self.dims):
+            length = (input.shape[d - self.dims] - 1) * self.stride[d] - 2 * int(self.padding[d])
+            size.append(length + self.dilation[d] * (self.kernel_size[d] - 1) + padding[d] + 1)
         out = input.new_zeros(*input.shape[: -1 - self.dims], rows, *size)
         return out if bias is None else out + bias.view(-1, *self._ones())
 

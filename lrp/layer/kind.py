@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from lrp.layer.base import LowRank
 from lrp.layer.carry import not_carried
 from lrp.layer.compressed import Compressed
 from lrp.matrices import Block, LayerMatrix, Rank
 
+COMPUTED = "its weight is computed from other parameters"
 RUNNING = ("forward", "_conv_forward")  # what of a layer runs
 
 
@@ -49,13 +51,15 @@ class LayerKind:
     def unsupported(self, module: nn.Module) -> str | None:
         """Why a module cannot be compressed; None where it can."""
         form = self.form(module)
+        if is_parametrized(module, "weight"):
+            return COMPUTED
         if form is None:
             parent = next((dense for dense in self.dense_types if isinstance(module, dense) and type(module) is not dense), None)
             if parent is not None and any(_method(type(module), name) is not _method(parent, name) for name in RUNNING):
                 return f"a subclass of {parent.__name__} with a forward of its own ({type(module).__name__})"
             return f"type not supported ({type(module).__name__})"
         taken = {name for other in self.forms for name in other.own}
-        return not_carried(module, form, taken) if _has_own_weight(module) else "its weight is computed from other parameters"
+        return not_carried(module, form, taken) if _has_own_weight(module) else COMPUTED
 
     def low_rank(self, dense: nn.Module, blocks: Sequence[tuple[Block, Rank]]) -> LowRank:
         """The low-rank form of a dense layer that can be compressed, its ``blocks`` at these ranks, without values."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lrp.batches import Inputs
 from lrp.errors import InputError
-from lrp.layer.build import find_kind, kind_of, layer_matrices, replace_layer, unsupported
+from lrp.layer.build import find_kind, kind_of, layer_matrices, own_weights, replace_layer, unsupported
 from lrp.layer.carry import carry_over
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import duplicate
@@ -57,11 +57,7 @@ def find_candidates(model: nn.Module, example: Inputs, exclude: Sequence[str] = 
         InputError: For a name in ``exclude`` that matches nothing, and for an example on which the network cannot run.
     """
     low_rank = [name for name, module in model.named_modules() if isinstance(module, Compressed)]
-    modules = {
-        name: module
-        for name, module in model.named_modules()
-        if name in low_rank or any(p is not None and p.dim() > 1 for p in module._parameters.values())
-    }
+    modules = {name: module for name, module in model.named_modules() if name in low_rank or own_weights(module)}
     modules = {name: module for name, module in modules.items() if not any(name.startswith(f"{parent}.") for parent in low_rank)}
     excluded = set()
     for pattern in exclude:

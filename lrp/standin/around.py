@@ -21,7 +21,7 @@ class _Inside(nn.Module):
     """What comes between a subclass and its parent in the order in which Python looks for methods: ``super().forward(x)`` of the
     subclass is the layer ``inner``."""
 
-    inner: nn.Module
+    inner: Any
 
     @property
     def weight(self) -> Tensor:
@@ -52,8 +52,11 @@ class _InsideConv1d(_Inside, nn.Conv1d):
 
 
 class _InsideConv2d(_Inside, nn.Conv2d):
-    forward = _InsideConv1d.forward
-    _conv_forward = _InsideConv1d._conv_forward
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, None, None)  # type: ignore[arg-type]
+
+    def _conv_forward(self, input: Tensor, weight: Any, bias: Any) -> Tensor:
+        return self.inner(input)
 
 
 _INSIDE: dict[Any, type] = {nn.Linear: _InsideLinear, nn.Conv1d: _InsideConv1d, nn.Conv2d: _InsideConv2d}

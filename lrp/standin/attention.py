@@ -41,12 +41,13 @@ class Attention(nn.Module):
     @property
     def in_proj_weight(self) -> Tensor:
         """The three weights as one (3 E, E), for code that looks at it."""
-        return torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
+        weights: list[Tensor] = [self.q_proj.weight, self.k_proj.weight, self.v_proj.weight]
+        return torch.cat(weights)
 
     @property
     def in_proj_bias(self) -> Tensor | None:
         """The three biases as one (3 E,); None without them."""
-        biases = [layer.bias for layer in (self.q_proj, self.k_proj, self.v_proj)]
+        biases: list[Any] = [layer.bias for layer in (self.q_proj, self.k_proj, self.v_proj)]
         return None if any(bias is None for bias in biases) else torch.cat(biases)
 
     def forward(

@@ -44,7 +44,7 @@ def is_usual(module: nn.Module, *parameters: str) -> bool:
 
 def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A Linear with this weight (M, N) and bias (M,): with the same parameter where one is given, else with a copy."""
-    layer = nn.Linear(1, 1, bias=bias is not None, device="meta")
+    layer: Any = nn.Linear(1, 1, bias=bias is not None, device="meta")
     layer.out_features, layer.in_features = weight.shape
     layer.weight = as_parameter(weight)
     layer.bias = None if bias is None else as_parameter(bias)

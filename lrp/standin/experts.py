@@ -22,8 +22,11 @@ class Expert(nn.Module):
 
 
 class Experts(nn.Module):
-    """E experts, named "0", "1" and so on, called as transformers' are: the tokens (T, H), for each token which experts (T, k) it goes to, and
+    """E experts, named "0", "1" and so on, called as transformers' are: the tokens (T, H), to which experts each of them goes (T, k), and
     their weights (T, k)."""
+
+    act_fn: Any
+    post_expert_norm: Any
 
     def __init__(self, dense: Any) -> None:
         super().__init__()

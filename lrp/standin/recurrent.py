@@ -149,7 +149,7 @@ class Recurrent(StandIn):
 
     name = "recurrent"
 
-    def stands_for(self, module: nn.Module) -> bool:  # noqa: D102
+    def stands_for(self, module: Any) -> bool:  # noqa: D102
         return type(module) in (nn.LSTM, nn.GRU, nn.RNN) and is_usual(module, *module._flat_weights_names)
 
     def make(self, module: Any) -> nn.Module:  # noqa: D102

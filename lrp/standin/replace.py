@@ -49,7 +49,7 @@ def stand_ins(model: nn.Module) -> dict[str, str]:
 
 
 def put_back(model: nn.Module, original: nn.Module) -> nn.Module:
-    """The network that was made from ``with_stand_ins(original)``, with the module itself for each stand-in in which nothing has changed."""
+    """The network that was made from ``with_stand_ins(original)``, with the module itself for each stand-in that did not change."""
     for name, kind in stand_ins(model).items():
         module, before = model.get_submodule(name), original.get_submodule(name)
         if not _same_state(module, NAMED[kind].make(before)):
@@ -61,7 +61,7 @@ def put_back(model: nn.Module, original: nn.Module) -> nn.Module:
         model = replace_layer(model, name, own)
     for name, module in model.named_modules():
         if isinstance(module, nn.TransformerEncoder) and not any(_changed(part) for part in module.modules()):
-            module.use_nested_tensor = original.get_submodule(name).use_nested_tensor
+            vars(module)["use_nested_tensor"] = vars(original.get_submodule(name))["use_nested_tensor"]
     return model
 
 

@@ -99,6 +99,7 @@ class Doubled(nn.Linear):
         (nn.Conv3d(2, 3, 1), "type not supported (Conv3d)", True, True),
         (Scaled(3, 2), "type not supported (Scaled)", True, False),
         (nn.utils.weight_norm(nn.Linear(3, 2)), "its weight is computed from other parameters", True, False),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), "its weight is computed from other parameters", True, False),
         (nn.ConvTranspose3d(2, 3, 1), "type not supported (ConvTranspose3d)", True, True),
         (Doubled(3, 2), "a subclass of Linear with a forward of its own (Doubled)", True, False),
         (nn.Embedding(4, 2), "type not supported (Embedding)", False, False),

@@ -121,7 +121,8 @@ KNOWN = {
 }
 UNKNOWN = [
     Standardised(3, 4, 3), Normalised(3, 4), Masked(3, 4, 3), Clamped(3, 4), OnlyInEval(3, 4), Unbiased(3, 4), Twice(4, 4),
-    Unstrided(3, 4, 3, 2), Unwrapped(3, 4, 3, padding=1, padding_mode="circular"), Labelled(3, 4), nn.utils.parametrizations.weight_norm(Named(3, 4)), nn.utils.spectral_norm(Named(3, 4)),
+    Unstrided(3, 4, 3, 2), Unwrapped(3, 4, 3, padding=1, padding_mode="circular"), Labelled(3, 4),
+    nn.utils.parametrizations.weight_norm(Named(3, 4)), nn.utils.spectral_norm(Named(3, 4)),
 ]  # fmt: skip
 
 
