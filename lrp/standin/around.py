@@ -7,26 +7,40 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lrp.layer.carry import carry_over
-from lrp.layer.dense_view import DenseView
 from lrp.layer.duplicate import duplicate
 from lrp.standin.base import StandIn
-from lrp.standin.subclass import examples, parent_of, plain_layer
+from lrp.standin.subclass import FUNCTIONS, calls, parent_of, plain_layer
 
-INNER = "inner"
+INNER, PLACEHOLDER = "inner", "placeholder"
 
 
-class _Inside(nn.Module):
-    """What comes between a subclass and its parent in the order in which Python looks for methods: ``super().forward(x)`` of the
-    subclass is the layer ``inner``."""
+class _ToInner(TorchFunctionMode):
+    """A layer runs in the place of its function."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in FUNCTIONS:  # the one call that ``calls`` has seen
+            return self.layer(args[0] if args else kwargs["input"])
+        return func(*args, **(kwargs or {}))
+
+
+class _Calling(nn.Module):
+    """What a stand-in has before its kind's own methods."""
 
     inner: Any
+    placeholder: Tensor
+    shape: tuple[int, ...]
 
     @property
     def weight(self) -> Tensor:
-        """That of the inner layer."""
-        return self.inner.weight
+        """Shape, type and device of the weight, for the call: ``calls`` has seen that nothing else reads it."""
+        return self.placeholder.expand(self.shape)
 
     @property
     def bias(self) -> Tensor | None:
@@ -35,115 +49,69 @@ class _Inside(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """A type that is made anew cannot be found by its name."""
-        return _empty, (type(self).__mro__[1],), vars(self)
+        return _empty, (type(self).__mro__[2],), vars(self)
 
-
-class _InsideLinear(_Inside, nn.Linear):
-    def forward(self, input: Tensor) -> Tensor:
-        return self.inner(input)
-
-
-class _InsideConv1d(_Inside, nn.Conv1d):
-    def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, None, None)  # type: ignore[arg-type]
-
-    def _conv_forward(self, input: Tensor, weight: Any, bias: Any) -> Tensor:
-        return self.inner(input)
-
-
-class _InsideConv2d(_Inside, nn.Conv2d):
-    def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, None, None)  # type: ignore[arg-type]
-
-    def _conv_forward(self, input: Tensor, weight: Any, bias: Any) -> Tensor:
-        return self.inner(input)
-
-
-_INSIDE: dict[Any, type] = {nn.Linear: _InsideLinear, nn.Conv1d: _InsideConv1d, nn.Conv2d: _InsideConv2d}
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the kind's own forward gives, with the inner layer in the place of the function."""
+        with _ToInner(self.inner):
+            return super().forward(*args, **kwargs)
 
 
 @functools.cache
-def _type(kind: type, parent: type) -> Any:
-    return type(kind.__name__, (kind, _INSIDE[parent]), {"__module__": __name__, "__reduce_ex__": _Inside.__reduce_ex__})
+def _type(kind: type) -> Any:
+    return type(kind.__name__, (_Calling, kind), {"__module__": __name__})
 
 
 def _empty(kind: type) -> Any:
-    made = _type(kind, next(parent for parent in _INSIDE if issubclass(kind, parent)))
+    made = _type(kind)
     return made.__new__(made)
 
 
-class _AsCompressed(nn.Module):
-    """A layer whose weight can be read and not be written, as a compressed one's."""
-
-    def __init__(self, layer: Any) -> None:
-        super().__init__()
-        self.layer = layer
-
-    @property
-    def weight(self) -> Tensor:
-        layer = self.layer
-        return DenseView(lambda: layer.weight.detach(), layer.weight.shape, layer.weight)
-
-    @property
-    def bias(self) -> Tensor | None:
-        return self.layer.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
-
-
 class Around(StandIn):
-    """The subclass's own forward, which calls its parent's once: there runs a plain layer, ``inner``."""
+    """The subclass's own forward, in which a plain layer, ``inner``, runs in the place of the one call of the function that the parent's
+    forward calls: by ``super().forward`` or by itself."""
 
     name = "around"
     shares = True
 
     def stands_for(self, module: nn.Module) -> bool:  # noqa: D102
-        parent = parent_of(module)
-        return parent is not None and not hasattr(module, INNER) and _calls_parent(module, parent)
+        if parent_of(module) is None or any(hasattr(module, name) for name in (INNER, PLACEHOLDER, "shape")):
+            return False
+        found = calls(module)
+        return bool(found) and len({call.padding for call in found}) == 1 and _gives_the_same(module)
 
     def make(self, module: Any) -> nn.Module:  # noqa: D102
-        parent = parent_of(module)
-        assert parent is not None
+        parent: Any = parent_of(module)
+        options: dict[str, Any] = {}
+        if parent is not nn.Linear:
+            padding: Any = calls(module)[0].padding
+            padding = padding[0] if isinstance(padding[0], str) else padding
+            like: Any = parent(1, 1, module.kernel_size, dilation=module.dilation, padding=padding, device="meta")
+            options = {name: vars(like)[name] for name in ("padding", "_reversed_padding_repeated_twice", "padding_mode")}
         result = _empty(type(module))
         nn.Module.__init__(result)
         carry_over(module, result)
-        result._modules |= {INNER: plain_layer(module, parent), **module._modules}
+        result.register_buffer(PLACEHOLDER, module.weight.new_zeros(()), persistent=False)
+        result.shape = tuple(module.weight.shape)
+        result._modules |= {INNER: plain_layer(module, parent, **options), **module._modules}
         return result
 
 
 @torch.no_grad()
-def _calls_parent(module: nn.Module, parent: type) -> bool:
-    """Whether a module's forward calls that of its parent once, with the module's own weight, and gives the same where an inner layer runs
-    there: watched on inputs of several sizes, in train and in eval mode."""
-    seen: list[bool] = []
-    given: Any = parent
-
-    def forward(self: Any, input: Tensor) -> Tensor:
-        seen.append(True)
-        return given.forward(self, input)
-
-    def convolve(self: Any, input: Tensor, weight: Any, bias: Any) -> Tensor:
-        seen.append(weight is self._parameters["weight"] and bias is self._parameters["bias"])
-        return given._conv_forward(self, input, weight, bias)
-
-    spying = type("Spy", (parent,), {"forward": forward} if parent is nn.Linear else {"_conv_forward": convolve})
-    kind = type(module)
+def _gives_the_same(module: nn.Module) -> bool:
+    """Whether the stand-in gives what the module gives, in train and in eval mode."""
     try:
-        twin: Any = duplicate(module)
-        twin.__class__ = type(kind.__name__, (kind, spying), {})
-        other: Any = Around().make(duplicate(module))
-        other._modules[INNER] = _AsCompressed(other.inner)
         for training in (True, False):
-            for x in examples(module):
-                seen.clear()
+            twin: Any = duplicate(module).train(training)
+            other = Around().make(duplicate(module)).train(training)
+            for call in calls(module):
                 results = []
                 for each in (twin, other):
                     with torch.random.fork_rng([]):
                         torch.manual_seed(0)
-                        results.append(each.train(training)(x.clone()))
-                if seen != [True] or not torch.equal(*results):
+                        results.append(each(call.x.clone()))
+                if not torch.equal(*results):
                     return False
-    except Exception:  # whatever the forward raises: it may want other arguments
+    except Exception:  # whatever the forward raises
         return False
     return True

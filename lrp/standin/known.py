@@ -13,5 +13,14 @@ from lrp.standin.recurrent import Recurrent
 from lrp.standin.same_padding import SamePadding
 from lrp.standin.subclass import Subclass
 
-KINDS: Sequence[StandIn] = (TransposedLinear(), MultiheadAttention(), Subclass(), SamePadding(), Around(), Recurrent(), JoinedExperts())
+# Of a subclass the first that fits: what torch.fx can look into comes before what it cannot.
+KINDS: Sequence[StandIn] = (
+    TransposedLinear(),
+    MultiheadAttention(),
+    Subclass(),
+    SamePadding(),
+    Around(),
+    Recurrent(),
+    JoinedExperts(),
+)
 NAMED = {kind.name: kind for kind in KINDS}

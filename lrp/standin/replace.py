@@ -56,7 +56,8 @@ def put_back(model: nn.Module, original: nn.Module) -> nn.Module:
             continue
         own = duplicate(before)
         if NAMED[kind].shares:  # ties to other modules stay
-            for (place, _), value in zip(list(before.named_parameters()), list(module.parameters()), strict=True):
+            held = [place for place, parameter in before._parameters.items() if parameter is not None]
+            for place, value in zip(held, list(module.parameters())):  # the stand-in has those of modules inside after its own
                 own.register_parameter(place, value)
         model = replace_layer(model, name, own)
     for name, module in model.named_modules():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from lrp.layer.carry import OF_TORCH
 from lrp.layer.duplicate import duplicate
@@ -18,6 +20,7 @@ PARENTS: Sequence[type[nn.Module]] = (nn.Linear, nn.Conv1d, nn.Conv2d)
 RUNNING = ("forward", "_conv_forward", "__call__", "_call_impl", "__getattr__", "__getattribute__")
 FUNCTIONS = (F.linear, F.conv1d, F.conv2d)
 ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+OPTIONS = ("stride", "dilation", "groups")
 
 
 class Subclass(StandIn):
@@ -66,43 +69,67 @@ class _Spy(TorchFunctionMode):
         self.elsewhere = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
         if func in FUNCTIONS:
-            self.calls.append(({**dict(zip(ARGUMENTS, args)), **(kwargs or {})}, result))
-        elif isinstance(result, Tensor) and any(value is self.weight for value in args):
+            self.calls.append(({**dict(zip(ARGUMENTS, args)), **kwargs}, result))
+        elif isinstance(result, Tensor) and any(value is self.weight for value in tree_leaves((args, kwargs))):
             self.elsewhere = True
         return result
 
 
+@dataclass(frozen=True)
+class Call:
+    """The one call of its parent's function that a module made, with its own weight, bias and options.
+
+    Attributes:
+        x: What the module was called with.
+        read: What the function was called with.
+        padding: As the function was told, by sides.
+        given: What the function gave.
+        output: What the module gave.
+    """
+
+    x: Tensor
+    read: Tensor
+    padding: Any
+    given: Tensor
+    output: Tensor
+
+
 @torch.no_grad()
-def calls_directly(module: nn.Module, pad: Callable[[Tensor], Tensor] | None = None) -> bool:
-    """Whether a module returns what one call of its parent's function gives for its input, with the module's own weight and options; or
-    for ``pad(input)``, without further padding. It is watched while it runs on inputs of several sizes, in train and in eval mode."""
+def calls(module: nn.Module) -> list[Call]:
+    """What a module does on inputs of several sizes, in train and in eval mode; none where it does anything else with its weight than one
+    such call, or cannot run."""
     twin: Any = duplicate(module)
-    options: dict[str, tuple[Any, Any]] = {}  # what each is where it is not said, and what it has to be
-    dims = 0
-    if not isinstance(twin, nn.Linear):
-        dims = len(twin.kernel_size)
-        if pad is None and twin.padding_mode != "zeros":  # the parent does that itself, before it calls the function
-            return False
-        padding = twin.padding if pad is None else 0
-        options = {"stride": (1, twin.stride), "padding": (0, padding), "dilation": (1, twin.dilation), "groups": (1, twin.groups)}
+    found: list[Call] = []
     try:
         for training in (True, False):
             twin.train(training)
             for x in examples(twin):
-                with _Spy(twin.weight) as spy:
+                with _Spy(twin.weight) as spy, torch.random.fork_rng([]):
                     output = twin(x.clone())
-                if len(spy.calls) != 1 or spy.elsewhere:
-                    return False
                 said, given = spy.calls[0]
                 own = said.get("weight") is twin.weight and said.get("bias") is twin.bias
-                same = all(_sides(said.get(name, usual), dims) == _sides(option, dims) for name, (usual, option) in options.items())
-                if not own or not same or output is not given or not torch.equal(said["input"], x if pad is None else pad(x)):
-                    return False
+                options = all(sides(said.get(name, 1), twin) == sides(getattr(twin, name, 1), twin) for name in OPTIONS)
+                if len(spy.calls) != 1 or spy.elsewhere or not own or not options or not isinstance(output, Tensor):
+                    return []
+                found.append(Call(x, said["input"], sides(said.get("padding", 0), twin), given, output))
     except Exception:  # whatever the forward raises: it may want other arguments
+        return []
+    return found
+
+
+def calls_directly(module: Any, pad: Callable[[Tensor], Tensor] | None = None) -> bool:
+    """Whether a module gives what its parent's function gives for its input; or for ``pad(input)``, without further padding."""
+    if pad is None and getattr(module, "padding_mode", "zeros") != "zeros":  # the parent pads before it calls the function
         return False
-    return True
+    padding = sides(getattr(module, "padding", 0) if pad is None else 0, module)
+    found = calls(module)
+    return bool(found) and all(
+        call.output is call.given and call.padding == padding and torch.equal(call.read, call.x if pad is None else pad(call.x))
+        for call in found
+    )
 
 
 def examples(module: Any) -> list[Tensor]:
@@ -116,6 +143,7 @@ def examples(module: Any) -> list[Tensor]:
     return [(100 * torch.randn(shape, generator=generator)).to(module.weight) for shape in shapes]
 
 
-def _sides(value: Any, dims: int) -> Any:
+def sides(value: Any, module: Any) -> Any:
     """An option of a convolution, one number or as many as there are sides."""
+    dims = len(getattr(module, "kernel_size", ()))
     return tuple(value) * (dims if len(value) == 1 else 1) if isinstance(value, (list, tuple)) else (value,) * dims

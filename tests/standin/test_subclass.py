@@ -1,5 +1,6 @@
 """Subclasses that do no harm, and those that do."""
 
+import copy
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import lrp
-from lrp.standin.replace import stand_ins, with_stand_ins
+from lrp.standin.replace import put_back, stand_ins, with_stand_ins
 
 
 class Named(nn.Linear):
@@ -55,6 +56,23 @@ class Activated(nn.Linear):
         return torch.relu(super().forward(2 * x))
 
 
+class Normed(nn.Conv2d):
+    """As detectron2's: a norm and an activation behind the function, and casts by what the weight is."""
+
+    def __init__(self, *sizes, **options):
+        super().__init__(*sizes, **options)
+        self.norm = nn.BatchNorm2d(self.out_channels)
+
+    def forward(self, x):
+        x = x.to(self.weight.dtype).to(self.weight.device)
+        return torch.relu(self.norm(F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)))
+
+
+class Scaled(nn.Linear):
+    def forward(self, x):
+        return F.linear(x * x.shape[-1] ** -0.5, self.weight, bias=self.bias) + 1
+
+
 class Standardised(nn.Conv2d):
     def forward(self, x):
         return self._conv_forward(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
@@ -76,6 +94,13 @@ class Masked(nn.Conv2d):
 class Clamped(nn.Linear):
     def forward(self, x):
         return F.linear(x.clamp(-3, 3), self.weight, self.bias)
+
+
+class Reading(nn.Linear):
+    """Reads the weight once more."""
+
+    def forward(self, x):
+        return F.linear(x, self.weight, self.bias) * self.weight.norm()
 
 
 class OnlyInEval(nn.Linear):
@@ -117,11 +142,15 @@ KNOWN = {
     "same, two sides": (lambda: Same(4, 6, (3, 5), (2, 1), dilation=2, groups=2, bias=False), "same_padding"),
     "causal": (lambda: Causal(3, 4, 3, dilation=2), "around"),
     "padded": (lambda: Padded(3, 4, 3, bias=False), "around"),
+    "normed": (lambda: Normed(3, 4, 3, padding=1), "around"),
+    "unwrapped, another padding mode": (lambda: Unwrapped(3, 4, 3, padding=1, padding_mode="circular"), "around"),
+    "scaled": (lambda: Scaled(4, 5), "around"),
+    "clamped": (lambda: Clamped(4, 5), "around"),
     "activated": (lambda: Activated(4, 5), "around"),
 }
 UNKNOWN = [
-    Standardised(3, 4, 3), Normalised(3, 4), Masked(3, 4, 3), Clamped(3, 4), OnlyInEval(3, 4), Unbiased(3, 4), Twice(4, 4),
-    Unstrided(3, 4, 3, 2), Unwrapped(3, 4, 3, padding=1, padding_mode="circular"), Labelled(3, 4),
+    Standardised(3, 4, 3), Normalised(3, 4), Masked(3, 4, 3), Reading(3, 4), OnlyInEval(3, 4), Unbiased(3, 4), Twice(4, 4),
+    Unstrided(3, 4, 3, 2), Labelled(3, 4),
     nn.utils.parametrizations.weight_norm(Named(3, 4)), nn.utils.spectral_norm(Named(3, 4)),
 ]  # fmt: skip
 
@@ -156,16 +185,25 @@ def test_others_stay(layer):
     assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
 
 
+@pytest.mark.parametrize("name", KNOWN)
+def test_put_back_as_it_was(name):
+    model = nn.Sequential(KNOWN[name][0]())
+    other = with_stand_ins(model)
+    back = put_back(copy.deepcopy(other), model)
+    assert type(back[0]) is type(model[0]) and back.state_dict().keys() == model.state_dict().keys() and not stand_ins(back)
+    assert stand_ins(other)
+
+
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.same, self.norm = Same(3, 12, 3, 2, bias=False), nn.BatchNorm2d(12)
         self.causal, self.activated, self.named = Causal(12, 12, 3), Activated(12, 16), Named(16, 16)
-        self.own = Normalised(16, 16)
+        self.scaled, self.own = Scaled(16, 16), Normalised(16, 16)
 
     def forward(self, x):
         x = self.causal(F.relu(self.norm(self.same(x))).flatten(2)).transpose(1, 2)
-        return self.own(torch.relu(self.named(self.activated(x)))).mean(1)
+        return self.own(torch.relu(self.scaled(self.named(self.activated(x))))).mean(1)
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +217,8 @@ def test_a_network_of_them(compressed, tmp_path):
     model, x, small, report = compressed
     what = dict(zip(report.layer, report.what, strict=True))
     assert what.pop("own") == "left alone: a subclass of Linear with a forward of its own (Normalised)"
-    assert list(what) == ["same.conv", "causal.inner", "activated.inner", "named"]
-    assert not any(text.startswith("left") for text in what.values()) and small.named.note == "mine"
+    assert list(what) == ["same.conv", "causal.inner", "activated.inner", "named", "scaled.inner"]
+    assert not any(text.startswith("left alone") for text in what.values()) and small.named.note == "mine"
     uncompensated = lrp.compress(model, x, 0.5, compensation="none")[0]
     assert (small(x) - model(x)).norm() < (uncompensated(x) - model(x)).norm()
     lrp.save(small, tmp_path / "a.safetensors")
