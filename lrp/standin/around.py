@@ -44,8 +44,8 @@ class _Calling(nn.Module):
 
     @property
     def bias(self) -> Tensor | None:
-        """That of the inner layer."""
-        return self.inner.bias
+        """That of the inner layer; None of one that is unfolded into several."""
+        return getattr(self.inner, "bias", None)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """A type that is made anew cannot be found by its name."""

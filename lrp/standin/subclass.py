@@ -60,11 +60,11 @@ def plain_layer(module: Any, parent: Any, **options: Any) -> nn.Module:
 
 
 class _Spy(TorchFunctionMode):
-    """Notes the calls of layers' functions, and whether the weight goes anywhere else."""
+    """Notes the calls of layers' functions, and whether the weight or the bias goes anywhere else."""
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, own: Sequence[Tensor]) -> None:
         super().__init__()
-        self.weight = weight
+        self.own = {id(parameter) for parameter in own}
         self.calls: list[tuple[dict[str, Any], Tensor]] = []  # what each was called with, by name, and what it gave
         self.elsewhere = False
 
@@ -73,7 +73,7 @@ class _Spy(TorchFunctionMode):
         result = func(*args, **kwargs)
         if func in FUNCTIONS:
             self.calls.append(({**dict(zip(ARGUMENTS, args)), **kwargs}, result))
-        elif isinstance(result, Tensor) and any(value is self.weight for value in tree_leaves((args, kwargs))):
+        elif isinstance(result, Tensor) and any(id(value) in self.own for value in tree_leaves((args, kwargs))):
             self.elsewhere = True
         return result
 
@@ -99,15 +99,15 @@ class Call:
 
 @torch.no_grad()
 def calls(module: nn.Module) -> list[Call]:
-    """What a module does on inputs of several sizes, in train and in eval mode; none where it does anything else with its weight than one
-    such call, or cannot run."""
+    """What a module does on inputs of several sizes, in train and in eval mode; none where it does anything else with its parameters
+    than one such call, or cannot run."""
     twin: Any = duplicate(module)
     found: list[Call] = []
     try:
         for training in (True, False):
             twin.train(training)
             for x in examples(twin):
-                with _Spy(twin.weight) as spy, torch.random.fork_rng([]):
+                with _Spy([twin.weight] if twin.bias is None else [twin.weight, twin.bias]) as spy, torch.random.fork_rng([]):
                     output = twin(x.clone())
                 said, given = spy.calls[0]
                 own = said.get("weight") is twin.weight and said.get("bias") is twin.bias

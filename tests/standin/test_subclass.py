@@ -103,6 +103,11 @@ class Reading(nn.Linear):
         return F.linear(x, self.weight, self.bias) * self.weight.norm()
 
 
+class Biased(nn.Linear):
+    def forward(self, x):
+        return F.linear(x, self.weight, self.bias) + self.bias
+
+
 class OnlyInEval(nn.Linear):
     def forward(self, x):
         return F.linear(x, self.weight, None if self.training else self.bias)
@@ -149,7 +154,7 @@ KNOWN = {
     "activated": (lambda: Activated(4, 5), "around"),
 }
 UNKNOWN = [
-    Standardised(3, 4, 3), Normalised(3, 4), Masked(3, 4, 3), Reading(3, 4), OnlyInEval(3, 4), Unbiased(3, 4), Twice(4, 4),
+    Standardised(3, 4, 3), Normalised(3, 4), Masked(3, 4, 3), Reading(3, 4), Biased(3, 4), OnlyInEval(3, 4), Unbiased(3, 4), Twice(4, 4),
     Unstrided(3, 4, 3, 2), Labelled(3, 4),
     nn.utils.parametrizations.weight_norm(Named(3, 4)), nn.utils.spectral_norm(Named(3, 4)),
 ]  # fmt: skip
@@ -223,6 +228,7 @@ def test_a_network_of_them(compressed, tmp_path):
     assert (small(x) - model(x)).norm() < (uncompensated(x) - model(x)).norm()
     lrp.save(small, tmp_path / "a.safetensors")
     assert torch.equal(lrp.load(tmp_path / "a.safetensors", Net)(x), small(x))
+    assert torch.allclose(lrp.as_plain(small)(x), small(x), atol=1e-6)
     torch.save(small, tmp_path / "a.pt")
     assert torch.equal(torch.load(tmp_path / "a.pt", weights_only=False)(x), small(x))
 
