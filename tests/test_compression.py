@@ -18,6 +18,7 @@ from lrp.evidence import Evidence
 from lrp.layer.base import LowRank
 from lrp.layer.compressed import Compressed
 from lrp.method.singular_vectors import SingularVectors
+from lrp.standin.replace import with_stand_ins
 
 NETWORKS = {"narrow_vgg": (3, 32, 32), "residual": (3, 8, 8), "depthwise": (3, 9, 10), "tokens": (3, 5, 4), "encoder": (5, 6)}
 
@@ -62,7 +63,8 @@ def test_a_smaller_network_and_a_report(network, budget):
     assert (a["params_total"], a["params_total_dense"]) == (count_params(compressed), count_params(model))
     assert (a["macs"], a["macs_dense"]) == (count_macs(compressed, x[:1]), count_macs(model, x[:1]))
     assert isinstance(report, pd.DataFrame) and compressed.lrp_report is report
-    holders = [n for n, m in model.named_modules() if any(p is not None and p.dim() > 1 for p in m._parameters.values())]
+    standing = with_stand_ins(model)
+    holders = [n for n, m in standing.named_modules() if any(p is not None and p.dim() > 1 for p in m._parameters.values())]
     assert list(report["layer"]) == holders
     chosen = report[~report["what"].str.startswith("left alone")]
     assert chosen["params_after"].sum() == a["params"] and chosen["macs_after"].sum() == a["macs_layers"]
@@ -74,7 +76,7 @@ def test_a_smaller_network_and_a_report(network, budget):
         assert sum(p.numel() for p in weights) == line["params_after"] <= line["params_before"]
         assert line["what"].startswith("left dense") or isinstance(layer, Compressed)
     for name in rest:
-        assert type(compressed.get_submodule(name)) is type(model.get_submodule(name))
+        assert type(compressed.get_submodule(name)) is type(standing.get_submodule(name))
     for line in [*holders, "asked", "whole network"]:
         assert line in str(report)
     assert "<table" in report._repr_html_()
@@ -193,7 +195,7 @@ def test_low_rank_layers_of_torchs_encoder_are_called(encoder):
     low = [name for name, m in compressed.named_modules() if isinstance(m, Compressed)]
     inside = [name for name in low if ".linear" in name]
     assert inside and all(compressed.get_submodule(name.rpartition(".")[0]).activation_relu_or_gelu == 0 for name in inside)
-    expected = copy.deepcopy(encoder)
+    expected = copy.deepcopy(with_stand_ins(encoder))
     for name in low:
         with torch.no_grad():
             expected.get_submodule(name).weight.copy_(compressed.get_submodule(name).weight)
