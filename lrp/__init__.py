@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lrp.deploy.fuse import fuse as fuse
     from lrp.deploy.saving import load as load
     from lrp.deploy.saving import save as save
+    from lrp.deploy.unfold import as_plain as as_plain
     from lrp.deploy.unfold import unfold as unfold
     from lrp.errors import InputError as InputError
     from lrp.layer.hold_rank import hold_rank as hold_rank
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 _PLACES = {
     "compress": "compression", "save": "deploy.saving", "load": "deploy.saving", "fuse": "deploy.fuse", "export_onnx": "deploy.export",
     "hold_rank": "layer.hold_rank", "InputError": "errors", "unfold": "deploy.unfold",
+    "as_plain": "deploy.unfold",
 }  # fmt: skip
-__all__ = ["InputError", "__version__", "compress", "export_onnx", "fuse", "hold_rank", "load", "save", "unfold"]
+__all__ = ["InputError", "__version__", "as_plain", "compress", "export_onnx", "fuse", "hold_rank", "load", "save", "unfold"]
 
 
 try:

@@ -26,6 +26,7 @@ from lrp.network.wrappers import unwrap
 from lrp.recovery.base import Recovery
 from lrp.recovery.context import Context
 from lrp.search.base import Search
+from lrp.standin.replace import put_back, with_stand_ins
 
 DEFAULT = Calibration()
 
@@ -117,8 +118,9 @@ def compress(
     chosen = make_method(method, {group: part for group, part in parts.items() if part is not None}, shared, output)
     recover, find = make("recovery", recovery), make("search", search)
     searched = find(chosen, getattr(chosen, "estimator", None) or make("estimator", default_option("estimator"), output_fn=output))
-    model = unwrap(model)
-    batches = Batches.of(calibration, images, model=model, inputs=inputs)
+    original = unwrap(model)
+    batches = Batches.of(calibration, images, model=original, inputs=inputs)
+    model = with_stand_ins(original)
     kind = find_kind(model)
     alone = kind is not None and kind.form(model) is not None
     if alone:  # a network of one layer has no place in which another could be put
@@ -134,7 +136,7 @@ def compress(
         if not plan.untouched:
             _recover(recover, compressed, batches, batch_size)
         report = fitted.report(plan, fitted.sizes(compressed, plan))
-    result = next(compressed.children()) if alone else compressed
+    result = put_back(next(compressed.children()) if alone else compressed, original)
     result.lrp_report = report
     return result, report
 

@@ -27,6 +27,7 @@ class LayerMatrix:
         groups: Of a grouped convolution: the g-th M / groups rows read the g-th group of input channels, and N counts those of one
             group.
         lookup: Whether the layer looks columns up by index (an embedding), which multiplies nothing.
+        places: At how many positions of an example the columns are multiplied, once that is known, where the output has another number.
     """
 
     name: str
@@ -34,20 +35,21 @@ class LayerMatrix:
     kernel: int
     groups: int = 1
     lookup: bool = False
+    places: int | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(M, N)."""
         return self.weight.shape[0], self.weight.shape[1]
 
-    def macs(self, positions: int) -> int:
-        """Multiply-accumulates of the dense layer at so many positions."""
-        return 0 if self.lookup else positions * self.weight.numel()
-
     @property
     def channels(self) -> int:
         """Input channels that a row reads (of a Linear: input features)."""
         return self.weight.shape[1] // self.kernel
+
+    def macs(self, positions: int) -> int:
+        """Multiply-accumulates of the dense layer, which gives an output at so many positions."""
+        return (positions if self.places is None else self.places) * self.weight.numel()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from torch import nn
 
 import lrp
+from lrp.entries import write_tensors
 from lrp.layer.compressed import Compressed
 from lrp.model.resnet20 import ResNet20
 from lrp.model.vgg16 import VGG16
@@ -30,6 +31,14 @@ def deployed(name, sparsity=0.6, **options):
 def described(path):
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()["lrp"]), {name: file.get_tensor(name) for name in file.keys()}
+
+
+def rewrite(path, change):
+    """Another description and other tensors, with the checksum that belongs to them."""
+    description, tensors = described(path)
+    description.pop("sha256")
+    change(description, tensors)
+    write_tensors(path, tensors, description)
 
 
 def file_refused(path, model, match):

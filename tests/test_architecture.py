@@ -28,6 +28,7 @@ LEVELS = (
     ("batches",),
     ("blocking", "dataset", "tracker"),
     ("evaluation", "layer"),
+    ("standin",),
     ("training", "network"),
     ("cost", "layer_statistics", "estimator", "model", "recovery"),
     ("evidence",),
@@ -45,7 +46,7 @@ LEVELS = (
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 
 # Files that make networks out of torch's layers, and one that puts a layer of its own in their place.
-MAKE_NETWORKS = ("lrp.model", "lrp.study.networks", "lrp.study.product_layer", "lrp.study.simplicity_bias")
+MAKE_NETWORKS = ("lrp.standin", "lrp.model", "lrp.study.networks", "lrp.study.product_layer", "lrp.study.simplicity_bias")
 
 # Options that are no file of their own: combinations of parts under a name, and sizes of one network.
 NAMED_COMBINATIONS = {

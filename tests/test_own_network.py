@@ -79,6 +79,39 @@ def test_own_network_on_own_images(place, monkeypatch):
     assert float((found == data.test.labels).double().mean()) == pytest.approx(row["accuracy"])
 
 
+ATTENTION = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 24, 4, 4)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(24, 2, 32, batch_first=True), 1)
+        self.fc = nn.Linear(24, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.encoder(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+"""
+
+
+def test_attention_is_compressed_saved_and_put_back(place, monkeypatch):
+    (place / "myattention.py").write_text(ATTENTION)
+    monkeypatch.syspath_prepend(str(place))
+    shared = [word for word in words(place) if not word.startswith("model.")]
+    given = [*shared, "model._target_=myattention.Net", f"dataset.path={place}/images", "model.training.epochs=1", "save=true"]
+    compose_job(*given, "method=output_aware", "sparsity.grid=[0,0.5]").run(place / "run")
+    layers = pd.read_csv(place / "run" / "layers.csv")
+    assert {f"encoder.layers.0.self_attn.{name}_proj" for name in ("q", "k", "v", "out")} < set(layers["layer"])
+    import myattention
+
+    attention = {
+        sparsity: lrp.load(place / "run" / f"model-{sparsity}.safetensors", lambda: myattention.Net(3)).encoder.layers[0].self_attn
+        for sparsity in ("0", "0.5")
+    }
+    assert type(attention["0"]) is torch.nn.MultiheadAttention and type(attention["0.5"]) is not torch.nn.MultiheadAttention
+
+
 def test_as_it_is_and_sentences(place, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(place))
     job = compose_job(*words(place, f"dataset.path={place}/images", "model.training.epochs=0", "sparsity.grid=[0.5]"))

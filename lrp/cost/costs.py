@@ -103,6 +103,7 @@ def make_costs(
         largest = min((block.size - 1) // sum(block.shape), (whole[-1] - 1) // unit[-1])
         limit.append(largest)
     sizes = {name: sum(blocks[i].size for i in among) for name, among in places.items()}
-    positions = {name: 1 for name in sizes} if budget == "params" or candidates is None else candidates.positions
-    dense = {name: size * positions[name] for name, size in sizes.items()}
+    dense = sizes
+    if budget != "params" and candidates is not None:
+        dense = {name: candidates.matrices[name].macs(candidates.positions[name]) for name in sizes}
     return Costs(unit, whole, limit, places, dense, break_even or {})

@@ -23,9 +23,9 @@ def block_macs(block: Block, rank: Rank, matrix: LayerMatrix, positions: int) ->
     """Multiply-accumulates of a block of ``matrix`` for one example, as it runs: zero-filling counts where it is cut inside a channel's
     kernel."""
     kernel = matrix.kernel
-    columns = 0 if matrix.lookup else (-(-block.col_stop // kernel) - block.col_start // kernel) * kernel
-    rows = block.shape[0]
-    return positions * (rows * columns if rank is None else rank * (rows + columns))
+    columns = (-(-block.col_stop // kernel) - block.col_start // kernel) * kernel
+    rows, places = block.shape[0], positions if matrix.places is None else matrix.places
+    return places * rows * columns if rank is None else rank * (positions * rows + places * columns)
 
 
 def layers_macs(candidates: Candidates, blocks: Sequence[Block], keep: Sequence[Tensor]) -> dict[str, int]:

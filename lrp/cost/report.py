@@ -10,7 +10,7 @@ import pandas as pd
 from torch import nn
 
 from lrp.errors import some
-from lrp.layer.build import find_kind
+from lrp.layer.build import kind_of, own_weights
 from lrp.layer.compressed import Compressed
 from lrp.network.survey import Candidates
 
@@ -94,11 +94,11 @@ def make_report(
     for name, module in model.named_modules():
         if name not in layers and name not in survey.left:
             continue
-        held = module.parameters() if isinstance(module, Compressed) else module._parameters.values()
-        weights = [p for p in held if p is not None and p.dim() > 1]
-        kind = find_kind(module)
-        counts = 0 if kind is not None and kind.lookup else survey.positions.get(name)
-        macs = None if counts is None else counts * sum(p.numel() for p in weights)
+        weights = [p for p in module.parameters() if p.dim() > 1] if isinstance(module, Compressed) else own_weights(module)
+        macs = None
+        if name in survey.positions:
+            at = kind_of(module).multiplied_at(module, survey.positions[name], survey.inputs[name])
+            macs = at * sum(p.numel() for p in weights)
         params = sum(p.numel() for p in weights if id(p) not in counted)
         counted |= {id(p) for p in weights}
         row = {"layer": name, "type": type(module).__name__, "params_before": params, "macs_before": macs}

@@ -18,9 +18,10 @@ from lrp.model.names import AVERAGED, WRAPPERS, without_wrappers
 log = logging.getLogger(__name__)
 
 MATRIX = "matrix"  # the form of a layer whose entry names none
-FORMAT = 2  # raised when a file is written that this version's ``load`` would misread
+FROZEN = 2  # the first format that says which parameters need no gradient
+FORMAT = 3  # raised when a file is written that this version's ``load`` would misread
 # Others may be one of them, damaged.
-_ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen")
+_ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen", "stand_ins")
 
 
 def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -82,8 +83,9 @@ def renamed(
         "biased": [place(name) for name in description.get("biased", [])],
         "same": {place(name): place(first) for name, first in description["same"].items()},
         "frozen": [place(name) for name in description.get("frozen", [])],
+        "stand_ins": {place(name): kind for name, kind in description.get("stand_ins", {}).items()},
     }
-    if len(new) < len(tensors) or (list(new) == list(tensors) and all(places[key] == description.get(key, []) for key in places)):
+    if len(new) < len(tensors) or (list(new) == list(tensors) and all(places[key] == description.get(key, places[key]) for key in places)):
         return dict(description), dict(tensors)
     log.info("load %s: its network, or this one, was wrapped; names are compared without that", path)
     return {**description, **places}, new

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lrp import __version__
 from lrp.batches import odd_layout
 from lrp.cost.report import COLUMNS, Report
-from lrp.deploy.reading import FORMAT, MATRIX, read_saved, renamed
+from lrp.deploy.reading import FORMAT, FROZEN, MATRIX, read_saved, renamed
 from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line, some
 from lrp.files import check_file
@@ -22,12 +22,15 @@ from lrp.layer.build import KINDS, find_kind, kind_of, replace_layer
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import check_values, duplicate, load_state
 from lrp.network.trace import Folded
+from lrp.standin.known import NAMED
+from lrp.standin.replace import stand_in, stand_ins
 
 
 def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None) -> None:
     """Write a network, compressed or fused or neither, to a .safetensors file: its parameters and buffers in their precision,
     and as metadata a JSON description: format and version of lrp, of each compressed layer its form and ranks, the
-    batch norms that were folded, the ``report`` (by default the one that ``compress`` gave the network), and a SHA-256 of it all.
+    batch norms that were folded, the modules for which others stand in (``lrp.standin``), the ``report`` (by default the one that
+    ``compress`` gave the network), and a SHA-256 of it all.
 
     Tensors that are one (tied weights) are written once. The file is whole or absent.
 
@@ -81,7 +84,9 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
         "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
     }  # fmt: skip
     if frozen:
-        description |= {"frozen": frozen, "format": FORMAT}
+        description |= {"frozen": frozen, "format": max(number, FROZEN)}
+    if standing := stand_ins(model):
+        description |= {"stand_ins": standing, "format": FORMAT}
     if problem := not_plain([*tensors, *same, *layers]):
         raise InputError(f"save {path}: a name in the network {problem}")
     write_tensors(path, tensors, description if made_from is None else {**description, "made_from": made_from})
@@ -125,7 +130,7 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
     other = f"load {path}: the file is for another architecture"
     try:
         description, tensors = renamed(description, tensors, result, path)
-        result = _restore_layers(result, description, other).eval()
+        result = _restore_layers(_stand_in(result, description.get("stand_ins", {}), other, path), description, other).eval()
         tensors |= {name: tensors[first] for name, first in description["same"].items() if first in tensors}
         report = _report(description["report"])
     except InputError:
@@ -182,6 +187,22 @@ def _report(stored: dict[str, Any] | None) -> Report | None:
     report = Report(pd.DataFrame(stored["rows"], columns=COLUMNS))
     report.attrs = dict(stored["totals"])
     return report
+
+
+def _stand_in(model: nn.Module, named: dict[str, str], other: str, path: Path) -> nn.Module:
+    """The network with stand-ins where the file has them.
+
+    Raises:
+        InputError: For a kind that this version does not know; beginning with ``other``, where the network has no such module.
+    """
+    modules = dict(model.named_modules())
+    for name, kind in named.items():
+        if kind not in NAMED:
+            raise InputError(f"load {path}: {name} stands for a {str(kind)[:40]}, and this version knows {', '.join(NAMED)}")
+        if name not in modules or not NAMED[kind].stands_for(modules[name]):
+            raise InputError(f"{other}: it has a {kind} {name}, this one {_what(modules.get(name))}")
+        model = stand_in(model, name, NAMED[kind])
+    return model
 
 
 def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -> nn.Module:

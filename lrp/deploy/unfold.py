@@ -46,3 +46,6 @@ def unfold(model: nn.Module) -> nn.Module:
     if changed:
         result.lrp_unfolded = True  # type: ignore[assignment]
     return result
+
+
+as_plain = unfold  # what other tools call such a network

@@ -37,6 +37,7 @@ from lrp.recovery.context import Context
 from lrp.results.columns import COLUMNS, LAYER_COLUMNS
 from lrp.results.run_folder import RunFolder
 from lrp.search.base import Search
+from lrp.standin.replace import put_back, with_stand_ins
 from lrp.tracker.base import Tracker
 
 log = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ class _Pruning:
         inputs = Batches.of(data.network_input(calibration.images, device))
         inputs.labels = calibration.labels
         with in_one_sentence(model), own_code(f"method={job.method.name}", job.method):
-            fitted = job.search(job.method, job.estimator).fit(Evidence(model, inputs, cache, len(scoring)))
+            fitted = job.search(job.method, job.estimator).fit(Evidence(with_stand_ins(model), inputs, cache, len(scoring)))
         images = data.normalise(scoring.images.to(device))
         y = job.estimator.outputs(model, images)
         dense = dense_metrics(model, data, job.part, job.batch_size, job.estimator, cache, device)
@@ -195,7 +196,7 @@ class _Pruning:
                 results.add(row, layers)
                 results.add_trials(self.fitted.trials)
                 if job.save:
-                    save(pruned, job.file(self.folder, sparsity))
+                    save(put_back(pruned, self.model), job.file(self.folder, sparsity))
                 tracked.row(row, layers)
                 log.info(
                     "%s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)",

@@ -6,9 +6,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from lrp.layer.compressed import Compressed
 from lrp.layer.conv import ConvKind
+from lrp.layer.conv_transpose import ConvTransposeKind
 from lrp.layer.duplicate import duplicate
 from lrp.layer.embedding import EmbeddingKind
 from lrp.layer.kind import LayerKind
@@ -16,7 +18,7 @@ from lrp.layer.linear import LinearKind
 from lrp.layer.references import replace_references
 from lrp.matrices import Factors, LayerMatrix, kept_rank
 
-KINDS: Sequence[LayerKind] = (LinearKind(), ConvKind(), EmbeddingKind())
+KINDS: Sequence[LayerKind] = (LinearKind(), ConvKind(), ConvTransposeKind(), EmbeddingKind())
 
 
 def find_kind(module: nn.Module | None) -> LayerKind | None:
@@ -35,6 +37,16 @@ def unsupported(module: nn.Module) -> str | None:
     """Why a module that holds weights of its own cannot be compressed; None where it can."""
     kind = find_kind(module)
     return f"type not supported ({type(module).__name__})" if kind is None else kind.unsupported(module)
+
+
+def own_weights(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters of two or more dimensions that a module holds, or of which its weight is computed where it is parametrised."""
+    held = [*module._parameters.values()]
+    if isinstance(module, ParametrizationList):
+        return []  # of the module around
+    if is_parametrized(module):
+        held += module.parametrizations.parameters()  # type: ignore[union-attr]
+    return [parameter for parameter in held if parameter is not None and parameter.dim() > 1]
 
 
 def layer_matrices(model: nn.Module) -> dict[str, LayerMatrix]:
@@ -78,8 +90,8 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     """Put ``layer`` in a network's place ``name``, and wherever else the network holds the same module; the network, which is
     ``layer`` itself where it has no name.
 
-    torch's transformer encoders read the weights of their Linear layers themselves when nothing is trained; one that
-    holds a compressed layer has to call it, so that short cut is closed.
+    torch's transformer encoders read the weights of their Linear layers and attentions themselves when nothing is trained; one that
+    holds another layer in such a place has to call it, so that short cut is closed.
     """
     if name == "":
         return layer
@@ -87,11 +99,11 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     for place in [place for place, module in model.named_modules(remove_duplicate=False) if module is old]:
         model.set_submodule(place, layer)
     replace_references(model, old, layer)
-    if not isinstance(layer, Compressed):
+    if not isinstance(layer, Compressed) and not isinstance(old, nn.MultiheadAttention):
         return model
     for path, parent in model.named_modules():
         if path == "" or name.startswith(path + "."):
-            if isinstance(parent, nn.TransformerEncoderLayer):
+            if isinstance(parent, nn.TransformerEncoderLayer) and isinstance(layer, Compressed):
                 parent.activation_relu_or_gelu = 0
             if isinstance(parent, nn.TransformerEncoder):
                 parent.use_nested_tensor = False

@@ -55,10 +55,11 @@ def measured_copy(model: Module) -> Module:
     return result
 
 
-def duplicate(model: Module, device: torch.device | str | None = None) -> Module:
+def duplicate(model: Module, device: torch.device | str | None = None, share: bool = False) -> Module:
     """A deep copy of a network. A tensor with a graph that a module keeps, such as its last output, is copied without the graph.
 
-    ``device``: its parameters are made there at once, rather than copied first; on "meta" a copy takes no room.
+    ``device``: its parameters are made there at once, rather than copied first; on "meta" a copy takes no room. ``share``: the copy holds
+    the very parameters of the network.
 
     Raises:
         InputError: For a network that holds something which cannot be copied.
@@ -68,6 +69,8 @@ def duplicate(model: Module, device: torch.device | str | None = None) -> Module
         for value in vars(module).values():
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
+        if share:
+            memo |= {id(value): value for value in module._parameters.values() if value is not None}
         for value in module._parameters.values() if device is not None else ():
             if type(value) is nn.Parameter:
                 memo[id(value)] = nn.Parameter(value.detach().to(device, copy=True), value.requires_grad)

@@ -74,6 +74,9 @@ class EmbeddingKind(LayerKind):
     def rows(self, module: Any) -> int:  # noqa: D102
         return module.embedding_dim
 
+    def multiplied_at(self, module: Any, positions: int, shape: tuple[int, ...]) -> int:  # noqa: D102
+        return 0
+
     def by_example(self, x: Tensor, examples: int, positions: int) -> bool:  # noqa: D102
         return x.numel() == examples * positions
 

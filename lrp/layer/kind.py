@@ -8,11 +8,15 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from lrp.layer.base import LowRank
 from lrp.layer.carry import not_carried
 from lrp.layer.compressed import Compressed
 from lrp.matrices import Block, LayerMatrix, Rank
+
+COMPUTED = "its weight is computed from other parameters"
+RUNNING = ("forward", "_conv_forward")  # what of a layer runs
 
 
 class LayerKind:
@@ -49,10 +53,15 @@ class LayerKind:
     def unsupported(self, module: nn.Module) -> str | None:
         """Why a module cannot be compressed; None where it can."""
         form = self.form(module)
+        if is_parametrized(module, "weight"):
+            return COMPUTED
         if form is None:
+            parent = next((dense for dense in self.dense_types if isinstance(module, dense) and type(module) is not dense), None)
+            if parent is not None and any(_method(type(module), name) is not _method(parent, name) for name in RUNNING):
+                return f"a subclass of {parent.__name__} with a forward of its own ({type(module).__name__})"
             return f"type not supported ({type(module).__name__})"
         taken = {name for other in self.forms for name in other.own}
-        return not_carried(module, form, taken) if _has_own_weight(module) else "its weight is computed from other parameters"
+        return not_carried(module, form, taken) if _has_own_weight(module) else COMPUTED
 
     def low_rank(self, dense: nn.Module, blocks: Sequence[tuple[Block, Rank]]) -> LowRank:
         """The low-rank form of a dense layer that can be compressed, its ``blocks`` at these ranks, without values."""
@@ -76,6 +85,19 @@ class LayerKind:
         """Write ``values`` (rows, N) into these rows of a dense layer's matrix."""
         part = dense.weight[rows]
         part.copy_(values.view_as(part))
+
+    def as_matrix(self, module: Any, value: Tensor) -> Tensor:
+        """A value of the shape of a dense layer's weight, as (M, N)."""
+        return value.flatten(1)
+
+    def as_weight(self, module: Any, matrix: Tensor) -> Tensor:
+        """A matrix (M, N) in the shape of a dense layer's weight."""
+        return matrix.view_as(module.weight)
+
+    def multiplied_at(self, module: Any, positions: int, shape: tuple[int, ...]) -> int:
+        """At how many positions of an example the weight is multiplied, of a layer that gives an output at so many ``positions`` and reads
+        an input of this shape (1, ...)."""
+        return positions
 
     def features_last(self, output: Tensor) -> Tensor:
         """The layer's output, or a gradient of its shape, as (B, ..., M)."""
@@ -135,6 +157,10 @@ class LayerKind:
     def breaks_channels_last(self, module: nn.Module) -> bool:
         """Whether the layer cannot be trained in channels_last order."""
         return False
+
+
+def _method(kind: type, name: str) -> Any:
+    return getattr(kind, name, None)
 
 
 def _has_own_weight(module: nn.Module) -> bool:

@@ -67,7 +67,7 @@ class HosvdFitted(FittedMethod):
         """Every layer at the largest share of its ranks that keeps the budget."""
         start = time.perf_counter()
         survey, budget = self.evidence.survey, self.method.budget
-        dense = {name: (survey.positions[name] if budget == "macs" else 1) * m.weight.numel() for name, m in survey.matrices.items()}
+        dense = {name: m.macs(survey.positions[name]) if budget == "macs" else m.weight.numel() for name, m in survey.matrices.items()}
         allowed = kept_share(sparsity) * sum(dense.values())
 
         def at(share: float) -> tuple[Mapping[str, LayerPlan], int]:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from lrp.batches import Batches, Inputs, call, on_tensors, tensors
 from lrp.errors import InputError
+from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
 from lrp.network.arithmetic import check_rows, plain_arithmetic, read_output
 from lrp.network.frozen import FrozenNetwork
@@ -25,8 +26,9 @@ def loss_gradients(model: nn.Module, names: Sequence[str], inputs: Inputs, label
         InputError: Where the loss is not finite or does not depend on any of the layers.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        weights, loss = _loss(model, names, inputs, labels, pick)
-        return _as_matrices(names, torch.autograd.grad(loss, weights, allow_unused=True), weights)
+        layers, loss = _loss(model, names, inputs, labels, pick)
+        gradients = torch.autograd.grad(loss, [layer.weight for layer in layers], allow_unused=True)
+        return _as_matrices(names, gradients, layers)
 
 
 def unreached(network: FrozenNetwork, names: Sequence[str], batches: Batches, read: Read) -> list[str]:
@@ -80,20 +82,21 @@ def hessian_vector_product(
         InputError: Where the loss is not finite or does not depend on any of the layers.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        weights, loss = _loss(model, names, inputs, labels, pick)
+        layers, loss = _loss(model, names, inputs, labels, pick)
+        weights = [layer.weight for layer in layers]
         gradients = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
         moved = [
-            (g * vectors[name].to(w).view_as(w)).sum()
-            for name, g, w in zip(names, gradients, weights, strict=True)
+            (g * kind_of(layer).as_weight(layer, vectors[name].to(w))).sum()
+            for name, layer, g, w in zip(names, layers, gradients, weights, strict=True)
             if g is not None and g.requires_grad and name in vectors
         ]
         if not moved:  # the loss is linear in these weights
-            return _as_matrices(names, [None] * len(weights), weights)
-        return _as_matrices(names, torch.autograd.grad(torch.stack(moved).sum(), weights, allow_unused=True), weights)
+            return _as_matrices(names, [None] * len(layers), layers)
+        return _as_matrices(names, torch.autograd.grad(torch.stack(moved).sum(), weights, allow_unused=True), layers)
 
 
-def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor, pick: Read) -> tuple[list[Tensor], Tensor]:
-    """The layers' weights in a copy of the network, and the loss with its graph.
+def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor, pick: Read) -> tuple[list[Any], Tensor]:
+    """The layers in a copy of the network, whose weights need a gradient, and the loss with its graph.
 
     Raises:
         InputError: For a loss that is not finite or carries no gradient.
@@ -108,7 +111,7 @@ def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor
         loss = F.cross_entropy(logits, labels.to(device))
     if not bool(torch.isfinite(loss)) or not loss.requires_grad:
         raise InputError("the loss on the calibration images is not finite or carries no gradient, so nothing can be scored by it")
-    return weights, loss
+    return layers, loss
 
 
 def _check_labels(labels: Tensor, examples: int, classes: int) -> None:
@@ -116,6 +119,7 @@ def _check_labels(labels: Tensor, examples: int, classes: int) -> None:
         raise InputError(f"calibration: its labels must be {examples} integers in [0, {classes - 1}], one for each example")
 
 
-def _as_matrices(names: Sequence[str], values: Sequence[Tensor | None], weights: Sequence[Tensor]) -> dict[str, Tensor]:
-    filled = (torch.zeros_like(w) if v is None else v for v, w in zip(values, weights, strict=True))
-    return {name: value.detach().flatten(1).double().cpu() for name, value in zip(names, filled, strict=True)}
+def _as_matrices(names: Sequence[str], values: Sequence[Tensor | None], layers: Sequence[Any]) -> dict[str, Tensor]:
+    filled = (torch.zeros_like(layer.weight) if v is None else v for v, layer in zip(values, layers, strict=True))
+    matrices = (kind_of(layer).as_matrix(layer, value.detach()) for layer, value in zip(layers, filled, strict=True))
+    return {name: matrix.double().cpu() for name, matrix in zip(names, matrices, strict=True)}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lrp.batches import Inputs, examples
 from lrp.errors import InputError
-from lrp.layer.build import find_kind, kind_of, layer_matrices, replace_layer, unsupported
+from lrp.layer.build import find_kind, kind_of, layer_matrices, own_weights, replace_layer, unsupported
 from lrp.layer.carry import carry_over
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import duplicate
@@ -72,11 +72,7 @@ def find_candidates(
         InputError: For a name in ``exclude`` that matches nothing, and for an example on which the network cannot run.
     """
     low_rank = [name for name, module in model.named_modules() if isinstance(module, Compressed)]
-    modules = {
-        name: module
-        for name, module in model.named_modules()
-        if name in low_rank or any(p is not None and p.dim() > 1 for p in module._parameters.values())
-    }
+    modules = {name: module for name, module in model.named_modules() if name in low_rank or own_weights(module)}
     modules = {name: module for name, module in modules.items() if not any(name.startswith(f"{parent}.") for parent in low_rank)}
     excluded = set()
     for pattern in exclude:
@@ -104,7 +100,11 @@ def find_candidates(
             reason = seen.reason(name)
         if reason is not None:
             left[name] = reason
-    chosen = {name: matrices[name] for name in seen.positions if name in matrices and name not in left}
+    chosen = {}
+    for name in seen.positions:
+        if name in matrices and name not in left:
+            at = kind_of(modules[name]).multiplied_at(modules[name], seen.positions[name], seen.inputs[name])
+            chosen[name] = matrices[name] if at == seen.positions[name] else replace(matrices[name], places=at)
     return Candidates(chosen, seen.positions, seen.inputs, left, seen.calls, seen.read)
 
 

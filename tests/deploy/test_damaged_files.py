@@ -9,22 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from cases import Encoder, Grouped
-from deployed import deployed, described, file_refused
+from deployed import deployed, described, file_refused, rewrite
 from helpers import refused
 from safetensors.torch import save_file
 from torch import nn
 
 import lrp
-from lrp.entries import write_tensors
 from lrp.model.vgg16 import VGG16
-
-
-def rewrite(path, change):
-    """Another description and other tensors, with the checksum that belongs to them."""
-    description, tensors = described(path)
-    description.pop("sha256")
-    change(description, tensors)
-    write_tensors(path, tensors, description)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +79,7 @@ def test_a_file_that_is_not_from_lrp(tmp_path):
 
 def test_a_newer_format(saved):
     rewrite(saved, lambda description, _: description.update(format=99, version="7.0", layers="of another kind"))
-    file_refused(saved, Grouped, "lrp 7.0 in format 99.*up to format 2")
+    file_refused(saved, Grouped, "lrp 7.0 in format 99.*up to format 3")
 
 
 @pytest.mark.parametrize("other, match", [

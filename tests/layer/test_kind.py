@@ -18,6 +18,8 @@ LAYERS = {
     "1d": (nn.Conv1d(6, 8, 3, stride=2, padding=1, groups=2), (6, 9)),
     "2d": (nn.Conv2d(4, 6, (3, 2), padding="same", dilation=2), (4, 7, 6)),
     "2d, circular": (nn.Conv2d(4, 6, 3, stride=2, padding=1, padding_mode="circular", bias=False), (4, 7, 6)),
+    "1d, transposed": (nn.ConvTranspose1d(6, 8, 3, stride=2, padding=1, output_padding=1, groups=2), (6, 9)),
+    "2d, transposed": (nn.ConvTranspose2d(4, 6, (3, 2), stride=(1, 3), padding=(3, 0), dilation=2, bias=False), (4, 7, 6)),
 }
 
 
@@ -84,6 +86,11 @@ class Scaled(nn.Linear):
     """May compute something else than a Linear does."""
 
 
+class Doubled(nn.Linear):
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
 @pytest.mark.parametrize(
     ("layer", "reason", "known", "foldable"),
     [
@@ -92,7 +99,9 @@ class Scaled(nn.Linear):
         (nn.Conv3d(2, 3, 1), "type not supported (Conv3d)", True, True),
         (Scaled(3, 2), "type not supported (Scaled)", True, False),
         (nn.utils.weight_norm(nn.Linear(3, 2)), "its weight is computed from other parameters", True, False),
-        (nn.ConvTranspose2d(2, 3, 1), "type not supported (ConvTranspose2d)", False, False),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), "its weight is computed from other parameters", True, False),
+        (nn.ConvTranspose3d(2, 3, 1), "type not supported (ConvTranspose3d)", True, True),
+        (Doubled(3, 2), "a subclass of Linear with a forward of its own (Doubled)", True, False),
         (nn.Bilinear(4, 2, 3), "type not supported (Bilinear)", False, False),
     ],
 )

@@ -1,0 +1,156 @@
+"""torch's recurrent networks with their matrices as Linear layers: what reads the inputs runs once for all steps, what reads the
+state runs at each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from lrp.standin.base import StandIn, is_usual, linear
+
+State = tuple[Tensor, ...]  # (h,), of an LSTM (h, c), each (B, H)
+
+
+class _Direction(nn.Module):
+    """One direction of one layer."""
+
+    def __init__(self, dense: Any, suffix: str) -> None:
+        super().__init__()
+        held = dense._parameters
+        self.input = linear(held[f"weight_ih_{suffix}"], held.get(f"bias_ih_{suffix}"))
+        self.state = linear(held[f"weight_hh_{suffix}"], held.get(f"bias_hh_{suffix}"))
+        projection = held.get(f"weight_hr_{suffix}")
+        self.projection = None if projection is None else linear(projection, None)
+
+    def forward(self, x: Tensor, sizes: list[int] | None, state: State, reverse: bool) -> tuple[Tensor, State]:
+        """The outputs, shaped as ``x`` but for the features, and the last state of each sequence.
+
+        ``x``: (B, L, N); with ``sizes`` (sum of sizes, N), one step after the other, of sequences that end earlier and earlier.
+        """
+        read = self.input(x)  # (B, L, N): statistics of a layer ask for the examples first
+        order = list(read.unbind(1) if sizes is None else read.split(sizes))
+        outputs: list[Tensor] = []
+        for now in reversed(order) if reverse else order:
+            if sizes is None:
+                state = self.step(now, state)
+                outputs.append(state[0])
+            else:  # of the sequences that have this step: they are the first
+                new = self.step(now, tuple(part[: len(now)] for part in state))
+                state = tuple(torch.cat([part, old[len(now) :]]) for part, old in zip(new, state, strict=True))
+                outputs.append(new[0])
+        outputs = outputs[::-1] if reverse else outputs
+        return torch.stack(outputs, 1) if sizes is None else torch.cat(outputs), state
+
+    def step(self, read: Tensor, state: State) -> State:
+        """The next state of sequences whose input gave ``read``."""
+        raise NotImplementedError
+
+
+class _Lstm(_Direction):
+    def step(self, read: Tensor, state: State) -> State:
+        h, c = state
+        i, f, g, o = (read + self.state(h)).chunk(4, -1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        return h if self.projection is None else self.projection(h), c
+
+
+class _Gru(_Direction):
+    def step(self, read: Tensor, state: State) -> State:
+        (h,) = state
+        r, z, n = read.chunk(3, -1)
+        of_r, of_z, of_n = self.state(h).chunk(3, -1)
+        z = (z + of_z).sigmoid()
+        n = (n + (r + of_r).sigmoid() * of_n).tanh()
+        return (n + z * (h - n),)
+
+
+class _Tanh(_Direction):
+    def step(self, read: Tensor, state: State) -> State:
+        return ((read + self.state(state[0])).tanh(),)
+
+
+class _Relu(_Direction):
+    def step(self, read: Tensor, state: State) -> State:
+        return (F.relu(read + self.state(state[0])),)
+
+
+CELLS: dict[str, type[_Direction]] = {"LSTM": _Lstm, "GRU": _Gru, "RNN_TANH": _Tanh, "RNN_RELU": _Relu}
+
+
+class RecurrentNetwork(nn.Module):
+    """Called as torch's LSTM, GRU and RNN are: (L, B, N), (B, L, N) where batches are first, (L, N) or a PackedSequence, and a state.
+
+    Its layers are ``l0``, ``l0_reverse``, ``l1`` and so on.
+    """
+
+    def __init__(self, dense: Any) -> None:
+        super().__init__()
+        self.mode: str = dense.mode
+        self.num_layers: int = dense.num_layers
+        self.bidirectional: bool = dense.bidirectional
+        self.batch_first: bool = dense.batch_first
+        self.dropout: float = dense.dropout
+        self.hidden_size: int = dense.hidden_size
+        self.proj_size: int = dense.proj_size
+        self.places = [f"l{layer}{end}" for layer in range(self.num_layers) for end in ("", "_reverse")[: 1 + self.bidirectional]]
+        for place in self.places:
+            self.add_module(place, CELLS[self.mode](dense, place))
+
+    def flatten_parameters(self) -> None:
+        """Nothing: torch's networks lay their weights out for cuDNN here."""
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        """All outputs of the last layer, and the last states of all layers."""
+        packed = isinstance(input, PackedSequence)
+        whole = packed or input.dim() == 3
+        if packed:
+            x, sizes, order, back = input.data, input.batch_sizes.tolist(), input.sorted_indices, input.unsorted_indices
+        else:
+            x = input.unsqueeze(0) if not whole else input if self.batch_first else input.transpose(0, 1)
+            sizes, order, back = None, None, None
+        states = self._begin(x, x.shape[0] if sizes is None else sizes[0], hx, whole, order)
+        ways, last = 1 + self.bidirectional, []
+        for layer in range(self.num_layers):
+            outputs = []
+            for way in range(ways):
+                at = layer * ways + way
+                direction: Any = getattr(self, self.places[at])
+                output, state = direction(x, sizes, tuple(part[at] for part in states), reverse=way == 1)
+                outputs.append(output)
+                last.append(state)
+            x = torch.cat(outputs, -1)
+            if layer < self.num_layers - 1:
+                x = F.dropout(x, self.dropout, self.training)
+        ends = [torch.stack(parts) for parts in zip(*last, strict=True)]
+        ends = ends if back is None else [end.index_select(1, back) for end in ends]
+        ends = ends if whole else [end.squeeze(1) for end in ends]
+        ending = tuple(ends) if self.mode == "LSTM" else ends[0]
+        if packed:
+            return PackedSequence(x, input.batch_sizes, order, back), ending
+        return x.squeeze(0) if not whole else x if self.batch_first else x.transpose(0, 1), ending
+
+    def _begin(self, x: Tensor, batch: int, hx: Any, whole: bool, order: Tensor | None) -> list[Tensor]:
+        """The states before the first step, (all layers and directions, B, H) each, in the order of the batch as it is packed."""
+        if hx is None:
+            widths = [self.proj_size or self.hidden_size, *[self.hidden_size] * (self.mode == "LSTM")]
+            return [x.new_zeros(len(self.places), batch, width) for width in widths]
+        states = [*hx] if self.mode == "LSTM" else [hx]
+        states = states if whole else [state.unsqueeze(1) for state in states]
+        return states if order is None else [state.index_select(1, order) for state in states]
+
+
+class Recurrent(StandIn):
+    """LSTM, GRU and RNN."""
+
+    name = "recurrent"
+
+    def stands_for(self, module: Any) -> bool:  # noqa: D102
+        return type(module) in (nn.LSTM, nn.GRU, nn.RNN) and is_usual(module, *module._flat_weights_names)
+
+    def make(self, module: Any) -> nn.Module:  # noqa: D102
+        return RecurrentNetwork(module)

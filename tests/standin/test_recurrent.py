@@ -1,0 +1,81 @@
+"""Recurrent networks made of Linear layers compute what torch's do."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+import lrp
+from lrp.standin.recurrent import RecurrentNetwork
+from lrp.standin.replace import with_stand_ins
+
+B, L, N, H = 3, 6, 4, 5
+KINDS = {
+    "LSTM": (nn.LSTM, {}), "projected LSTM": (nn.LSTM, {"proj_size": 3}), "GRU": (nn.GRU, {}), "tanh": (nn.RNN, {}),
+    "relu": (nn.RNN, {"nonlinearity": "relu"}),
+}  # fmt: skip
+FORMS = {
+    "a batch": lambda x, first: x,
+    "one sequence": lambda x, first: x[0] if first else x[:, 0],
+    "sorted": lambda x, first: pack_padded_sequence(x, [6, 4, 1], batch_first=first),
+    "packed": lambda x, first: pack_padded_sequence(x, [2, 6, 3], batch_first=first, enforce_sorted=False),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_outputs_states_and_gradients(kind, form):
+    make, options = KINDS[kind]
+    for layers, both, first, bias, given in itertools.product([1, 2], [False, True], [False, True], [False, True], [False, True]):
+        dense = make(N, H, layers, bias=bias, batch_first=first, bidirectional=both, **options).double()
+        other = with_stand_ins(dense)
+        assert isinstance(other, RecurrentNetwork)
+        x = torch.randn(B, L, N).double() if first else torch.randn(L, B, N).double()
+        widths = [options.get("proj_size", H), *[H] * (make is nn.LSTM)]
+        states = [torch.randn(layers * (1 + both), B, width).double() for width in widths]
+        states = [state[:, 0] for state in states] if form == "one sequence" else states
+        found = []
+        for network in (dense, other):
+            leaf = x.clone().requires_grad_()
+            hx = (tuple(states) if make is nn.LSTM else states[0],) if given else ()
+            output, ends = network(FORMS[form](leaf, first), *hx)
+            results = [output.data if isinstance(output, nn.utils.rnn.PackedSequence) else output]
+            results += ends if make is nn.LSTM else [ends]
+            found.append([*results, *torch.autograd.grad(sum(result.sin().sum() for result in results), leaf)])
+        assert [value.shape for value in found[0]] == [value.shape for value in found[1]]
+        assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(*found, strict=True)), (layers, both, first, bias, given)
+
+
+def test_gradients_of_the_matrices():
+    dense = nn.LSTM(N, H, bidirectional=True).double()
+    other = with_stand_ins(dense)
+    for network in (dense, other):
+        network(torch.ones(L, B, N).double())[0].square().sum().backward()
+    assert torch.allclose(other.l0.state.weight.grad, dense.weight_hh_l0.grad)
+    assert torch.allclose(other.l0_reverse.input.bias.grad, dense.bias_ih_l0_reverse.grad)
+
+
+def test_dropout_between_layers():
+    network = with_stand_ins(nn.GRU(N, H, 2, dropout=0.9))
+    x = torch.randn(L, B, N)
+    assert not torch.equal(network(x)[0], network(x)[0]) and torch.equal(network.eval()(x)[0], network(x)[0])
+
+
+def test_what_reads_the_inputs_is_compressed(tmp_path):
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(12, 16, bidirectional=True), nn.Linear(32, 3)
+
+        def forward(self, x):  # (B, L, N), though the LSTM reads (L, B, N)
+            return self.head(self.lstm(x.transpose(0, 1))[0].mean(0))
+
+    model, x = Tagger().eval(), torch.randn(40, 7, 12)
+    compressed, report = lrp.compress(model, x, 0.5)
+    what = dict(zip(report.layer, report.what, strict=True))
+    assert not what["lstm.l0.input"].startswith("left") and not what["lstm.l0_reverse.input"].startswith("left")
+    lrp.save(compressed, tmp_path / "a.safetensors")
+    assert torch.equal(lrp.load(tmp_path / "a.safetensors", Tagger)(x), compressed(x))
+    lrp.export_onnx(compressed, x[:1], tmp_path / "a.onnx")
