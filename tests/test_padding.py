@@ -11,7 +11,6 @@ from lrp.estimator.first_order import FirstOrderEstimator
 
 transformers = pytest.importorskip("transformers")
 
-SPARSITY = 0.4  # at 0.5 two choices of ranks for BERT are equally good, and rounding decides
 SIZES = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
     "max_position_embeddings": 64,
@@ -55,9 +54,11 @@ def outputs(model):
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_more_padding_changes_nothing(kind, output):
     model = network(kind)
-    options = {"estimator": FirstOrderEstimator(output=output), "samples": 300}
-    small, report = lrp.compress(model, list(batches()), SPARSITY, **options)
-    assert report.attrs["sparsity_params"] >= SPARSITY
+    # without the embeddings, beside whose scores those of the layers are rounding here
+    exclude = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)]
+    options = {"estimator": FirstOrderEstimator(output=output), "samples": 300, "exclude": exclude}
+    small, report = lrp.compress(model, list(batches()), 0.5, **options)
+    assert report.attrs["sparsity_params"] >= 0.5
     found = outputs(small)
     assert float((found - outputs(model)).abs().max()) > 1e-3
     for given in (
@@ -65,7 +66,7 @@ def test_more_padding_changes_nothing(kind, output):
         {"calibration": list(batches(4, as_tuple=True)), "inputs": lambda b: (b[0], b[1])},
         {"calibration": list(batches(4, as_tuple=True)), "inputs": lambda b: ((b[0],), {"attention_mask": b[1]})},
     ):  # fmt: skip
-        other, table = lrp.compress(model, sparsity=SPARSITY, **given, **options)
+        other, table = lrp.compress(model, sparsity=0.5, **given, **options)
         assert list(table["rank"].fillna(-1)) == list(report["rank"].fillna(-1))
         assert_near(outputs(other), found, 1e-6)
 
