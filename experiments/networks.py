@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import subprocess
 import sys
 import tempfile
@@ -369,9 +370,7 @@ def main() -> None:
         words = [sys.executable, __file__, name, "--one", "--out", str(args.out)]
         done = subprocess.run(words, capture_output=True, text=True)
         said = done.stdout.strip().splitlines()
-        rows[name] = (
-            pd.read_json(f"[{said[-1]}]").iloc[0].to_dict() if said else {"network": name, "runs": f"stopped: {done.stderr[-300:]}"}
-        )
+        rows[name] = json.loads(said[-1]) if said else {"network": name, "runs": f"stopped: {done.stderr[-300:]}"}
         print(rows[name], flush=True)
         table = pd.DataFrame([rows[each] for each in NETWORKS if each in rows])
         write_whole(args.out, lambda path, table=table: table.to_csv(path, index=False, float_format="%.4g"))

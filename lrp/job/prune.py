@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from lrp.recovery.context import Context
 from lrp.results.columns import COLUMNS, LAYER_COLUMNS
 from lrp.results.run_folder import RunFolder
 from lrp.search.base import Search
+from lrp.search.coordinate import divergence
 from lrp.standin.replace import put_back, with_stand_ins
 from lrp.tracker.base import Tracker
 
@@ -198,9 +200,10 @@ class _Pruning:
                 if job.save:
                     save(put_back(pruned, self.model), job.file(self.folder, sparsity))
                 tracked.row(row, layers)
+                text = "" if row["perplexity"] is None else f", perplexity {row['perplexity']:.3f}, divergence {row['divergence']:.4f}"
                 log.info(
-                    "%s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)",
-                    said, row["sparsity_params"], row["sparsity_macs"], 100 * row["accuracy"], 100 * row["accuracy_before_recovery"],
+                    "%s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)%s",
+                    said, row["sparsity_params"], row["sparsity_macs"], 100 * row["accuracy"], 100 * row["accuracy_before_recovery"], text,
                 )  # fmt: skip
             tracked.file(self.folder / "results.csv")
 
@@ -221,7 +224,7 @@ class _Pruning:
         measured = {
             **{name: value for name, value in sizes.items() if name in COLUMNS},
             "accuracy": after.accuracy, "accuracy_before_recovery": before.accuracy, "accuracy_dense": self.dense.accuracy,
-            "loss": after.loss,
+            "loss": after.loss, **self._of_text(pruned, after),
             "perturbation_additive": share(prediction.additive, energy), "perturbation_joint": share(prediction.joint, energy),
             "perturbation_true": share(change.square().sum(1).mean(), energy), "rounds": fitted.rounds(sparsity),
             "blocks": len(layers), "components": int(layers["full"].sum()), "components_kept": int(layers["kept"].sum()), **latency,
@@ -243,6 +246,16 @@ class _Pruning:
         with own_code(f"recovery={job.recovery.name}", job.recovery):
             job.recovery(pruned, context)
         return time.perf_counter() - start
+
+    def _of_text(self, pruned: nn.Module, after: Metrics) -> dict[str, float | None]:
+        """What is measured besides where every place of an example has a label."""
+        part = getattr(self.data, self.job.part)
+        if part.labels.dim() == 1:
+            return dict.fromkeys(("perplexity", "perplexity_dense", "divergence"))
+        with torch.no_grad():
+            inputs = Batches.of(self.data.network_input(part.images, next(self.model.parameters()).device), model=self.model)
+            found = divergence(self.model, pruned, inputs, self.job.estimator)
+        return {"perplexity": math.exp(after.loss), "perplexity_dense": math.exp(self.dense.loss), "divergence": found}
 
     def _evaluate(self, model: nn.Module, progress: str) -> Metrics:
         job = self.job

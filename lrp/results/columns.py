@@ -100,6 +100,9 @@ DESCRIBED = (
     _asked("blocking_k", "groups of input channels, where the blocking has an option k"),
     _asked("calibration_images", "calibration images"),
     _asked("calibration_seed", "seed that draws them"),
+    _measured("perplexity", "of text: e to the loss after recovery", None),
+    _measured("perplexity_dense", "the same of the dense network", None),
+    _measured("divergence", "of text: mean Kullback-Leibler divergence of the next token from the dense network's (nats)", None),
 )
 COLUMNS = [column.name for column in DESCRIBED]
 MEASURED = [column.name for column in DESCRIBED if column.measured]
