@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from lrp.batches import tensors
+from lrp.batches import Inputs, call, cut, on_tensors, tensors
 from lrp.errors import InputError, first_line
 from lrp.files import check_file, write_whole
+from lrp.inputs import arguments
 from lrp.layer.duplicate import check_module, duplicate
 
 TOLERANCE = 1e-5  # of the largest output
 
 
-def export_onnx(model: nn.Module, inputs: Tensor, path: str | Path, tolerance: float = TOLERANCE) -> float:
-    """Write a network that takes one tensor as ONNX, in eval mode, with a dynamic batch.
+def export_onnx(model: nn.Module, inputs: Inputs, path: str | Path, tolerance: float = TOLERANCE) -> float:
+    """Write a network as ONNX, in eval mode, with a dynamic batch.
 
     The file is run by onnxruntime on the inputs, and on one of them alone, before it is put in its place.
 
     Args:
         model: The network, which stays as it is.
-        inputs: Examples (B, ...).
+        inputs: Examples as the network takes them: a tensor (B, ...), a tuple of positional or a mapping of keyword arguments. Each tensor
+            is an input of the file, in order; what is not a tensor is a constant there.
         path: The file.
         tolerance: The largest difference from the network's outputs that is allowed, as a share of the largest output.
 
@@ -44,13 +49,14 @@ def export_onnx(model: nn.Module, inputs: Tensor, path: str | Path, tolerance: f
     except ImportError as error:
         raise InputError(f"export_onnx needs the extra onnx: pip install 'lrp[onnx]' ({error})") from error
     check_module(model)
-    if not isinstance(inputs, Tensor) or not inputs.dim() or not len(inputs):
-        raise InputError("inputs", type(inputs).__name__, "give a tensor (B, ...) of examples")
+    given = tensors(inputs) if isinstance(inputs, Tensor | tuple | Mapping) else []
+    if not given or any(not tensor.dim() or len(tensor) != len(given[0]) or not len(tensor) for tensor in given):
+        raise InputError("inputs", type(inputs).__name__, "give a tensor (B, ...) of examples, or a tuple or mapping of such tensors")
     path = check_file("path", path)
     model = duplicate(model).cpu().eval()
-    inputs = inputs.detach().cpu()
-    if len(inputs) < 2:  # a batch of one would be taken for a constant
-        inputs = torch.cat([inputs, inputs])
+    inputs = on_tensors(lambda tensor: tensor.detach().cpu(), inputs)
+    if len(given[0]) < 2:  # a batch of one would be taken for a constant
+        inputs = on_tensors(lambda tensor: torch.cat([tensor, tensor]), inputs)
     difference = 0.0
 
     def write(file: Path) -> None:
@@ -62,13 +68,13 @@ def export_onnx(model: nn.Module, inputs: Tensor, path: str | Path, tolerance: f
             half = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
             advice = "; it has no kernels for bfloat16: call .float() on the network and the inputs first" if half else ""
             raise InputError(f"export_onnx: onnxruntime cannot run the network ({first_line(error)}){advice}") from error
-        difference = max(_difference(model, session, batch, tolerance) for batch in (inputs, inputs[:1]))
+        difference = max(_difference(model, session, batch, tolerance) for batch in (inputs, cut(inputs, 0, 1)))
 
     write_whole(path, write)
     return difference
 
 
-def _export(model: nn.Module, inputs: Tensor, file: Path) -> None:
+def _export(model: nn.Module, inputs: Inputs, file: Path) -> None:
     """Write the file; torch's own warnings and log lines are about its insides and are not shown.
 
     Raises:
@@ -80,8 +86,11 @@ def _export(model: nn.Module, inputs: Tensor, file: Path) -> None:
         hidden = io.StringIO()
         with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(hidden), contextlib.redirect_stderr(hidden):
             warnings.simplefilter("ignore")
-            shapes = ({0: torch.export.Dim("batch")},)
-            program = torch.onnx.export(model, (inputs,), dynamo=True, dynamic_shapes=shapes, verbose=False)
+            batch = torch.export.Dim("batch")
+            args, kwargs = arguments(inputs)
+            names = list(inspect.signature(model.forward).parameters)
+            shapes: Any = tree_map(lambda leaf: {0: batch} if isinstance(leaf, Tensor) else None, {**dict(zip(names, args)), **kwargs})
+            program = torch.onnx.export(model, args, kwargs=kwargs, dynamo=True, dynamic_shapes=shapes, verbose=False)
             assert program is not None, "with dynamo=True and no file name torch returns the program"
             program.save(str(file), external_data=False)
     except Exception as error:  # whatever tracing the network raises
@@ -97,16 +106,21 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def _difference(model: nn.Module, session: Any, batch: Tensor, tolerance: float) -> float:
+def _difference(model: nn.Module, session: Any, batch: Inputs, tolerance: float) -> float:
     """The largest difference between what an onnxruntime session and the network give for a batch, as a share of the largest output.
 
     Raises:
         InputError: Where it exceeds ``tolerance`` or is not a number.
     """
     with torch.no_grad():
-        expected = model(batch)
+        expected = call(model, batch)
     flat = tensors(expected)
-    given = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+    names, held = [each.name for each in session.get_inputs()], tensors(batch)
+    if len(names) != len(held):  # one that changes nothing is no input of the file
+        raise InputError(
+            f"export_onnx: the file has the inputs {', '.join(names)}, of {len(held)} tensors that were given; leave out the others"
+        )
+    given = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, held)})
     if len(flat) != len(given):
         raise InputError(f"export_onnx: the network gives {len(flat)} tensors, onnxruntime {len(given)}, so they cannot be compared")
     difference = 0.0
