@@ -12,6 +12,7 @@ from lrp.standin.experts import JoinedExperts
 from lrp.standin.recurrent import Recurrent
 from lrp.standin.same_padding import SamePadding
 from lrp.standin.subclass import Subclass
+from lrp.standin.windows import ShiftedWindows
 
 # Of a subclass the first that fits: what torch.fx can look into comes before what it cannot.
 KINDS: Sequence[StandIn] = (
@@ -22,5 +23,6 @@ KINDS: Sequence[StandIn] = (
     Around(),
     Recurrent(),
     JoinedExperts(),
+    ShiftedWindows(),
 )
 NAMED = {kind.name: kind for kind in KINDS}
