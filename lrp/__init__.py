@@ -1,4 +1,4 @@
-"""Low-rank pruning of trained networks: ``compress``, ``save``, ``load``; ``fuse``, ``unfold``, ``export_onnx``; ``hold_rank``."""
+"""Low-rank pruning of trained networks: ``compress``, ``fit``, ``save``, ``load``; ``fuse``, ``unfold``, ``export_onnx``; ``hold_rank``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrp.compression import compress as compress
+    from lrp.compression import fit as fit
     from lrp.deploy.export import export_onnx as export_onnx
     from lrp.deploy.fuse import fuse as fuse
     from lrp.deploy.saving import load as load
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from lrp.layer.hold_rank import hold_rank as hold_rank
 
 _PLACES = {
-    "compress": "compression", "save": "deploy.saving", "load": "deploy.saving", "fuse": "deploy.fuse", "export_onnx": "deploy.export",
-    "hold_rank": "layer.hold_rank", "InputError": "errors", "unfold": "deploy.unfold",
+    "compress": "compression", "fit": "compression", "save": "deploy.saving", "load": "deploy.saving", "fuse": "deploy.fuse",
+    "export_onnx": "deploy.export", "hold_rank": "layer.hold_rank", "InputError": "errors", "unfold": "deploy.unfold",
     "as_plain": "deploy.unfold",
 }  # fmt: skip
-__all__ = ["InputError", "__version__", "as_plain", "compress", "export_onnx", "fuse", "hold_rank", "load", "save", "unfold"]
+__all__ = ["InputError", "__version__", "as_plain", "compress", "export_onnx", "fit", "fuse", "hold_rank", "load", "save", "unfold"]
 
 
 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from lrp.inputs import Arguments, Each
 from lrp.job.calibration import Calibration
 from lrp.layer.build import find_kind
 from lrp.layer.duplicate import check_module, duplicate
-from lrp.method.base import Method
+from lrp.method.base import FittedMethod, Method
 from lrp.network.arithmetic import in_one_sentence, run_model
 from lrp.network.wrappers import unwrap
 from lrp.recovery.base import Recovery
@@ -100,12 +101,87 @@ def compress(
     Raises:
         InputError: In one sentence, for input that cannot be used.
     """
-    sparsity = check_sparsity("sparsity", sparsity.item() if isinstance(sparsity, Tensor) and sparsity.numel() == 1 else sparsity)
+    share = check_sparsity("sparsity", sparsity.item() if isinstance(sparsity, Tensor) and sparsity.numel() == 1 else sparsity)
+    check_budget_of(budget_of)
+    fitted = fit(
+        model, calibration, method=method, blocking=blocking, decomposition=decomposition, scorer=scorer, estimator=estimator,
+        selection=selection, compensation=compensation, recovery=recovery, search=search, budget=budget, macs_removed=macs_removed,
+        forms=forms, exclude=exclude, output=output, inputs=inputs, images=images, scoring_images=scoring_images, samples=samples,
+        batch_size=batch_size,
+    )  # fmt: skip
+    return fitted.compress(share, budget_of, last=True)
+
+
+@dataclass
+class Fitted:
+    """A network that was looked at once, to be compressed to any sparsity."""
+
+    original: nn.Module
+    batches: Batches
+    method: FittedMethod
+    recovery: Recovery
+    batch_size: int
+    alone: bool  # the network is one layer, which stands in a Sequential
+
+    def compress(self, sparsity: float = 0.5, budget_of: str = "layers", last: bool = False) -> tuple[nn.Module, Report]:
+        """A smaller copy, and what was done to each layer: as ``lrp.compress`` says. ``last``: no other is to come, so that what only a
+        further one would need is let go of first.
+
+        Raises:
+            InputError: As ``lrp.compress``.
+        """
+        share, fitted = check_sparsity("sparsity", sparsity), self.method
+        check_budget_of(budget_of)
+        with torch.inference_mode(False), _cpu_by_default():  # or nothing of the result could be trained
+            with in_one_sentence(self.original):
+                plan = fitted.plan_of(share, budget_of)
+                compressed, plan = plan.build(), plan.told()
+                if last:
+                    fitted.forget()
+                fitted.compensate(compressed, plan)
+            if not plan.untouched:
+                _recover(self.recovery, compressed, self.batches, self.batch_size)
+            report = fitted.report(plan, fitted.sizes(compressed, plan))
+        result = put_back(next(compressed.children()) if self.alone else compressed, self.original)
+        result.lrp_report = report
+        return result, report
+
+
+@called("estimator.output_fn", "output")
+def fit(
+    model: nn.Module,
+    calibration: Any,
+    *,
+    method: str | Method = "output_aware",
+    blocking: Any = None,
+    decomposition: Any = None,
+    scorer: Any = None,
+    estimator: Any = None,
+    selection: Any = None,
+    compensation: Any = None,
+    recovery: str | Recovery = "none",
+    search: str | Search = "none",
+    budget: str = "params",
+    macs_removed: float | None = None,
+    forms: str | Sequence[str] | None = None,
+    exclude: Sequence[str] | None = (),
+    output: Callable[[Any], Tensor] | None = None,
+    inputs: Callable[[Any], Any] | None = None,
+    images: int = DEFAULT.images,
+    scoring_images: int = DEFAULT.scoring_images,
+    samples: int = DEFAULT.samples,
+    batch_size: int = DEFAULT.batch_size,
+) -> Fitted:
+    """Look at a network once: ``lrp.fit(model, calibration).compress(0.5)`` is ``lrp.compress(model, calibration, 0.5)``, and a further
+    ``compress(0.8)`` of the result costs no statistics and no scores. The arguments are those of ``lrp.compress``.
+
+    Raises:
+        InputError: As ``lrp.compress``.
+    """
     check_int("scoring_images", scoring_images, 1)
     check_int("images", images, 1)
     check_int("samples", samples, 1)
     check_int("batch_size", batch_size, 2)
-    check_budget_of(budget_of)
     check_module(model)
     parts = {
         "blocking": blocking, "decomposition": decomposition, "scorer": scorer, "estimator": estimator, "selection": selection,
@@ -125,20 +201,11 @@ def compress(
     alone = kind is not None and kind.form(model) is not None
     if alone:  # a network of one layer has no place in which another could be put
         model = nn.Sequential(model)
-    with torch.inference_mode(False), _cpu_by_default():  # or nothing of the result could be trained
+    with torch.inference_mode(False), _cpu_by_default():
         check_inputs(model, batches)
         with in_one_sentence(model):
             fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images))
-            plan = fitted.plan_of(sparsity, budget_of)
-            compressed, plan = plan.build(), plan.told()
-            fitted.forget()  # no other plan is to come
-            fitted.compensate(compressed, plan)
-        if not plan.untouched:
-            _recover(recover, compressed, batches, batch_size)
-        report = fitted.report(plan, fitted.sizes(compressed, plan))
-    result = put_back(next(compressed.children()) if alone else compressed, original)
-    result.lrp_report = report
-    return result, report
+    return Fitted(original, batches, fitted, recover, batch_size, alone)
 
 
 def _cpu_by_default() -> contextlib.AbstractContextManager[Any]:

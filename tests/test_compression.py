@@ -310,3 +310,14 @@ def test_a_share_of_the_whole_network():
     }.items():
         with pytest.raises(lrp.InputError, match=said):
             lrp.compress(model, x, **{"sparsity": 0.5, "budget_of": "network", options[0]: options[1]})
+
+
+def test_fitted_once_and_compressed_often():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(12, 30), nn.ReLU(), nn.Linear(30, 8)), torch.randn(400, 12)
+    fitted = lrp.fit(model, x)
+    for sparsity in (0.3, 0.6, 0.3):
+        (a, report), (b, other) = fitted.compress(sparsity), lrp.compress(model, x, sparsity)
+        assert torch.equal(a(x), b(x)) and report.equals(other) and a.lrp_report is report
+    with pytest.raises(lrp.InputError, match="sparsity=1: "):
+        fitted.compress(1)
