@@ -42,3 +42,6 @@ def huggingface(path: str | None = None, task: str = "causal_lm") -> nn.Module:
     if hasattr(model.config, "use_cache"):
         model.config.use_cache = False  # nothing here asks for the next token of the same text
     return model
+
+
+huggingface.reads_files = True  # it cannot be made without them, to see whether its options fit

@@ -73,6 +73,11 @@ def from_python(group, name, **changed):
     return dataclasses.replace(part, **changed) if changed else part
 
 
+def takes(group, name, option):
+    """Whether an option of a group has an option of its own of this name."""
+    return option in {field.name for field in dataclasses.fields(target(group, name)[0])}
+
+
 def target(group, name):
     """The class or function that an option names, and whether no other option of its group names it too."""
     targets = {option: yaml.safe_load(file.read_text())["_target_"] for option, file in options(group).items()}
