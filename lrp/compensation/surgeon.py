@@ -14,6 +14,7 @@ from lrp.batches import Batches
 from lrp.errors import InputError, check_float, check_int
 from lrp.evidence import Evidence
 from lrp.layer.base import LowRank
+from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.network.own_loss import divergence, drawn_gradients
 from lrp.network.survey import Candidates
@@ -74,8 +75,8 @@ class Surgeon:
                   if isinstance(layer := model.get_submodule(name), LowRank) and len(layer.U)}  # fmt: skip
         if not layers:
             return
-        batches = evidence.batches.take(self.examples)
-        for gradients in drawn_gradients(evidence.model, list(layers), batches, evidence.pick):
+        dense, batches = measured_copy(evidence.model), evidence.batches.take(self.examples)
+        for gradients in drawn_gradients(dense, list(layers), batches, evidence.pick):
             for name, gradient in gradients.items():
                 layers[name].add(gradient)
         changes = {name: layer.correction(self.damping) for name, layer in layers.items()}
@@ -83,7 +84,7 @@ class Surgeon:
         def loss(step: float) -> float:
             for name, layer in layers.items():
                 layer.set(step * changes[name])
-            found = divergence(evidence.model, model, evidence.batches, evidence.pick)
+            found = divergence(dense, model, evidence.batches, evidence.pick)
             return found if found == found else float("inf")
 
         losses = {step: loss(step) for step in (0.0, *STEPS)}

@@ -65,8 +65,10 @@ def divergence(dense: nn.Module, small: nn.Module, batches: Batches, pick: Pick,
 
 
 def mean_gradients(model: nn.Module, names: Sequence[str], batches: Batches, pick: Pick, labels: str = "own") -> dict[str, Tensor]:
-    """dL/dW of each layer named, (M, N) float64 on the CPU, L the mean cross entropy over all rows. ``labels``: "own", the likeliest class of
-    the network itself; "next", of each token the one that comes next in the input; "given", those of the batches.
+    """dL/dW of each layer named, (M, N) float64 on the CPU, L the mean cross entropy over all rows.
+
+    ``labels``: "own", the likeliest class of the network itself; "next", of each token the one that comes next in the input; "given", those
+    of the batches.
 
     Raises:
         InputError: Where the labels that are asked for do not fit the network or are not there, and for networks with one output.
@@ -87,8 +89,9 @@ def mean_gradients(model: nn.Module, names: Sequence[str], batches: Batches, pic
 
 
 def drawn_gradients(model: nn.Module, names: Sequence[str], batches: Batches, pick: Pick, seed: int = 0) -> Iterator[dict[str, Tensor]]:
-    """Of each example the gradient of its mean cross entropy with respect to each layer matrix, (M, N) in the network's precision, where the
-    label of each row is drawn from the network's own softmax: E[g g^T] is the Fisher information.
+    """Of each example the gradient of its mean cross entropy with respect to each layer matrix, (M, N) in the network's precision.
+
+    The label of each row is drawn from the network's own softmax, so that E[g g^T] is the Fisher information.
 
     Raises:
         InputError: For networks with one output.
@@ -126,14 +129,20 @@ def _checked(loss: Tensor) -> Tensor:
 
 
 def _labelled(y: Tensor, batch: Inputs, given: Tensor | None, at: slice, labels: str) -> tuple[Tensor, Tensor]:
-    """The logits (rows, K) of what has a label, and the labels (rows,)."""
+    """The logits (rows, K) of what has a label, and the labels (rows,).
+
+    Raises:
+        InputError: For labels that do not fit or are not there.
+    """
     if labels == "own":
         rows = as_rows(y)
         return rows, rows.detach().argmax(1)
     if labels == "next":
         tokens = tensors(batch)[0]
         if y.dim() != 3 or tokens.is_floating_point() or tokens.shape != y.shape[:2] or tokens.shape[1] < 2:
-            raise InputError("scorer.labels", labels, "it needs a network that reads tokens (B, T) and gives logits (B, T, K); own needs none")
+            raise InputError(
+                "scorer.labels", labels, "it needs a network that reads tokens (B, T) and gives logits (B, T, K); own needs none"
+            )
         rows, wanted = as_rows(y[:, :-1]), tokens[:, 1:].reshape(-1)
     else:
         if given is None:
@@ -141,7 +150,9 @@ def _labelled(y: Tensor, batch: Inputs, given: Tensor | None, at: slice, labels:
         rows, wanted = as_rows(y), given[at].reshape(-1)
     inside = not wanted.is_floating_point() and len(wanted) == len(rows) and bool(((wanted >= 0) & (wanted < rows.shape[1])).all())
     if not inside:
-        raise InputError("scorer.labels", labels, f"each of the {len(rows)} rows needs a label that is an integer in [0, {rows.shape[1] - 1}]")
+        raise InputError(
+            "scorer.labels", labels, f"each of the {len(rows)} rows needs a label that is an integer in [0, {rows.shape[1] - 1}]"
+        )
     return rows, wanted.to(rows.device).long()
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrp.errors import check_float
 from lrp.evidence import Evidence
 from lrp.layer.build import build
+from lrp.layer.duplicate import measured_copy
 from lrp.matrices import Factors
 from lrp.network.own_loss import divergence
 
@@ -25,9 +26,9 @@ class LayerError:
     energy (S^2) lost there over the energy lost here, and to count 1 + ``gamma`` h times, h falling from 1 at the first layer to 0 at the
     last: h = sum of k^-``alpha`` from the layer's number k to the last, shifted and scaled. A component's score is its part of that.
 
-    The formulas are those of the authors' public code; the paper's text was not at hand. There h counts transformer blocks, here layers;
-    there ranks end at 0.1 (0.3 at low sparsity) and 0.95 of that rank and are multiples of 8; and (alpha, gamma) are the best of ten trials,
-    which here is ``search=coordinate`` with ``search.steps=[{scorer: [{gamma: 0}, {gamma: 2}, {gamma: 7}]}]``.
+    The formulas are those of the authors' public code; the paper's text was not at hand. There h counts transformer blocks, here layers,
+    and ranks are multiples of 8 from 0.1 (0.3 at low sparsity) to 0.95 of that rank. There (alpha, gamma) are the best of ten trials;
+    here ``search=coordinate`` finds them, with ``search.steps=[{scorer: [{gamma: 0}, {gamma: 2}, {gamma: 7}]}]``.
 
     Attributes:
         alpha: The power in h, >= 0; 0: h falls in equal steps.
@@ -56,6 +57,7 @@ class LayerError:
             InputError: For networks with one output.
         """
         scores: dict[int, Tensor] = {}
+        dense = measured_copy(evidence.model)
         for weight, name in zip(self.depths(len(evidence.matrices)), evidence.matrices, strict=True):
             places = [i for i, factor in enumerate(factors) if factor.block.layer == name]
             own = [factors[i] for i in places]
@@ -63,7 +65,7 @@ class LayerError:
             energy = [f.S.square() for f in own]
             total = sum(float(e.sum()) for e in energy)
             lost = sum(float(e[~mask].sum()) for e, mask in zip(energy, keep, strict=True))
-            measured = self._measure(own, keep, evidence) * weight / max(lost, 1e-6 * total, torch.finfo(torch.float64).tiny)
+            measured = self._measure(dense, own, keep, evidence) * weight / max(lost, 1e-6 * total, torch.finfo(torch.float64).tiny)
             scores |= {i: measured * e for i, e in zip(places, energy, strict=True)}
         return [scores[i] for i in range(len(factors))]
 
@@ -78,7 +80,6 @@ class LayerError:
         limit = (factor.block.size - 1) // sum(factor.block.shape)
         return min(limit, max(1, int(self.measured_at * limit)))
 
-    def _measure(self, own: Sequence[Factors], keep: Sequence[Tensor], evidence: Evidence) -> float:
+    def _measure(self, dense: nn.Module, own: Sequence[Factors], keep: Sequence[Tensor], evidence: Evidence) -> float:
         """D of one layer; rounding may leave it a little below zero."""
-        truncated = build(evidence.model, own, keep)
-        return max(divergence(evidence.model, truncated, evidence.scoring, evidence.pick, self.temperature), 0.0)
+        return max(divergence(dense, build(dense, own, keep), evidence.scoring, evidence.pick, self.temperature), 0.0)
