@@ -39,12 +39,12 @@ class Surgeon:
     Only layers stored as U V are corrected; of other forms nothing changes.
 
     Attributes:
-        damping: Times the mean diagonal of H_SS, > 0.
+        damping: Times the mean diagonal of H_SS, > 0 (the authors' code: 1e-5, of many more backward passes).
         examples: Derivatives are taken of the first so many calibration examples, one backward pass each.
     """
 
     name: ClassVar[str] = "surgeon"
-    damping: float = 0.01
+    damping: float = 0.1
     examples: int = 512
 
     def __post_init__(self) -> None:
