@@ -68,14 +68,14 @@ def test_changes_are_those_of_the_loss(residual):
         _, factors = factors_of(residual, blocking)
         predicted = ZeroSum().changes(factors, evidence_of(residual, x))
         labels = residual(x).argmax(1)
-        base = float(F.cross_entropy(residual(x), labels))
+        base = float(F.cross_entropy(residual(x), labels).detach())
         for f, change in list(zip(factors, predicted))[::3]:
             weight = residual.get_submodule(f.block.layer).weight
             for i in (0, len(f.S) - 1):
                 with torch.no_grad():
                     before, step = weight.clone(), 1e-6
                     f.block.of(weight.view(len(weight), -1)).sub_(step * f.U[:, i : i + 1] @ f.V[i : i + 1])
-                    moved = (float(F.cross_entropy(residual(x), labels)) - base) / step
+                    moved = (float(F.cross_entropy(residual(x), labels).detach()) - base) / step
                     weight.copy_(before)
                 assert moved == pytest.approx(float(change[i]), rel=1e-3, abs=1e-6)
 
