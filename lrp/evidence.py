@@ -242,6 +242,10 @@ class Evidence:
         """H v of the same loss for one direction v: a matrix (M, N) for each layer that it moves; (M, N) float64 of every layer."""
         return hessian_vector_product(self.model, list(self.matrices), self.scoring.whole(), self._labels, vectors, self._estimator.pick)
 
+    def pick(self, result: Any) -> Tensor:
+        """The tensor of outputs (B, ...) in what the network returns, as the estimator finds it."""
+        return self._estimator.pick(result)
+
     @property
     def _labels(self) -> Tensor:
         if self.labels is None:

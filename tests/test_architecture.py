@@ -51,6 +51,10 @@ MAKE_NETWORKS = ("lrp.standin", "lrp.model", "lrp.study.networks", "lrp.study.pr
 # Options that are no file of their own: combinations of parts under a name, and sizes of one network.
 NAMED_COMBINATIONS = {
     **{f"method/{name}": "singular_vectors" for name in ("balf", "output_aware", "pca", "random", "svd_energy", "svd_uniform")},
+    **{
+        f"method/{name}": "singular_vectors"
+        for name in ("aa_svd", "asvd", "kfac_svd", "lems", "surgeon", "svd_llm", "swift_svd", "zero_sum")
+    },
     "model/vgg16_slim": "vgg16",
     "selection/global": "global_",  # a keyword of Python
 }

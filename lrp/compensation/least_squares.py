@@ -90,7 +90,7 @@ class LeastSquares:
                     rows = slice(None) if keep is None else keep
                     sums.add(columns(module, x, where)[rows], z.flatten(0, 1).to(x.device)[rows], where.to(x.device).flatten()[rows])
                 assert sums is not None, "there is at least one batch"
-                refit(module, candidates.matrices[name].weight, sums.flush(), self._metric_of(dense), self.ridge)
+                self._refit(module, candidates.matrices[name].weight, sums.flush(), self._metric_of(dense))
         for module, mode in training.items():
             module.training = mode
 
@@ -106,7 +106,10 @@ class LeastSquares:
                 list(form_of(module).refit(module, fit, self._metric_of(dense)))
             return
         sums = Sums.of_moments(dense.inputs, dense.mean, weight, module.bias)
-        refit(module, weight, sums, self._metric_of(dense), self.ridge)
+        self._refit(module, weight, sums, self._metric_of(dense))
+
+    def _refit(self, module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None) -> None:
+        refit(module, weight, sums, gradients, self.ridge)
 
 
 def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None, ridge: float) -> None:

@@ -20,7 +20,7 @@ class Decomposition(Protocol):
 
     Attributes:
         name: What tables call it.
-        needs: Which statistics of the dense network it reads: of "inputs", "gradients".
+        needs: Which statistics of the dense network it reads: of "inputs", "magnitudes", "gradients".
     """
 
     name: ClassVar[str]

@@ -28,6 +28,7 @@ class LayerStatistics:
         zz: W C W^T, the second moment of the layer's outputs without the bias (M, M): much less work than C, and all that blocks of
             whole rows need.
         mean: E[x] over the positions (groups, N); beside ``inputs``.
+        magnitudes: E|x| over the positions (groups, N); of a lookup the share of each index (1, N).
     """
 
     rows: int
@@ -37,6 +38,7 @@ class LayerStatistics:
     outputs: Tensor | None = None
     zz: Tensor | None = None
     mean: Tensor | None = None
+    magnitudes: Tensor | None = None
 
     def products(self, weight: Tensor, block: Block) -> Tensor:
         """W C W^T (p, p) of the block's part of the layer's matrix ``weight`` (M, N) and its own part of C."""
@@ -54,3 +56,9 @@ class LayerStatistics:
         rows = slice(block.row_start, block.row_stop)
         assert self.gradients is not None, "``needs`` asks for gradients"
         return self.gradients[rows, rows]
+
+    def magnitudes_of(self, block: Block) -> Tensor:
+        """The block's own part of E|x| (q,)."""
+        assert self.magnitudes is not None, "``needs`` asks for magnitudes"
+        group = block.row_start * len(self.magnitudes) // self.rows
+        return self.magnitudes[group, block.col_start : block.col_stop]

@@ -39,6 +39,7 @@ class _Layer:
         where: The positions that are looked at (images, P); None of a layer whose rows belong to no image that is known: it runs several
             times, or on another number of rows than the images have (experts, windows, regions). Rows are drawn from each call then.
         inputs: Sums over these positions of x x^T.
+        magnitudes: The sum over these positions of |x| (groups, N), and over how many; None before the first.
         products: Sums over these positions of z z^T, z without the bias.
         outputs: The outputs there, (B, P, M) for each batch.
         gradients: The sum over all positions of g g^T (M, M); None before the first.
@@ -55,6 +56,8 @@ class _Layer:
         self.generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         self.inputs, self.products = Sums(), Sums()
         self.counts: Tensor | None = None
+        self.magnitudes: Tensor | None = None
+        self.samples = 0
         self.outputs: list[Tensor] = []
         self.gradients: Tensor | None = None
 
@@ -76,8 +79,7 @@ class _Layer:
             raise _Scattered([self.name])
         keep = kept(mask, at, self.count, x)
         rows = slice(None) if keep is None else keep
-        if "inputs" in self.needs:
-            self.inputs.add(columns(self.module, x.detach(), at)[rows])
+        self._look_at_inputs(x.detach(), at, rows)
         if not self.needs & {"products", "outputs"}:
             return
         sampled = outputs(self.module, z.detach(), at)
@@ -85,6 +87,17 @@ class _Layer:
             self.products.add((sampled if self.module.bias is None else sampled - self.module.bias)[rows, None])
         if "outputs" in self.needs:
             self.outputs.append(sampled.unflatten(0, at.shape))
+
+    def _look_at_inputs(self, x: Tensor, at: Tensor, rows: Tensor | slice = slice(None)) -> None:
+        if not self.needs & {"inputs", "magnitudes"}:
+            return
+        read = columns(self.module, x, at)[rows]
+        if "inputs" in self.needs:
+            self.inputs.add(read)
+        if "magnitudes" in self.needs:
+            total = read.double().abs().sum(0)
+            self.magnitudes = total if self.magnitudes is None else self.magnitudes.add_(total)
+            self.samples += len(read)
 
     def _look_at_rows(self, x: Tensor, z: Tensor, mask: Tensor | None) -> None:
         keep = None if mask is None else kept_rows(mask, x, kind_of(self.module).positions(self.module, z))
@@ -95,8 +108,7 @@ class _Layer:
         x, z, at = scattered(self.module, x.detach(), z.detach(), self.share, self.generator, keep)
         if not len(x):
             return
-        if "inputs" in self.needs:
-            self.inputs.add(columns(self.module, x, at))
+        self._look_at_inputs(x, at)
         if "products" in self.needs:
             sampled = outputs(self.module, z, at)
             self.products.add((sampled if self.module.bias is None else sampled - self.module.bias)[:, None])
@@ -115,25 +127,27 @@ class _Layer:
         Raises:
             InputError: Where it is not finite.
         """
-        C, G, mean = None, None, None
+        C, G, mean, magnitudes = None, None, None, None
         zz = _mean(self.products)[0] if "products" in self.needs and not self.lookup else None
         if self.counts is not None:
             shares = (self.counts + 1).double().cpu()
-            C = shares[None] / shares.sum()
+            C = magnitudes = shares[None] / shares.sum()
         elif "inputs" in self.needs:
             C = _mean(self.inputs)
             mean = self.inputs.x.div(self.inputs.count).cpu() if self.inputs.x is not None else None
+        if self.magnitudes is not None:
+            magnitudes = self.magnitudes.div_(self.samples).cpu()
         if "gradients" in self.needs:
             if self.gradients is None:  # it did not run on the first images
                 rows = kind_of(self.module).rows(self.module)
                 self.gradients = torch.zeros(rows, rows, dtype=torch.float64)
             G, self.gradients = self.gradients.div_(min(images, GRADIENT_IMAGES)).cpu(), None
-        if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz)):
+        if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz, magnitudes)):
             raise InputError(
                 f"layer {self.name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed"
             )
         z = torch.cat(self.outputs) if self.outputs else None
-        return LayerStatistics(kind_of(self.module).rows(self.module), C, G, self.where, z, zz, mean)
+        return LayerStatistics(kind_of(self.module).rows(self.module), C, G, self.where, z, zz, mean, magnitudes)
 
 
 class _Scattered(Exception):
@@ -159,7 +173,7 @@ def gather(
     samples: int = 65536,
 ) -> dict[str, LayerStatistics]:
     """The statistics of every layer to compress on the images ``inputs`` (B, ...). ``needs``: "inputs" (C), "products" (zz),
-    "gradients", "outputs". ``read`` turns what the network returns into (B, K). Tokens that are padding do not count.
+    "magnitudes", "gradients", "outputs". ``read`` turns what the network returns into (B, K). Tokens that are padding do not count.
 
     The gradients are of the first 2,048 images, of one random combination of the outputs an image (signs +-1), which gives
     E[sum_k g_k g_k^T] without bias.

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lrp.compensation.base import Compensation
+from lrp.compensation.base import Compensation, compensate
 from lrp.cost.count import count_macs, count_params
 from lrp.cost.report import Report, make_report
 from lrp.errors import InputError, own_code
@@ -147,9 +147,9 @@ class FittedMethod:
         if plan.untouched:
             return
         compensation = self.method.compensation
-        statistics = self.evidence.statistics(compensation.needs)
+        self.evidence.statistics(compensation.needs)  # what fails here is no fault of the compensation's code
         with own_code(f"compensation={compensation.name}", compensation), unchanged_state(built):
-            compensation(built, plan.survey, self.evidence.batches, statistics)
+            compensate(compensation, built, plan.survey, self.evidence)
 
     def forget(self) -> None:
         """Let go of what only plans need: where none is to come, it would lie beside what compensation needs."""

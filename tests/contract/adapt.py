@@ -18,6 +18,7 @@ from helpers import flat
 from hydra.utils import get_object
 
 import lrp
+from lrp.compensation.base import compensate as lrp_compensate
 from lrp.config.build import compose_job
 from lrp.config.parts import make
 from lrp.config.paths import CONF
@@ -129,7 +130,7 @@ def remove(model, factors, keep):
 
 def compensate(compensation, pruned, model, candidates, x):
     """In place, given what it needs to know of the dense network."""
-    compensation(pruned, candidates, x, gather(model, candidates, x, compensation.needs, flat))
+    lrp_compensate(compensation, pruned, candidates, Evidence(model, x).of(from_python("estimator", "first_order"), (), 65536))
 
 
 def method(name, *words):

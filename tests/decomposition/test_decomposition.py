@@ -36,7 +36,7 @@ def test_gives_every_block_back(network, decomposition):
             model.b.weight[:3], model.b.bias[:3] = 0, 0  # channels without a value, and without a gradient
             model.c.weight[:, 3:] = 0
     for images in (x[:1], x):
-        candidates, found = measured(model, images, "inputs", "gradients", samples=2 * len(images))
+        candidates, found = measured(model, images, "inputs", "magnitudes", "gradients", samples=2 * len(images))
         singular = [s for s in found.values() if int(torch.linalg.matrix_rank(s.inputs[0])) < s.inputs.shape[1]]
         assert len(singular) > len(found) / 2
         for blocking in BLOCKINGS.values():
@@ -56,7 +56,7 @@ def test_gives_every_block_back(network, decomposition):
 def test_the_norm_of_a_layer_is_the_largest_of_its_groups(depthwise, decomposition):
     """Whatever the blocking. In a metric of the inputs that is no bound of the blocks' own: what they give may cancel."""
     x = torch.randn(3, 3, 10, 9).double()
-    candidates, found = measured(depthwise, x, "inputs", "gradients")
+    candidates, found = measured(depthwise, x, "inputs", "magnitudes", "gradients")
     wholes = measured_factors(candidates, DECOMPOSITIONS[decomposition], BLOCKINGS["none"], found)
     for blocking in BLOCKINGS.values():
         for f in measured_factors(candidates, DECOMPOSITIONS[decomposition], blocking, found):

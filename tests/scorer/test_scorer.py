@@ -12,6 +12,7 @@ from lrp.blocking.square import SquareBlocking
 from lrp.errors import InputError
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
+from lrp.evidence import Evidence
 from lrp.matrices import Block, Factors
 from lrp.scorer.base import check_scores
 from lrp.scorer.energy import Energy
@@ -64,12 +65,14 @@ def test_noise_to_signal(residual):
 @pytest.mark.parametrize("decomposition", [name for name in DECOMPOSITIONS if name != "svd"])
 def test_scorers_score_these_components(network, decomposition):
     model, x = network
-    candidates, found = measured(model, x, "inputs", "gradients")
+    candidates, found = measured(model, x, "inputs", "magnitudes", "gradients")
     factors = measured_factors(candidates, DECOMPOSITIONS[decomposition], BLOCKINGS["square"], found)
     exact, _ = ExactEstimator()(model, factors, x)
+    evidence = Evidence(model, x).of(ExactEstimator(), (), 65536)
+    evidence.moments = lambda _: exact
     slow = [slow_differences(model, f, x) for f in factors]
     for name, scorer in SCORERS.items():
-        scores = scorer(factors, SimpleNamespace(matrices=candidates.matrices, moments=lambda _: exact))
+        scores = scorer(factors, evidence)
         assert [len(score) for score in scores] == [f.block.rank for f in factors]
         assert all(score.isfinite().all() and (score >= 0).all() for score in scores)
         for f, score, change in zip(factors, scores, slow):
