@@ -74,6 +74,12 @@ class EmbeddingKind(LayerKind):
     def rows(self, module: Any) -> int:  # noqa: D102
         return module.embedding_dim
 
+    def as_matrix(self, module: Any, value: Tensor) -> Tensor:  # noqa: D102
+        return value.T
+
+    def as_weight(self, module: Any, value: Tensor) -> Tensor:  # noqa: D102
+        return value.T
+
     def multiplied_at(self, module: Any, positions: int, shape: tuple[int, ...]) -> int:  # noqa: D102
         return 0
 

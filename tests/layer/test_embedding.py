@@ -135,3 +135,14 @@ def test_saved_loaded_unfolded_trained(words, tmp_path):
     assert close(lrp.unfold(small)(x), small(x))
     small.train()(x).square().sum().backward()
     assert all(p.grad is not None for p in small.words.parameters())
+
+
+def test_gradients_are_of_the_layer_matrix(words):
+    model, x = words
+    evidence = Evidence(model, [(x, torch.randint(0, 3, (len(x),)))]).of(FirstOrderEstimator(), (), 64, lookups=True)
+    found = evidence.loss_gradients
+    loss = nn.functional.cross_entropy(model(x), evidence.labels)
+    (gradient,) = torch.autograd.grad(loss, [model.words.weight])
+    assert close(found["words"], gradient.T)
+    direction = torch.randn(8, 30).double()
+    assert evidence.hessian_vector_product({"words": direction})["words"].shape == (8, 30)
