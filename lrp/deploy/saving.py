@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lrp import __version__
 from lrp.batches import odd_layout
 from lrp.cost.report import COLUMNS, Report
+from lrp.deploy.folder import file_to_read, file_to_write, from_config
 from lrp.deploy.reading import FORMAT, FROZEN, MATRIX, read_saved, renamed
 from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line, some
@@ -32,15 +33,16 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
     batch norms that were folded, the modules for which others stand in (``lrp.standin``), the ``report`` (by default the one that
     ``compress`` gave the network), and a SHA-256 of it all.
 
-    Tensors that are one (tied weights) are written once. The file is whole or absent.
+    Tensors that are one (tied weights) are written once. The file is whole or absent. A network of transformers may be given a folder,
+    which gets its config.json as well.
 
     Raises:
         InputError: Where the state of the network holds something that is not a tensor, and for names with control characters.
         OSError: Where there is no room, or the folder cannot be written.
     """
-    file = check_file("save", path)
     if not isinstance(model, nn.Module):
         raise InputError("save", type(model).__name__, "give a torch.nn.Module")
+    file = check_file("save", file_to_write(model, path))
     if getattr(model, "lrp_unfolded", False):
         raise InputError("save: lrp.unfold gave this network other layers than its architecture has; write its state_dict")
     write(model, file, report)
@@ -92,19 +94,20 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
     write_tensors(path, tensors, description if made_from is None else {**description, "made_from": made_from})
 
 
-def load(path: str | Path, model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
-    """The network that ``save`` wrote, in eval mode, on the CPU. ``model``: the dense architecture, as a network (which stays
-    as it is) or as what makes one; only its structure counts. The report is ``lrp_report`` of the result. Either of the two networks may
-    be wrapped, in DataParallel or by torch.compile. A layer that a closure of ``model`` calls cannot be replaced, and without an example
-    to run it is not noticed: the network then goes on with the dense layer. ``compress`` leaves such layers alone, so no file of its
-    results names one.
+def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None) -> nn.Module:
+    """The network that ``save`` wrote, in eval mode, on the CPU. ``model``: the dense architecture, as a network (which stays as it is) or
+    as what makes one; only its structure counts. It may be left out where the folder holds the config.json of a network of transformers.
+    The report is ``lrp_report`` of the result. Either of the two networks may be wrapped, in DataParallel or by torch.compile. A layer that a
+    closure of ``model`` calls cannot be replaced, and without an example to run it is not noticed: the network then goes on with the dense
+    layer. ``compress`` leaves such layers alone, so no file of its results names one.
 
     Raises:
         InputError: For a file that is missing, damaged or from a newer version, and for another architecture.
     """
     if not isinstance(path, (str, Path)):
         raise InputError("load", path, "give the path of a file")
-    return read(Path(path), model)
+    file = file_to_read(path)
+    return read(file, from_config(file) if model is None else model)
 
 
 def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str | None = None) -> nn.Module:

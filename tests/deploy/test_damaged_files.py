@@ -37,7 +37,7 @@ def saved(grouped, tmp_path):
 
 def test_missing_file(tmp_path):
     file_refused(tmp_path / "none.safetensors", Grouped, "no such file")
-    file_refused(tmp_path, Grouped, "it is a folder, not a file")
+    file_refused(tmp_path, Grouped, "the folder holds no lrp.safetensors")
     os.mkfifo(tmp_path / "pipe")
     file_refused(tmp_path / "pipe", Grouped, "it is a named pipe, not a file")
     (tmp_path / "pointer").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
