@@ -14,6 +14,7 @@ from pathlib import Path
 
 import accuracy_tables as accuracy
 import cost_tables as cost
+import network_tables as nets
 import pandas as pd
 from layout import RESULTS, ROOT
 from reliability_table import reliability
@@ -50,6 +51,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed_vgg16": lambda: cost.speed("vgg16"), "speed_resnet18": lambda: cost.speed("resnet18"), "speed_layers": cost.speed_layers,
     "speed_batch": cost.speed_batch, "speed_sizes": cost.speed_sizes,
     "speed_forms": cost.speed_forms, "speed_forms_sizes": cost.speed_forms_sizes, "reliability": reliability,
+    "networks": nets.networks, "language_model": nets.language_model, "pretrained_iglm": lambda: nets.pretrained("iglm-s"),
+    "pretrained_rxnfp": lambda: nets.pretrained("rxnfp"),
 }  # fmt: skip
 
 

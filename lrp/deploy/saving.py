@@ -97,9 +97,10 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
 def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None) -> nn.Module:
     """The network that ``save`` wrote, in eval mode, on the CPU. ``model``: the dense architecture, as a network (which stays as it is) or
     as what makes one; only its structure counts. It may be left out where the folder holds the config.json of a network of transformers.
-    The report is ``lrp_report`` of the result. Either of the two networks may be wrapped, in DataParallel or by torch.compile. A layer that
-    a closure of ``model`` calls cannot be replaced, and without an example to run it is not noticed: the network then goes on with the dense
-    layer. ``compress`` leaves such layers alone, so no file of its results names one.
+    The report is ``lrp_report`` of the result. Either of the two networks may be wrapped, in DataParallel or by torch.compile.
+
+    A layer that a closure of ``model`` calls cannot be replaced, and without an example to run it is not noticed: the network then goes on
+    with the dense layer. ``compress`` leaves such layers alone, so no file of its results names one.
 
     Raises:
         InputError: For a file that is missing, damaged or from a newer version, and for another architecture.
