@@ -76,21 +76,21 @@ class LeastSquares:
                     self._refit_on_moments(model.get_submodule(name), matrix.weight, statistics[name])
             known = [name for name in candidates.matrices if statistics[name].outputs is not None]
             inputs = Batches.of(inputs)
-            replay = Replay(model, inputs, CHUNK, self.memory_limit * 2**30)
             tokens = inputs.counted()
             masks = [None] * -(-len(inputs) // CHUNK) if tokens is None else tokens.split(CHUNK)
-            for name in tqdm(replay.order(known), desc="compensation", unit="layer", leave=False, disable=None):
-                module, dense = model.get_submodule(name), statistics[name]
-                sums: Sums | None = None
-                assert dense.where is not None and dense.outputs is not None, "``needs`` asks for them"
-                parts = zip(replay.inputs(name), dense.where.split(CHUNK), dense.outputs.split(CHUNK), masks)
-                for x, where, z, mask in parts:
-                    sums = sums or Sums(inside(module, x, candidates.positions[name]))
-                    keep = kept(mask, where, candidates.positions[name], x)
-                    rows = slice(None) if keep is None else keep
-                    sums.add(columns(module, x, where)[rows], z.flatten(0, 1).to(x.device)[rows], where.to(x.device).flatten()[rows])
-                assert sums is not None, "there is at least one batch"
-                self._refit(module, candidates.matrices[name].weight, sums.flush(), self._metric_of(dense))
+            with Replay(model, inputs, CHUNK, self.memory_limit * 2**30) as replay:
+                for name in tqdm(replay.order(known), desc="compensation", unit="layer", leave=False, disable=None):
+                    module, dense = model.get_submodule(name), statistics[name]
+                    sums: Sums | None = None
+                    assert dense.where is not None and dense.outputs is not None, "``needs`` asks for them"
+                    parts = zip(replay.inputs(name), dense.where.split(CHUNK), dense.outputs.split(CHUNK), masks)
+                    for x, where, z, mask in parts:
+                        sums = sums or Sums(inside(module, x, candidates.positions[name]))
+                        keep = kept(mask, where, candidates.positions[name], x)
+                        rows = slice(None) if keep is None else keep
+                        sums.add(columns(module, x, where)[rows], z.flatten(0, 1).to(x.device)[rows], where.to(x.device).flatten()[rows])
+                    assert sums is not None, "there is at least one batch"
+                    self._refit(module, candidates.matrices[name].weight, sums.flush(), self._metric_of(dense))
         for module, mode in training.items():
             module.training = mode
 

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from lrp.batches import Batches, Inputs, call, on_tensors
 from lrp.network.arithmetic import layer_input, memory_of
+from lrp.network.paused import Paused, held_by_one
 from lrp.network.trace import default_of, placeholders, run_node, trace
 
 
@@ -22,9 +23,10 @@ class Replay:
     """Runs a network in eval mode on batches of images, layer by layer: ``inputs(name)`` gives what the layer reads of each batch,
     with all changes that were made to the layers before it. Layers have to be asked for in the order of ``order(names)``.
 
-    Where torch.fx can trace the network every layer runs once. What is held for that are all values between two layers that are still to
-    be read, of as many batches as ``memory`` bytes take; of the other batches, and of a network that cannot be traced, nothing is held,
-    and the network runs from its beginning for each layer.
+    Every layer runs once. What is held for that are all values between two layers that are still to be read, of as many batches as
+    ``memory`` bytes take; of the other batches nothing is held, and the network runs from its beginning for each layer. A network that
+    torch.fx cannot trace runs in threads that wait at the layers; a batch in which they do not run in the order of the first example is
+    run from the beginning as well. To be used in a ``with`` statement, which ends them.
     """
 
     def __init__(self, model: nn.Module, batches: Batches, size: int, memory: float = float("inf")) -> None:
@@ -40,11 +42,23 @@ class Replay:
             delattr(model, name)
         self._modules = dict(model.named_modules())
         self._last_use = {source: i for i, node in enumerate(self._nodes) for source in node.all_input_nodes}
-        count = len(range(0, len(batches), size))
-        if self._nodes:
-            each = max(1, self._most() * min(size, len(batches)))
-            count = int(min(count, memory / each))
+        self._memory, self._paused = memory, None
+        self._runs: dict[int, Any] = {}  # of the batches that wait
+        self._waiting = 0
+        count = self._admitted(self._most()) if self._nodes else 0
         self._values: list[dict[fx.Node, Any]] = [{} for _ in range(count)]  # of the first batches
+
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._paused is not None:
+            self._paused.close()
+
+    def _admitted(self, each: int) -> int:
+        """How many batches may be held where one image takes so many bytes."""
+        count = len(range(0, len(self.batches), self.size))
+        return int(min(count, self._memory / max(1, each * min(self.size, len(self.batches)))))
 
     @torch.no_grad()
     def _most(self) -> int:
@@ -73,7 +87,13 @@ class Replay:
         calls = [node.target for node in self._nodes if node.op == "call_module" and node.target in names]
         if set(calls) != set(seen):  # some run inside of modules that torch.fx does not look into
             self._nodes = []
-        return calls if self._nodes else list(dict.fromkeys(seen))
+        if self._nodes:
+            return calls
+        ordered = list(dict.fromkeys(seen))
+        self._waiting = self._admitted(held_by_one(self.model, ordered, self.batches.example)) if ordered else 0
+        self._paused = Paused(self.model, ordered) if self._waiting else None
+        self._last = ordered[-1] if ordered else None
+        return ordered
 
     @torch.no_grad()
     def inputs(self, name: str) -> Iterator[Tensor]:
@@ -82,7 +102,18 @@ class Replay:
         self._at = stop
         for at, batch in enumerate(self.batches.split(self.size)):
             held = self._nodes and at < len(self._values)
-            yield self._step(self._values[at], batch, start, stop) if held else self._from_the_beginning(name, batch)
+            yield self._step(self._values[at], batch, start, stop) if held else self._waited(name, at, batch)
+        if self._paused is not None and name == self._last:
+            self._paused.close()
+
+    def _waited(self, name: str, at: int, batch: Inputs) -> Tensor:
+        """What the layer reads of a batch of a network that is not traced, or of which nothing is held."""
+        if self._paused is None or at >= self._waiting:
+            return self._from_the_beginning(name, batch)
+        if at not in self._runs:
+            self._runs[at] = self._paused.begin(batch)
+        found = self._runs[at].input_of(name)
+        return self._from_the_beginning(name, batch) if found is None else found
 
     def _place(self, name: str) -> int:
         """Which node is the layer's next call."""

@@ -1,6 +1,7 @@
 """Replaying a network's layers gives each what it would have read."""
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -87,3 +88,59 @@ def test_replay_leaves_images_and_network_as_they_are(traced):
         for name in replay.order(["fc", "out"]):
             assert torch.allclose(next(iter(replay.inputs(name))), slow_inputs(model, name, [images])[0])
     assert torch.equal(x, images) and set(vars(model)) == names
+
+
+class Wanders(nn.Module):
+    """torch.fx cannot trace it; the order of its layers depends on the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.runs = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6), 0
+
+    def forward(self, x):
+        self.runs += 1
+        first, second = (self.a, self.b) if float(x.sum()) > 0 else (self.b, self.a)
+        return self.c(second(first(x).relu()).relu())
+
+
+@torch.no_grad()
+def test_a_network_that_cannot_be_traced_runs_once_and_waits():
+    """But for batches in which its layers run in another order, and for those for which there is no room."""
+    torch.manual_seed(0)
+    model = Wanders().double().eval()
+    x = torch.randn(20, 6).double().abs()
+    x[10:15] *= -1  # the third batch
+    batches, room = list(x.split(5)), 4 * 6 * 8 * 5
+    threads = threading.active_count()
+    for memory, runs in ((1e9, 4 + 2), (2.5 * room, 2 + 3 + 3), (0, 4 * 3)):
+        whole, net = copy.deepcopy(model), copy.deepcopy(model)
+        with Replay(net, Batches.of(batches), 5, memory) as replay:
+            order = replay.order(["c", "b", "a"])
+            assert order == ["a", "b", "c"]
+            net.runs = 0
+            for name in order:
+                found = [part.clone() for part in replay.inputs(name)]
+                assert all(torch.equal(a, b) for a, b in zip(found, slow_inputs(whole, name, batches), strict=True))
+                for changed in (net, whole):
+                    changed.get_submodule(name).weight.data.mul_(1.1)
+        assert net.runs == runs, (memory, net.runs)
+        assert threading.active_count() == threads and not any(m._forward_pre_hooks for m in net.modules())
+
+
+def test_what_a_forward_raises_comes_out_and_nothing_waits():
+    class Fails(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            h = self.a(x)
+            if len(x) > 1 and float(h.sum()) > -1e9:
+                raise RuntimeError("not today")
+            return self.b(h)
+
+    threads, model = threading.active_count(), Fails().eval()
+    with pytest.raises(RuntimeError, match="not today"), Replay(model, Batches.of(torch.randn(8, 4)), 4) as replay:
+        for name in replay.order(["a", "b"]):
+            list(replay.inputs(name))
+    assert threading.active_count() == threads and not any(m._forward_pre_hooks for m in model.modules())
