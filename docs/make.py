@@ -20,7 +20,7 @@ from layout import ROOT, markdown
 
 from lrp.config.schema import Config
 from lrp.files import write_text
-from lrp.results.columns import DESCRIBED
+from lrp.results.columns import DESCRIBED, OF_TEXT
 
 CONF = ROOT / "conf"
 OPTIONS = ROOT / "docs/options.md"
@@ -198,7 +198,7 @@ def columns(text: str) -> str:
     """docs/run_folder.md with the table of the columns of results.csv written anew."""
     tables = []
     for measured, title in ((False, "asked for"), (True, "measured")):
-        rows = [[f"`{column.name}`", _cell(column.meaning)] for column in DESCRIBED if column.measured == measured]
+        rows = [[f"`{column.name}`", _cell(column.meaning)] for column in (*DESCRIBED, *OF_TEXT) if column.measured == measured]
         tables.append(markdown([title, "meaning"], rows))
     table = "\n".join(tables)
     return re.sub(r"(<!-- columns -->\n).*?(<!-- end -->)", lambda match: f"{match[1]}\n{table}\n{match[2]}", text, flags=re.DOTALL)

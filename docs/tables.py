@@ -41,7 +41,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "no_retraining_resnet20": lambda: accuracy.no_retraining("no_retraining_resnet20"),
     "forms": lambda: accuracy.forms("forms"), "forms_resnet20": lambda: accuracy.forms("forms_resnet20"), "form_sets": accuracy.form_sets,
     "form_rivals": accuracy.form_rivals, "form_search": accuracy.form_search, "form_ablation": accuracy.form_ablation,
-    "form_loss": accuracy.form_loss, "form_finetuned": accuracy.form_finetuned, "forms_found": accuracy.forms_found,
+    "form_loss": accuracy.form_loss, "form_finetuned": accuracy.form_finetuned, "forms_hand": accuracy.forms_hand,
     "ablation": accuracy.ablation, "two_sided": accuracy.two_sided, "retraining": accuracy.retraining,
     "figure1": lambda: figure1_markdown(figure1_table(read_table(RESULTS / "figure1.csv"))),
     "figure2_small": lambda: figure2_markdown(figure2_table(read_table(RESULTS / "figure2_small.csv"))),

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -50,6 +50,8 @@ class Text:
         length: Tokens of an example.
         tokenizer: A folder with a ``tokenizer.json`` (or that file), as Hugging Face's tokenizers write it; None: a token is a byte.
     """
+
+    text: ClassVar[bool] = True  # tables have perplexity and divergence
 
     name: str = "text"
     path: str | None = None

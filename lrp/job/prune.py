@@ -35,7 +35,7 @@ from lrp.model.source import ModelSource
 from lrp.network.arithmetic import in_one_sentence
 from lrp.recovery.base import Recovery
 from lrp.recovery.context import Context
-from lrp.results.columns import COLUMNS, LAYER_COLUMNS
+from lrp.results.columns import COLUMNS, LAYER_COLUMNS, TEXT_COLUMNS
 from lrp.results.run_folder import RunFolder
 from lrp.search.base import Search
 from lrp.search.coordinate import divergence
@@ -127,7 +127,8 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
     Raises:
         InputError: For input that cannot be used.
     """
-    results = RunFolder(folder, job.settings, job.resume)
+    more = TEXT_COLUMNS if getattr(job.dataset, "text", False) else []
+    results = RunFolder(folder, job.settings, job.resume, [*COLUMNS, *more])
     todo = [sparsity for sparsity in job.sparsities if not job.finished(sparsity, results)]
     if not todo:
         log.info("all %d rows of %s are finished", len(results.rows), folder)
@@ -200,7 +201,7 @@ class _Pruning:
                 if job.save:
                     save(put_back(pruned, self.model), job.file(self.folder, sparsity))
                 tracked.row(row, layers)
-                text = "" if row["perplexity"] is None else f", perplexity {row['perplexity']:.3f}, divergence {row['divergence']:.4f}"
+                text = "" if "perplexity" not in row else f", perplexity {row['perplexity']:.3f}, divergence {row['divergence']:.4f}"
                 log.info(
                     "%s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)%s",
                     said, row["sparsity_params"], row["sparsity_macs"], 100 * row["accuracy"], 100 * row["accuracy_before_recovery"], text,
@@ -248,10 +249,10 @@ class _Pruning:
         return time.perf_counter() - start
 
     def _of_text(self, pruned: nn.Module, after: Metrics) -> dict[str, float | None]:
-        """What is measured besides where every place of an example has a label."""
+        """What is measured of text besides."""
         part = getattr(self.data, self.job.part)
-        if part.labels.dim() == 1:
-            return dict.fromkeys(("perplexity", "perplexity_dense", "divergence"))
+        if not getattr(self.job.dataset, "text", False):
+            return {}
         with torch.no_grad():
             inputs = Batches.of(self.data.network_input(part.images, next(self.model.parameters()).device), model=self.model)
             found = divergence(self.model, pruned, inputs, self.job.estimator)

@@ -6,7 +6,7 @@ import copy
 import fnmatch
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -39,8 +39,8 @@ class Candidates:
     positions: dict[str, int]
     inputs: dict[str, tuple[int, ...]]
     left: dict[str, str]
-    calls: Mapping[str, int]
-    read: Mapping[str, int]
+    calls: Mapping[str, int] = field(default_factory=dict)
+    read: Mapping[str, int] = field(default_factory=dict)
 
     def places(self, name: str) -> int:
         """How many positions a layer's input has for one example."""

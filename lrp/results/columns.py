@@ -100,12 +100,15 @@ DESCRIBED = (
     _asked("blocking_k", "groups of input channels, where the blocking has an option k"),
     _asked("calibration_images", "calibration images"),
     _asked("calibration_seed", "seed that draws them"),
+)
+OF_TEXT = (  # which tables of text alone have
     _measured("perplexity", "of text: e to the loss after recovery", None),
     _measured("perplexity_dense", "the same of the dense network", None),
     _measured("divergence", "of text: mean Kullback-Leibler divergence of the next token from the dense network's (nats)", None),
 )
 COLUMNS = [column.name for column in DESCRIBED]
-MEASURED = [column.name for column in DESCRIBED if column.measured]
+TEXT_COLUMNS = [column.name for column in OF_TEXT]
+MEASURED = [column.name for column in (*DESCRIBED, *OF_TEXT) if column.measured]
 ADDED = {column.name: column.before for column in DESCRIBED if column.before is not _ALWAYS}
 # Options that have a column besides their word in ``options``, with the values at which they are not listed there.
 OWN_COLUMN = {

@@ -10,7 +10,13 @@ from lrp.files import flatten
 # Settings that change where and how a job runs or what is drawn of it, not what it computes.
 _INCIDENTAL = ("resume", "threads", "cache_dir", "tracker", "choices", "dataset.root", "study.figure", "compensation.memory_limit")
 # What options were before they could be set, or after they were taken away, where that is not null.
-_WITHOUT = {"recovery.hold_out": True, "search": "none"}
+_WITHOUT = {
+    "recovery.hold_out": True,
+    "search": "none",
+    "model.training.optimizer": "sgd",
+    "recovery.optimizer": "sgd",
+    "budget_of": "layers",
+}
 # Options by the class that configurations named until November 2026, where the class's module was not called as the option.
 _NAMED_OTHERWISE = {
     "lrp.data.Cifar10": "cifar10",

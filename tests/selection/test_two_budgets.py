@@ -13,7 +13,7 @@ from lrp.config.build import compose_job
 from lrp.cost.costs import make_costs
 from lrp.cost.count import layers_macs, stored_params
 from lrp.errors import InputError
-from lrp.matrices import Block
+from lrp.matrices import Block, LayerMatrix
 from lrp.selection.global_ import GlobalSelection
 from lrp.selection.lagrangian import LagrangianSelection
 from lrp.selection.two_budgets import select_both
@@ -41,7 +41,7 @@ def test_both_budgets_bind():
     first dense; with both, it gives way, and the second takes what parameters are left."""
     blocks = [Block("early", 0, 0, 20, 0, 20), Block("late", 0, 0, 60, 0, 60)]
     candidates = SimpleNamespace(
-        matrices={b.layer: SimpleNamespace(kernel=1, weight=torch.empty(b.shape)) for b in blocks}, positions={"early": 100, "late": 1}
+        matrices={b.layer: LayerMatrix(b.layer, torch.empty(b.shape), 1) for b in blocks}, positions={"early": 100, "late": 1}
     )
     scores = [torch.arange(b.rank, 0, -1).double() for b in blocks]
     params, selection = make_costs(blocks, "params", candidates), LagrangianSelection()
