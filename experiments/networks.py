@@ -309,7 +309,7 @@ def onnx_agrees(model: nn.Module, inputs: Any, file: Path) -> bool:
     import onnxruntime
 
     model = copy.deepcopy(model)
-    if hasattr(model, "config"):  # of transformers: a file gives no cache
+    if hasattr(model, "config"):  # of transformers: the file gives no cache, so the network is not to give one either
         model.config.use_cache = False
     lrp.export_onnx(model, inputs, file)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])

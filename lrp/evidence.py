@@ -194,6 +194,8 @@ class Evidence:
             fewer = max(1, round(float(tokens.sum(1).clamp(max=most).double().mean())))
             looked |= {name: fewer for name in looked if self.survey.positions[name] == tokens.shape[1]}
         columns = {name: matrix.weight.shape[1] for name, matrix in self.matrices.items() if not matrix.lookup}
+        if not columns:
+            return {}
         enough = max(-(-3 * columns[name] // looked[name]) for name in columns)  # different examples: more need not be counted
         seen: set[str] = set()
         for batch in self.batches.split(64):

@@ -321,3 +321,15 @@ def test_fitted_once_and_compressed_often():
         assert torch.equal(a(x), b(x)) and report.equals(other) and a.lrp_report is report
     with pytest.raises(lrp.InputError, match="sparsity=1: "):
         fitted.compress(1)
+
+
+def test_an_embedding_alone():
+    model, ids = nn.Embedding(50, 32), torch.randint(0, 50, (48, 10))
+    small, report = lrp.compress(model, ids, 0.5)
+    assert small(ids).shape == (48, 10, 32) and report.attrs["sparsity_params"] >= 0.5 and report.attrs["sparsity_macs"] == 0
+
+
+def test_biases_that_compensation_adds_count_in_the_network():
+    model = nn.Sequential(nn.Linear(40, 80, bias=False), nn.ReLU(), nn.Linear(80, 30, bias=False))
+    small, _ = lrp.compress(model, torch.randn(500, 40), 0.5, budget_of="network")
+    assert 0.5 <= 1 - count_params(small) / count_params(model) < 0.53

@@ -28,6 +28,7 @@ class Anchored(LeastSquares):
     """
 
     name: ClassVar[str] = "anchored"
+    adds_biases: ClassVar[bool] = False
     ridge: float = 0.0
     metric: str = "plain"
 

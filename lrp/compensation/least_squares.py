@@ -50,6 +50,7 @@ class LeastSquares:
     """
 
     name: ClassVar[str] = "least_squares"
+    adds_biases: ClassVar[bool] = True  # to layers that have none
     ridge: float = 0.03
     metric: str = "gradient"
     memory_limit: float = field(default=2.0, repr=False)  # which is in no key: it changes no result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ NAME = "lrp.safetensors"
 
 
 def file_to_write(model: nn.Module, path: str | Path) -> str | Path:
-    """The file to write for what ``lrp.save`` was given: of a network of transformers and a folder (one that is there, or a name that ends
-    with a slash) the file in it, beside which the network's config.json is written; anything else as it is.
+    """The file to write for what ``lrp.save`` was given: of a network of transformers and a folder (one that is there, or a name without a
+    suffix) the file in it, beside which the network's config.json is written; anything else as it is.
 
     Raises:
         InputError: Where the folder cannot be made or written.
     """
     config: Any = getattr(model, "config", None)
-    folder = isinstance(path, str | Path) and (Path(path).is_dir() or str(path).endswith(("/", os.sep)))
+    folder = isinstance(path, str | Path) and (Path(path).is_dir() or not Path(path).suffix and not Path(path).exists())
     if not folder or not callable(getattr(config, "save_pretrained", None)):
         return path
     try:

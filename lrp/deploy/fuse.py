@@ -27,6 +27,8 @@ def fuse(model: nn.Module) -> nn.Module:
         InputError: For a network whose calls torch.fx cannot trace.
     """
     result = duplicate(check_module(model)).eval()
+    if not any(isinstance(module, nn.modules.batchnorm._NormBase) for module in result.modules()):
+        return result  # there is nothing to fold, whether or not torch.fx could find where
     try:
         with unchanged_state(result):  # a forward that keeps values would keep the tracer's
             graph = Tracer().trace(result)

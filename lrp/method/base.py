@@ -115,7 +115,8 @@ class FittedMethod:
         if self.method.budget not in ("params", "macs"):
             raise InputError("budget_of", budget_of, f"budget={self.method.budget} is known of the layers alone; set budget_of=layers")
         total, within = (params, self._params()) if self.method.budget == "params" else (macs, self._macs())
-        share = Fraction(str(sparsity)) * total / max(within, 1)
+        more = self._new_biases() if self.method.budget == "params" else 0
+        share = (Fraction(str(sparsity)) * total + more) / max(within, 1)
         if share >= 1:
             left = ", ".join(f"{name}: {reason}" for name, reason in list(self.evidence.survey.left.items())[:3])
             raise InputError(
@@ -165,7 +166,7 @@ class FittedMethod:
         params_dense, macs_dense = self._params(), self._macs()
         return {
             "sparsity": plan.sparsity, "budget": self.method.budget, "of_network": plan.of_network,
-            "sparsity_params": 1 - plan.params / params_dense, "sparsity_macs": 1 - plan.macs / macs_dense,
+            "sparsity_params": 1 - plan.params / params_dense, "sparsity_macs": 1 - plan.macs / macs_dense if macs_dense else 0.0,
             "params": plan.params, "params_dense": params_dense,
             "params_total": count_params(compressed), "params_total_dense": params_total,
             "macs": count_macs(compressed, example), "macs_dense": macs_total, "macs_layers": plan.macs, "macs_layers_dense": macs_dense,
@@ -176,6 +177,13 @@ class FittedMethod:
         if self._dense is None:
             self._dense = count_macs(self.model, self.evidence.batches.example), count_params(self.model)
         return self._dense
+
+    def _new_biases(self) -> int:
+        """How many numbers the compensation adds to layers without a bias."""
+        if not getattr(self.method.compensation, "adds_biases", False):
+            return 0
+        layers = ((self.model.get_submodule(name), matrix) for name, matrix in self.evidence.matrices.items())
+        return sum(matrix.shape[0] for layer, matrix in layers if not matrix.lookup and getattr(layer, "bias", None) is None)
 
     def _params(self) -> int:
         return sum(matrix.weight.numel() for matrix in self.evidence.matrices.values())

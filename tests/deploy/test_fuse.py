@@ -109,14 +109,18 @@ def test_a_network_that_cannot_be_traced():
     class Outer(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layer = nn.Linear(3, 3)
+            self.layer, self.norm = nn.Linear(3, 3), nn.BatchNorm1d(3)
 
         def forward(self, x):
-            return self.layer(x) if x.sum() > 0 else x
+            return self.norm(self.layer(x)) if x.sum() > 0 else x
 
     with pytest.raises(lrp.InputError, match="fuse: torch.fx cannot trace") as error:
         lrp.fuse(Outer())
     assert "\n" not in str(error.value)
+    without = Outer()
+    without.norm = nn.Identity()
+    x = torch.randn(4, 3).abs()
+    assert torch.equal(lrp.fuse(without)(x), without.eval()(x))  # there is nothing to fold
 
 
 def test_a_layer_that_a_closure_calls_is_refused():

@@ -73,3 +73,29 @@ def test_torchscript_is_told_to_take_plain_layers(linear):
         torch.jit.script(linear)
     assert any(isinstance(module, Compressed) for module in linear.modules())  # the network is as it was
     assert torch.equal(torch.jit.trace(linear, X)(X), linear(X))
+
+
+@pytest.mark.parametrize("kind", ["encoder", "attention"])
+def test_code_that_looks_at_layers_finds_what_it_looks_for(kind):
+    """torch's encoder layers read the biases of attention and the weights of Linear layers."""
+
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(32, 4, kdim=16, vdim=24, batch_first=True)
+
+        def forward(self, x):
+            return self.attention(x, x[..., :16], x[..., :24])[0]
+
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+    model = (nn.TransformerEncoder(layer, 2) if kind == "encoder" else Attends()).eval()
+    x = torch.randn(48, 12, 32)
+    small, _ = lrp.compress(model, x, 0.5)
+    plain = lrp.as_plain(small)
+    with torch.no_grad():
+        assert torch.allclose(plain(x), small(x), atol=1e-5)
+    chain = next(module for module in plain.modules() if isinstance(module, nn.Sequential) and len(module) == 2)
+    name = next(name for name, module in plain.named_modules() if module is chain)
+    assert chain.weight.shape == small.get_submodule(name).weight.shape and chain.in_features == small.get_submodule(name).in_features
+    assert torch.allclose(chain.weight @ torch.eye(chain.in_features), small.get_submodule(name).weight_matrix(), atol=1e-6)

@@ -51,5 +51,5 @@ def test_gpt2(tmp_path):
     plain, again = lrp.as_plain(compressed), lrp.as_plain(loaded)
     torch.save(plain.state_dict(), tmp_path / "a.pt")
     again.load_state_dict(torch.load(tmp_path / "a.pt"))
-    assert type(plain.transformer.h[0].attn.c_attn) is nn.Sequential
+    assert isinstance(plain.transformer.h[0].attn.c_attn, nn.Sequential)
     assert torch.equal(again(ids).logits, plain(ids).logits) and torch.allclose(plain(ids).logits, compressed(ids).logits, atol=1e-5)
