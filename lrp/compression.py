@@ -237,6 +237,9 @@ def check_inputs(model: nn.Module, batches: Batches) -> None:
                 raise InputError(f"calibration: the inputs are on {leaf.device}, the network on {where}; move one to the other's device")
             if leaf.is_floating_point() and not bool(torch.isfinite(leaf).all()):
                 raise InputError("calibration: the inputs hold values that are not finite")
+    tokens = batches.counted()
+    if tokens is not None and not bool(tokens.any()):
+        raise InputError("calibration: no token counts, attention_mask is 0 everywhere")
     example = batches.example
     try:
         run_model(duplicate(model).eval(), example, "calibration: ")

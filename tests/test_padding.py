@@ -95,3 +95,9 @@ def test_the_keyword_is_called_as_it_is():
     with pytest.raises(lrp.InputError, match="^inputs=x: give a function"):
         lrp.compress(model, torch.randn(9, 4), 0.5, inputs="x")
     lrp.compress(model, torch.randn(9, 4), 0.5, output=lambda result: result.value)
+
+
+def test_a_mask_that_lets_nothing_count():
+    batch = {"input_ids": torch.randint(1, 50, (8, 6)), "attention_mask": torch.zeros(8, 6, dtype=torch.long)}
+    with pytest.raises(lrp.InputError, match="^calibration: no token counts, attention_mask is 0 everywhere$"):
+        lrp.compress(network("bert"), batch, 0.5)
