@@ -165,7 +165,7 @@ class FittedMethod:
         macs_total, params_total = self._whole()
         params_dense, macs_dense = self._params(), self._macs()
         return {
-            "sparsity": plan.sparsity, "budget": self.method.budget, "of_network": plan.of_network,
+            "sparsity": plan.sparsity, "budget": self.method.budget, **({"of_network": True} if plan.of_network else {}),
             "sparsity_params": 1 - plan.params / params_dense, "sparsity_macs": 1 - plan.macs / macs_dense if macs_dense else 0.0,
             "params": plan.params, "params_dense": params_dense,
             "params_total": count_params(compressed), "params_total_dense": params_total,
