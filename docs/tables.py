@@ -52,7 +52,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed_batch": cost.speed_batch, "speed_sizes": cost.speed_sizes,
     "speed_forms": cost.speed_forms, "speed_forms_sizes": cost.speed_forms_sizes, "reliability": reliability,
     "networks": nets.networks, "language_model": nets.language_model, "pretrained_iglm": lambda: nets.pretrained("iglm-s"),
-    "pretrained_rxnfp": lambda: nets.pretrained("rxnfp"),
 }  # fmt: skip
 
 

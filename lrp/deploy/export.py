@@ -54,9 +54,10 @@ def export_onnx(model: nn.Module, inputs: Inputs, path: str | Path, tolerance: f
         raise InputError("inputs", type(inputs).__name__, "give a tensor (B, ...) of examples, or a tuple or mapping of such tensors")
     path = check_file("path", path)
     model = duplicate(model).cpu().eval()
-    config: Any = getattr(model, "config", None)
-    if getattr(config, "use_cache", False):  # of transformers: keys and values of earlier tokens, which no type of ONNX holds
-        config.use_cache = False
+    for module in model.modules():
+        config: Any = getattr(module, "config", None)
+        if getattr(config, "use_cache", False):  # of transformers: keys and values of earlier tokens, which no type of ONNX holds
+            config.use_cache = False
     inputs = on_tensors(lambda tensor: tensor.detach().cpu(), inputs)
     if len(given[0]) < 2:  # a batch of one would be taken for a constant
         inputs = on_tensors(lambda tensor: torch.cat([tensor, tensor]), inputs)
