@@ -157,7 +157,7 @@ def test_a_default_device_of_the_caller():
     try:
         small, _ = lrp.compress(model, X, 0.5)
     finally:
-        torch.set_default_device("cpu")
+        torch.set_default_device(None)  # "cpu" would stay in force as a mode
     assert all(torch.equal(p, q) for p, q in zip(small.parameters(), lrp.compress(model, X, 0.5)[0].parameters(), strict=True))
 
 
