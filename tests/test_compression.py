@@ -1,6 +1,7 @@
 """``lrp.compress``: one call, on networks of many kinds."""
 
 import copy
+import inspect
 import logging
 
 import numpy as np
@@ -333,3 +334,8 @@ def test_biases_that_compensation_adds_count_in_the_network():
     model = nn.Sequential(nn.Linear(40, 80, bias=False), nn.ReLU(), nn.Linear(80, 30, bias=False))
     small, _ = lrp.compress(model, torch.randn(500, 40), 0.5, budget_of="network")
     assert 0.5 <= 1 - count_params(small) / count_params(model) < 0.53
+
+
+def test_fit_takes_what_compress_takes():
+    compress, fit = (inspect.signature(function).parameters for function in (lrp.compress, lrp.fit))
+    assert [str(p) for name, p in compress.items() if name not in ("sparsity", "budget_of")] == [str(p) for p in fit.values()]

@@ -8,10 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lrp.compensation.least_squares import LeastSquares
-from lrp.form.known import form_of
-from lrp.layer.build import kind_of
-from lrp.layer.compressed import Compressed
+from lrp.compensation.least_squares import LeastSquares, refitted
 from lrp.layer_statistics.regression import Regression
 from lrp.layer_statistics.sums import Sums
 
@@ -40,9 +37,4 @@ class Anchored(LeastSquares):
             own = bias.detach().to(sums.zx).unflatten(0, (groups, -1))  # (groups, M of a group)
             sums.zx = sums.zx - (own[:, :, None] * sums.x[:, None, :]).flatten(0, 1)
         sums.x, sums.z = torch.zeros_like(sums.x), torch.zeros_like(sums.z)
-        fit = Regression(sums, weight, self.ridge)
-        if isinstance(module, Compressed):
-            list(form_of(module).refit(module, fit, gradients))
-        else:
-            for group in range(len(fit.C)):
-                kind_of(module).set_rows(module, fit.rows_of(group), fit.solution(group)[0])
+        list(refitted(module, Regression(sums, weight, self.ridge), gradients))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -103,8 +103,7 @@ class LeastSquares:
         assert dense.inputs is not None, "they are gathered where outputs are not"
         if dense.mean is None:  # a lookup: nothing before it changes what it reads, and it has no bias
             if isinstance(module, Compressed):
-                fit = LookupRegression(dense.inputs, weight, self.ridge)
-                list(form_of(module).refit(module, fit, self._metric_of(dense)))
+                list(refitted(module, LookupRegression(dense.inputs, weight, self.ridge), self._metric_of(dense)))
             return
         sums = Sums.of_moments(dense.inputs, dense.mean, weight, module.bias)
         self._refit(module, weight, sums, self._metric_of(dense))
@@ -121,15 +120,21 @@ def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | Non
     """
     fit = Regression(sums, weight, ridge)
     bias = torch.empty(len(fit.W)).to(fit.W)
-    if isinstance(module, Compressed):
-        for span, new in form_of(module).refit(module, fit, gradients):
-            bias[span] = fit.bias(span, new)
-    else:
-        for group in range(len(fit.C)):
-            span, (new, _) = fit.rows_of(group), fit.solution(group)
-            kind_of(module).set_rows(module, span, new)
-            bias[span] = fit.bias(span, new)
+    for span, new in refitted(module, fit, gradients):
+        bias[span] = fit.bias(span, new)
     set_bias(module, bias, weight)
+
+
+def refitted(module: nn.Module, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """Set a layer's parameters but the bias to the solution of a regression; yields rows and what they now hold of the layer's matrix,
+    (rows, N) float64."""
+    if isinstance(module, Compressed):
+        yield from form_of(module).refit(module, fit, gradients)
+        return
+    for group in range(len(fit.C)):
+        span, (new, _) = fit.rows_of(group), fit.solution(group)
+        kind_of(module).set_rows(module, span, new)
+        yield span, new
 
 
 def set_bias(module: Any, bias: Tensor, like: Tensor) -> None:

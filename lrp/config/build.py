@@ -241,9 +241,8 @@ def _model_source(options: dict[str, Any], option: str) -> ModelSource:
         signature.bind(**accepted)
     except TypeError as error:
         raise InputError(f"model={name}: its options do not fit ({error})") from error
-    if target.startswith("lrp.") and not getattr(
-        factory, "reads_files", False
-    ):  # a wrong value is found before any data is read: build it once without memory
+    # a wrong value is found before any data is read: build it once without memory
+    if target.startswith("lrp.") and not getattr(factory, "reads_files", False):
         try:
             with torch.device("meta"):
                 factory(**accepted)

@@ -250,9 +250,9 @@ class _Pruning:
 
     def _of_text(self, pruned: nn.Module, after: Metrics) -> dict[str, float | None]:
         """What is measured of text besides."""
-        part = getattr(self.data, self.job.part)
         if not getattr(self.job.dataset, "text", False):
             return {}
+        part = getattr(self.data, self.job.part)
         with torch.no_grad():
             inputs = Batches.of(self.data.network_input(part.images, next(self.model.parameters()).device), model=self.model)
             found = divergence(self.model, pruned, inputs, self.job.estimator)

@@ -13,7 +13,7 @@ from lrp.batches import Batches, Inputs, call, on_tensors, tensors
 from lrp.errors import InputError
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
-from lrp.network.arithmetic import check_rows, plain_arithmetic, read_output
+from lrp.network.arithmetic import check_rows, plain_arithmetic, random_signs, read_output
 from lrp.network.frozen import FrozenNetwork
 
 Read = Callable[[Any], Tensor]
@@ -48,7 +48,7 @@ def unreached(network: FrozenNetwork, names: Sequence[str], batches: Batches, re
             check_rows(y, batch)
             if not y.requires_grad:
                 raise InputError("the network's output carries no gradient, so estimator=first_order cannot score it; estimator=exact can")
-            signs = (2 * torch.randint(0, 2, y.shape, generator=generator) - 1).to(y)
+            signs = random_signs((len(y), y.shape[1]), generator).to(y)
             grads = torch.autograd.grad((y * signs).sum(), [output for _, output in outputs], allow_unused=True)
         reached = {name for (name, _), grad in zip(outputs, grads, strict=True) if grad is not None and bool(grad.any())}
         waiting = [name for name in waiting if name not in reached]

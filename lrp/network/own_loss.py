@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -159,6 +158,4 @@ def _labelled(y: Tensor, batch: Inputs, given: Tensor | None, at: slice, labels:
 def _matrix(model: nn.Module, name: str, grad: Tensor) -> Tensor:
     """A gradient of a layer's weight in the shape of its matrix (M, N)."""
     layer = model.get_submodule(name)
-    form = kind_of(layer).form(layer)
-    assert form is not None
-    return form.matrix_of(SimpleNamespace(weight=grad))
+    return kind_of(layer).as_matrix(layer, grad)

@@ -133,12 +133,14 @@ class _Seen:
         self.late: set[str] = set()
 
     def add(self, others: _Seen, count: int) -> None:
-        """What layers did on ``count`` more examples, of those that did nothing before."""
+        """What layers did on ``count`` more examples: the counts of those that did nothing before, and whatever speaks against any."""
         for name in others.calls.keys() - self.calls.keys():
             self.positions[name] = max(1, others.positions[name] // count)
             self.read[name], self.inputs[name] = max(1, others.read[name] // count), others.inputs[name]
-            self.changed |= others.changed & {name}
             self.late.add(name)
+        self.changed |= others.changed
+        self.elsewhere |= others.elsewhere
+        self.shared |= others.shared
 
     def reason(self, name: str) -> str | None:
         """Why a layer has to be left alone after what it did."""
