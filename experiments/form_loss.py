@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from lrp.batches import Batches
 from lrp.compensation.least_squares import refit
 from lrp.config.build import compose_job
+from lrp.estimator.divergence import divergence
 from lrp.files import write_whole
 from lrp.form.known import FORMS as KNOWN
 from lrp.layer.build import kind_of, replace_layer
@@ -40,7 +41,6 @@ from lrp.layer_statistics.sums import Sums
 from lrp.method.forms import _all_inputs, _outputs, _scored
 from lrp.scorer.noise_to_signal import NoiseToSignal
 from lrp.scorer.perturbation import Perturbation
-from lrp.search.coordinate import divergence
 
 FORMS = ("matrix", "tucker2", "spatial")
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.5)  # of the layer's parameters that are kept

@@ -20,11 +20,11 @@ from lrp.batches import Batches
 from lrp.config.build import compose_job
 from lrp.dataset.base import Data
 from lrp.estimator.base import Estimator
+from lrp.estimator.divergence import divergence
 from lrp.evaluation import evaluate
 from lrp.evidence import Evidence
 from lrp.files import write_whole
 from lrp.form.known import FORMS
-from lrp.search.coordinate import divergence
 
 SETS = [
     "matrix", "matrix tucker2", "matrix spatial", "matrix tucker2 spatial", "matrix tucker2 spatial pivoted tucker2_pivoted",

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 import lrp
 from lrp.batches import Batches
 from lrp.config.parts import make
+from lrp.estimator.divergence import divergence
 from lrp.files import write_whole
 from lrp.model.huggingface import huggingface
-from lrp.search.coordinate import divergence
 
 METHODS = ["output_aware", "svd_uniform", "asvd", "svd_llm", "aa_svd", "kfac_svd", "zero_sum", "surgeon", "lems", "balf"]
 SPARSITIES = (0.2, 0.4, 0.6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ from lrp.search.base import Search
 from lrp.standin.replace import put_back, with_stand_ins
 
 DEFAULT = Calibration()
+log = logging.getLogger(__name__)
 
 
 @called("estimator.output_fn", "output")
@@ -134,11 +136,8 @@ class Fitted:
         check_budget_of(budget_of)
         with torch.inference_mode(False), _cpu_by_default():  # or nothing of the result could be trained
             with in_one_sentence(self.original):
-                plan = fitted.plan_of(share, budget_of)
-                compressed, plan = plan.build(), plan.told()
-                if last:
-                    fitted.forget()
-                fitted.compensate(compressed, plan)
+                plan = fitted.plan_of(share, budget_of).once(fitted.forget if last else None)
+                compressed, _ = fitted.compress(plan)
             if not plan.untouched:
                 _recover(self.recovery, compressed, self.batches, self.batch_size)
             report = fitted.report(plan, fitted.sizes(compressed, plan))
@@ -202,10 +201,16 @@ def fit(
     if alone:  # a network of one layer has no place in which another could be put
         model = nn.Sequential(model)
     with torch.inference_mode(False), _cpu_by_default():
-        check_inputs(model, batches)
+        check_inputs(model, batches, calibration)
         with in_one_sentence(model):
             fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images))
     return Fitted(original, batches, fitted, recover, batch_size, alone)
+
+
+def _of_one_size(calibration: Any) -> bool:
+    """Whether a list holds several tensors of one shape: batches, or single examples."""
+    given = calibration if isinstance(calibration, list) else []
+    return len(given) > 1 and all(isinstance(each, Tensor) for each in given) and len({each.shape for each in given}) == 1
 
 
 def _cpu_by_default() -> contextlib.AbstractContextManager[Any]:
@@ -224,8 +229,8 @@ def _recover(recover: Recovery, compressed: nn.Module, batches: Batches, batch_s
 
 
 @torch.no_grad()
-def check_inputs(model: nn.Module, batches: Batches) -> None:
-    """That a network can run on these examples.
+def check_inputs(model: nn.Module, batches: Batches, calibration: Any = None) -> None:
+    """That a network can run on these examples; ``calibration`` is what they were given as.
 
     Raises:
         InputError: For examples on another device than the network, that are not finite, or that it cannot run on.
@@ -239,11 +244,20 @@ def check_inputs(model: nn.Module, batches: Batches) -> None:
                 raise InputError("calibration: the inputs hold values that are not finite")
     tokens = batches.counted()
     if tokens is not None and not bool(tokens.any()):
-        raise InputError("calibration: no token counts, attention_mask is 0 everywhere")
-    example = batches.example
+        raise InputError("calibration: no token counts, attention_mask is 0 everywhere; give 1 where a token counts")
+    if tokens is not None and (silent := int((~tokens.any(1)).sum())):
+        log.warning("of %d of %d calibration examples no token counts, their attention_mask is 0 everywhere", silent, len(tokens))
+    example, twin = batches.example, duplicate(model).eval()
     try:
-        run_model(duplicate(model).eval(), example, "calibration: ")
+        run_model(twin, example, "calibration: ")
+        if _of_one_size(calibration):  # one image (1, H, W) passes for a batch of one
+            run_model(twin, batches.take(2).whole(), "calibration: ")
     except InputError as error:
+        if _of_one_size(calibration):
+            raise InputError(
+                f"{error}; a list holds batches: give torch.stack(calibration) where its entries are single examples, or "
+                "inputs=lambda x: [x] where the network takes a list of them"
+            ) from error
         if batches.more or isinstance(example, Mapping | Arguments | Each):
             hint = "inputs=lambda batch: ... says what of a batch goes into the network"
             raise InputError(f"{error}; {hint}") from error

@@ -16,6 +16,7 @@ from lrp.batches import Batches, cut, examples, tensors
 from lrp.cost.layer_time import LayerTime
 from lrp.errors import InputError
 from lrp.estimator.cache import cached_moments, moments_key
+from lrp.estimator.divergence import Divergence
 from lrp.files import sha256
 from lrp.layer_statistics.gather import gather
 from lrp.matrices import Factors, LayerMatrix, check_weights
@@ -247,6 +248,10 @@ class Evidence:
     def pick(self, result: Any) -> Tensor:
         """The tensor of outputs (B, ...) in what the network returns, as the estimator finds it."""
         return self._estimator.pick(result)
+
+    def divergence(self, dense: nn.Module, batches: Batches, temperature: float = 1.0) -> Divergence:
+        """How far the softmax outputs of other networks are from those of ``dense`` on some examples, as the estimator reads them."""
+        return Divergence(dense, batches, self._estimator, temperature)
 
     @property
     def _labels(self) -> Tensor:

@@ -36,6 +36,10 @@ BAD = {
     "a scalar": ({"calibration": torch.tensor(1.0)}, "calibration: a batch holds"),
     "an empty tuple": ({"calibration": [()]}, "calibration: a batch holds a tuple"),
     "batches that differ": ({"calibration": [IMAGES[:2], IMAGES[:2, :, 1:]]}, "calibration: batches differ"),
+    "a list of images": ({"calibration": list(IMAGES)}, r"calibration: .*\(1, 8, 8\).*give torch.stack\(calibration\) where"),
+    "a list of grey images": (
+        {"model": nn.Conv2d(1, 8, 3).double(), "calibration": list(IMAGES[:, :1])}, r"calibration: .*\(2, 8, 8\).*give torch.stack"
+    ),
     "precisions that differ": ({"calibration": [IMAGES[:2], IMAGES[:2].float()]}, "calibration: batches differ.*float"),
     "devices that differ": ({"calibration": [IMAGES[:2], IMAGES[:2].to("meta")]}, "calibration: .*meta"),
     "another device": ({"calibration": torch.empty(8, 3, 8, 8, dtype=torch.float64, device="meta")}, "calibration: .*on meta.*on cpu"),

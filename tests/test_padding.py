@@ -99,5 +99,5 @@ def test_the_keyword_is_called_as_it_is():
 
 def test_a_mask_that_lets_nothing_count():
     batch = {"input_ids": torch.randint(1, 50, (8, 6)), "attention_mask": torch.zeros(8, 6, dtype=torch.long)}
-    with pytest.raises(lrp.InputError, match="^calibration: no token counts, attention_mask is 0 everywhere$"):
+    with pytest.raises(lrp.InputError, match="^calibration: no token counts, attention_mask is 0 everywhere; give 1 where a token counts$"):
         lrp.compress(network("bert"), batch, 0.5)

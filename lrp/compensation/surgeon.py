@@ -16,7 +16,7 @@ from lrp.evidence import Evidence
 from lrp.layer.base import LowRank
 from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.base import LayerStatistics
-from lrp.network.own_loss import divergence, drawn_gradients
+from lrp.network.own_loss import drawn_gradients
 from lrp.network.survey import Candidates
 
 log = logging.getLogger(__name__)
@@ -79,12 +79,13 @@ class Surgeon:
         for gradients in drawn_gradients(dense, list(layers), batches, evidence.pick):
             for name, gradient in gradients.items():
                 layers[name].add(gradient)
+        divergence = evidence.divergence(dense, evidence.batches)
         changes = {name: layer.correction(self.damping) for name, layer in layers.items()}
 
         def loss(step: float) -> float:
             for name, layer in layers.items():
                 layer.set(step * changes[name])
-            found = divergence(dense, model, evidence.batches, evidence.pick)
+            found = divergence(model)
             return found if found == found else float("inf")
 
         losses = {step: loss(step) for step in (0.0, *STEPS)}

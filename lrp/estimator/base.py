@@ -30,8 +30,9 @@ class Estimator:
 
     Outputs over places (tokens, pixels) are as many outputs of an example. Softmaxes are over the classes of each place, and the squared
     change of an example is then the mean over its places; of logits it is the sum. Places that are padding do not count. A vocabulary of
-    more than 1,024 classes at many places is projected to 256 random combinations (signs, the same for all places) after its
-    softmax: squared changes stay what they are in the mean (Johnson and Lindenstrauss, 1984), and no more than (B, places, 256) goes on.
+    more than 1,024 classes at many places is projected to 256 random combinations (signs, the same for all places), of the
+    logits or after the softmax: squared changes stay what they are in the mean (Johnson and Lindenstrauss, 1984), and no more than
+    (B, places, 256) goes on.
 
     Attributes:
         memory_limit: GiB of activations held at once.
@@ -146,7 +147,10 @@ class Estimator:
         """
         y = self.pick(result)
         if self.output == "logits":
-            return self._only(y, mask).flatten(1)
+            y = self._only(y, mask)
+            z = y if y.dim() == 2 else self.by_place(y)
+            many = z.dim() == 3 and z.shape[1] > 1 and z.shape[2] > LARGEST
+            return (_project(z) if many else y).flatten(1)
         z = self.by_place(y)
         if z.shape[2] < 2:
             raise InputError("estimator.output", self.output, "the network has one output, whose softmax is constant; choose logits")
@@ -155,7 +159,7 @@ class Estimator:
         if y.dim() == 2:
             return p.flatten(1)
         if p.shape[2] > LARGEST:
-            p = p @ _combinations(p.shape[2], p.dtype, p.device)
+            p = _project(p)
         weights = places(z, mask)
         return (torch.where(weights[..., None] > 0, p, 0) * weights.sqrt()[..., None]).flatten(1)
 
@@ -206,6 +210,11 @@ def places(z: Tensor, mask: Tensor | None) -> Tensor:
     weights = mask if mask is not None and mask.shape[1] == count else torch.ones(1, count, dtype=torch.bool)
     weights = weights.to(z)
     return (weights / weights.sum(1, keepdim=True).clamp(min=1)).expand(len(z), -1)
+
+
+def _project(z: Tensor) -> Tensor:
+    """Random combinations of the classes at each place: (B, places, K) to (B, places, 256)."""
+    return z @ _combinations(z.shape[2], z.dtype, z.device)
 
 
 @lru_cache(maxsize=2)

@@ -165,12 +165,22 @@ def accuracy_table(table: pd.DataFrame, column: str = "accuracy") -> str:
     return (100 * wide).map("{:.1f}".format).rename_axis(index=None, columns="sparsity").to_string()
 
 
+def text_table(table: pd.DataFrame) -> str:
+    """Perplexity, and below it divergence, one row per line, one column per requested sparsity."""
+    parts = []
+    for column, form in (("perplexity", "{:.3f}"), ("divergence", "{:.4f}")):
+        wide = average_over_seeds(table, column).pivot_table(index="line", columns="sparsity", values="y", sort=False).sort_index(axis=1)
+        parts.append(f"{column}\n{wide.map(form.format).rename_axis(index=None, columns='sparsity').to_string()}")
+    return "\n\n".join(parts)
+
+
 def _draw(
     table: pd.DataFrame, details: pd.DataFrame | None, target: Path, column: str = "accuracy", reference: Path | None = None,
     reference_column: str = "accuracy", title: str | None = None,
 ) -> tuple[str, list[Path]]:  # fmt: skip
     other = None if reference is None else read_reference(reference, reference_column)
-    return accuracy_table(table, column), draw_figure3(table, target, column, other, reference_column, title)
+    text = "perplexity" in table and column == "accuracy" and bool(table["perplexity"].notna().all())
+    return text_table(table) if text else accuracy_table(table, column), draw_figure3(table, target, column, other, reference_column, title)
 
 
 FIGURE = Figure("figure3", collect, _draw)

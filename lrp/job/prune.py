@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lrp.dataset.base import Data, Dataset
 from lrp.deploy.saving import save
 from lrp.errors import InputError, check_bool, check_folder, check_int, check_seed, check_sparsity, check_threads, own_code
 from lrp.estimator.base import Estimator
+from lrp.estimator.divergence import Divergence
 from lrp.evaluation import Metrics, evaluate
 from lrp.evidence import Evidence
 from lrp.files import write_whole
@@ -38,7 +40,6 @@ from lrp.recovery.context import Context
 from lrp.results.columns import COLUMNS, LAYER_COLUMNS, TEXT_COLUMNS
 from lrp.results.run_folder import RunFolder
 from lrp.search.base import Search
-from lrp.search.coordinate import divergence
 from lrp.standin.replace import put_back, with_stand_ins
 from lrp.tracker.base import Tracker
 
@@ -180,7 +181,8 @@ class _Pruning:
         images = data.normalise(scoring.images.to(device))
         y = job.estimator.outputs(model, images)
         dense = dense_metrics(model, data, job.part, job.batch_size, job.estimator, cache, device)
-        log.info("dense: %s accuracy %.2f %%, %s parameters", job.part, 100 * dense.accuracy, f"{count_params(model):,}")
+        text = f", perplexity {math.exp(dense.loss):.3f}" if getattr(job.dataset, "text", False) else ""
+        log.info("dense: %s accuracy %.2f %%%s, %s parameters", job.part, 100 * dense.accuracy, text, f"{count_params(model):,}")
         return cls(job, folder, data, model, checkpoint, fitted, images, y, dense)
 
     def rows(self, results: RunFolder, todo: Sequence[float], group: str | None) -> None:
@@ -252,11 +254,15 @@ class _Pruning:
         """What is measured of text besides."""
         if not getattr(self.job.dataset, "text", False):
             return {}
-        part = getattr(self.data, self.job.part)
-        with torch.no_grad():
-            inputs = Batches.of(self.data.network_input(part.images, next(self.model.parameters()).device), model=self.model)
-            found = divergence(self.model, pruned, inputs, self.job.estimator)
+        found = self._divergence(pruned)
         return {"perplexity": math.exp(after.loss), "perplexity_dense": math.exp(self.dense.loss), "divergence": found}
+
+    @cached_property
+    def _divergence(self) -> Divergence:
+        """From the dense network on the images that accuracies are measured on."""
+        images = getattr(self.data, self.job.part).images
+        inputs = Batches.of(self.data.network_input(images, next(self.model.parameters()).device), model=self.model)
+        return Divergence(self.model, inputs, self.job.estimator)
 
     def _evaluate(self, model: nn.Module, progress: str) -> Metrics:
         job = self.job

@@ -138,7 +138,10 @@ class FittedMethod:
         return [Prediction()] * len(sparsities)
 
     def compress(self, plan: Plan) -> tuple[nn.Module, float]:
-        """The smaller copy, compensated, and the seconds that this took. A network of which nothing was removed stays as it is."""
+        """The smaller copy, compensated, and the seconds that this took. A network of which nothing was removed stays as it is.
+
+        A subclass may do it in its own way; ``lrp.compress`` gives plans that can be built only once.
+        """
         result, start = plan.build(), time.perf_counter()
         self.compensate(result, plan)
         return result, time.perf_counter() - start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,31 +16,32 @@ from lrp.matrices import Factors
 from lrp.network.survey import Candidates
 
 
-@dataclass(frozen=True)
-class Told:
-    """What a layer plan says of itself, without the values that its layer is built from. Attributes: as of ``LayerPlan``."""
+class _Once:
+    """A layer plan that lets go of the values of its layer when it is built. Attributes: as of ``LayerPlan``."""
 
-    params: int
-    macs: int
-    untouched: bool
-    told_rows: Sequence[dict[str, Any]]
-    told: dict[str, Any]
+    def __init__(self, plan: LayerPlan) -> None:
+        self.params, self.macs, self.untouched = plan.params, plan.macs, plan.untouched
+        self._rows, self._summary = plan.rows(), plan.summary()
+        self._plan: LayerPlan | None = plan
 
     def build(self, dense: nn.Module) -> nn.Module:
-        """Nothing any more.
+        """As of the plan.
 
         Raises:
-            AssertionError: Always.
+            RuntimeError: At the second call.
         """
-        raise AssertionError("the values are gone")
+        if self._plan is None:
+            raise RuntimeError("this plan was built, and can be built only once: its values are gone")
+        plan, self._plan = self._plan, None
+        return plan.build(dense)
 
     def rows(self) -> list[dict[str, Any]]:
         """The layer's rows of layers.csv."""
-        return [*self.told_rows]
+        return [*self._rows]
 
     def summary(self) -> dict[str, Any]:
         """The layer's row of the report."""
-        return self.told
+        return self._summary
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Plan:
         survey: Its layers.
         seconds: What choosing the plan took.
         of_network: Whether the sparsity is a share of what the whole network has.
+        built: Called when the network is built.
         milliseconds: Where times were measured: what all compressed layers are predicted to take, and what they took dense.
     """
 
@@ -64,6 +66,7 @@ class Plan:
     seconds: float = 0.0
     milliseconds: tuple[float, float] | None = None
     of_network: bool = False
+    built: Callable[[], None] | None = None
 
     @property
     def params(self) -> int:
@@ -85,16 +88,17 @@ class Plan:
         """The rows of layers.csv for all layers."""
         return [{"sparsity": self.sparsity, **row} for layer in self.layers.values() for row in layer.rows()]
 
-    def told(self) -> Plan:
-        """The same plan once it is built: what was done to each layer, without the values that it was done with."""
-        layers = {n: Told(layer.params, layer.macs, layer.untouched, layer.rows(), layer.summary()) for n, layer in self.layers.items()}
-        return replace(self, layers=layers)
+    def once(self, built: Callable[[], None] | None = None) -> Plan:
+        """The same plan, to be built just once: it lets go of the values of each layer that is built, and calls ``built()`` at the end."""
+        return replace(self, layers={name: _Once(layer) for name, layer in self.layers.items()}, built=built)
 
     def build(self) -> nn.Module:
         """The smaller copy of the network, before it is compensated."""
         result = duplicate(self.model)
         for name, layer in self.layers.items():
             result = replace_layer(result, name, layer.build(result.get_submodule(name)))
+        if self.built is not None:
+            self.built()
         return result
 
 

@@ -22,7 +22,7 @@ from lrp.evaluation import check_logits
 from lrp.files import own_sources, remove_leftovers, sha256, sha256_file, why_unreadable
 from lrp.layer.duplicate import load_state
 from lrp.model.loading import load_weights
-from lrp.network.arithmetic import run_model
+from lrp.model.tokens import run_or_explain
 from lrp.training import Training, computed_by
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class ModelSource:
             InputError: Where it cannot run, and where its outputs are not logits for the classes of the data set.
         """
         for images in (data.train.images[:1], data.train.images[:2]):
-            result = run_model(model, data.normalise(images), f"model={self.name}: ")
+            result = run_or_explain(model, data.normalise(images), f"model={self.name}: ")
             logits = result if pick is None else pick(result)
             if isinstance(logits, Tensor) and logits.dim() == 2:
                 break  # else a network that squeezes its outputs may give one dimension less for a single image

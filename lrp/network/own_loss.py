@@ -1,4 +1,4 @@
-"""Losses that need no labels: how far a network's softmax outputs are from another's, and gradients of its own predictions' loss."""
+"""Gradients of losses that need no labels, those of a network's own predictions. Tokens that are padding do not count."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrp.batches import Batches, Inputs, call, examples, on_tensors, tensors
+from lrp.batches import Batches, Inputs, call, counted, examples, on_tensors, tensors
 from lrp.errors import InputError
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
@@ -31,36 +31,6 @@ def as_rows(y: Tensor) -> Tensor:
     if rows.shape[1] < 2:
         raise InputError("the network has one output, whose softmax is constant, so that it has no loss that needs no labels")
     return rows
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """All modules are in eval mode, and then as they were."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-@torch.no_grad()
-def divergence(dense: nn.Module, small: nn.Module, batches: Batches, pick: Pick, temperature: float = 1.0) -> float:
-    """The mean over rows of the Kullback-Leibler divergence of the softmax outputs of ``small`` from those of ``dense``, in nats; logits
-    are divided by ``temperature``, ``pick`` finds them.
-
-    Raises:
-        InputError: For networks with one output.
-    """
-    total, rows = 0.0, 0
-    with evaluating(dense), evaluating(small):
-        for batch in batches.split(AT_ONCE):
-            with plain_arithmetic(tensors(batch)[0].device):
-                z, y = (as_rows(pick(call(net, on_tensors(Tensor.clone, batch)))).double() / temperature for net in (dense, small))
-            total += float(F.kl_div(y.log_softmax(1), z.log_softmax(1), log_target=True, reduction="sum"))
-            rows += len(z)
-    return total / rows
 
 
 def mean_gradients(model: nn.Module, names: Sequence[str], batches: Batches, pick: Pick, labels: str = "own") -> dict[str, Tensor]:
@@ -84,7 +54,7 @@ def mean_gradients(model: nn.Module, names: Sequence[str], batches: Batches, pic
             if grad is not None:
                 held += grad.double().cpu()
         rows, start = rows + len(wanted), stop
-    return {name: _matrix(twin, name, grad / rows) for name, grad in zip(names, total, strict=True)}
+    return {name: _matrix(twin, name, grad / max(rows, 1)) for name, grad in zip(names, total, strict=True)}
 
 
 def drawn_gradients(model: nn.Module, names: Sequence[str], batches: Batches, pick: Pick, seed: int = 0) -> Iterator[dict[str, Tensor]]:
@@ -99,9 +69,9 @@ def drawn_gradients(model: nn.Module, names: Sequence[str], batches: Batches, pi
     generator = torch.Generator().manual_seed(seed)
     for batch in batches.split(1):
         with _differentiating(batch):
-            logits = as_rows(pick(call(twin, on_tensors(Tensor.clone, batch))))
+            logits = _counting(as_rows(pick(call(twin, on_tensors(Tensor.clone, batch)))), counted(batch))
             drawn = logits.detach().softmax(1).cpu().double().multinomial(1, generator=generator)[:, 0]
-            loss = F.cross_entropy(logits, drawn.to(logits.device))
+            loss = F.cross_entropy(logits, drawn.to(logits.device)) if len(logits) else logits.sum()
             found = torch.autograd.grad(_checked(loss), weights, allow_unused=True)
         filled = (torch.zeros_like(w) if grad is None else grad for grad, w in zip(found, weights, strict=True))
         yield {name: _matrix(twin, name, grad) for name, grad in zip(names, filled, strict=True)}
@@ -128,13 +98,14 @@ def _checked(loss: Tensor) -> Tensor:
 
 
 def _labelled(y: Tensor, batch: Inputs, given: Tensor | None, at: slice, labels: str) -> tuple[Tensor, Tensor]:
-    """The logits (rows, K) of what has a label, and the labels (rows,).
+    """The logits (rows, K) of what has a label and counts, and the labels (rows,).
 
     Raises:
         InputError: For labels that do not fit or are not there.
     """
+    mask = counted(batch)
     if labels == "own":
-        rows = as_rows(y)
+        rows = _counting(as_rows(y), mask)
         return rows, rows.detach().argmax(1)
     if labels == "next":
         tokens = tensors(batch)[0]
@@ -142,17 +113,23 @@ def _labelled(y: Tensor, batch: Inputs, given: Tensor | None, at: slice, labels:
             raise InputError(
                 "scorer.labels", labels, "it needs a network that reads tokens (B, T) and gives logits (B, T, K); own needs none"
             )
-        rows, wanted = as_rows(y[:, :-1]), tokens[:, 1:].reshape(-1)
+        mask = None if mask is None else mask[:, :-1] & mask[:, 1:]
+        rows, wanted = (_counting(each, mask) for each in (as_rows(y[:, :-1]), tokens[:, 1:].reshape(-1)))
     else:
         if given is None:
             raise InputError("scorer.labels", labels, "the calibration holds no labels; give batches of (inputs, labels), or choose own")
-        rows, wanted = as_rows(y), given[at].reshape(-1)
+        rows, wanted = _counting(as_rows(y), mask), _counting(given[at].reshape(-1), mask)
     inside = not wanted.is_floating_point() and len(wanted) == len(rows) and bool(((wanted >= 0) & (wanted < rows.shape[1])).all())
     if not inside:
         raise InputError(
             "scorer.labels", labels, f"each of the {len(rows)} rows needs a label that is an integer in [0, {rows.shape[1] - 1}]"
         )
     return rows, wanted.to(rows.device).long()
+
+
+def _counting(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """Those of the rows (rows, ...) whose tokens count, where there is one for each token of the mask (B, L)."""
+    return rows if mask is None or mask.numel() != len(rows) else rows[mask.flatten()]
 
 
 def _matrix(model: nn.Module, name: str, grad: Tensor) -> Tensor:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lrp.errors import check_float
 from lrp.evidence import Evidence
 from lrp.layer.build import build
 from lrp.layer.duplicate import measured_copy
 from lrp.matrices import Factors
-from lrp.network.own_loss import divergence
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,7 @@ class LayerError:
         """
         scores: dict[int, Tensor] = {}
         dense = measured_copy(evidence.model)
+        divergence = evidence.divergence(dense, evidence.scoring, self.temperature)
         for weight, name in zip(self.depths(len(evidence.matrices)), evidence.matrices, strict=True):
             places = [i for i, factor in enumerate(factors) if factor.block.layer == name]
             own = [factors[i] for i in places]
@@ -65,7 +65,7 @@ class LayerError:
             energy = [f.S.square() for f in own]
             total = sum(float(e.sum()) for e in energy)
             lost = sum(float(e[~mask].sum()) for e, mask in zip(energy, keep, strict=True))
-            measured = self._measure(dense, own, keep, evidence) * weight / max(lost, 1e-6 * total, torch.finfo(torch.float64).tiny)
+            measured = divergence(build(dense, own, keep)) * weight / max(lost, 1e-6 * total, torch.finfo(torch.float64).tiny)
             scores |= {i: measured * e for i, e in zip(places, energy, strict=True)}
         return [scores[i] for i in range(len(factors))]
 
@@ -79,7 +79,3 @@ class LayerError:
         """The rank at which a block is measured, at least 1 where that is less than the block."""
         limit = (factor.block.size - 1) // sum(factor.block.shape)
         return min(limit, max(1, int(self.measured_at * limit)))
-
-    def _measure(self, dense: nn.Module, own: Sequence[Factors], keep: Sequence[Tensor], evidence: Evidence) -> float:
-        """D of one layer; rounding may leave it a little below zero."""
-        return max(divergence(dense, build(dense, own, keep), evidence.scoring, evidence.pick, self.temperature), 0.0)

@@ -9,18 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
-from lrp.batches import Batches, call, counted, tensors
 from lrp.compensation.base import Compensation
 from lrp.errors import InputError, check_int
-from lrp.estimator.base import Estimator, places
+from lrp.estimator.base import Estimator
+from lrp.estimator.divergence import Divergence
 from lrp.evidence import Evidence
 from lrp.layer.duplicate import measured_copy
 from lrp.method.base import FittedMethod, Method
 from lrp.method.plan import Plan
-from lrp.network.arithmetic import plain_arithmetic
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +28,6 @@ STEPS: Sequence[Mapping[str, Sequence[Mapping[str, Any]]]] = (
     {"scorer": [{"depth": 0.0}, {"depth": 0.5}, {"depth": 1.0}]},
     {"scorer": [{"floor": 0.005}, {"floor": 0.02}, {"floor": 0.1}]},
 )
-AT_ONCE = 256  # images that run at a time where outputs are compared
 
 
 @dataclass(frozen=True)
@@ -193,7 +190,7 @@ class SearchedFit(FittedMethod):
         held_out = batches.drop(half).take(count)
         scoring = min(len(self.evidence.scoring), count)
         evidence = Evidence(self.model, batches.take(count), self.evidence.cache, scoring)
-        dense = measured_copy(self.model)
+        divergence = Divergence(measured_copy(self.model), held_out, self.searched.estimator)
         tried: list[tuple[Any, float]] = []
 
         def loss(method: Any, said: Settings) -> float:
@@ -202,7 +199,7 @@ class SearchedFit(FittedMethod):
                     return found
             fitted = method.fit(evidence)
             plan = fitted.plan(sparsity)
-            found = 0.0 if plan.untouched else divergence(dense, fitted.compress(plan)[0], held_out, self.searched.estimator)
+            found = 0.0 if plan.untouched else self._compared(divergence, fitted.compress(plan)[0])
             tried.append((method, found))
             self.trials.append({"sparsity": sparsity, "set": _words(said), "divergence": found, "best": False})
             log.info("search at sparsity %g: %s: divergence %.5f", sparsity, _words(said), found)
@@ -223,26 +220,12 @@ class SearchedFit(FittedMethod):
         log.info("search at sparsity %g: the best is %s", sparsity, best_row["set"])
         return best
 
-
-@torch.no_grad()
-def divergence(dense: nn.Module, small: nn.Module, batches: Batches, estimator: Estimator) -> float:
-    """The mean Kullback-Leibler divergence of the softmax outputs of ``small``, set to eval mode, from those of ``dense``, in nats:
-    of an example the mean over its places (tokens, pixels) that count.
-
-    Raises:
-        InputError: For networks with one output.
-    """
-    total = 0.0
-    small.eval()
-    for batch in batches.split(AT_ONCE):
-        with plain_arithmetic(tensors(batch)[0].device):
-            z, y = (estimator.by_place(estimator.pick(call(network, batch))).double() for network in (dense, small))
-        if z.shape[2] < 2:
-            raise InputError("search", "coordinate", "it compares softmax outputs, and the network has one output; set search=none")
-        each = z.softmax(2) * (z.log_softmax(2) - y.log_softmax(2))
-        weights = places(z, counted(batch))[..., None]
-        total += float(torch.where(weights > 0, each * weights, 0).sum())
-    return max(total / len(batches), 0.0)
+    @staticmethod
+    def _compared(divergence: Divergence, small: nn.Module) -> float:
+        try:
+            return divergence(small)
+        except InputError as error:  # softmax outputs are what is compared
+            raise InputError("search", CoordinateSearch.name, f"{error}; set search=none") from error
 
 
 def _has(owner: Any, name: str) -> bool:

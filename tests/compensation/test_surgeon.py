@@ -14,9 +14,10 @@ from lrp.compensation import surgeon
 from lrp.compensation.surgeon import Surgeon, minimiser
 from lrp.config.parts import make
 from lrp.errors import InputError
+from lrp.estimator.divergence import divergence
 from lrp.evidence import Evidence
 from lrp.layer.build import build
-from lrp.network.own_loss import divergence, drawn_gradients
+from lrp.network.own_loss import drawn_gradients
 
 
 def evidence_of(model, x):
@@ -62,7 +63,7 @@ def test_the_loss_never_rises_and_directions_stay(residual, blocking):
         small = build(residual, factors, ranks_of(share, factors))
         plain = copy.deepcopy(small)
         Surgeon().with_network(small, evidence.survey, evidence)
-        losses = [divergence(residual, net, Batches.of(x), lambda y: y) for net in (plain, small)]
+        losses = [divergence(residual, net, Batches.of(x), evidence.estimator) for net in (plain, small)]
         assert losses[1] <= losses[0]
         gained += losses[0] - losses[1]
         held = dict(plain.named_parameters())

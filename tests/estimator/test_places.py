@@ -10,8 +10,8 @@ from texts import Reader, texts
 from lrp.batches import Batches
 from lrp.blocking.none import Unblocked
 from lrp.errors import InputError
+from lrp.estimator.divergence import divergence
 from lrp.estimator.first_order import FirstOrderEstimator
-from lrp.search.coordinate import divergence
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]]).bool()
 READS = {"probabilities": lambda p: p, "hellinger": lambda p: 2 * p.sqrt()}
@@ -79,6 +79,20 @@ def test_a_large_vocabulary_keeps_its_distances():
     ratios = (read(y) - read(other)).square().sum(1) / before
     assert abs(float(ratios.mean()) - 1) < 4 * (2 / 256 / 60) ** 0.5 and float(ratios.max()) < 1.3
     assert read(y[:, 0]).shape == (20, 5000)  # (B, K) goes on as it is
+
+
+def test_logits_of_a_large_vocabulary_keep_their_distances():
+    torch.manual_seed(0)
+    y, read = torch.randn(20, 3, 5000, dtype=torch.float64), FirstOrderEstimator().read
+    other, mask = y + torch.randn_like(y), MASK[:1, :3].repeat(20, 1) & torch.tensor([True, True, False])
+    for given in (None, mask):
+        counts = 3 if given is None else 2
+        before = (y - other)[:, :counts].square().sum((1, 2))
+        ratios = (read(y, given) - read(other, given)).square().sum(1) / before
+        assert read(y, given).shape == (20, 3 * 256)
+        assert abs(float(ratios.mean()) - 1) < 4 * (2 / 256 / 20 / counts) ** 0.5
+    assert torch.equal(read(y.mT[..., None]), read(y))  # (B, K, H, W)
+    assert read(y[:, :1]).shape == read(y[:, 0]).shape == (20, 5000)  # one place: as it is
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)

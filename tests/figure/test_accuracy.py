@@ -5,7 +5,7 @@ import pytest
 from helpers import results_row, results_table
 
 from lrp.errors import InputError
-from lrp.figure.accuracy import accuracy_table, average_over_seeds, draw_figure3, read_reference
+from lrp.figure.accuracy import FIGURE, accuracy_table, average_over_seeds, draw_figure3, read_reference
 
 
 @pytest.mark.slow
@@ -88,3 +88,13 @@ def test_figure_with_reference(tmp_path):
     assert "90.0" in text and "42.5" in text
     with pytest.raises(InputError, match="lacks the column loss"):
         read_reference(reference, "loss")
+
+
+@pytest.mark.slow
+def test_tables_of_text_have_perplexity_and_divergence(tmp_path):
+    rows = [results_row(0.4, seed=seed) | {"perplexity": 5.0 + seed, "divergence": 0.25 * seed} for seed in (0, 1)]
+    text, _ = FIGURE.draw(pd.DataFrame(rows), None, tmp_path / "figure3")
+    first, second = text.split("\n\n")
+    assert first.splitlines()[0] == "perplexity" and first.split()[-1] == "5.500"
+    assert second.splitlines()[0] == "divergence" and second.split()[-1] == "0.1250"
+    assert FIGURE.draw(results_table(results_row(0.4)), None, tmp_path / "figure3")[0].split()[-1] == "50.0"

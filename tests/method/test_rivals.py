@@ -16,10 +16,11 @@ from lrp.decomposition.base import decompose
 from lrp.decomposition.input_scaled import FLOOR, InputScaled
 from lrp.decomposition.two_sided import TwoSided
 from lrp.errors import InputError
+from lrp.estimator.divergence import divergence
+from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.gather import gather
 from lrp.matrices import Block, cut
-from lrp.network.own_loss import divergence
 from lrp.network.survey import find_candidates
 
 RIVALS = ("aa_svd", "asvd", "kfac_svd", "lems", "surgeon", "svd_llm", "swift_svd", "zero_sum")
@@ -173,7 +174,7 @@ def test_divergence_is_that_of_every_row():
     for turn in (lambda v: v, lambda v: v.movedim(-1, 1)[..., None]):
         for model in (dense, small):
             model.forward = lambda _, model=model, turn=turn: turn(models[id(model)])
-        found = divergence(dense, small, lrp.batches.Batches.of(torch.zeros(6, 1)), lambda v: v)
+        found = divergence(dense, small, lrp.batches.Batches.of(torch.zeros(6, 1)), FirstOrderEstimator())
         assert found == pytest.approx(slow, rel=1e-9)
     with pytest.raises(InputError, match="the network has one output"):
-        divergence(nn.Linear(3, 1), nn.Linear(3, 1), lrp.batches.Batches.of(torch.zeros(6, 3)), lambda v: v)
+        divergence(nn.Linear(3, 1), nn.Linear(3, 1), lrp.batches.Batches.of(torch.zeros(6, 3)), FirstOrderEstimator())

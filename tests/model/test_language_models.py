@@ -9,6 +9,7 @@ from lrp.config.build import compose_job
 from lrp.errors import InputError
 from lrp.model.huggingface import huggingface
 from lrp.model.small_lm import SmallLM
+from lrp.model.tokens import run_or_explain
 
 
 def run_words(folder, *words):
@@ -78,3 +79,20 @@ def test_one_sentence(tmp_path, options, said):
     options = {name: value.replace("{}", str(tmp_path)) if isinstance(value, str) else value for name, value in options.items()}
     with pytest.raises(InputError, match=said):
         huggingface(**options)
+
+
+@pytest.mark.parametrize(("length", "tokens", "said"), [
+    (40, 20, "^dataset.length=40: model=x: the network takes at most 12 tokens$"),
+    (13, 20, "^dataset.length=13: model=x: the network takes at most 12 tokens$"),
+    (12, 40, r"^model=x: the network cannot run .*: it runs on the token 0 and not on 39; set dataset.tokenizer to its own tokenizer$"),
+])  # fmt: skip
+def test_more_tokens_than_a_network_takes(length, tokens, said):
+    model, ids = SmallLM(30, 16, 1, 4, 12).eval(), torch.arange(length)[None] % tokens
+    ids[0, 0] = tokens - 1
+    with pytest.raises(InputError, match=said):
+        run_or_explain(model, ids, "model=x: ")
+
+
+def test_inputs_that_are_no_tokens_are_refused_as_before():
+    with pytest.raises(InputError, match=r"^model=x: the network cannot run on inputs of shape \(2, 5\) and type float32"):
+        run_or_explain(torch.nn.Linear(4, 3), torch.ones(2, 5), "model=x: ")

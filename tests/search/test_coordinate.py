@@ -16,9 +16,10 @@ from lrp.batches import Batches
 from lrp.compensation.none import NoCompensation
 from lrp.config.method import make_method
 from lrp.config.parts import make
+from lrp.estimator.divergence import divergence
 from lrp.evidence import Evidence
 from lrp.method.base import FittedMethod
-from lrp.search.coordinate import CoordinateSearch, divergence
+from lrp.search.coordinate import CoordinateSearch
 
 
 @dataclass(frozen=True)
