@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-matplotlib.use("Agg")  # files only: this needs no display
+if "ipykernel" not in sys.modules:  # a notebook shows what its own cells draw
+    matplotlib.use("Agg")  # files only: this needs no display
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
