@@ -44,10 +44,10 @@ class LeastSquares:
     A layer whose rows belong to no example that is known (it runs several times, or on rows that are chosen, such as an expert) is fitted
     to what it reads in the dense network.
 
-    A weight that several layers hold gets the best rank r of W itself in the sum of their metrics (``lrp.layer_statistics.tied``), from what
-    they read in the dense network: a fit to their inputs in the pruned one would change what the first of them gives, on which all others
-    were fitted. Then the bias of each that has or may have one takes the mean, as it comes in the pruned network. Such a weight that
-    stays dense stays as it is.
+    A weight that several layers hold gets the best rank r of W itself in the sum of their metrics (``lrp.layer_statistics.tied``), by
+    what they read in the dense network: it is not fitted to what they read in the pruned one, since that would change what the first of
+    them gives, on which all layers behind it were fitted. Then the bias of each that has or may have one takes the mean, as it comes in
+    the pruned network. Such a weight that stays dense stays as it is.
 
     Covariances are over sampled positions of each image; there have to be several times as many samples as the layer has columns,
     or the fit is of these images alone. Tokens that are padding do not count. No gradient steps, no labels.

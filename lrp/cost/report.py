@@ -23,8 +23,9 @@ WORTH_SAYING = 0.05  # share of a network's parameters
 
 class Report(pd.DataFrame):
     """One row per layer: what was done (``low rank`` with the components kept, ``rank``, of all, ``full_rank``; ``empty``) or why
-    it was left alone, or to which layer it is ``tied``; parameters of its weight (a tied one counts in one of the layers that hold it) and
-    multiply-accumulates for one example before and after (of a tied one that was compressed all in that layer). ``attrs`` holds the totals, and under "warnings" what to look at; printing shows all of it.
+    it was left alone, or to which layer it is ``tied``; parameters of its weight (a tied one counts in one of the layers that hold it)
+    and multiply-accumulates for one example before and after (of a tied one that was compressed all in that layer). ``attrs`` holds the
+    totals, and under "warnings" what to look at; printing shows all of it.
     """
 
     @property

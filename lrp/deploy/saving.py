@@ -17,14 +17,13 @@ from lrp.batches import odd_layout
 from lrp.cost.report import COLUMNS, Report
 from lrp.deploy.folder import file_to_read, file_to_write, from_config
 from lrp.deploy.reading import FROZEN, MATRIX, STANDING, TIED, read_saved, renamed
+from lrp.deploy.tied import holders, tie
 from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line, some
 from lrp.files import check_file
-from lrp.layer.base import LowRank
 from lrp.layer.build import KINDS, find_kind, kind_of, replace_layer
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import check_values, duplicate, load_state
-from lrp.layer.tied import forget_ties
 from lrp.network.trace import Folded
 from lrp.standin.known import NAMED
 from lrp.standin.replace import stand_in, stand_ins
@@ -59,7 +58,7 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
     """
     check_values(model)
     layers, folded, biased = {}, {}, []
-    factors: dict[int, str] = {}  # of each compressed layer the first parameter, to tell which hold the same
+    tied = holders(model)
     for name, module in model.named_modules():
         if getattr(module, "added_bias", False):
             biased.append(name)
@@ -68,11 +67,7 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
             if module.form != MATRIX:
                 layers[name]["form"] = module.form
             layers[name] |= module.stored()
-            own = next((id(p) for key, p in module.named_parameters() if key != "bias"), None)
-            if own in factors:
-                layers[name] |= {"tied": factors[own]}
-            elif own is not None:
-                factors[own] = name
+            layers[name] |= {"tied": tied[name]} if name in tied else {}
         elif isinstance(module, Folded):
             folded[name] = module.into
     tensors, same, known = {}, {}, {}
@@ -89,7 +84,7 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     report = getattr(model, "lrp_report", None) if report is None else report
     number = max((module.file_format for module in model.modules() if isinstance(module, Compressed)), default=1)
-    number = max(number, TIED) if any("tied" in layer for layer in layers.values()) else number
+    number = max(number, TIED) if tied else number
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     description = {
         "format": number, "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
@@ -248,7 +243,7 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
             raise InputError(f"{other}: its layer {name} has {some(differing)}")
         matrix = replace(kind.matrix(name, dense), weight=form.matrix_of(dense))
         model = replace_layer(model, name, form(dense, form.held(matrix, layer)))
-    _tie({name: layer["tied"] for name, layer in description["layers"].items() if "tied" in layer}, model)
+    tie(model, description["layers"])
     for name in biased:
         layer: Any = model.get_submodule(name)
         layer.added_bias = True
@@ -259,20 +254,6 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
             raise InputError(f"{other}: it has a layer {into}, this one {_what(modules.get(into))}")
         model = replace_layer(model, name, Folded(into, kind_of(modules[into]).feature_dim == -1))
     return model
-
-
-def _tie(named: dict[str, str], model: nn.Module) -> None:
-    """Let each of the layers named hold the factors of another one.
-
-    Raises:
-        ValueError: Where the two do not store the same blocks.
-    """
-    for name, first in named.items():
-        layer, other = model.get_submodule(name), model.get_submodule(first)
-        if not isinstance(layer, LowRank) or not isinstance(other, LowRank) or layer is other:
-            raise ValueError(f"layer {name} cannot share the factors of {first}")
-        layer.share(other)
-    forget_ties(model, {*named, *named.values()})
 
 
 def _options(layer: nn.Module, names: Sequence[str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lrp.estimator.base import Estimator
 from lrp.estimator.cache import moments_key
 from lrp.estimator.change import changes
 from lrp.estimator.moments import Moments
-from lrp.matrices import Factors, seen_by
+from lrp.matrices import Factors, Use, seen_by
 from lrp.network.arithmetic import check_finite, layer_input, plain_arithmetic, read_output
 from lrp.network.frozen import FrozenNetwork, freeze
 
@@ -122,15 +122,12 @@ class ExactEstimator(Estimator):
     def _with_hook(self, network: FrozenNetwork, factor: Factors, which: slice, batch: Inputs) -> Any:
         """What the whole network returns without one component, wherever and however often its layer runs, and all that hold its weight."""
 
-        def without(own: Factors, args: Any, kwargs: Any, output: Tensor) -> Tensor:
-            return output - changes(network, own, which, layer_input(args, kwargs))[0]
+        def without(use: Use) -> Any:
+            own = seen_by(factor, use)
+            return lambda _, args, kwargs, output: output - changes(network, own, which, layer_input(args, kwargs))[0]
 
-        handles = [
-            network.modules[use.name].register_forward_hook(
-                lambda _, args, kwargs, output, own=seen_by(factor, use): without(own, args, kwargs, output), with_kwargs=True
-            )
-            for use in network.uses(factor.block.layer)  # none of one that never runs, as the graph shows
-        ]
+        uses = network.uses(factor.block.layer)  # none of one that never runs, as the graph shows
+        handles = [network.modules[use.name].register_forward_hook(without(use), with_kwargs=True) for use in uses]
         try:
             return call(network.module, batch)
         finally:

@@ -35,7 +35,7 @@ class LowRank(Compressed):
     file_format = 1
     own = (*Compressed.own, "blocks", "ranges", "U", "V", "W", "tied_factors", "_tied_weights_keys")
     tied_factors = False  # whether other layers hold its factors too
-    _tied_weights_keys: list[str] | None = None
+    _tied_weights_keys: dict[str, str] | None = None
 
     def _hold(self, held: Sequence[tuple[Block, Rank]], like: Tensor) -> None:
         """Make the parameters of these blocks at these ranks, without values, of the dtype and on the device of ``like``."""
@@ -99,8 +99,7 @@ class LowRank(Compressed):
             InputError: For a rank that a block cannot have, for an unknown ``grow``, for weights that are not finite, and for a layer
                 whose factors are those of other layers too.
         """
-        if self.tied_factors:
-            raise InputError("rank", rank, "other layers hold the factors of this one too (a tied weight), and so its rank stays")
+        self.check_free(rank)
         target = check_rank("rank", rank, min(block.rank for block, _ in self.blocks))
         if grow not in GROW:
             raise InputError("grow", grow, f"choose {' or '.join(GROW)}")
@@ -132,7 +131,16 @@ class LowRank(Compressed):
         for own, theirs in pairs:
             own.update(theirs)
         for layer in (self, other):  # transformers reads from this table of any module which names of a state are one tensor
-            layer.tied_factors, layer._tied_weights_keys = True, [name for name, _ in layer.named_parameters() if name != "bias"]
+            layer.tied_factors, layer._tied_weights_keys = True, {name: name for name, _ in layer.named_parameters() if name != "bias"}
+
+    def check_free(self, rank: Any) -> None:
+        """That the layer's rank can be set.
+
+        Raises:
+            InputError: For a layer whose factors are those of other layers too.
+        """
+        if self.tied_factors:
+            raise InputError("rank", rank, "other layers hold the factors of this one too (a tied weight), and so its rank stays")
 
     def stored(self) -> dict[str, Any]:
         """Each block's span and rank, -1 of one that is whole."""

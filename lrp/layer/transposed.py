@@ -14,7 +14,7 @@ from lrp.layer.compressed import filled
 
 class LowRankTransposed(LowRank):
     """A Linear (input (..., M), output (..., N)) whose weight is the transpose of a matrix (M, N) that is stored in blocks: an output layer
-    that reads the table of an embedding. ``rows`` and ``columns``, the blocks and what is stored are those of the embedding's layer matrix."""
+    that reads the table of an embedding. ``rows``, ``columns`` and the blocks are those of the embedding's layer matrix."""
 
     form = "transposed"
     file_format = 4
@@ -55,13 +55,15 @@ class LowRankTransposed(LowRank):
             return [_plain(self.W["0_0"].T, self.bias)]
         return [_plain(self.U["0"].T, None), _plain(self.V["0_0"].T, self.bias)]
 
+    @torch.no_grad()
     def scale_rows(self, scale: Tensor, shift: Tensor) -> None:
-        """Nothing: the factors are those of other layers, too.
-
-        Raises:
-            AssertionError: Always.
-        """
-        raise AssertionError("nothing is folded into a tied weight")
+        """As of ``Compressed``, where no other layer holds the factors: the output runs over the columns of the matrix."""
+        assert not self.tied_factors
+        for rows in self.ranges:
+            for part in rows.parts:
+                held = self.W[part.key] if part.rank is None else self.V[part.key]
+                held.mul_(scale[slice(*part.columns)].to(held))
+        self._set_bias(scale, shift)
 
     def _weight_shape(self) -> tuple[int, ...]:
         return self.columns, self.rows

@@ -60,7 +60,7 @@ class Regression:
 
 class LookupRegression(Regression):
     """The same of a lookup, whose input nothing before it changes: what is wanted is the dense weight, in the metric of how often each
-    index comes; there is no mean to take out, since there is no bias. And of a weight that several layers hold, in the sum of their metrics.
+    index comes; there is no mean to take out, since there is no bias. And of a weight that several layers hold, in their metrics' sum.
 
     Attributes:
         C: the share of each index (1, N), or a metric of the columns (1, N, N)

@@ -13,7 +13,7 @@ from lrp.matrices import LayerMatrix
 
 
 def joined(matrix: LayerMatrix, found: Mapping[str, LayerStatistics]) -> LayerStatistics:
-    """The statistics of a layer, of those ``found`` by the layers' names; where others hold its weight, with the sum of all their metrics."""
+    """The statistics of a layer, of those ``found`` by the layers' names; where others hold its weight, with their metrics' sum."""
     own = found[matrix.name]
     if not matrix.uses:
         return own
@@ -30,10 +30,10 @@ def sum_of_metrics(
     """C (N, N), or (N,) where one of the layers is a lookup, and G (M, M): what a change D of the matrix does to the network's outputs
     through all layers that hold it, sum over them of tr(G_u D C_u D^T), taken to be tr(G D C D^T).
 
-    A layer whose matrix is the transpose changes them by tr(G_u D^T C_u D) = tr(C_u D G_u D^T), so its C_u and G_u change places, and of its
-    G_u, which has a row and a column for each index, the diagonal is taken. A sum of Kronecker products is none in general: this is the
-    nearest in the Frobenius norm (Van Loan and Pitsianis, 1993), whose factors are combinations of the C_u and of the G_u with weights >= 0.
-    Products of the layers' changes with each other are left out. Without gradients each layer counts with its change of its own
+    A layer whose matrix is the transpose changes them by tr(G_u D^T C_u D) = tr(C_u D G_u D^T), so its C_u and G_u change places, and of
+    its G_u, which has a row and a column for each index, the diagonal is taken. A sum of Kronecker products is none in general: this is the
+    nearest in the Frobenius norm (Van Loan and Pitsianis, 1993), whose factors are combinations of the C_u and of the G_u, with weights
+    >= 0. Products of the layers' changes with each other are left out. Without gradients each layer counts with its change of its own
     outputs as a share of their second moment. ``centred``: a layer's bias will take the mean of its inputs; ``gradients``: whether they
     count where they are there.
     """

@@ -183,7 +183,8 @@ class FittedMethod:
         """How many numbers the compensation adds to layers without a bias."""
         if not getattr(self.method.compensation, "adds_biases", False):
             return 0
-        names = [each for name, matrix in self.evidence.matrices.items() for each in (name, *(use.name for use in matrix.uses))]
+        uses = (use.name for matrix in self.evidence.matrices.values() for use in matrix.uses if use.positions)
+        names = [*self.evidence.matrices, *uses]
         layers = [self.model.get_submodule(name) for name in names]
         return sum(kind_of(m).rows(m) for m in layers if not kind_of(m).lookup and getattr(m, "bias", None) is None)
 

@@ -131,9 +131,7 @@ def _multiplied_at(name: str, modules: Mapping[str, Any], seen: _Seen) -> int:
     return kind_of(modules[name]).multiplied_at(modules[name], seen.positions[name], seen.inputs[name])
 
 
-def _first_of(
-    groups: Sequence[Sequence[str]], modules: Mapping[str, Any], seen: _Seen, left: dict[str, str]
-) -> dict[str, tuple[Use, ...]]:
+def _first_of(groups: Sequence[Sequence[str]], modules: Mapping[str, Any], seen: _Seen, left: dict[str, str]) -> dict[str, tuple[Use, ...]]:
     """Of each group of layers that hold one weight the one whose matrix counts, the first lookup or layer that runs, and the others; or,
     where one of them has to be left alone for more than that it does not run, all of them are ``left``."""
     found: dict[str, tuple[Use, ...]] = {}
