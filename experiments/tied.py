@@ -1,6 +1,6 @@
 """A weight that an embedding and the output layer share: compressed, or left alone, at the same size of the whole network.
 
-    python experiments/tied.py --out experiments/results/tied.csv
+    python experiments/tied.py --seeds 0 1 2 --out experiments/results/tied.csv
 
 A decoder (``lrp.model.small_lm``, 2 blocks, 64 features, a vocabulary of the 1,023 commonest words and signs of Python's help pages) whose
 output layer reads the table of the tokens, which is four tenths of its parameters, is trained for some hundred steps. Calibrated on 256

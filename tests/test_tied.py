@@ -207,3 +207,22 @@ def test_networks_of_transformers(tmp_path):
     given = small.generate(batch["input_ids"], max_new_tokens=4, do_sample=False, eos_token_id=None)
     assert given.shape == (8, 5)
     small.save_pretrained(tmp_path / "theirs")  # what their Trainer writes
+
+
+class Biased(TiedTokens):
+    """Its output layer has a bias, which it holds itself as well, as BERT's does."""
+
+    def __init__(self):
+        super().__init__()
+        self.output.bias = nn.Parameter(torch.randn(50))
+        self.shift = self.output.bias
+
+
+def test_a_bias_that_is_tied_stays_so(tokens, tmp_path):
+    model = Biased().double().eval()
+    small, report = lrp.compress(model, tokens[1], 0.6)
+    lrp.save(small, tmp_path / "a.safetensors")
+    for network in (small, lrp.load(tmp_path / "a.safetensors", Biased().double())):
+        assert network.output.form == "transposed" and network.shift is network.output.bias
+        assert not torch.equal(network.shift, model.shift)
+        assert sum(p.numel() for p in network.parameters()) == report.attrs["params_total"]

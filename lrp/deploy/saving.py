@@ -243,7 +243,7 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
             raise InputError(f"{other}: its layer {name} has {some(differing)}")
         matrix = replace(kind.matrix(name, dense), weight=form.matrix_of(dense))
         model = replace_layer(model, name, form(dense, form.held(matrix, layer)))
-    tie(model, description["layers"])
+    tie(model, description["layers"], modules)
     for name in biased:
         layer: Any = model.get_submodule(name)
         layer.added_bias = True

@@ -22,8 +22,8 @@ def holders(model: nn.Module) -> dict[str, str]:
     return found
 
 
-def tie(model: nn.Module, layers: Mapping[str, Any]) -> None:
-    """Let each of the ``layers`` whose entry says so hold the factors of another one.
+def tie(model: nn.Module, layers: Mapping[str, Any], dense: Mapping[str, nn.Module]) -> None:
+    """Let each of the ``layers`` whose entry says so hold the factors of another one; ``dense``: in whose places they are.
 
     Raises:
         ValueError: Where the two do not store the same blocks, or one is no such layer.
@@ -33,5 +33,5 @@ def tie(model: nn.Module, layers: Mapping[str, Any]) -> None:
         layer, other = model.get_submodule(name), model.get_submodule(first)
         if not isinstance(layer, LowRank) or not isinstance(other, LowRank) or layer is other:
             raise ValueError(f"layer {name} cannot share the factors of {first}")
-        layer.share(other)
+        layer.share(other, dense[name])
     forget_ties(model, {*named, *named.values()})

@@ -118,8 +118,9 @@ class LowRank(Compressed):
         self._hold([(block, target) for block, _ in self.blocks], like)
         self._set(weight, pairs.__getitem__)
 
-    def share(self, other: LowRank) -> None:
-        """Hold the very factors and whole blocks of another layer, which stores the same blocks at the same ranks (tied weights).
+    def share(self, other: LowRank, dense: Any) -> None:
+        """Hold the very factors and whole blocks of another layer, which stores the same blocks at the same ranks (tied weights), and the
+        very bias of the layer in whose place this one is: what it is tied to stays tied.
 
         Raises:
             ValueError: Where it does not.
@@ -130,6 +131,8 @@ class LowRank(Compressed):
             raise ValueError("two layers that share their factors store different blocks")
         for own, theirs in pairs:
             own.update(theirs)
+        if self.bias is not None:
+            self.bias = dense.bias
         for layer in (self, other):  # transformers reads from this table of any module which names of a state are one tensor
             layer.tied_factors, layer._tied_weights_keys = True, {name: name for name, _ in layer.named_parameters() if name != "bias"}
 

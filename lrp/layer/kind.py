@@ -73,9 +73,9 @@ class LayerKind:
 
     def twin(self, dense: Any, layer: LowRank) -> LowRank:
         """The low-rank form of a dense layer that holds the weight of another one, in whose place ``layer`` is: it holds the factors of
-        ``layer``, the same parameters, and a bias of its own."""
+        ``layer``, the same parameters, and the bias of ``dense``."""
         made = type(layer)(dense, layer.blocks)
-        made.share(layer)
+        made.share(layer, dense)
         return made
 
     def rows(self, module: Any) -> int:

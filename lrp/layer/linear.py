@@ -52,7 +52,7 @@ class LinearKind(LayerKind):
     def twin(self, dense: Any, layer: LowRank) -> LowRank:
         """As of ``LayerKind``; where ``layer`` is not of this kind, its matrix is the transpose of this one's."""
         made: LowRank = (LowRankLinear if self.owns(layer) else LowRankTransposed)(dense, layer.blocks)
-        made.share(layer)
+        made.share(layer, dense)
         return made
 
     def rows(self, module: Any) -> int:  # noqa: D102
