@@ -183,11 +183,13 @@ def test_the_transposed_layer_is_its_matrix(tokens, blocking):
 
 def test_where_it_is_left_alone(tokens):
     model, x = tokens
-    for options in ({"method": "pca"}, {"exclude": "output"}, {"budget": "macs"}):
+    for options in ({"method": "pca"}, {"method": "svd_uniform", "budget": "macs"}):
         small, report = lrp.compress(model, x[:4], 0.4, **options)
         said = dict(zip(report.layer, report.what))
-        assert said["output"] == f"left alone: {'excluded' if 'exclude' in options else 'tied weight'}", options
+        assert said["output"] == "left alone: tied weight", options
         assert said["embedding"].startswith("left alone") and small.output.weight is small.embedding.weight
+    left = find_candidates(model, x[:1], ["output"], lookups=True, tied=True).left
+    assert left == {"output": "excluded", "embedding": "tied weight"}
 
 
 def test_networks_of_transformers(tmp_path):
