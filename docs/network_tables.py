@@ -24,6 +24,17 @@ def networks() -> str:
     return markdown(header, rows)
 
 
+def tied() -> str:
+    """One row per share removed: divergence with the tied weight compressed, and with it left alone."""
+    table = read("tied")
+    rows = []
+    for sparsity, part in table.groupby("sparsity"):
+        both = {tie: held for tie, held in part.groupby("tie")}
+        cells = [_mean(both[tie]["divergence"], 5) if tie in both else "not reached" for tie in ("compressed", "left alone")]
+        rows.append([f"{100 * float(str(sparsity)):.0f} %", *cells, f"{both['compressed']['rank'].mean():.0f}"])
+    return markdown(["removed", "divergence, tie compressed", "tie left alone", "rank of the tie, of 64"], rows)
+
+
 def _mean(values: pd.Series, digits: int) -> str:
     text = f"{values.mean():.{digits}f}"
     return text if len(values) < 2 else f"{text} ± {values.std():.{digits}f}"

@@ -16,6 +16,23 @@ Rank = int | None
 
 
 @dataclass(frozen=True)
+class Use:
+    """A further layer that holds the weight of a layer matrix (a tied weight).
+
+    Attributes:
+        name: Of the layer, as in ``named_modules``.
+        positions: At how many positions of an example it gives an output; 0: it does not run.
+        places: At how many of them it multiplies; 0 of a lookup.
+        transposed: Whether its own matrix is the transpose (an output layer that reads the table of an embedding).
+    """
+
+    name: str
+    positions: int = 0
+    places: int = 0
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
 class LayerMatrix:
     """A layer's weight as a matrix.
 
@@ -28,6 +45,7 @@ class LayerMatrix:
             group.
         lookup: Whether the layer looks columns up by index (an embedding), which multiplies nothing.
         places: At how many positions of an example the columns are multiplied, once that is known, where the output has another number.
+        uses: The other layers that hold the same weight: what becomes of the matrix becomes of all of them.
     """
 
     name: str
@@ -36,6 +54,7 @@ class LayerMatrix:
     groups: int = 1
     lookup: bool = False
     places: int | None = None
+    uses: tuple[Use, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -48,8 +67,9 @@ class LayerMatrix:
         return self.weight.shape[1] // self.kernel
 
     def macs(self, positions: int) -> int:
-        """Multiply-accumulates of the dense layer, which gives an output at so many positions."""
-        return (positions if self.places is None else self.places) * self.weight.numel()
+        """Multiply-accumulates of the dense layer, which gives an output at so many positions, and of all that hold the same weight."""
+        places = positions if self.places is None else self.places
+        return (places + sum(use.places for use in self.uses)) * self.weight.numel()
 
 
 @dataclass(frozen=True)
@@ -119,6 +139,15 @@ class Factors:
     V: Tensor
     layer_norm: float = 0.0
     decomposition: str = "svd"
+
+
+def seen_by(factors: Factors, use: Use) -> Factors:
+    """The factors of a block as another layer has them that holds the same weight."""
+    block = factors.block
+    if not use.transposed:
+        return replace(factors, block=replace(block, layer=use.name))
+    turned = Block(use.name, block.index, block.col_start, block.col_stop, block.row_start, block.row_stop)
+    return replace(factors, block=turned, U=factors.V.T, V=factors.U.T)
 
 
 def kept_rank(mask: Tensor) -> Rank:

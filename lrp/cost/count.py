@@ -20,12 +20,16 @@ def stored_params(blocks: Sequence[Block], keep: Sequence[Tensor]) -> int:
 
 
 def block_macs(block: Block, rank: Rank, matrix: LayerMatrix, positions: int) -> int:
-    """Multiply-accumulates of a block of ``matrix`` for one example, as it runs: zero-filling counts where it is cut inside a channel's
-    kernel."""
+    """Multiply-accumulates of a block of ``matrix`` for one example, as it runs, in all layers that hold it: zero-filling counts where it
+    is cut inside a channel's kernel."""
     kernel = matrix.kernel
     columns = (-(-block.col_stop // kernel) - block.col_start // kernel) * kernel
     rows, places = block.shape[0], positions if matrix.places is None else matrix.places
-    return places * rows * columns if rank is None else rank * (positions * rows + places * columns)
+    macs = places * rows * columns if rank is None else rank * (positions * rows + places * columns)
+    for use in matrix.uses:
+        outer, inner = (columns, rows) if use.transposed else (rows, columns)
+        macs += use.places * rows * columns if rank is None else rank * (use.positions * outer + use.places * inner)
+    return macs
 
 
 def layers_macs(candidates: Candidates, blocks: Sequence[Block], keep: Sequence[Tensor]) -> dict[str, int]:

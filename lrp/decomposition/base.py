@@ -21,6 +21,9 @@ class Decomposition(Protocol):
     Attributes:
         name: What tables call it.
         needs: Which statistics of the dense network it reads: of "inputs", "magnitudes", "gradients".
+
+    One that says ``ties = True`` treats weights that several layers hold as well: it looks at weights alone, or at ``inputs`` and
+    ``gradients`` together, in which the metrics of all these layers are added up (``lrp.layer_statistics.tied``).
     """
 
     name: ClassVar[str]

@@ -41,7 +41,8 @@ def fuse(model: nn.Module) -> nn.Module:
     holders = Counter(id(p) for module in modules.values() for p in module._parameters.values())
     for before, node in pairs_to_fold(graph, modules):
         layer, norm = modules[name_of(before)], modules[name_of(node)]
-        if not isinstance(layer, Compressed) and holders[id(layer.weight)] > 1:
+        held = [p for key, p in layer.named_parameters() if key != "bias"] if isinstance(layer, Compressed) else [layer.weight]
+        if any(holders[id(p)] > 1 for p in held):
             continue  # scaling a tied weight would scale what else reads it
         scale, shift = scale_and_shift(norm)
         kind = kind_of(layer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 
 MATRIX = "matrix"  # the form of a layer whose entry names none
 FROZEN = 2  # the first format that says which parameters need no gradient
-FORMAT = 3  # raised when a file is written that this version's ``load`` would misread
+STANDING = 3  # the first that says for which modules others stand in
+TIED = 4  # the first that says which layers hold the same factors
+FORMAT = 4  # raised when a file is written that this version's ``load`` would misread
 # Others may be one of them, damaged.
 _ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen", "stand_ins")
 
@@ -51,6 +53,10 @@ def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return description, tensors
 
 
+def _placed(layer: dict[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
+    return {**layer, "tied": place(layer["tied"])} if "tied" in layer else layer
+
+
 def renamed(
     description: Mapping[str, Any], tensors: Mapping[str, Tensor], model: nn.Module, path: Path
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -78,7 +84,7 @@ def renamed(
         tensors = {name: tensor for name, tensor in tensors.items() if name != AVERAGED}
     new = {place(name): tensor for name, tensor in tensors.items()}
     places = {
-        "layers": {place(name): layer for name, layer in description["layers"].items()},
+        "layers": {place(name): _placed(layer, place) for name, layer in description["layers"].items()},
         "folded": {place(name): place(into) for name, into in description["folded"].items()},
         "biased": [place(name) for name in description.get("biased", [])],
         "same": {place(name): place(first) for name, first in description["same"].items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from lrp import __version__
 from lrp.batches import odd_layout
 from lrp.cost.report import COLUMNS, Report
 from lrp.deploy.folder import file_to_read, file_to_write, from_config
-from lrp.deploy.reading import FORMAT, FROZEN, MATRIX, read_saved, renamed
+from lrp.deploy.reading import FROZEN, MATRIX, STANDING, TIED, read_saved, renamed
+from lrp.deploy.tied import holders, tie
 from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line, some
 from lrp.files import check_file
@@ -56,6 +58,7 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
     """
     check_values(model)
     layers, folded, biased = {}, {}, []
+    tied = holders(model)
     for name, module in model.named_modules():
         if getattr(module, "added_bias", False):
             biased.append(name)
@@ -64,6 +67,7 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
             if module.form != MATRIX:
                 layers[name]["form"] = module.form
             layers[name] |= module.stored()
+            layers[name] |= {"tied": tied[name]} if name in tied else {}
         elif isinstance(module, Folded):
             folded[name] = module.into
     tensors, same, known = {}, {}, {}
@@ -80,6 +84,7 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     report = getattr(model, "lrp_report", None) if report is None else report
     number = max((module.file_format for module in model.modules() if isinstance(module, Compressed)), default=1)
+    number = max(number, TIED) if tied else number
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     description = {
         "format": number, "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
@@ -88,7 +93,7 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
     if frozen:
         description |= {"frozen": frozen, "format": max(number, FROZEN)}
     if standing := stand_ins(model):
-        description |= {"stand_ins": standing, "format": FORMAT}
+        description |= {"stand_ins": standing, "format": max(description["format"], STANDING)}
     if problem := not_plain([*tensors, *same, *layers]):
         raise InputError(f"save {path}: a name in the network {problem}")
     write_tensors(path, tensors, description if made_from is None else {**description, "made_from": made_from})
@@ -236,7 +241,9 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
         theirs = layer["options"] | {"bias": layer["bias"]}
         if differing := [f"{key}={theirs.get(key)} instead of {value}" for key, value in own.items() if theirs.get(key) != value]:
             raise InputError(f"{other}: its layer {name} has {some(differing)}")
-        model = replace_layer(model, name, form(dense, form.held(kind.matrix(name, dense), layer)))
+        matrix = replace(kind.matrix(name, dense), weight=form.matrix_of(dense))
+        model = replace_layer(model, name, form(dense, form.held(matrix, layer)))
+    tie(model, description["layers"], modules)
     for name in biased:
         layer: Any = model.get_submodule(name)
         layer.added_bias = True

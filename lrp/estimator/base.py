@@ -48,6 +48,7 @@ class Estimator:
 
     name: ClassVar[str]
     differentiates: ClassVar[bool] = False  # whether it knows nothing of a layer through which no gradient flows
+    ties: ClassVar[bool] = False  # whether it adds up what a component changes in all layers that hold one weight
     memory_limit: float = 1.0
     output: str = "logits"
     temperature: float = 1.0

@@ -22,7 +22,7 @@ from lrp.estimator.moments import Moments
 from lrp.estimator.positions import BUFFER_BYTES, batch_dim, contract_rows, positions_of, precise, squares_of_rows
 from lrp.layer.build import kind_of
 from lrp.layer.kind import LayerKind
-from lrp.matrices import Factors
+from lrp.matrices import Factors, seen_by
 from lrp.network.arithmetic import check_finite, check_rows, layer_input, memory_of, plain_arithmetic, random_signs, read_output
 from lrp.network.frozen import FrozenNetwork, freeze
 
@@ -40,13 +40,14 @@ class FirstOrderEstimator(Estimator):
     ``projections`` outputs K has that many backward passes of random combinations of its outputs instead (signs +-1, the same
     for all images): the scores are then unbiased estimates, whose standard error is logged and stored. What is contracted over
     positions (the gradients by u_i, the inputs by v_i) is found by convolutions, never by unfolding a batch, in as many images
-    as ``memory_limit`` admits. A layer that runs several times counts with the sum of its changes. Where no dimension of a layer's values
-    runs over the images (experts, which read the rows that a router gives them), its rows are taken to change the outputs independently
-    of each other: the expected squares are right for all images together then, and alike for each.
+    as ``memory_limit`` admits. A layer that runs several times counts with the sum of its changes, and so do layers that hold one weight.
+    Where no dimension of a layer's values runs over the images (experts, which read the rows that a router gives them), its rows are taken
+    to change the outputs independently of each other: the expected squares are right for all images together then, and alike for each.
     """
 
     name: ClassVar[str] = "first_order"
     differentiates: ClassVar[bool] = True
+    ties: ClassVar[bool] = True
     projections: int = 32
 
     def __post_init__(self) -> None:
@@ -280,12 +281,11 @@ class _Call:
 def _prepare(network: FrozenNetwork, factors: Sequence[Factors]) -> dict[str, list[_Part]]:
     parts: dict[str, list[_Part]] = {}
     for place, factor in enumerate(factors):
-        block = factor.block
-        module = network.modules.get(block.layer)
-        if module is None:  # the graph shows that it never runs: its components change nothing
-            continue
-        U = outer_vectors(network, factor).T.to(module.weight).contiguous()
-        parts.setdefault(block.layer, []).append(_Part(place, slice(block.row_start, block.row_stop), factor, U))
+        for use in network.uses(factor.block.layer):  # of one that never runs, as the graph shows, components change nothing
+            own = seen_by(factor, use)
+            U = outer_vectors(network, own).T.to(network.modules[use.name].weight).contiguous()
+            part = _Part(place, slice(own.block.row_start, own.block.row_stop), own, U)
+            parts.setdefault(use.name, []).append(part)
     return parts
 
 

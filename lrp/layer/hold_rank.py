@@ -100,6 +100,7 @@ def hold_rank(
             if isinstance(layer, LowRank):
                 if isinstance(rank, tuple | list):
                     raise InputError("rank", rank, "the layer is held as one matrix and keeps that form; give one rank")
+                layer.check_free(rank)
                 check_rank("rank", rank, min(block.rank for block, _ in layer.blocks))
             elif isinstance(layer, Tucker2):
                 layer.check_ranks(rank)
