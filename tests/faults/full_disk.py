@@ -12,7 +12,7 @@ from faults.children import Ended, kill, start, wait
 from faults.kills import JOBS, Undisturbed, undisturbed, words_of
 from faults.outcomes import Counts, compare, left_in, unfinished
 
-TRIED = ("saved", "finetune", "rounds", "figure1")
+TRIED = ("saved", "finetune", "rounds", "figure1", "text")
 
 
 def run_with(size: int, words: list[str], log: Path) -> Ended:
