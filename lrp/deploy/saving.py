@@ -19,7 +19,7 @@ from lrp.deploy.reading import FORMAT, FROZEN, MATRIX, read_saved, renamed
 from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line, some
 from lrp.files import check_file
-from lrp.layer.build import KINDS, find_kind, kind_of, replace_layer
+from lrp.layer.build import KINDS, check_reach, find_kind, kind_of, replace_layer
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import check_values, duplicate, load_state
 from lrp.network.trace import Folded
@@ -99,11 +99,9 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = N
     as what makes one; only its structure counts. It may be left out where the folder holds the config.json of a network of transformers.
     The report is ``lrp_report`` of the result. Either of the two networks may be wrapped, in DataParallel or by torch.compile.
 
-    A layer that a closure of ``model`` calls cannot be replaced, and without an example to run it is not noticed: the network then goes on
-    with the dense layer. ``compress`` leaves such layers alone, so no file of its results names one.
-
     Raises:
-        InputError: For a file that is missing, damaged or from a newer version, and for another architecture.
+        InputError: For a file that is missing, damaged or from a newer version, for another architecture, and where a closure of ``model``
+            holds a layer that is to be replaced, which the network would go on with.
     """
     if not isinstance(path, (str, Path)):
         raise InputError("load", path, "give the path of a file")
@@ -130,6 +128,7 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
         raise OwnCodeError(f"load {path}: the function that makes the network raised {said}") from error
     if not isinstance(result, nn.Module):
         raise InputError(f"load {path}: model is a {type(result).__name__}, give a network or a function that makes one")
+    source = result
     result = duplicate(check_values(result)).cpu().eval()
     other = f"load {path}: the file is for another architecture"
     try:
@@ -143,6 +142,8 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
         raise InputError(f"load {path}: its description is damaged ({type(error).__name__}: {first_line(error)[:200]})") from error
     if any(isinstance(getattr(module, "_orig_mod", None), Compressed) for module in result.modules()):
         raise InputError(f"load {path}: torch.compile would go on calling the layer that is replaced; give the layer itself")
+    replaced = {*description["layers"], *description["folded"], *description.get("stand_ins", {})} - {""}
+    check_reach(source, replaced & dict(source.named_modules()).keys(), f"load {path}")  # what a copy's closures hold is the source's
     own = result.state_dict()
     if missing := [name for name in own if name not in tensors]:
         raise InputError(f"{other}: this one has {some(missing)}, which the file lacks")
