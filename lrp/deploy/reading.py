@@ -21,7 +21,7 @@ MATRIX = "matrix"  # the form of a layer whose entry names none
 FROZEN = 2  # the first format that says which parameters need no gradient
 FORMAT = 3  # raised when a file is written that this version's ``load`` would misread
 # Others may be one of them, damaged.
-_ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen", "stand_ins")
+_ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen", "stand_ins", "config")
 
 
 def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

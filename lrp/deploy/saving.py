@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lrp import __version__
 from lrp.batches import odd_layout
 from lrp.cost.report import COLUMNS, Report
-from lrp.deploy.folder import file_to_read, file_to_write, from_config
+from lrp.deploy.folder import file_to_read, file_to_write, fingerprint, from_config
 from lrp.deploy.reading import FORMAT, FROZEN, MATRIX, read_saved, renamed
 from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line, some
@@ -34,7 +34,7 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
     ``compress`` gave the network), and a SHA-256 of it all.
 
     Tensors that are one (tied weights) are written once. The file is whole or absent. A network of transformers may be given a folder,
-    which gets its config.json as well.
+    which gets its config.json as well, whose fingerprint the file then holds.
 
     Raises:
         InputError: Where the state of the network holds something that is not a tensor, and for names with control characters.
@@ -42,14 +42,17 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
     """
     if not isinstance(model, nn.Module):
         raise InputError("save", type(model).__name__, "give a torch.nn.Module")
-    file = check_file("save", file_to_write(model, path))
+    to = file_to_write(model, path)
+    file = check_file("save", to)
     if getattr(model, "lrp_unfolded", False):
         raise InputError("save: lrp.unfold gave this network other layers than its architecture has; write its state_dict")
-    write(model, file, report)
+    write(model, file, report, config=None if to is path else fingerprint(file.parent))
 
 
-def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made_from: str | None = None) -> None:
-    """As ``save``, for a file that is looked up by what it was made from as well.
+def write(
+    model: nn.Module, path: Path, report: pd.DataFrame | None = None, made_from: str | None = None, config: str | None = None
+) -> None:
+    """As ``save``, for a file that is looked up by what it was made from as well. ``config``: of the config.json beside it.
 
     Raises:
         InputError: As ``save`` does.
@@ -89,6 +92,8 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
         description |= {"frozen": frozen, "format": max(number, FROZEN)}
     if standing := stand_ins(model):
         description |= {"stand_ins": standing, "format": FORMAT}
+    if config is not None:
+        description |= {"config": config, "format": FORMAT}
     if problem := not_plain([*tensors, *same, *layers]):
         raise InputError(f"save {path}: a name in the network {problem}")
     write_tensors(path, tensors, description if made_from is None else {**description, "made_from": made_from})
@@ -105,11 +110,10 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = N
     """
     if not isinstance(path, (str, Path)):
         raise InputError("load", path, "give the path of a file")
-    file = file_to_read(path)
-    return read(file, from_config(file) if model is None else model)
+    return read(file_to_read(path), model)
 
 
-def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str | None = None) -> nn.Module:
+def read(path: Path, model: nn.Module | Callable[[], nn.Module] | None, made_from: str | None = None) -> nn.Module:
     """As ``load``, of a file that ``write`` made from the same.
 
     Raises:
@@ -120,6 +124,7 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
     if description.get("made_from") != made_from and made_from is not None:
         raise InputError(f"load {path}: it was made from something else")
     try:
+        model = from_config(path, description.get("config")) if model is None else model
         result = model if isinstance(model, nn.Module) or not callable(model) else model()
     except InputError:
         raise

@@ -36,7 +36,11 @@ def quick(*words: str) -> list[str]:
     names = {word.lstrip("+~").split("=")[0] for word in words}
     study = any(name.split(".")[0] in STUDIES for name in names)
     kept = [
-        word for word in QUICK if word.split("=")[0] not in names and not (study and word.startswith(("model", "calibration", "dataset")))
+        word
+        for word in QUICK
+        if word.split("=")[0] not in names
+        and not ("model" in names and word.startswith("model.width"))  # which other networks do not have
+        and not (study and word.startswith(("model", "calibration", "dataset")))
     ]
     return [*(word for word in words if word == "-m"), *kept, *(word for word in words if word != "-m")]
 
