@@ -16,6 +16,7 @@ QUICK = [
     "dataset=mnist_small", "model.width=0.03125", "model.training.epochs=1", "calibration.images=64", "calibration.scoring_images=4",
     "threads=1", "device=cpu", "tracker=none",
 ]  # fmt: skip
+PATIENCE = [1.0]  # times as long as on a core of its own a run may take; the campaign's --patience
 STUDIES = ("study", "experiment")  # that take no option of a model or of the calibration
 
 
@@ -131,7 +132,7 @@ def run(words: Sequence[str], output: Path, seconds: float = 120, before: Callab
     """Run a command line to its end."""
     output.unlink(missing_ok=True)
     child = start(words, output, before)
-    code = wait(child, seconds)
+    code = wait(child, seconds * PATIENCE[0])
     if code is None:
         kill(child)
     return Ended(code, output.read_text(errors="replace") if output.exists() else "")
