@@ -74,7 +74,10 @@ def renamed(
                 return ".".join(filter(None, (found, *parts[end:])))
         return name
 
-    if AVERAGED not in model.state_dict():
+    averaged = model.state_dict().get(AVERAGED)
+    if averaged is not None:
+        tensors = {AVERAGED: averaged, **tensors}
+    else:
         tensors = {name: tensor for name, tensor in tensors.items() if name != AVERAGED}
     new = {place(name): tensor for name, tensor in tensors.items()}
     places = {

@@ -21,12 +21,13 @@ from lrp.errors import InputError, OwnCodeError, first_line, some
 from lrp.files import check_file
 from lrp.layer.build import KINDS, check_reach, find_kind, kind_of, replace_layer
 from lrp.layer.compressed import Compressed
-from lrp.layer.duplicate import check_values, duplicate, load_state
+from lrp.layer.duplicate import check_values, duplicate, load_state, ordinary
 from lrp.network.trace import Folded
 from lrp.standin.known import NAMED
 from lrp.standin.replace import stand_in, stand_ins
 
 
+@ordinary
 def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None) -> None:
     """Write a network, compressed or fused or neither, to a .safetensors file: its parameters and buffers in their precision,
     and as metadata a JSON description: format and version of lrp, of each compressed layer its form and ranks, the
@@ -99,6 +100,7 @@ def write(
     write_tensors(path, tensors, description if made_from is None else {**description, "made_from": made_from})
 
 
+@ordinary
 def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None) -> nn.Module:
     """The network that ``save`` wrote, in eval mode, on the CPU. ``model``: the dense architecture, as a network (which stays as it is) or
     as what makes one; only its structure counts. It may be left out where the folder holds the config.json of a network of transformers.

@@ -10,11 +10,12 @@ from lrp.errors import InputError
 from lrp.layer.build import check_reach, replace_layer
 from lrp.layer.chain import Chain
 from lrp.layer.compressed import Compressed
-from lrp.layer.duplicate import check_module, duplicate
+from lrp.layer.duplicate import check_module, duplicate, ordinary
 
 log = logging.getLogger(__name__)
 
 
+@ordinary
 def unfold(model: nn.Module) -> nn.Module:
     """A copy of a network in which each compressed layer is one to four plain layers of torch, one after the other: of a matrix and of the
     spatial form two, of Tucker-2 three, of the nested form four. Pivoted layers hold more numbers then.

@@ -14,7 +14,7 @@ from lrp.errors import InputError, check_rank
 from lrp.layer.base import LowRank
 from lrp.layer.build import check_reach, kind_of, replace_layer, unsupported
 from lrp.layer.compressed import Compressed
-from lrp.layer.duplicate import check_module
+from lrp.layer.duplicate import check_module, ordinary
 from lrp.layer.tucker2 import Tucker2, hosvd
 from lrp.matrices import cut
 
@@ -72,6 +72,7 @@ def _check_init(init: str) -> None:
         raise InputError("init", init, "choose svd or glorot")
 
 
+@ordinary
 def hold_rank(
     model: nn.Module, ranks: Mapping[str, int | tuple[int, int]], init: str = "svd", generator: torch.Generator | None = None
 ) -> nn.Module:

@@ -98,10 +98,10 @@ def folders(work: Path, times: int, chance: random.Random, count: Callable[[str,
             (folder / "config.json").write_text(json.dumps({**held, **options}))
 
         tried(0, what, edit)
-    for number in range(len(places)):
-        for other in places[:number] + places[number + 1 :]:
-            for name in FILES:
-                tried(number, f"{name} of another", lambda folder, name=name, other=other: shutil.copy(other / name, folder / name))
+    for number, other in ((0, 2), (2, 0), (1, 2), (2, 1)):  # of another config; two files of one config are two networks, both whole
+        for name in FILES:
+            source = places[other] / name
+            tried(number, f"{name} of another", lambda folder, name=name, source=source: shutil.copy(source, folder / name))
     for name in FILES:
         tried(0, f"no {name}", lambda folder, name=name: (folder / name).unlink())
         tried(0, f"a folder as {name}", lambda folder, name=name: ((folder / name).unlink(), (folder / name).mkdir()))

@@ -58,12 +58,14 @@ def mask_calls() -> Iterator[Call]:
         "tokens of float": x.float(),
         "no tokens": x[:, :0],
         "a tensor of strings": [["the cat", "the dog"]],
-        "tuples of a tuple": [((x,),)],
         "sparse": x.float().to_sparse(),
         "a list of lists of tensors": [[[x], [x]]],
     }
     works = {
         "a mask": {"input_ids": x, "attention_mask": ones},
+        "None as mask": {"input_ids": x, "attention_mask": None},
+        "tuples of a tuple": [((x,),)],
+        "keywords in another order": [{"input_ids": x, "attention_mask": ones}, {"attention_mask": ones, "input_ids": x}],
         "a mask of booleans": {"input_ids": x, "attention_mask": ones.bool()},
         "lengths that differ": [{"input_ids": ids(n), "attention_mask": torch.ones(16, n).long()} for n in (6, 9, 3)],
     }
@@ -72,7 +74,6 @@ def mask_calls() -> Iterator[Call]:
         "a mask of -1": {"input_ids": x, "attention_mask": -ones},
         "a mask of one token": {"input_ids": x, "attention_mask": torch.eye(16, 6).long()},
         "a mask of three dimensions": {"input_ids": x, "attention_mask": ones[:, None, None]},
-        "a number beside": {"input_ids": x, "attention_mask": None},
     }
     for expected, values in (("refused", refused), ("works", works), ("either", either)):
         for name, value in values.items():

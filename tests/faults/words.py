@@ -252,7 +252,6 @@ budget=milliseconds macs_removed=0.5 method=output_aware
 budget=[params,macs]
 budget_of=foo
 budget_of=null
-budget_of=network
 method=output_aware budget_of=network sparsity.grid=[0.9999999]
 forms=foo
 forms=5
@@ -353,6 +352,7 @@ compensation.ridge=-3
 blocking.k=0
 method=output_aware compensation.ridge=0.1
 model.training.epochs=0
+budget_of=network
 forms=matrix
 method=output_aware forms=auto
 method=output_aware forms=null
