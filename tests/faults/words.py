@@ -272,8 +272,6 @@ search=coordinate 'search.steps=[{scorer:[]}]'
 search=coordinate 'search.steps=[{scorer:[{depth:-1}]}]'
 search=coordinate 'search.steps=[{nothing:[{depth:1}]}]'
 search=coordinate 'search.steps=[{scorer:[{nothing:1}]}]'
-search=coordinate scorer=magnitude decomposition=svd
-search=coordinate method=svd_uniform
 search.images=3
 dataset=text
 dataset=text model=small_lm model.width=16 dataset.length=1
@@ -353,6 +351,8 @@ blocking.k=0
 method=output_aware compensation.ridge=0.1
 model.training.epochs=0
 budget_of=network
+search=coordinate scorer=magnitude search.images=4
+search=coordinate method=svd_uniform search.images=4
 forms=matrix
 method=output_aware forms=auto
 method=output_aware forms=null
