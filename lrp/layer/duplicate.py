@@ -15,7 +15,8 @@ from torch.nn.parameter import is_lazy
 from lrp.errors import InputError, first_line
 
 Module = TypeVar("Module", bound=nn.Module)
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def ordinary(function: Callable[P, R]) -> Callable[P, R]:
