@@ -58,7 +58,7 @@ def _written(value: Any) -> Iterator[Any]:
         yield from (value.func, *value.args, *value.keywords.values())
     elif isinstance(value, MethodType):
         yield value.__self__
-    elif hasattr(value, "__dict__") and not isinstance(value, (FunctionType, Mapping)):
+    elif hasattr(value, "__dict__") and not isinstance(value, (FunctionType, Mapping)) and not _compiled(value):
         yield from (held for name, held in vars(value).items() if not isinstance(value, nn.Module) or name not in OF_TORCH)
     if isinstance(value, nn.Module):
         yield from value._modules.values()
@@ -66,6 +66,8 @@ def _written(value: Any) -> Iterator[Any]:
 
 def _unwritten(value: Any) -> Iterator[Any]:
     """What a value holds where ``_Search`` does not look."""
+    if _compiled(value):
+        return
     if isinstance(value, nn.Module):
         yield type(value).forward
     if isinstance(value, MethodType):
@@ -84,6 +86,11 @@ def _unwritten(value: Any) -> Iterator[Any]:
     for name in (name for kind in type(value).__mro__ for name in _slots(kind)):
         with contextlib.suppress(AttributeError):
             yield object.__getattribute__(value, name)
+
+
+def _compiled(value: Any) -> bool:
+    """Whether torch.compile made a module: what that holds besides the network inside is torch's, and runs the network as it is."""
+    return isinstance(value, nn.Module) and "_orig_mod" in value._modules
 
 
 def _slots(kind: type) -> Iterable[str]:
