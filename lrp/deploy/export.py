@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from lrp.batches import Inputs, call, cut, on_tensors, tensors
-from lrp.errors import InputError, first_line
+from lrp.errors import InputError, check_float, first_line
 from lrp.files import check_file, write_whole
 from lrp.inputs import arguments
-from lrp.layer.duplicate import check_module, duplicate
+from lrp.layer.duplicate import check_module, duplicate, ordinary
 
 TOLERANCE = 1e-5  # of the largest output
 
 
+@ordinary
 def export_onnx(model: nn.Module, inputs: Inputs, path: str | Path, tolerance: float = TOLERANCE) -> float:
     """Write a network as ONNX, in eval mode, with a dynamic batch.
 
@@ -49,6 +50,7 @@ def export_onnx(model: nn.Module, inputs: Inputs, path: str | Path, tolerance: f
     except ImportError as error:
         raise InputError(f"export_onnx needs the extra onnx: pip install 'lrp[onnx]' ({error})") from error
     check_module(model)
+    check_float("tolerance", tolerance, least=0)
     given = tensors(inputs) if isinstance(inputs, Tensor | tuple | Mapping) else []
     if not given or any(not tensor.dim() or len(tensor) != len(given[0]) or not len(tensor) for tensor in given):
         raise InputError("inputs", type(inputs).__name__, "give a tensor (B, ...) of examples, or a tuple or mapping of such tensors")

@@ -11,11 +11,12 @@ from torch import nn
 from lrp.errors import InputError
 from lrp.layer.build import kind_of, replace_layer
 from lrp.layer.compressed import Compressed
-from lrp.layer.duplicate import check_module, duplicate
+from lrp.layer.duplicate import check_module, duplicate, ordinary
 from lrp.network.state import unchanged_state
 from lrp.network.trace import Folded, Tracer, name_of, pairs_to_fold, scale_and_shift
 
 
+@ordinary
 @torch.no_grad()
 def fuse(model: nn.Module) -> nn.Module:
     """A copy of a network in eval mode whose batch norms are folded into the layers before them, dense and low-rank.

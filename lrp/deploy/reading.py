@@ -21,9 +21,10 @@ MATRIX = "matrix"  # the form of a layer whose entry names none
 FROZEN = 2  # the first format that says which parameters need no gradient
 STANDING = 3  # the first that says for which modules others stand in
 TIED = 4  # the first that says which layers hold the same factors
+CONFIGURED = 4  # the first that holds the fingerprint of a config.json
 FORMAT = 4  # raised when a file is written that this version's ``load`` would misread
 # Others may be one of them, damaged.
-_ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen", "stand_ins")
+_ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen", "stand_ins", "config")
 
 
 def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -80,7 +81,10 @@ def renamed(
                 return ".".join(filter(None, (found, *parts[end:])))
         return name
 
-    if AVERAGED not in model.state_dict():
+    averaged = model.state_dict().get(AVERAGED)
+    if averaged is not None:
+        tensors = {AVERAGED: averaged, **tensors}
+    else:
         tensors = {name: tensor for name, tensor in tensors.items() if name != AVERAGED}
     new = {place(name): tensor for name, tensor in tensors.items()}
     places = {

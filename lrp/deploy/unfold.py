@@ -11,14 +11,15 @@ from torch import nn
 
 from lrp.errors import InputError
 from lrp.layer.base import LowRank
-from lrp.layer.build import replace_layer
+from lrp.layer.build import check_reach, replace_layer
 from lrp.layer.chain import Chain
 from lrp.layer.compressed import Compressed
-from lrp.layer.duplicate import check_module, duplicate
+from lrp.layer.duplicate import check_module, duplicate, ordinary
 
 log = logging.getLogger(__name__)
 
 
+@ordinary
 def unfold(model: nn.Module) -> nn.Module:
     """A copy of a network in which each compressed layer is one to four plain layers of torch, one after the other: of a matrix and of the
     spatial form two, of Tucker-2 three, of the nested form four. Pivoted layers hold more numbers then.
@@ -30,12 +31,14 @@ def unfold(model: nn.Module) -> nn.Module:
     a padding mode other than zeros, and those with buffers or hooks stay as they are, which the log says.
 
     Raises:
-        InputError: For a network without a low-rank layer, and for one that is a single low-rank layer of several blocks.
+        InputError: For a network without a low-rank layer, for one that is a single low-rank layer of several blocks, and where a closure
+            of the network holds such a layer.
     """
     result = duplicate(check_module(model))
     names = [name for name, module in result.named_modules() if isinstance(module, Compressed)]
     if not names:
         raise InputError("model", type(model).__name__, "it has no low-rank layer")
+    check_reach(model, [name for name in names if name], "unfold")
     changed = False
     made: dict[Any, nn.Parameter] = {}  # of factors of several layers, by what they were copied from
     for name in names:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
+from lrp.errors import InputError
 from lrp.layer.base import LowRank
 from lrp.layer.compressed import Compressed
 from lrp.layer.conv import ConvKind
@@ -16,7 +17,7 @@ from lrp.layer.duplicate import duplicate
 from lrp.layer.embedding import EmbeddingKind
 from lrp.layer.kind import LayerKind
 from lrp.layer.linear import LinearKind
-from lrp.layer.references import replace_references
+from lrp.layer.references import out_of_reach, replace_references
 from lrp.layer.tied import forget_ties
 from lrp.matrices import Factors, LayerMatrix, kept_rank
 
@@ -141,3 +142,18 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
             if isinstance(parent, nn.TransformerEncoder):
                 parent.use_nested_tensor = False
     return model
+
+
+def check_reach(model: nn.Module, names: Iterable[str], what: str) -> None:
+    """That ``replace_layer`` reaches all places from which a network may call these layers: for those who have no example to run it on.
+
+    Raises:
+        InputError: Beginning with ``what``, for a layer that a closure holds, or a slot.
+    """
+    layers = {name: model.get_submodule(name) for name in names}
+    held = out_of_reach(model, layers.values())
+    if held is not None:
+        name = next(name for name, layer in layers.items() if layer is held)
+        raise InputError(
+            f"{what}: layer {name} is also held where no other can be put (in a closure or a slot), and would go on running there"
+        )

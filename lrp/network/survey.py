@@ -205,6 +205,8 @@ class _Seen:
             own[:] = [output, output.clone()]
 
         def last(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+            if not output.numel():
+                return  # an expert that no row chose has done nothing yet
             self.calls[name] += 1
             self.positions[name] = self.positions.get(name, 0) + kind_of(module).positions(module, output)
             self.inputs[name] = tuple(layer_input(args, kwargs).shape)
