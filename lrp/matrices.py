@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -46,6 +47,7 @@ class LayerMatrix:
         lookup: Whether the layer looks columns up by index (an embedding), which multiplies nothing.
         places: At how many positions of an example the columns are multiplied, once that is known, where the output has another number.
         uses: The other layers that hold the same weight: what becomes of the matrix becomes of all of them.
+        reorders: Whether blocks may be cut from it in another order of its rows and input channels.
     """
 
     name: str
@@ -55,6 +57,7 @@ class LayerMatrix:
     lookup: bool = False
     places: int | None = None
     uses: tuple[Use, ...] = ()
+    reorders: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -73,8 +76,38 @@ class LayerMatrix:
 
 
 @dataclass(frozen=True)
+class Order:
+    """The order in which the rows and columns of a layer matrix lie where blocks are cut from it; None: as they are.
+
+    Attributes:
+        channels: The input channels.
+        kernel: Columns per input channel.
+        rows: The rows.
+    """
+
+    channels: tuple[int, ...] | None = None
+    kernel: int = 1
+    rows: tuple[int, ...] | None = None
+
+    @cached_property
+    def row_index(self) -> Tensor | None:
+        """(M,) int64."""
+        return None if self.rows is None else torch.tensor(self.rows)
+
+    @cached_property
+    def column_index(self) -> Tensor | None:
+        """(N,) int64."""
+        return None if self.channels is None else column_order(torch.tensor(self.channels), self.kernel)
+
+
+def column_order(channels: Tensor, kernel: int) -> Tensor:
+    """The columns (C kernel,) of input channels (C,) in this order."""
+    return (channels[:, None] * kernel + torch.arange(kernel, device=channels.device)).flatten()
+
+
+@dataclass(frozen=True)
 class Block:
-    """A rectangle of one layer matrix.
+    """A rectangle of one layer matrix, or of one whose rows and columns are in another order.
 
     Attributes:
         layer: The name of the layer.
@@ -83,6 +116,7 @@ class Block:
         row_stop: The row behind the last.
         col_start: The first column.
         col_stop: The column behind the last.
+        order: The order in which these rows and columns are counted, one for all blocks of a layer; None: as they are.
     """
 
     layer: str
@@ -91,6 +125,7 @@ class Block:
     row_stop: int
     col_start: int
     col_stop: int
+    order: Order | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -115,9 +150,21 @@ class Block:
         """Whether the block at this rank is stored whole, as its factors would not be smaller."""
         return rank * sum(self.shape) >= self.size
 
+    @property
+    def rows(self) -> slice | Tensor:
+        """Its rows in the layer's matrix."""
+        span = slice(self.row_start, self.row_stop)
+        return span if self.order is None or self.order.row_index is None else self.order.row_index[span]
+
+    @property
+    def columns(self) -> slice | Tensor:
+        """Its columns in the layer's matrix."""
+        span = slice(self.col_start, self.col_stop)
+        return span if self.order is None or self.order.column_index is None else self.order.column_index[span]
+
     def of(self, matrix: Tensor) -> Tensor:
-        """This part (p, q) of the layer's ``matrix`` (M, N), as a view."""
-        return matrix[self.row_start : self.row_stop, self.col_start : self.col_stop]
+        """This part (p, q) of the layer's ``matrix`` (M, N), as a view; a copy where the order is another one."""
+        return matrix[self.rows][:, self.columns]
 
 
 @dataclass(frozen=True)
@@ -165,7 +212,8 @@ def cut(blocking: Callable[[Mapping[str, LayerMatrix]], list[Block]], matrices: 
         rows = matrix.shape[0] // matrix.groups
         for g in range(matrix.groups):
             view = f"{name}, group {g}" if matrix.groups > 1 else name
-            views[view] = LayerMatrix(view, matrix.weight[g * rows : (g + 1) * rows], matrix.kernel)
+            reorders = matrix.reorders and matrix.groups == 1 and not matrix.uses
+            views[view] = LayerMatrix(view, matrix.weight[g * rows : (g + 1) * rows], matrix.kernel, reorders=reorders)
             place[view] = (name, g * rows)
     blocks, count = [], dict.fromkeys(matrices, 0)
     for block in blocking(views):
@@ -189,14 +237,27 @@ def check_partition(matrices: Mapping[str, LayerMatrix], blocks: Iterable[Block]
             raise ValueError(f"layer {block.layer}: block {block.index} is empty or out of order")
         found[block.layer].append(block)
     for name, held in found.items():
+        for order in {block.order for block in held} - {None}:
+            _check_order(matrices[name], order, held)
         free = torch.ones(matrices[name].shape, dtype=torch.bool)  # one layer's at a time
         twice = False
         for block in held:
-            part = block.of(free)
+            part = replace(block, order=None).of(free)
             twice |= not bool(part.all()) or part.shape != block.shape
             part.fill_(False)
         if twice or bool(free.any()):
             raise ValueError(f"layer {name}: the blocks do not partition its matrix exactly")
+
+
+def _check_order(matrix: LayerMatrix, order: Order | None, blocks: Iterable[Block]) -> None:
+    assert order is not None
+    sizes = {"channels": matrix.channels, "rows": matrix.shape[0]}
+    for what, size in sizes.items():
+        found = getattr(order, what)
+        if found is not None and sorted(found) != list(range(size)):
+            raise ValueError(f"layer {matrix.name}: the order of its {what} is none")
+    if any(block.order != order for block in blocks) or order.kernel != matrix.kernel or not matrix.reorders:
+        raise ValueError(f"layer {matrix.name}: its blocks are in different orders, or in one that it cannot have")
 
 
 def spans(total: int, parts: int) -> list[tuple[int, int]]:

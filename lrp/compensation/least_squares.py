@@ -190,7 +190,7 @@ def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | Non
     set_bias(module, bias, weight)
 
 
-def refitted(module: nn.Module, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+def refitted(module: nn.Module, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice | Tensor, Tensor]]:
     """Set a layer's parameters but the bias to the solution of a regression; yields rows and what they now hold of the layer's matrix,
     (rows, N) float64."""
     if isinstance(module, Compressed):

@@ -98,6 +98,7 @@ class _Layer:
     """A low-rank layer, and the derivatives of the loss with respect to its singular values, example by example."""
 
     def __init__(self, layer: LowRank, weight: Tensor) -> None:
+        self.layer = layer
         self.parts = [(part.block, columns, layer.V[part.key]) for rows in layer.ranges for part, columns in layer._of_U(rows)]
         self.U = [columns.clone() for _, columns, _ in self.parts]
         self.sizes = torch.cat([torch.linalg.vector_norm(U, dim=0) * torch.linalg.vector_norm(V, dim=1) for _, U, V in self.parts])
@@ -107,7 +108,8 @@ class _Layer:
 
     def add(self, gradient: Tensor) -> None:
         """One example's dL/dW (M, N)."""
-        found = torch.cat([((U.T @ block.of(gradient)) * V).sum(1) for block, U, V in self.parts])
+        cut = self.layer.reordered(gradient)
+        found = torch.cat([((U.T @ block.of(cut)) * V).sum(1) for block, U, V in self.parts])
         self.kept.append(torch.where(self.sizes > 0, found / self.sizes, 0.0).double())
         self.rest.append((gradient * self.dropped).sum().double())
 

@@ -27,6 +27,11 @@ class Activation:
         assert statistics is not None, "``needs`` asks for them"
         return metric_factors(block.of(weight), statistics.products(weight, block), None)
 
+    def metric(self, block: Block, statistics: LayerStatistics | None) -> tuple[Tensor | None, Tensor | None]:
+        """C of the block's columns."""
+        assert statistics is not None, "``needs`` asks for them"
+        return statistics.inputs_of(block), None
+
     def norm(self, weight: Tensor, block: Block, statistics: LayerStatistics | None) -> float:
         """The largest S of a block."""
         assert statistics is not None, "``needs`` asks for them"

@@ -22,6 +22,9 @@ class Decomposition(Protocol):
         name: What tables call it.
         needs: Which statistics of the dense network it reads: of "inputs", "magnitudes", "gradients".
 
+    One that has ``metric(block, statistics)`` says in which metric its components are the best: C (q, q), or a diagonal (q,), of the columns
+    and G^1/2 (p, p) of the rows, of tr(G D C D^T), None for an identity; blockings that look at it take both for identities without that.
+
     One that says ``ties = True`` treats weights that several layers hold as well: it looks at weights alone, or at ``inputs`` and
     ``gradients`` together, in which the metrics of all these layers are added up (``lrp.layer_statistics.tied``).
     """
@@ -66,6 +69,17 @@ def decompose(
         )
         found |= {i: Factors(blocks[i], *part, norm, decomposition.name) for i, part in zip(own, parts)}
     return [found[i] for i in range(len(blocks))]
+
+
+def metrics_of(
+    decomposition: Decomposition, matrices: Mapping[str, LayerMatrix], statistics: Mapping[str, LayerStatistics]
+) -> dict[str, tuple[Tensor | None, Tensor | None]]:
+    """Of each layer whose blocks may be cut in another order the metric of the decomposition: what its ``metric`` says of all columns."""
+    find = getattr(decomposition, "metric", None)
+    if find is None:
+        return {}
+    whole = {name: _groups(matrix)[0] for name, matrix in matrices.items() if matrix.reorders and not matrix.uses}
+    return {name: find(block, statistics.get(name)) for name, block in whole.items()}
 
 
 def _groups(matrix: LayerMatrix) -> list[Block]:

@@ -40,6 +40,10 @@ class InputScaled:
         U, S, Vh = torch.linalg.svd(block.of(weight) * scale, full_matrices=False)
         return U, S, Vh * S[:, None] / scale
 
+    def metric(self, block: Block, statistics: LayerStatistics | None) -> tuple[Tensor | None, Tensor | None]:
+        """D^2 of the block's columns, a diagonal."""
+        return self._scale(block, statistics) ** 2, None
+
     def norm(self, weight: Tensor, block: Block, statistics: LayerStatistics | None) -> float:
         """The largest S of a block."""
         return float(torch.linalg.matrix_norm(block.of(weight) * self._scale(block, statistics), ord=2))

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lrp.decomposition.metric import metric_factors, metric_norm
+from lrp.decomposition.metric import metric_factors, metric_norm, roots
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.matrices import Block
 
@@ -28,6 +28,11 @@ class TwoSided:
         """U (p, R), S (R,) and V (R, q) of one block of the layer's matrix ``weight`` (M, N), float64."""
         assert statistics is not None, "``needs`` asks for them"
         return metric_factors(block.of(weight), statistics.products(weight, block), statistics.gradients_of(block))
+
+    def metric(self, block: Block, statistics: LayerStatistics | None) -> tuple[Tensor | None, Tensor | None]:
+        """C of the block's columns and G^1/2 of its rows."""
+        assert statistics is not None, "``needs`` asks for them"
+        return statistics.inputs_of(block), roots(statistics.gradients_of(block))[0]
 
     def norm(self, weight: Tensor, block: Block, statistics: LayerStatistics | None) -> float:
         """The largest S of a block."""

@@ -15,7 +15,7 @@ def outer_vectors(network: FrozenNetwork, factor: Factors) -> Tensor:
     block = factor.block
     rows = factor.U.T
     if block.layer in network.scale:
-        rows = rows * network.scale[block.layer][block.row_start : block.row_stop].double().cpu()
+        rows = rows * network.scale[block.layer][block.rows].double().cpu()
     return rows
 
 
@@ -28,5 +28,5 @@ def changes(network: FrozenNetwork, factor: Factors, which: slice, x: Tensor) ->
     z = kind.inner_values(module, *kind.inner_filters(module, block, factor.V[which].to(module.weight)), x)
     u = outer_vectors(network, factor)[which].to(z)
     rows = torch.zeros(len(u), kind.rows(module), dtype=z.dtype, device=z.device)
-    rows[:, block.row_start : block.row_stop] = u
+    rows[:, block.rows] = u
     return kind.outer_products(z, rows)

@@ -261,7 +261,7 @@ class _Part:
     """One block, ready to be contracted: U (M, R) holds u_i of the ``rows``; ``place`` is its place among the factors."""
 
     place: int
-    rows: slice
+    rows: slice | Tensor
     factor: Factors
     U: Tensor
 
@@ -284,12 +284,12 @@ def _prepare(network: FrozenNetwork, factors: Sequence[Factors]) -> dict[str, li
         for use in network.uses(factor.block.layer):  # of one that never runs, as the graph shows, components change nothing
             own = seen_by(factor, use)
             U = outer_vectors(network, own).T.to(network.modules[use.name].weight).contiguous()
-            part = _Part(place, slice(own.block.row_start, own.block.row_stop), own, U)
+            part = _Part(place, own.block.rows, own, U)
             parts.setdefault(use.name, []).append(part)
     return parts
 
 
-def _filters(kind: LayerKind, module: Any, factor: Factors) -> tuple[slice, Tensor]:
+def _filters(kind: LayerKind, module: Any, factor: Factors) -> tuple[slice | Tensor, Tensor]:
     """The input channels that a block reads, and its v_i in the shape of the layer's weight: made for each batch, since those of
     all layers together are as large as the network."""
     channels, filters = kind.inner_filters(module, factor.block, factor.V.to(module.weight))

@@ -24,7 +24,7 @@ def positions_of(value: Tensor, kind: LayerKind, images: int, dim: int = 0, laye
     return features.reshape(images, -1, features.shape[-1])
 
 
-def squares_of_rows(grad: Tensor, inner: Tensor, U: Tensor, rows: slice, kind: LayerKind) -> Tensor:
+def squares_of_rows(grad: Tensor, inner: Tensor, U: Tensor, rows: slice | Tensor, kind: LayerKind) -> Tensor:
     """(R,): the squares of g U z of every row, added up; g the ``rows`` of a layer's gradients, z what its components read."""
     g, z = (features.reshape(-1, features.shape[-1]).to(U) for features in map(kind.features_last, (grad, inner)))
     return (g[:, rows] @ U).mul_(z).square_().sum(0)

@@ -146,7 +146,7 @@ class Form(Protocol):
         """Every way to store a layer that ``fits``, in this form."""
         ...
 
-    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterable[tuple[slice, Tensor]]:
+    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterable[tuple[slice | Tensor, Tensor]]:
         """Set the parameters of a layer of this form, but for the bias, to the least squares solution in the metric of the inputs and
         of ``gradients``, G (M, M); yields rows and what they now hold of the layer's matrix, (rows, N) float64."""
         ...

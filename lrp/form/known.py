@@ -21,7 +21,7 @@ FORMS: dict[str, Form] = {form.name: form for form in ALL}
 
 def form_of(module: Compressed) -> Form:
     """The form of a compressed layer."""
-    return FORMS[module.form]
+    return FORMS[module.family or module.form]
 
 
 def check_forms(forms: Any) -> Sequence[str]:

@@ -147,12 +147,12 @@ class Matrix:
             keep.append(mask | factor.block.is_dense(rank))
         return MatrixPlan(layer.matrix, layer.positions, layer.factors, keep, layer.timed)
 
-    def refit(self, module: LowRank, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    def refit(self, module: LowRank, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice | Tensor, Tensor]]:
         """Row range by row range: the best of its rank where it is one block; where several blocks share rows, U of all of them."""
         for rows in module.ranges:
             whole_rows = [part.columns for part in rows.parts] == [(0, module.columns)]
             new = _refit_whole_rows(module, rows, fit, gradients) if whole_rows else _refit_jointly(module, rows, fit)
-            yield slice(rows.start, rows.stop), new
+            yield module.rows_of(rows), new
 
 
 def _kept(score: Tensor) -> np.ndarray:
@@ -166,11 +166,12 @@ def _refit_whole_rows(module: LowRank, rows: RowRange, fit: Regression, gradient
     group = fit.group(rows.start)
     best, metric = fit.solution(group)
     first = fit.rows_of(group).start
-    best = best[rows.start - first : rows.stop - first]
+    own = module.rows_of(rows)
+    best = best[own] if isinstance(own, Tensor) else best[rows.start - first : rows.stop - first]
     if rows.whole:
         module.W[rows.whole[0].key].copy_(best)
         return best
-    G = None if gradients is None else gradients[rows.start : rows.stop, rows.start : rows.stop].to(fit.C)
+    G = None if gradients is None else gradients[own][:, own].to(fit.C)
     U, _, V = metric_factors(best, quadratic(best, metric), G)
     U, V = balance(U[:, : rows.rank], V[: rows.rank])
     module.U[rows.key].copy_(U)
@@ -188,9 +189,9 @@ def _refit_jointly(module: LowRank, rows: RowRange, fit: Regression) -> Tensor:
         return torch.zeros(rows.stop - rows.start, N).to(fit.C)
     reads = [(part, module.V[part.key].to(fit.C)) for part in rows.factored]
     reads += [(part, torch.eye(part.block.shape[1]).to(fit.C)) for part in rows.whole]
-    T = torch.cat([F.pad(values, (part.block.col_start, N - part.block.col_stop)) for part, values in reads])
+    T = module.columns_back(torch.cat([F.pad(values, (part.block.col_start, N - part.block.col_stop)) for part, values in reads]))
     C = fit.C[fit.group(rows.start)]
-    found, _ = ridge_solve(fit.A[rows.start : rows.stop] @ T.T, quadratic(T, C), torch.cat(before, 1), fit.ridge)
+    found, _ = ridge_solve(fit.A[module.rows_of(rows)] @ T.T, quadratic(T, C), torch.cat(before, 1), fit.ridge)
     new = found.split([part.shape[1] for part in before], dim=1)
     kept = [module.U[rows.key]] if rows.factored else []
     for parameter, values in zip([*kept, *(module.W[part.key] for part in rows.whole)], new, strict=True):

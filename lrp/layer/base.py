@@ -60,7 +60,7 @@ class LowRank(Compressed):
             factor, mask = of[block.row_start, block.col_start]
             return balance(factor.U[:, mask], factor.V[mask])
 
-        self._set(self.matrix_of(dense), balanced)
+        self._set(self.reordered(self.matrix_of(dense)), balanced)
 
     def _set(self, weight: Tensor, pair: Callable[[Block], tuple[Tensor, Tensor]]) -> None:
         """Set each factored block's parameters to ``pair(block)``, (p, r) and (r, q), and the whole ones' from ``weight``."""
@@ -71,6 +71,18 @@ class LowRank(Compressed):
                 U, V = pair(part.block)
                 columns.copy_(U)
                 self.V[part.key].copy_(V)
+
+    def reordered(self, matrix: Tensor) -> Tensor:
+        """A matrix (M, N) as the blocks count its rows and columns."""
+        return matrix
+
+    def columns_back(self, matrix: Tensor) -> Tensor:
+        """A matrix (r, N) whose columns are as the blocks count them, as the layer reads them."""
+        return matrix
+
+    def rows_of(self, rows: RowRange) -> slice | Tensor:
+        """The outputs of the layer that a row range gives."""
+        return slice(rows.start, rows.stop)
 
     def _of_U(self, rows: RowRange) -> list[tuple[Part, Tensor]]:
         """Each factored block of a row range with its own columns of U (p, r)."""
@@ -103,7 +115,7 @@ class LowRank(Compressed):
         target = check_rank("rank", rank, min(block.rank for block, _ in self.blocks))
         if grow not in GROW:
             raise InputError("grow", grow, f"choose {' or '.join(GROW)}")
-        weight = self.weight_matrix()
+        weight = self.reordered(self.weight_matrix())
         if not bool(torch.isfinite(weight).all()):
             raise InputError("rank", rank, "the layer's weight holds values that are not finite, so that it cannot be decomposed")
         like = next(iter([*self.U.values(), *self.W.values()]), None)
@@ -188,14 +200,14 @@ class LowRank(Compressed):
         for rows in self.ranges:
             factor = [self.U[rows.key]] if rows.factored else []
             for tensor in [*factor, *(self.W[part.key] for part in rows.whole)]:
-                tensor.mul_(scale[rows.start : rows.stop, None].to(tensor))
+                tensor.mul_(scale[self.rows_of(rows), None].to(tensor))
         self._set_bias(scale, shift)
 
     def _apply_rows(self, x: Tensor, dim: int) -> Tensor:
         """All row ranges, one after the other along the output dimension ``dim``; the bias is part of each."""
         outputs = []
         for rows in self.ranges:
-            bias = None if self.bias is None else self.bias[rows.start : rows.stop]
+            bias = self._bias_of(rows)
             out = None
             if rows.factored:
                 out = self._outer(self._inner(x, rows, dim), self.U[rows.key], bias)
@@ -204,6 +216,10 @@ class LowRank(Compressed):
                 out = more if out is None else out + more
             outputs.append(self._nothing(x, rows.stop - rows.start, bias) if out is None else out)
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim)
+
+    def _bias_of(self, rows: RowRange) -> Tensor | None:
+        """The part of the bias that is added with a row range."""
+        return None if self.bias is None else self.bias[rows.start : rows.stop]
 
     def _inner(self, x: Tensor, rows: RowRange, dim: int) -> Tensor:
         """The values of the components of a row range: V applied block by block."""

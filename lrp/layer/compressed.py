@@ -23,10 +23,12 @@ class Compressed(nn.Module):
         attributes: Of the dense layer, which code around it may read.
         own: Names of attributes that the compressed layer has and the dense one has not.
         rows, columns: M and N.
+        family: The form (``lrp.form``) that plans and refits such layers, where it has another name.
         file_format: The first format of files that holds such layers: a file is written in the lowest one, so that older versions read it.
     """
 
     form: ClassVar[str]
+    family: ClassVar[str | None] = None
     file_format: ClassVar[int] = 2
     dense: ClassVar[type[nn.Module]]
     attributes: ClassVar[tuple[str, ...]]

@@ -15,6 +15,7 @@ from lrp.layer.compressed import filled
 from lrp.layer.compressed_conv import CompressedConv
 from lrp.layer.kind import LayerKind
 from lrp.layer.nested import NestedConv2d
+from lrp.layer.permuted import Permuted
 from lrp.layer.pivoted import PivotedConv1d, PivotedConv2d
 from lrp.layer.spatial import SpatialConv2d
 from lrp.layer.stored import RowRange
@@ -95,12 +96,20 @@ class LowRankConv2d(_LowRankConv):
     convolve = staticmethod(F.conv2d)
 
 
+class PermutedConv1d(Permuted, LowRankConv1d):
+    """A Conv1d (input (B, C_in, L), output (B, M, L')) whose blocks are cut from its matrix in another order."""
+
+
+class PermutedConv2d(Permuted, LowRankConv2d):
+    """A Conv2d (input (B, C_in, H, W), output (B, M, H', W')) whose blocks are cut from its matrix in another order."""
+
+
 class ConvKind(LayerKind):
     """Conv1d, Conv2d and, as far as it is left as it is, Conv3d: the matrix is the weight folded to C_out x (C_in*kh*kw)."""
 
     forms = (
-        LowRankConv1d, LowRankConv2d, Tucker2Conv1d, Tucker2Conv2d, SpatialConv2d, NestedConv2d, PivotedConv1d, PivotedConv2d,
-        Tucker2PivotedConv1d, Tucker2PivotedConv2d,
+        LowRankConv1d, LowRankConv2d, PermutedConv1d, PermutedConv2d, Tucker2Conv1d, Tucker2Conv2d, SpatialConv2d, NestedConv2d,
+        PivotedConv1d, PivotedConv2d, Tucker2PivotedConv1d, Tucker2PivotedConv2d,
     )  # fmt: skip
     uncompressed = (nn.Conv3d,)
     reads_around = True
@@ -129,15 +138,18 @@ class ConvKind(LayerKind):
         windows = x.as_strided(shape, (strides[0], *steps, strides[1], *inner), x.storage_offset())
         return windows[(each, *torch.unravel_index(where, sizes))].reshape(where.numel(), module.groups, -1)
 
-    def inner_filters(self, module: Any, block: Block, V: Tensor) -> tuple[slice, Tensor]:  # noqa: D102
+    def inner_filters(self, module: Any, block: Block, V: Tensor) -> tuple[slice | Tensor, Tensor]:  # noqa: D102
         channels, filters = column_filters(V, block.col_start, block.col_stop, module.kernel_size)
         group = block.row_start * module.groups // module.out_channels
         first = group * (module.in_channels // module.groups) + channels.start
-        return slice(first, first + filters.shape[1]), filters
+        span = slice(first, first + filters.shape[1])
+        if block.order is None or block.order.channels is None:
+            return span, filters
+        return torch.tensor(block.order.channels[span]), filters
 
-    def inner_values(self, module: Any, channels: slice, filters: Tensor, x: Tensor) -> Tensor:  # noqa: D102
+    def inner_values(self, module: Any, channels: slice | Tensor, filters: Tensor, x: Tensor) -> Tensor:  # noqa: D102
         padding = module.padding
-        if filters.shape[1] != x.shape[1]:
+        if filters.shape[1] != x.shape[1] or isinstance(channels, Tensor):
             x = x[:, channels]
         if module.padding_mode != "zeros":
             x, padding = F.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode), 0

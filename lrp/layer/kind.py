@@ -67,7 +67,7 @@ class LayerKind:
 
     def low_rank(self, dense: nn.Module, blocks: Sequence[tuple[Block, Rank]]) -> LowRank:
         """The low-rank form of a dense layer that can be compressed, its ``blocks`` at these ranks, without values."""
-        form = self.form(dense)
+        form = self.form(dense, "matrix" if blocks[0][0].order is None else "permuted")
         assert form is not None and issubclass(form, LowRank)
         return form(dense, blocks)
 
@@ -87,7 +87,8 @@ class LayerKind:
         form = self.form(dense)
         assert form is not None
         matrix, groups = form.matrix_of(dense), getattr(dense, "groups", 1)
-        return LayerMatrix(name, matrix, math.prod(getattr(dense, "kernel_size", ())), groups, self.lookup)
+        kernel, reorders = math.prod(getattr(dense, "kernel_size", ())), groups == 1 and self.form(dense, "permuted") is not None
+        return LayerMatrix(name, matrix, kernel, groups, self.lookup, reorders=reorders)
 
     @torch.no_grad()
     def set_rows(self, dense: Any, rows: slice, values: Tensor) -> None:
@@ -132,11 +133,11 @@ class LayerKind:
         """What a layer multiplies at these positions (B, P) of its output: (B * P, groups, N), N channel-major as in its matrix."""
         raise NotImplementedError
 
-    def inner_filters(self, module: Any, block: Block, V: Tensor) -> tuple[slice, Tensor]:
+    def inner_filters(self, module: Any, block: Block, V: Tensor) -> tuple[slice | Tensor, Tensor]:
         """The rows of ``V`` (R, N of the block) in the shape of the layer's own weight, and the input channels that they read."""
         raise NotImplementedError
 
-    def inner_values(self, module: Any, channels: slice, filters: Tensor, x: Tensor) -> Tensor:
+    def inner_values(self, module: Any, channels: slice | Tensor, filters: Tensor, x: Tensor) -> Tensor:
         """v_i . x, v_i a row of V, at every position, shaped as the layer's output with R features in place of M."""
         raise NotImplementedError
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from lrp.layer.base import LowRank
 from lrp.layer.compressed import filled
 from lrp.layer.kind import LayerKind
+from lrp.layer.permuted import Permuted
 from lrp.layer.pivoted import PivotedLinear
 from lrp.layer.transposed import LowRankTransposed
 from lrp.matrices import Block
@@ -42,10 +43,14 @@ class LowRankLinear(LowRank):
         return out if bias is None else out + bias
 
 
+class PermutedLinear(Permuted, LowRankLinear):
+    """A Linear (input (..., N), output (..., M)) whose blocks are cut from its matrix in another order."""
+
+
 class LinearKind(LayerKind):
     """Linear: its matrix is its weight, its positions are all dimensions between the first and the last (tokens)."""
 
-    forms = (LowRankLinear, PivotedLinear, LowRankTransposed)
+    forms = (LowRankLinear, PermutedLinear, PivotedLinear, LowRankTransposed)
     ties = True
     feature_dim = -1
 
@@ -70,10 +75,10 @@ class LinearKind(LayerKind):
         each = torch.arange(len(where), device=x.device)[:, None]
         return x.reshape(len(where), -1, x.shape[-1])[each, where.to(x.device)].reshape(-1, 1, x.shape[-1])
 
-    def inner_filters(self, module: Any, block: Block, V: Tensor) -> tuple[slice, Tensor]:  # noqa: D102
-        return slice(block.col_start, block.col_stop), V
+    def inner_filters(self, module: Any, block: Block, V: Tensor) -> tuple[slice | Tensor, Tensor]:  # noqa: D102
+        return block.columns, V
 
-    def inner_values(self, module: Any, channels: slice, filters: Tensor, x: Tensor) -> Tensor:  # noqa: D102
+    def inner_values(self, module: Any, channels: slice | Tensor, filters: Tensor, x: Tensor) -> Tensor:  # noqa: D102
         return F.linear(x[..., channels], filters)
 
     def outer_products(self, inner: Tensor, rows: Tensor) -> Tensor:  # noqa: D102

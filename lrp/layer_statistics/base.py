@@ -47,23 +47,26 @@ class LayerStatistics:
 
     def products(self, weight: Tensor, block: Block) -> Tensor:
         """W C W^T (p, p) of the block's part of the layer's matrix ``weight`` (M, N) and its own part of C."""
-        rows, columns = slice(block.row_start, block.row_stop), slice(block.col_start, block.col_stop)
+        rows = block.rows
         if self.inputs is None:
             assert block.shape[1] == weight.shape[1]
             assert self.zz is not None, "``needs`` asks for inputs or for products"
-            return self.zz[rows, rows]
-        group = block.row_start * len(self.inputs) // self.rows
-        C = self.inputs[group, columns] if self.inputs.dim() == 2 else self.inputs[group, columns, columns]
-        return quadratic(block.of(weight), C)
+            return self.zz[rows][:, rows]
+        return quadratic(block.of(weight), self.inputs_of(block))
+
+    def inputs_of(self, block: Block) -> Tensor:
+        """The block's own part of C (q, q), or (q,) of its diagonal."""
+        assert self.inputs is not None, "``needs`` asks for inputs"
+        own = self.inputs[block.row_start * len(self.inputs) // self.rows][block.columns]
+        return own if own.dim() == 1 else own[:, block.columns]
 
     def gradients_of(self, block: Block) -> Tensor:
         """The block's own part of G (p, p)."""
-        rows = slice(block.row_start, block.row_stop)
         assert self.gradients is not None, "``needs`` asks for gradients"
-        return self.gradients[rows, rows]
+        return self.gradients[block.rows][:, block.rows]
 
     def magnitudes_of(self, block: Block) -> Tensor:
         """The block's own part of E|x| (q,)."""
         assert self.magnitudes is not None, "``needs`` asks for magnitudes"
         group = block.row_start * len(self.magnitudes) // self.rows
-        return self.magnitudes[group, block.col_start : block.col_stop]
+        return self.magnitudes[group][block.columns]

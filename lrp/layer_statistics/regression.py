@@ -53,9 +53,10 @@ class Regression:
             self._solved[group] = ridge_solve(self.A[own], self.C[group], self.W[own], self.ridge)
         return self._solved[group]
 
-    def bias(self, span: slice, new: Tensor) -> Tensor:
+    def bias(self, span: slice | Tensor, new: Tensor) -> Tensor:
         """The best bias of these rows once their weight is ``new``: it takes the mean."""
-        return self.mean_z[span] - new @ self.mean_x[self.group(span.start)]
+        first = span.start if isinstance(span, slice) else int(span[0])
+        return self.mean_z[span] - new @ self.mean_x[self.group(first)]
 
 
 class LookupRegression(Regression):

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,7 @@ from lrp.compensation.base import Compensation
 from lrp.compensation.none import NoCompensation
 from lrp.cost.break_even import measure_break_even
 from lrp.cost.costs import BUDGETS, TIME, Costs, check_budget, make_costs
-from lrp.decomposition.base import Decomposition, decompose
+from lrp.decomposition.base import Decomposition, decompose, metrics_of
 from lrp.decomposition.svd import Svd
 from lrp.errors import InputError, NotUsable, check_int, check_sparsity, own_code
 from lrp.estimator.base import Estimator
@@ -87,6 +88,8 @@ class SingularVectors:
         check_exclude(self.exclude)
         check_int("calibration.samples", self.samples, 1)
         check_keep_factor(self.keep_factor)
+        if self.keep_factor is not None and self.reads_metric:
+            raise InputError("rounds.keep_factor", self.keep_factor, f"blocking={self.blocking.name} finds blocks once; set it to null")
         usable_forms(self)
 
     def fit(self, evidence: Evidence) -> FittedMethod:
@@ -138,10 +141,9 @@ class SingularVectors:
         """A network cut, decomposed and scored once; ``targets``: gather what compensation reads as well."""
         survey = evidence.survey
         start = time.perf_counter()
-        with own_code(f"blocking={self.blocking.name}", self.blocking):
-            blocks = cut(self.blocking, survey.matrices)
         needs = {*self.decomposition.needs, *(self.compensation.needs if targets else ())}
-        if "inputs" in needs and all(block.shape[1] == survey.matrices[block.layer].shape[1] for block in blocks):
+        blocks = self._blocks(evidence, needs)
+        if "inputs" in needs and not self.reads_metric and all(block.shape[1] == survey.matrices[block.layer].shape[1] for block in blocks):
             needs = needs - {"inputs"} | {"products"}
         statistics = evidence.statistics(sorted(needs))
         seconds = {"statistics": time.perf_counter() - start}
@@ -159,6 +161,25 @@ class SingularVectors:
         seconds["score"] = evidence.seconds_estimator or time.perf_counter() - start
         fitted.costs = self._costs(evidence, blocks, factors)
         return fitted
+
+    @property
+    def reads_metric(self) -> bool:
+        """Whether the blocking looks at the metric of the decomposition."""
+        return getattr(self.blocking, "reads_metric", False)
+
+    def _blocks(self, evidence: Evidence, needs: set[str]) -> list[Block]:
+        """The blocks of all layers; statistics that are needed are gathered before where the blocking looks at them."""
+        blocking: Any = self.blocking
+        statistics = evidence.statistics(sorted(needs)) if self.reads_metric else {}
+
+        def find() -> list[Block]:
+            with own_code(f"blocking={blocking.name}", blocking):
+                if not self.reads_metric:
+                    return cut(blocking, evidence.matrices)
+                metrics = metrics_of(self.decomposition, evidence.matrices, statistics)
+                return cut(partial(blocking.in_metric, metrics=metrics), evidence.matrices)
+
+        return evidence.once(("blocks", blocking, self.decomposition), find) if self.reads_metric else find()
 
     def _costs(self, evidence: Evidence, blocks: Sequence[Block], factors: Sequence[Factors]) -> Costs:
         """What the blocks cost, with break-even ranks where the selection asks for measured ones."""
