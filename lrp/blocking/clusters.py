@@ -11,6 +11,7 @@ from torch import Tensor
 ROUNDS = 30  # of assignment, at most; most stop after a few
 SWAPS = 6  # that are tried where assigning all channels anew gains nothing
 ENOUGH = 1e-9  # of the error: less is rounding
+TINY = 1e-300  # in place of a zero that is divided by
 
 
 class Points:
@@ -130,29 +131,30 @@ class Points:
         for _ in range(count - 3):
             yield self.seats[torch.randperm(self.channels, generator=generator)]
 
+    def _local(self) -> Tensor:
+        """T with the root of C of each channel alone, (p, channels, kernel)."""
+        T = self._by_channel(self.T)
+        return T if self.own is None else torch.einsum("pck,ckl->pcl", T, _roots(self.own))
+
     def _co_clustering(self) -> Tensor:
         """(channels, l): the singular vectors of the bipartite graph of rows and channels."""
-        T = self._by_channel(self.T)
-        energy = (T * (T if self.own is None else torch.einsum("pck,ckl->pcl", T, self.own))).sum(2).clamp(min=0).sqrt()
-        across, along = energy.sum(1).clamp(min=1e-300).sqrt(), energy.sum(0).clamp(min=1e-300).sqrt()
+        energy = torch.linalg.vector_norm(self._local(), dim=2)
+        across, along = energy.sum(1).clamp(min=TINY).sqrt(), energy.sum(0).clamp(min=TINY).sqrt()
         Vh = torch.linalg.svd(energy / across[:, None] / along, full_matrices=False).Vh
         wanted = max(1, (len(self.sizes) - 1).bit_length())
         return (Vh[1 : 1 + wanted] / along).T if len(Vh) > 1 else (Vh / along).T
 
     def _subspaces(self) -> Tensor:
-        """(channels, groups): the leading eigenvectors of how strongly channels depend on each other in the row space of T."""
-        P = self.T @ self.T.T if self.C is None else self.T @ self.C @ self.T.T
-        values, U = torch.linalg.eigh(P)
-        live = int((values > 1e-9 * values[-1].clamp(min=1e-300)).sum())
+        """(channels, groups): the leading eigenvectors of how strongly channels depend on each other in the row space."""
+        T = self._local().flatten(1)
+        values, U = torch.linalg.eigh(T @ T.T)
+        live = int((values > 1e-9 * values[-1].clamp(min=TINY)).sum())
         rank = max(1, min(self.rank * len(self.sizes), live))
-        V = self._by_channel((U[:, -rank:] / values[-rank:].clamp(min=1e-300).sqrt()).T @ self.T)  # (rank, channels, kernel)
-        if self.own is not None:
-            V = torch.einsum("pck,ckl->pcl", V, _roots(self.own))
-        flat = V.flatten(1)
-        affinity = (flat.T @ flat).view(self.channels, self.kernel, self.channels, self.kernel).square().sum((1, 3))
-        degree = affinity.sum(1).clamp(min=1e-300).sqrt()
+        V = (U[:, -rank:] / values[-rank:].clamp(min=TINY).sqrt()).T @ T
+        affinity = (V.T @ V).view(self.channels, self.kernel, self.channels, self.kernel).square().sum((1, 3))
+        degree = affinity.sum(1).clamp(min=TINY).sqrt()
         vectors = torch.linalg.eigh(affinity / degree[:, None] / degree).eigenvectors[:, -len(self.sizes) :]
-        return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=1e-300)
+        return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=TINY)
 
     def _balanced(self, places: Tensor) -> Tensor:
         """Labels by k-means with seats, from centres that are far from each other."""

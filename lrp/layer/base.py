@@ -203,6 +203,16 @@ class LowRank(Compressed):
                 tensor.mul_(scale[self.rows_of(rows), None].to(tensor))
         self._set_bias(scale, shift)
 
+    @torch.no_grad()
+    def reorder_rows(self, order: Tensor) -> bool:
+        """As of ``Compressed``; not where rows are cut."""
+        if len(self.ranges) != 1:
+            return False
+        held = [*self.U.values(), *self.W.values(), *([] if self.bias is None else [self.bias])]
+        for values in held:
+            values.copy_(values[order])
+        return True
+
     def _apply_rows(self, x: Tensor, dim: int) -> Tensor:
         """All row ranges, one after the other along the output dimension ``dim``; the bias is part of each."""
         outputs = []

@@ -85,6 +85,10 @@ class Compressed(nn.Module):
         """Make the output (..., M, ...) scale * output + shift, both (M,)."""
         raise NotImplementedError
 
+    def reorder_rows(self, order: Tensor) -> bool:
+        """Give the outputs in this order (M,) int64 from now on; False where that cannot be done, and nothing was."""
+        return False
+
     def plain_layers(self) -> list[nn.Module] | None:
         """Plain layers of torch with copies of the parameters that compute the same, one after the other; None where there are none."""
         raise NotImplementedError

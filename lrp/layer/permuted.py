@@ -50,7 +50,7 @@ class Permuted(LowRank):
             ValueError: Where the layer has none, or cannot have one.
         """
         orders = stored["orders"]
-        if orders not in ([True, False], [False, True], [True, True]) or matrix.groups != 1:
+        if not isinstance(orders, list) or [type(each) for each in orders] != [bool, bool] or matrix.groups != 1:
             raise ValueError(f"layer {matrix.name}: its orders are {str(orders)[:40]}")
         channels, rows = (tuple(range(size)) if given else None for size, given in zip((matrix.channels, matrix.shape[0]), orders))
         order = Order(channels, matrix.kernel, rows)
@@ -81,7 +81,17 @@ class Permuted(LowRank):
     def rows_of(self, rows: RowRange) -> slice | Tensor:
         """The outputs of the layer that a row range gives."""
         order, span = self._row_order(), slice(rows.start, rows.stop)
-        return span if order is None else order[span]
+        return span if order is None else order[span].cpu()
+
+    @torch.no_grad()
+    def reorder_rows(self, order: Tensor) -> bool:
+        """As of ``Compressed``."""
+        if self.places is None:
+            return super().reorder_rows(order)
+        self.places = self.places[order]
+        if self.bias is not None:
+            self.bias.copy_(self.bias[order])
+        return True
 
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N) that the stored blocks amount to."""
