@@ -39,7 +39,8 @@ NAMES = {
     folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in sorted(CONF.iterdir()) if folder.is_dir()
 }  # options by group
 GROUPS = sorted(group for group in NAMES if (Path(lrp.__file__).parent / group).is_dir() and group != "study")  # of parts of a job
-PAIRS = list(zip(NAMES["blocking"], itertools.cycle(["params", "macs"])))  # every blocking, with a budget
+ONCE = {name for name, blocking in BLOCKINGS.items() if getattr(blocking, "reads_metric", False)}  # which no later round cuts anew
+PAIRS = list(zip([n for n in NAMES["blocking"] if n not in ONCE], itertools.cycle(["params", "macs"])))  # every other one, with a budget
 SHAPES = {
     "small_vgg": (3, 32, 32),
     "narrow_vgg": (3, 32, 32),

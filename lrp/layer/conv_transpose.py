@@ -149,7 +149,7 @@ class ConvTransposeKind(ConvKind):
         each = torch.arange(len(x), device=x.device)[:, None]
         return windows[(each, *torch.unravel_index(where, sizes))].reshape(where.numel(), module.groups, -1)
 
-    def inner_values(self, module: Any, channels: slice, filters: Tensor, x: Tensor) -> Tensor:  # noqa: D102
+    def inner_values(self, module: Any, channels: slice | Tensor, filters: Tensor, x: Tensor) -> Tensor:  # noqa: D102
         if filters.shape[1] != x.shape[1]:
             x = x[:, channels]
         convolve = F.conv_transpose1d if len(module.kernel_size) == 1 else F.conv_transpose2d

@@ -97,7 +97,8 @@ class EmbeddingKind(LayerKind):
     def inner_filters(self, module: Any, block: Block, V: Tensor) -> tuple[slice, Tensor]:  # noqa: D102
         return slice(block.col_start, block.col_stop), V
 
-    def inner_values(self, module: Any, channels: slice, filters: Tensor, x: Tensor) -> Tensor:  # noqa: D102
+    def inner_values(self, module: Any, channels: slice | Tensor, filters: Tensor, x: Tensor) -> Tensor:  # noqa: D102
+        assert isinstance(channels, slice), "a lookup is not reordered"
         return looked_up(x, filters, channels.start, channels.stop)
 
     def outer_products(self, inner: Tensor, rows: Tensor) -> Tensor:  # noqa: D102

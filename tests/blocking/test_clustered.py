@@ -89,7 +89,9 @@ def test_what_cannot_be_reordered_is_contiguous():
     contiguous, moved = (
         ClusteredBlocking(3, at_sparsity=0.5)({"a": LayerMatrix("a", weight, 2, reorders=reorders)}) for reorders in (False, True)
     )
-    assert [block.order for block in contiguous] == [None] * 3 and contiguous == make("blocking", "alds", k=3)({"a": LayerMatrix("a", weight, 2)})
+    assert [block.order for block in contiguous] == [None] * 3 and contiguous == make("blocking", "alds", k=3)(
+        {"a": LayerMatrix("a", weight, 2)}
+    )
     order = moved[0].order
     assert order is not None and sorted(order.channels) == list(range(12)) and all(block.order is order for block in moved)
     assert torch.cat([block.of(weight) for block in moved], 1).equal(weight.view(9, 12, 2)[:, list(order.channels)].flatten(1))

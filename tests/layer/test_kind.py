@@ -53,7 +53,7 @@ def test_components_add_up_to_the_output(case):
     for factor in decompose(matrices, cut(AldsBlocking(2), matrices)):
         block = factor.block
         rows = torch.zeros(len(factor.S), kind.rows(layer), dtype=torch.float64)
-        rows[:, block.row_start : block.row_stop] = factor.U.T
+        rows[:, block.rows] = factor.U.T
         inner = kind.inner_values(layer, *kind.inner_filters(layer, block, factor.V), x)
         each = kind.outer_products(inner, rows)
         assert each.shape == (len(factor.S), *z.shape)

@@ -25,7 +25,10 @@ def permuted(dense, side, ranks=(2, None)):
     if side == "inputs":
         order, cuts = Order(tuple(channels), kernel), [(0, 7, a * kernel, b * kernel) for a, b in spans(10, 2)]
     else:
-        order, cuts = Order(tuple(channels) if side == "both" else None, kernel, tuple(rows)), [(a, b, 0, 10 * kernel) for a, b in spans(7, 2)]
+        order, cuts = (
+            Order(tuple(channels) if side == "both" else None, kernel, tuple(rows)),
+            [(a, b, 0, 10 * kernel) for a, b in spans(7, 2)],
+        )
     blocks = [Block("layer", i, *cut, order) for i, cut in enumerate(cuts)]
     layer = kind_of(dense).low_rank(dense, list(zip(blocks, ranks)))
     layer.initialise()

@@ -82,7 +82,7 @@ def test_inputs_and_outputs_are_what_the_layers_read_and_give(network, samples, 
         for blocking in BLOCKINGS.values():  # the second moment of what a block gives
             for block in cut(blocking, {name: matrix}):
                 group = block.row_start // (len(module.weight) // rows.shape[2])
-                part = taken[:, group, block.col_start : block.col_stop] @ block.of(matrix.weight).T
+                part = taken[:, group][:, block.columns] @ block.of(matrix.weight).T
                 assert close(s.products(matrix.weight, block), part.T @ part / len(part))
                 if block.shape[1] == matrix.shape[1]:
                     assert close(whole[name].products(matrix.weight, block), part.T @ part / len(part), 1e-8)
