@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import accuracy_tables as accuracy
+import block_tables as blocks
 import cost_tables as cost
 import network_tables as nets
 import pandas as pd
@@ -51,7 +52,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed_vgg16": lambda: cost.speed("vgg16"), "speed_resnet18": lambda: cost.speed("resnet18"), "speed_layers": cost.speed_layers,
     "speed_batch": cost.speed_batch, "speed_sizes": cost.speed_sizes,
     "speed_forms": cost.speed_forms, "speed_forms_sizes": cost.speed_forms_sizes, "reliability": reliability,
-    "tied": nets.tied,
+    "tied": nets.tied, "clustered_blocks": blocks.clustered,
     "networks": nets.networks, "language_model": nets.language_model, "pretrained_iglm": lambda: nets.pretrained("iglm-s"),
 }  # fmt: skip
 

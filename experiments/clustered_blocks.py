@@ -17,6 +17,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,17 @@ class Judge:
 
     def __init__(self, matrix: LayerMatrix, C: Tensor | None, root: Tensor | None) -> None:
         self.W = matrix.weight.double()
-        self.C = torch.eye(self.W.shape[1], dtype=torch.float64) if C is None else C
+        self.C = C
         self.root = root
         self.dense = self.of(self.W)
 
     def of(self, D: Tensor) -> float:
         """E ||G^1/2 D x||^2."""
         D = D if self.root is None else self.root @ D
-        return float((D * (D @ self.C)).sum())
+        return float((D * self._weighed(D)).sum())
+
+    def _weighed(self, D: Tensor) -> Tensor:
+        return D if self.C is None else D @ self.C
 
     def errors(self, factors: Sequence[Factors], budget: float) -> tuple[float, float]:
         """At so many parameters, as a share of the dense layer's: as the blocks are decomposed, and refitted."""
@@ -76,9 +80,9 @@ class Judge:
         V = torch.cat(T)
         if not len(V):
             return self.dense, self.dense
-        inner = V @ self.C @ V.T
+        inner = self._weighed(V) @ V.T
         inner.diagonal().add_(RIDGE * inner.diagonal().mean())
-        U = torch.linalg.solve(inner, V @ self.C @ self.W.T).T
+        U = torch.linalg.solve(inner, self._weighed(V) @ self.W.T).T
         return self.of(D), self.of(self.W - U @ V)
 
 
@@ -136,8 +140,7 @@ def run(args: argparse.Namespace) -> None:
                     more = layer_rows(matrix, decomposition, statistics, k, args.sparsities, args.starts)
                     rows += [{"model": args.model, **row} for row in more]
         print(f"{name}: {len(rows)} rows", flush=True)
-        table = pd.DataFrame(rows)
-        write_whole(args.out, lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+        write_whole(args.out, partial(pd.DataFrame(rows).to_csv, index=False, float_format="%.6g"))
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:

@@ -19,8 +19,8 @@ class Blocking(Protocol):
     Attributes:
         name: What tables call it.
 
-    One that says ``reads_metric = True`` is asked by ``in_metric(matrices, metrics)`` instead, with the metrics in which the decomposition's
-    components are the best; it looks at values, and so it is asked once.
+    One that says ``reads_metric = True`` is asked by ``in_metric(matrices, metrics)`` instead, with the metrics in which the
+    decomposition's components are the best; it looks at values, and so it is asked once.
     """
 
     name: ClassVar[str]

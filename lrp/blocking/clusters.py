@@ -87,7 +87,7 @@ class Points:
         return labels
 
     def descend(self, labels: Tensor) -> tuple[Tensor, list[float]]:
-        """Components and labels in turn, for as long as the error falls; the labels, and the errors on the way, none above the one before."""
+        """Components and labels in turn, for as long as the error falls; the labels, and the errors on the way, each below the last."""
         D, bases = self.fit(labels)
         errors = [float((D * self._weighed(D)).sum())]
         for _ in range(ROUNDS):
@@ -172,7 +172,7 @@ class Points:
         return labels
 
     def best(self, count: int) -> tuple[Tensor, list[float]]:
-        """The labels of the least error from so many starts, and the errors at which each of them came to an end; of equal ones the first."""
+        """The labels of the least error from so many starts, and the errors to which each of them led; of equal ones the first."""
         ends = [self.descend(labels) for labels in self.starts(count)]
         errors = [errors[-1] for _, errors in ends]
         return ends[min(range(len(ends)), key=errors.__getitem__)][0], errors

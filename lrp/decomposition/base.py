@@ -22,8 +22,8 @@ class Decomposition(Protocol):
         name: What tables call it.
         needs: Which statistics of the dense network it reads: of "inputs", "magnitudes", "gradients".
 
-    One that has ``metric(block, statistics)`` says in which metric its components are the best: C (q, q), or a diagonal (q,), of the columns
-    and G^1/2 (p, p) of the rows, of tr(G D C D^T), None for an identity; blockings that look at it take both for identities without that.
+    One that has ``metric(block, statistics)`` says in which metric tr(G D C D^T) its components are the best: C (q, q), or a diagonal
+    (q,), of the columns and G^1/2 (p, p) of the rows, None for an identity. Without it blockings that look at a metric take both so.
 
     One that says ``ties = True`` treats weights that several layers hold as well: it looks at weights alone, or at ``inputs`` and
     ``gradients`` together, in which the metrics of all these layers are added up (``lrp.layer_statistics.tied``).
