@@ -1,6 +1,7 @@
 """Groups of input channels that belong together (blocking=clustered) against no blocks and contiguous groups (alds), layer by layer.
 
-    python experiments/clustered_blocks.py --model resnet20 --checkpoint $RESNET --data $DATA --out experiments/results/clustered_blocks.csv
+    python experiments/clustered_blocks.py --model resnet20 --checkpoint $RESNET --data $DATA --k 4 --sparsities 0.8 0.9 --starts 3 \
+        --out experiments/results/clustered_blocks.csv
     python experiments/clustered_blocks.py summary --table experiments/results/clustered_blocks.csv \
         --out experiments/results/clustered_blocks_summary.csv
 
