@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -125,7 +125,7 @@ class Block:
     row_stop: int
     col_start: int
     col_stop: int
-    order: Order | None = None
+    order: Order | None = field(default=None, repr=False)  # keys of caches are made of what is shown
 
     @property
     def shape(self) -> tuple[int, int]:

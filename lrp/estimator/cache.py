@@ -36,6 +36,9 @@ def moments_key(network: FrozenNetwork, model: nn.Module, factors: Sequence[Fact
     for name, value in sorted(model.state_dict().items()):
         parts += [name, value]
     parts.append(repr([factor.block for factor in factors]))
+    orders = {factor.block.layer: factor.block.order for factor in factors if factor.block.order is not None}
+    if orders:
+        parts.append(repr(orders))
     parts += tensors(images)
     if network.tied:
         parts.append(f"tied {sorted(network.tied.items())}")
