@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClusteredBlocking:
-    """``k`` groups of input channels as ``alds`` cuts them, but of channels that belong together: components of the groups and a balanced
-    assignment of channels to groups (the Hungarian method) are found in turn, in the metric of the decomposition, from several starts, of
-    which contiguous groups are one: the groups are never worse than contiguous ones at the rank that was looked at (future work of the
-    paper: blocks by permutation and clustering). With ``side="outputs"`` groups of outputs that are closely correlated, each with all
-    inputs; of the metric of the outputs the diagonal counts then.
+    """``k`` groups of input channels that belong together, where ``alds`` has contiguous ones (future work of the paper: blocks by
+    permutation and clustering). Components of the groups and a balanced assignment of channels to groups (the Hungarian method) are found
+    in turn, in the metric of the decomposition, from several starts, of which contiguous groups are one: at the rank that is looked at the
+    groups are never worse than these. With ``side="outputs"`` groups of outputs that are closely correlated, each with all inputs; of the
+    metric of the outputs the diagonal counts then.
 
     Linear layers and convolutions of one group, whose weight no other layer holds, are reordered; others are cut into contiguous groups.
     The order is stored with the layer, which runs an index_select more, and is no parameter.
