@@ -19,7 +19,7 @@ from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.divergence import Divergence
 from lrp.files import sha256
 from lrp.layer_statistics.gather import gather
-from lrp.matrices import Factors, LayerMatrix, check_weights
+from lrp.matrices import Components, LayerMatrix, check_weights
 from lrp.network.frozen import FrozenNetwork
 from lrp.network.gradients import hessian_vector_product, loss_gradients, unreached
 from lrp.network.survey import Candidates, find_candidates
@@ -48,7 +48,7 @@ class _Found:
     options: Any = None
     statistics: dict[str, LayerStatistics] = field(default_factory=dict)
     needs: frozenset[str] = frozenset()
-    moments: tuple[Sequence[Factors], list[Moments]] | None = None
+    moments: tuple[Sequence[Components], list[Moments]] | None = None
     rest: list[tuple[Any, Any]] = field(default_factory=list)
 
 
@@ -210,7 +210,7 @@ class Evidence:
         the samples and the columns."""
         return self._thin if self._found.needs else {}
 
-    def moments(self, factors: Sequence[Factors]) -> list[Moments]:
+    def moments(self, factors: Sequence[Components]) -> list[Moments]:
         """E[y - y_b] and E[(y - y_b)^2] of every component of these blocks on the scoring examples, from the cache where possible."""
         if (known := self.known_moments(factors)) is not None:
             return known
@@ -227,12 +227,12 @@ class Evidence:
         self._found.moments = factors, found
         return found
 
-    def known_moments(self, factors: Sequence[Factors]) -> list[Moments] | None:
+    def known_moments(self, factors: Sequence[Components]) -> list[Moments] | None:
         """The moments of these blocks if somebody has asked for them."""
         held = self._found.moments
         return held[1] if held is not None and held[0] is factors else None
 
-    def contributions(self, factors: Sequence[Factors]) -> list[Tensor]:
+    def contributions(self, factors: Sequence[Components]) -> list[Tensor]:
         """The change of every output of every scoring example by each component, to first order: (B, K, R) of each block."""
         return self._estimator.contributions(self.network, factors, self.scoring.whole())
 
@@ -244,6 +244,16 @@ class Evidence:
     def hessian_vector_product(self, vectors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """H v of the same loss for one direction v: a matrix (M, N) for each layer that it moves; (M, N) float64 of every layer."""
         return hessian_vector_product(self.model, list(self.matrices), self.scoring.whole(), self._labels, vectors, self._estimator.pick)
+
+    def hessian_gradient_product(self, temperature: float = 1.0) -> Mapping[str, Tensor]:
+        """H g of the same loss with the logits divided by ``temperature``, g its gradient; (M, N) float64 of every layer."""
+        names, inputs, labels = list(self.matrices), self.scoring.whole(), self._labels
+
+        def pick(result: Any) -> Tensor:
+            return self.pick(result) / temperature
+
+        gradients = loss_gradients(self.model, names, inputs, labels, pick)
+        return hessian_vector_product(self.model, names, inputs, labels, gradients, pick)
 
     def pick(self, result: Any) -> Tensor:
         """The tensor of outputs (B, ...) in what the network returns, as the estimator finds it."""

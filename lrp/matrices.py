@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -83,26 +84,86 @@ class Block:
         return min(self.shape)
 
     @property
+    def unit(self) -> int:
+        """p + q, the parameters of one component."""
+        return sum(self.shape)
+
+    @property
     def size(self) -> int:
         """p q, the parameters of the block stored whole."""
         return self.shape[0] * self.shape[1]
 
     def cost(self, rank: int) -> int:
         """Parameters stored at a rank: rank (p + q), or p q where that would not be less."""
-        return min(rank * sum(self.shape), self.size)
+        return min(rank * self.unit, self.size)
 
     def is_dense(self, rank: int) -> bool:
         """Whether the block at this rank is stored whole, as its factors would not be smaller."""
-        return rank * sum(self.shape) >= self.size
+        return rank * self.unit >= self.size
 
     def of(self, matrix: Tensor) -> Tensor:
         """This part (p, q) of the layer's ``matrix`` (M, N), as a view."""
         return matrix[self.row_start : self.row_stop, self.col_start : self.col_stop]
 
 
+class Components:
+    """A block W (p x q) as a sum of R components c_i (p x q), in any basis: what is scored and removed.
+
+    Attributes:
+        block: What was decomposed; it knows R and what a component costs.
+        S: (R,) float64, the norm of each component in the metric of the ``decomposition``.
+        layer_norm: The largest S that the whole layer has as one block.
+        decomposition: The name of the decomposition.
+        form: In what form a layer is stored that keeps some of its components: "matrix" (U V), or "masked" (zeros among its weights).
+        rank_one: Whether each component is u_i v_i, with all u_i and v_i at hand as ``U`` and ``V``.
+    """
+
+    form: ClassVar[str]
+    rank_one: ClassVar[bool]
+    block: Block
+    S: Tensor
+    layer_norm: float
+    decomposition: str
+
+    @property
+    def count(self) -> int:
+        """R."""
+        return self.block.rank
+
+    @property
+    def order(self) -> Tensor:
+        """The components (R,) from the largest S to the smallest, of equal ones the first first."""
+        return self.S.argsort(descending=True, stable=True)
+
+    @property
+    def values(self) -> tuple[Tensor, ...]:
+        """Tensors that tell these components apart from those of another decomposition of the same block."""
+        raise NotImplementedError
+
+    def pair(self, which: slice) -> tuple[Tensor, Tensor]:
+        """U (p, n) and V (n, q) of some components, each c_i = u_i v_i."""
+        raise NotImplementedError
+
+    def dot(self, G: Tensor) -> Tensor:
+        """The inner products (R,) of each component with a matrix (p, q): <c_i, G>."""
+        raise NotImplementedError
+
+    def energy(self) -> Tensor:
+        """The squared Frobenius norms (R,) of the components, whatever the metric of the decomposition."""
+        raise NotImplementedError
+
+    def combine(self, z: Tensor) -> Tensor:
+        """sum_i z_i c_i / ||c_i|| (p, q), the norms Frobenius ones; a component that is zero adds nothing."""
+        raise NotImplementedError
+
+    def mean(self, D: Tensor) -> Tensor:
+        """The means (R,) of a matrix (p, q) over the entries that each component touches."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Factors:
-    """The thin decomposition of a block (p x q) into R = min(p, q) components, U V = block.
+class Factors(Components):
+    """The thin decomposition of a block (p x q) into R = min(p, q) components u_i v_i, U V = block.
 
     Attributes:
         block: What was decomposed.
@@ -113,12 +174,44 @@ class Factors:
         decomposition: The name of the decomposition.
     """
 
+    form = "matrix"
+    rank_one = True
     block: Block
     U: Tensor
     S: Tensor
     V: Tensor
     layer_norm: float = 0.0
     decomposition: str = "svd"
+
+    @property
+    def order(self) -> Tensor:
+        """As they are."""
+        return torch.arange(self.count)
+
+    @property
+    def values(self) -> tuple[Tensor, ...]:  # noqa: D102
+        return self.U, self.V
+
+    def pair(self, which: slice) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return self.U[:, which], self.V[which]
+
+    def dot(self, G: Tensor) -> Tensor:  # noqa: D102
+        return ((self.U.T @ G) * self.V).sum(1)
+
+    def energy(self) -> Tensor:  # noqa: D102
+        return self.U.square().sum(0) * self.V.square().sum(1)
+
+    def combine(self, z: Tensor) -> Tensor:  # noqa: D102
+        return (self.U * over(z, self.energy().sqrt())) @ self.V
+
+    def mean(self, D: Tensor) -> Tensor:
+        """All entries: a triplet touches every one."""
+        return D.mean().expand(self.count)
+
+
+def over(z: Tensor, norm: Tensor) -> Tensor:
+    """z / norm, 0 where the norm is 0."""
+    return torch.where(norm > 0, z / norm.clamp(min=torch.finfo(norm.dtype).tiny), torch.zeros_like(norm))
 
 
 def kept_rank(mask: Tensor) -> Rank:

@@ -93,14 +93,14 @@ def make_costs(
     for i, block in enumerate(blocks):
         places.setdefault(block.layer, []).append(i)
         if budget == "params":
-            unit.append(sum(block.shape))
+            unit.append(block.unit)
             whole.append(block.size)
         else:
             assert candidates is not None
             matrix, positions = candidates.matrices[block.layer], candidates.positions[block.layer]
             unit.append(block_macs(block, 1, matrix, positions))
             whole.append(block_macs(block, None, matrix, positions))
-        largest = min((block.size - 1) // sum(block.shape), (whole[-1] - 1) // unit[-1])
+        largest = min((block.size - 1) // block.unit, (whole[-1] - 1) // unit[-1])
         limit.append(largest)
     sizes = {name: sum(blocks[i].size for i in among) for name, among in places.items()}
     dense = sizes

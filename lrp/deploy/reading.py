@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 MATRIX = "matrix"  # the form of a layer whose entry names none
 FROZEN = 2  # the first format that says which parameters need no gradient
-FORMAT = 3  # raised when a file is written that this version's ``load`` would misread
+STAND_INS = 3  # the first that says which modules stand for others
+FORMAT = 4  # raised when a file is written that this version's ``load`` would misread
 # Others may be one of them, damaged.
 _ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen", "stand_ins")
 

@@ -15,7 +15,7 @@ from lrp import __version__
 from lrp.batches import odd_layout
 from lrp.cost.report import COLUMNS, Report
 from lrp.deploy.folder import file_to_read, file_to_write, from_config
-from lrp.deploy.reading import FORMAT, FROZEN, MATRIX, read_saved, renamed
+from lrp.deploy.reading import FROZEN, MATRIX, STAND_INS, read_saved, renamed
 from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line, some
 from lrp.files import check_file
@@ -88,7 +88,7 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
     if frozen:
         description |= {"frozen": frozen, "format": max(number, FROZEN)}
     if standing := stand_ins(model):
-        description |= {"stand_ins": standing, "format": FORMAT}
+        description |= {"stand_ins": standing, "format": max(description["format"], STAND_INS)}
     if problem := not_plain([*tensors, *same, *layers]):
         raise InputError(f"save {path}: a name in the network {problem}")
     write_tensors(path, tensors, description if made_from is None else {**description, "made_from": made_from})

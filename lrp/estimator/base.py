@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lrp.batches import Batches, Inputs, call, counted, odd_layout, tensors
 from lrp.errors import InputError, check_float
 from lrp.estimator.moments import Moments
-from lrp.matrices import Factors
+from lrp.matrices import Components
 from lrp.network.arithmetic import plain_arithmetic
 from lrp.network.frozen import FrozenNetwork
 
@@ -86,7 +86,7 @@ class Estimator:
         return self.name + "".join(f";{key}={value}" for key, (value, default) in options.items() if value != default)
 
     def __call__(
-        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, partial: Path | None = None
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Components], images: Inputs, partial: Path | None = None
     ) -> tuple[list[Moments], float]:
         """The moments of every block's components on ``images``, as the network takes them, and the seconds that this took.
 
@@ -95,7 +95,7 @@ class Estimator:
         """
         raise NotImplementedError
 
-    def contributions(self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs) -> list[Tensor]:
+    def contributions(self, model: nn.Module | FrozenNetwork, factors: Sequence[Components], images: Inputs) -> list[Tensor]:
         """The change of every output of every image by each component, (B, K, R) of each block.
 
         Raises:
@@ -106,7 +106,7 @@ class Estimator:
         )
 
     def joint(
-        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, removed: Sequence[Sequence[Tensor]]
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Components], images: Inputs, removed: Sequence[Sequence[Tensor]]
     ) -> Tensor | None:
         """E ||sum of the changes of a whole set||^2 for each set in ``removed`` (masks (R,), a block each), as (sets,)
         float64; None where the estimator does not know the changes apart."""

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from lrp.layer_statistics.regression import Regression
-from lrp.matrices import Factors, LayerMatrix
+from lrp.matrices import Components, LayerMatrix
 
 
 class LayerPlan(Protocol):
@@ -87,7 +87,7 @@ class ScoredLayer:
     positions: int
     input_shape: tuple[int, ...]
     places: int
-    factors: Sequence[Factors]
+    factors: Sequence[Components]
     scores: Sequence[Tensor]
     outputs: Sequence[Side]
     inputs: Mapping[int, Sequence[Side]]

@@ -7,6 +7,7 @@ from typing import Any
 
 from lrp.errors import InputError
 from lrp.form.base import Form
+from lrp.form.masked import MaskedForm
 from lrp.form.matrix import Matrix
 from lrp.form.nested import NestedForm
 from lrp.form.pivoted import PivotedForm
@@ -19,9 +20,12 @@ ALL: Sequence[Form] = (Matrix(), Tucker2Form(), SpatialForm(), NestedForm(), Piv
 FORMS: dict[str, Form] = {form.name: form for form in ALL}
 
 
-def form_of(module: Compressed) -> Form:
+_MADE = {**FORMS, MaskedForm.name: MaskedForm()}  # and that which nobody chooses
+
+
+def form_of(module: Compressed) -> Form | MaskedForm:
     """The form of a compressed layer."""
-    return FORMS[module.form]
+    return _MADE[module.form]
 
 
 def check_forms(forms: Any) -> Sequence[str]:

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.errors import InputError, check_rank
-from lrp.layer.compressed import Compressed, parameter_maker
+from lrp.layer.compressed import Compressed, Keeps, parameter_maker
 from lrp.layer.stored import Part, RowRange, read_blocks, row_range, span
-from lrp.matrices import Block, Factors, LayerMatrix, Rank
+from lrp.matrices import Block, Factors, LayerMatrix, Rank, kept_rank
 
 GROW = ("orthogonal", "svd")
 
 
-class LowRank(Compressed):
+class LowRank(Keeps):
     """What low-rank convolutions and linear layers share: the blocks of one layer matrix (M x N) and how they add up.
 
     Stored are, for a block of p x q that keeps r components, ``V`` (r, q) and r columns of ``U``, balanced (U sqrt(S), sqrt(S) Vh of
@@ -48,6 +48,11 @@ class LowRank(Compressed):
         self.U = nn.ParameterDict([(rows.key, empty(rows.stop - rows.start, rows.rank)) for rows in self.ranges if rows.factored])
         self.V = nn.ParameterDict([(part.key, empty(part.rank, part.block.shape[1])) for part in factored])
         self.W = nn.ParameterDict([(part.key, empty(*part.block.shape)) for rows in self.ranges for part in rows.whole])
+
+    @staticmethod
+    def holding(factors: Sequence[Factors], keep: Sequence[Tensor]) -> list[tuple[Block, Rank]]:
+        """Each block and its rank."""
+        return [(factor.block, kept_rank(mask)) for factor, mask in zip(factors, keep)]
 
     @torch.no_grad()
     def fill(self, dense: Any, factors: Sequence[Factors], keep: Sequence[Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -128,6 +128,19 @@ class Compressed(nn.Module):
         bias = shift if self.bias is None else self.bias * scale + shift
         example = next(self.parameters(), bias)
         self.bias = nn.Parameter(bias.detach().to(example), requires_grad=example.requires_grad)
+
+
+class Keeps(Compressed):
+    """A compressed layer that is made from some of the components of its blocks."""
+
+    @staticmethod
+    def holding(factors: Sequence[Any], keep: Sequence[Tensor]) -> Any:
+        """What is stored where only these components stay, masks (R,) of each block, as the constructor takes it."""
+        raise NotImplementedError
+
+    def fill(self, dense: Any, factors: Sequence[Any], keep: Sequence[Tensor]) -> None:
+        """Set the values from the kept components."""
+        raise NotImplementedError
 
 
 def parameter_maker(like: Tensor) -> Callable[..., nn.Parameter]:

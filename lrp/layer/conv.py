@@ -14,6 +14,7 @@ from lrp.layer.base import LowRank
 from lrp.layer.compressed import filled
 from lrp.layer.compressed_conv import CompressedConv
 from lrp.layer.kind import LayerKind
+from lrp.layer.masked import MaskedConv1d, MaskedConv2d
 from lrp.layer.nested import NestedConv2d
 from lrp.layer.pivoted import PivotedConv1d, PivotedConv2d
 from lrp.layer.spatial import SpatialConv2d
@@ -100,7 +101,7 @@ class ConvKind(LayerKind):
 
     forms = (
         LowRankConv1d, LowRankConv2d, Tucker2Conv1d, Tucker2Conv2d, SpatialConv2d, NestedConv2d, PivotedConv1d, PivotedConv2d,
-        Tucker2PivotedConv1d, Tucker2PivotedConv2d,
+        Tucker2PivotedConv1d, Tucker2PivotedConv2d, MaskedConv1d, MaskedConv2d,
     )  # fmt: skip
     uncompressed = (nn.Conv3d,)
     reads_around = True
@@ -155,12 +156,12 @@ class ConvKind(LayerKind):
     def breaks_channels_last(self, module: Any) -> bool:
         """The gradient of the weight of a 1 x 1 convolution with stride 2 and 2 to 7 input channels is written outside its memory
         in channels_last order on a CPU, by oneDNN on AVX2 (torch 2.14); in the usual order it is not."""
-        known = (nn.Conv2d, LowRankConv2d, PivotedConv2d, Tucker2Conv2d, Tucker2PivotedConv2d)
+        known = (nn.Conv2d, LowRankConv2d, PivotedConv2d, MaskedConv2d, Tucker2Conv2d, Tucker2PivotedConv2d)
         if not isinstance(module, known) or tuple(module.kernel_size) != (1, 1) or max(module.stride) == 1:
             return False
         if isinstance(module, (Tucker2Conv2d, Tucker2PivotedConv2d)):
             return module.ranks[0] < 8
-        if isinstance(module, (nn.Conv2d, PivotedConv2d)):
+        if isinstance(module, (nn.Conv2d, PivotedConv2d, MaskedConv2d)):
             return module.in_channels // module.groups < 8
         return any(stop - start < 8 for rows in module.ranges for start, stop in (part.columns for part in rows.parts))
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from lrp.layer.base import LowRank
 from lrp.layer.compressed import filled
 from lrp.layer.kind import LayerKind
+from lrp.layer.masked import MaskedLinear
 from lrp.layer.pivoted import PivotedLinear
 from lrp.matrices import Block
 
@@ -44,7 +45,7 @@ class LowRankLinear(LowRank):
 class LinearKind(LayerKind):
     """Linear: its matrix is its weight, its positions are all dimensions between the first and the last (tokens)."""
 
-    forms = (LowRankLinear, PivotedLinear)
+    forms = (LowRankLinear, PivotedLinear, MaskedLinear)
     feature_dim = -1
 
     def by_example(self, x: Tensor, examples: int, positions: int) -> bool:

@@ -53,6 +53,15 @@ class Regression:
             self._solved[group] = ridge_solve(self.A[own], self.C[group], self.W[own], self.ridge)
         return self._solved[group]
 
+    def within(self, rows: Tensor, support: Tensor) -> Tensor:
+        """Where only the columns in ``support`` (N,) may be other than zero: what these rows (n,) of one group hold there (n, columns)."""
+        C = self.C[self.group(int(rows[0]))]
+        part = C[support][:, support]
+        mean = float(part.diagonal().mean())  # lambda is that of the whole layer
+        ridge = self.ridge * float(C.diagonal().mean()) / mean if mean > 0 else self.ridge
+        A = self.A[rows][:, support]
+        return ridge_solve(A, part, self.W[rows][:, support], ridge)[0]
+
     def bias(self, span: slice, new: Tensor) -> Tensor:
         """The best bias of these rows once their weight is ``new``: it takes the mean."""
         return self.mean_z[span] - new @ self.mean_x[self.group(span.start)]
@@ -73,6 +82,10 @@ class LookupRegression(Regression):
     def solution(self, group: int) -> tuple[Tensor, Tensor]:
         """The weight itself; and the diagonal of C + lambda I (N,)."""
         return self.W, self.C[0] + self.ridge * self.C[0].mean()
+
+    def within(self, rows: Tensor, support: Tensor) -> Tensor:
+        """The weight itself: no column of a lookup can stand for another."""
+        return self.W[rows][:, support]
 
 
 def ridge_solve(A: Tensor, C: Tensor, W: Tensor, ridge: float) -> tuple[Tensor, Tensor]:

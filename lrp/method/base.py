@@ -18,7 +18,7 @@ from lrp.cost.count import count_macs, count_params
 from lrp.cost.report import Report, make_report
 from lrp.errors import InputError, own_code
 from lrp.evidence import Evidence
-from lrp.matrices import Factors
+from lrp.matrices import Components
 from lrp.method.plan import Plan
 from lrp.network.state import unchanged_state
 
@@ -216,6 +216,6 @@ def check_exclude(exclude: Any) -> None:
         raise InputError("exclude", exclude, "give a list of layer names")
 
 
-def as_masks(factors: Sequence[Factors], ranks: Sequence[int | None]) -> list[Tensor]:
+def as_masks(factors: Sequence[Components], ranks: Sequence[int | None]) -> list[Tensor]:
     """Masks (R,) of the first ``ranks`` components of each block; None: all of them."""
     return [torch.arange(factor.block.rank) < (factor.block.rank if rank is None else rank) for factor, rank in zip(factors, ranks)]

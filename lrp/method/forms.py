@@ -18,6 +18,7 @@ from lrp.blocking.none import Unblocked
 from lrp.cost.break_even import WORTH
 from lrp.cost.costs import TIME, kept_share
 from lrp.decomposition.base import decompose
+from lrp.decomposition.base import form_of as form_of_components
 from lrp.errors import InputError, some
 from lrp.estimator.inputs import input_perturbations
 from lrp.evidence import Evidence
@@ -60,6 +61,8 @@ def usable_forms(method: Any) -> Sequence[str]:
 
 def _refused(method: Any) -> tuple[str, Any, str] | None:
     """The part of a method that knows no other form than a matrix: its name, its value, and what would do."""
+    if form_of_components(method.decomposition) != Matrix.name:
+        return "decomposition", method.decomposition.name, "decomposition=svd"
     if not hasattr(method.scorer, "loss"):
         return "scorer", method.scorer.name, "scorer=noise_to_signal or scorer=perturbation"
     if method.selection.name != "lagrangian":

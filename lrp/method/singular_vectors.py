@@ -16,15 +16,16 @@ from lrp.compensation.base import Compensation
 from lrp.compensation.none import NoCompensation
 from lrp.cost.break_even import measure_break_even
 from lrp.cost.costs import BUDGETS, TIME, Costs, check_budget, make_costs
-from lrp.decomposition.base import Decomposition, decompose
+from lrp.decomposition.base import Decomposition, decompose, form_of
 from lrp.decomposition.svd import Svd
 from lrp.errors import InputError, NotUsable, check_int, check_sparsity, own_code
 from lrp.estimator.base import Estimator
 from lrp.estimator.moments import Moments
 from lrp.evidence import Evidence
+from lrp.form.matrix import Matrix
 from lrp.layer.build import build
 from lrp.layer_statistics.base import LayerStatistics
-from lrp.matrices import Block, Factors, cut
+from lrp.matrices import Block, Components, cut
 from lrp.method.base import FittedMethod, Prediction, check_exclude
 from lrp.method.forms import forms_of, usable_forms, with_forms
 from lrp.method.plan import Plan, matrix_plans
@@ -84,10 +85,30 @@ class SingularVectors:
                     self.macs_removed,
                     "rounds.keep_factor and selection=joint know one budget only, so neither can be used with it",
                 )
+        if form_of(self.decomposition) != Matrix.name:
+            self._check_masked()
         check_exclude(self.exclude)
         check_int("calibration.samples", self.samples, 1)
         check_keep_factor(self.keep_factor)
         usable_forms(self)
+
+    def _check_masked(self) -> None:
+        """That nothing was asked for which needs layers to become smaller.
+
+        Raises:
+            InputError: Where it was.
+        """
+        zeros = f"with decomposition={self.decomposition.name} what is removed is zero and is multiplied all the same; "
+        if self.budget != "params":
+            raise InputError("budget", self.budget, f"{zeros}set budget=params")
+        if self.macs_removed is not None:
+            raise InputError("macs_removed", self.macs_removed, f"{zeros}leave it out")
+        if self.selection.break_even != "params":
+            raise InputError("selection.break_even", self.selection.break_even, f"{zeros}set selection.break_even=params")
+        if self.keep_factor is not None:
+            raise InputError(
+                "rounds.keep_factor", self.keep_factor, f"rounds do not know decomposition={self.decomposition.name}; set it to null"
+            )
 
     def fit(self, evidence: Evidence) -> FittedMethod:
         """Cut, decompose and score the layers of a network, in eval mode; the network itself is left as it is.
@@ -155,10 +176,10 @@ class SingularVectors:
             fitted.scores = self.scorer(factors, evidence)
             check_scores(self.scorer.name, factors, fitted.scores)
         seconds["score"] = evidence.seconds_estimator or time.perf_counter() - start
-        fitted.costs = self._costs(evidence, blocks, factors)
+        fitted.costs = self._costs(evidence, fitted.blocks, factors)
         return fitted
 
-    def _costs(self, evidence: Evidence, blocks: Sequence[Block], factors: Sequence[Factors]) -> Costs:
+    def _costs(self, evidence: Evidence, blocks: Sequence[Block], factors: Sequence[Components]) -> Costs:
         """What the blocks cost, with break-even ranks where the selection asks for measured ones."""
         if self.chooses_forms:  # they count for themselves
             return make_costs(blocks)
@@ -182,7 +203,7 @@ class SingularVectorsFitted(FittedMethod):
 
     method: SingularVectors
     selection: Any = None  # a Selection, or in a later round one that is held to what is left
-    factors: list[Factors] = field(default_factory=list)
+    factors: list[Components] = field(default_factory=list)
     scores: list[Tensor] = field(default_factory=list)
     costs: Costs | None = None
     _contributions: list[Tensor] | None = None
