@@ -115,6 +115,7 @@ def moments(estimator, model, factors, x):
 def score(scorer, model, candidates, factors, x):
     """(R,) of each block."""
     evidence = Evidence(model, x).of(from_python("estimator", "exact"), (), 65536)
+    evidence.labels = torch.zeros(len(x), dtype=torch.long)
     return scorer(factors, evidence)
 
 
