@@ -68,6 +68,11 @@ class Costs:
             return self.dense[name]
         return sum(self.whole[i] if ranks[i] > self.limit[i] else ranks[i] * self.unit[i] for i in self.blocks[name])
 
+    def even(self, ranks: Sequence[int]) -> bool:
+        """Whether each component that goes frees as much as any other of its block, down from all of them, the ``ranks`` of all blocks."""
+        whole = all(unit * rank == whole for unit, rank, whole in zip(self.unit, ranks, self.whole))
+        return whole and not self.break_even and sum(self.dense.values()) == sum(self.whole)
+
     def is_dense(self, name: str, ranks: Sequence[int]) -> bool:
         """Whether all blocks of a layer are stored whole, so that it stays as it is."""
         places = self.blocks[name]

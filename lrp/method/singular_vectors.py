@@ -266,8 +266,11 @@ class SingularVectorsFitted(FittedMethod):
         """A copy of the network with only these components, not compensated."""
         return build(self.model, self.factors, keep)
 
-    def score_table(self) -> pd.DataFrame:
-        """One row per component: its place, singular value and score, and the perturbation's standard error where there is one."""
+    def score_table(self) -> pd.DataFrame | None:
+        """One row per component: its place, singular value and score, and the perturbation's standard error where there is one. None of
+        single weights, of which there are too many."""
+        if not all(factor.rank_one for factor in self.factors):
+            return None
         found = self.evidence.known_moments(self.factors) or []
         errors = [block.standard_error() for block in found] if any(block.projected for block in found) else None
         return score_table(self.factors, self.scores, errors)
