@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 from pathlib import Path
@@ -11,8 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments"))  # the scripts there are not part of the package
 
-import pretrained  # noqa: E402
-import pretrained_networks as networks  # noqa: E402
+pretrained, networks = (importlib.import_module(name) for name in ("pretrained", "pretrained_networks"))
 
 
 def test_divergence_is_the_mean_over_places():
