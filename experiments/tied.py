@@ -25,7 +25,7 @@ from lrp.batches import Batches
 from lrp.config.parts import make
 from lrp.files import write_whole
 from lrp.model.small_lm import SmallLM
-from lrp.search.coordinate import divergence
+from lrp.estimator.divergence import divergence
 
 WORDS, LENGTH, STEPS, TRAINED = 1024, 64, 600, 256
 SPARSITIES = (0.2, 0.4, 0.6)
