@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrp.batches import Batches, Inputs, call, examples, on_tensors, tensors
+from lrp.batches import Batches, Inputs, call, counted, examples, on_tensors, tensors
 from lrp.errors import InputError
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
@@ -21,8 +21,9 @@ LABELS = ("own", "next", "given")
 Pick = Callable[[Any], Tensor]
 
 
-def as_rows(y: Tensor) -> Tensor:
-    """Logits as (rows, K): the classes are the last dimension of (B, K) and (B, T, K), and the second of (B, K, H, W, ...).
+def as_rows(y: Tensor, which: Tensor | None = None) -> Tensor:
+    """Logits as (rows, K): the classes are the last dimension of (B, K) and (B, T, K), and the second of (B, K, H, W, ...). Of (B, T, K)
+    the rows of the tokens ``which`` count, (B, T) bool.
 
     Raises:
         InputError: For a network with one output, whose softmax is constant.
@@ -30,7 +31,7 @@ def as_rows(y: Tensor) -> Tensor:
     rows = y.reshape(-1, y.shape[-1]) if y.dim() < 4 else y.movedim(1, -1).reshape(-1, y.shape[1])
     if rows.shape[1] < 2:
         raise InputError("the network has one output, whose softmax is constant, so that it has no loss that needs no labels")
-    return rows
+    return rows if which is None or y.dim() != 3 or which.shape != y.shape[:2] else rows[which.flatten().to(rows.device)]
 
 
 @contextlib.contextmanager
@@ -57,7 +58,10 @@ def divergence(dense: nn.Module, small: nn.Module, batches: Batches, pick: Pick,
     with evaluating(dense), evaluating(small):
         for batch in batches.split(AT_ONCE):
             with plain_arithmetic(tensors(batch)[0].device):
-                z, y = (as_rows(pick(call(net, on_tensors(Tensor.clone, batch)))).double() / temperature for net in (dense, small))
+                z, y = (
+                    as_rows(pick(call(net, on_tensors(Tensor.clone, batch))), counted(batch)).double() / temperature
+                    for net in (dense, small)
+                )
             total += float(F.kl_div(y.log_softmax(1), z.log_softmax(1), log_target=True, reduction="sum"))
             rows += len(z)
     return total / rows
@@ -99,9 +103,9 @@ def drawn_gradients(model: nn.Module, names: Sequence[str], batches: Batches, pi
     generator = torch.Generator().manual_seed(seed)
     for batch in batches.split(1):
         with _differentiating(batch):
-            logits = as_rows(pick(call(twin, on_tensors(Tensor.clone, batch))))
+            logits = as_rows(pick(call(twin, on_tensors(Tensor.clone, batch))), counted(batch))
             drawn = logits.detach().softmax(1).cpu().double().multinomial(1, generator=generator)[:, 0]
-            loss = F.cross_entropy(logits, drawn.to(logits.device))
+            loss = F.cross_entropy(logits, drawn.to(logits.device), reduction="mean" if len(drawn) else "sum")  # no token may count
             found = torch.autograd.grad(_checked(loss), weights, allow_unused=True)
         filled = (torch.zeros_like(w) if grad is None else grad for grad, w in zip(found, weights, strict=True))
         yield {name: _matrix(twin, name, grad) for name, grad in zip(names, filled, strict=True)}
@@ -134,7 +138,7 @@ def _labelled(y: Tensor, batch: Inputs, given: Tensor | None, at: slice, labels:
         InputError: For labels that do not fit or are not there.
     """
     if labels == "own":
-        rows = as_rows(y)
+        rows = as_rows(y, counted(batch))
         return rows, rows.detach().argmax(1)
     if labels == "next":
         tokens = tensors(batch)[0]
@@ -142,7 +146,9 @@ def _labelled(y: Tensor, batch: Inputs, given: Tensor | None, at: slice, labels:
             raise InputError(
                 "scorer.labels", labels, "it needs a network that reads tokens (B, T) and gives logits (B, T, K); own needs none"
             )
-        rows, wanted = as_rows(y[:, :-1]), tokens[:, 1:].reshape(-1)
+        mask = counted(batch)
+        both = torch.ones_like(tokens[:, 1:], dtype=torch.bool) if mask is None else mask[:, 1:] & mask[:, :-1]
+        rows, wanted = as_rows(y[:, :-1], both), tokens[:, 1:][both]
     else:
         if given is None:
             raise InputError("scorer.labels", labels, "the calibration holds no labels; give batches of (inputs, labels), or choose own")
