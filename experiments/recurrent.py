@@ -42,7 +42,7 @@ def main() -> None:
     print(f"{'':8}{'H':>5}{'steps':>6}{'batch':>6}{'time':>7}{'in steps':>9}{'MACs':>7}{'in steps':>9}")
     for kind in KINDS:
         for features, steps in SIZES:
-            dense = kind(features, features, batch_first=True).eval()
+            dense: Any = kind(features, features, batch_first=True).eval()
             low = with_stand_ins(dense)
             gates = dense.weight_ih_l0.shape[0]
             rank = gates * features // (2 * (gates + features))

@@ -63,8 +63,9 @@ class _Direction(nn.Module):
         """Whether torch's kernel is to run: it computes the layers itself, so nobody else may listen to them, and it needs their matrices,
         which are rebuilt at each call. A graph that is exported holds the factors, since its steps cost no Python."""
         held: Any = self._modules
+        jit: Any = torch.jit  # which does not say what it exports
         layers = [layer for layer in held.values() if layer is not None]
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or not all(map(_is_silent, layers)):
+        if torch.compiler.is_compiling() or jit.is_tracing() or not all(map(_is_silent, layers)):
             return False
         if x.device.type not in ("cpu", "meta"):
             return True
@@ -94,7 +95,7 @@ class _Direction(nn.Module):
             weights += [read.new_zeros(len(read)) if bias is None else bias for bias in biases]
         if projection is not None:
             weights.append(_matrix(projection))
-        hx = state if len(state) > 1 else state[0]
+        hx = state if len(state) > 1 else next(iter(state))
         # cuDNN gives gradients only of what it was told is training; without dropout nothing else depends on it
         options: Any = (given, 1, 0.0, torch.is_grad_enabled(), False)
         if sizes is None:
@@ -226,8 +227,10 @@ class RecurrentNetwork(nn.Module):
     def _begin(self, x: Tensor, batch: int, hx: Any, whole: bool, order: Tensor | None) -> list[Tensor]:
         """The states before the first step, (all layers and directions, B, H) each, in the order of the batch as it is packed."""
         if hx is None:
-            widths = [self.proj_size or self.hidden_size, *[self.hidden_size] * (self.mode == "LSTM")]
-            return [x.new_zeros(len(self.places), batch, width) for width in widths]
+            zeros = x.new_zeros(len(self.places), batch, self.proj_size or self.hidden_size)
+            if self.mode != "LSTM":
+                return [zeros]
+            return [zeros, x.new_zeros(len(self.places), batch, self.hidden_size) if self.proj_size else zeros]
         states = [*hx] if self.mode == "LSTM" else [hx]
         states = states if whole else [state.unsqueeze(1) for state in states]
         return states if order is None else [state.index_select(1, order) for state in states]
