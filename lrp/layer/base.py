@@ -182,6 +182,11 @@ class LowRank(Compressed):
                 part.block.of(matrix).copy_(self.W[part.key])
         return matrix
 
+    def as_pair(self) -> tuple[Tensor, Tensor] | None:
+        """As of ``Compressed``: of a layer of one block that keeps components."""
+        alone = len(self.blocks) == 1 and self.blocks[0][1]
+        return (getattr(self.U, "0"), getattr(self.V, "0_0")) if alone else None  # quicker than by key
+
     @torch.no_grad()
     def scale_rows(self, scale: Tensor, shift: Tensor) -> None:
         """As of ``Compressed``."""

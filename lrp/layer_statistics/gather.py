@@ -37,6 +37,7 @@ class _Layer:
     Attributes:
         needs: What of it is asked for.
         count: How many positions it has for one image.
+        share: Of its rows that are looked at, where they belong to no image.
         calls: How often it ran.
         where: The positions that are looked at (images, P); None of a layer whose rows belong to no image that is known: it runs several
             times, or on another number of rows than the images have (experts, windows, regions). Rows are drawn from each call then.
@@ -47,7 +48,9 @@ class _Layer:
         gradients: The sum over all positions of g g^T (M, M), or of its diagonal (M,); None before the first.
     """
 
-    def __init__(self, name: str, module: Any, count: int, where: Tensor, needs: Set[str], apart: bool, matrix: LayerMatrix) -> None:
+    def __init__(
+        self, name: str, module: Any, count: int, where: Tensor, share: float, needs: Set[str], apart: bool, matrix: LayerMatrix
+    ) -> None:
         self.name, self.module, self.count, self.needs = name, module, count, needs
         if matrix.uses:  # what the sum of several metrics is made of
             self.needs = needs = {"inputs", *needs & {"gradients"}}
@@ -56,7 +59,7 @@ class _Layer:
         self.where = where if apart and not self.lookup else None
         if self.where is None and "outputs" in needs:  # which could not be told apart again: what the fit needs is found from its inputs
             self.needs = {*needs, "inputs"}
-        self.share = where.shape[1] / count  # of the positions that are looked at
+        self.share = share  # of the positions that are looked at
         self.calls = 0
         self.generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         self.inputs, self.products = Sums(), Sums()
@@ -217,7 +220,16 @@ def _gather(
     positions = Positions(candidates.positions, len(inputs), samples)
     tokens = inputs.counted()
     layers = [
-        _Layer(name, twin.get_submodule(name), positions.counts[name], positions.of(name, tokens), needs, name in apart, matrix)
+        _Layer(
+            name,
+            twin.get_submodule(name),
+            positions.counts[name],
+            positions.of(name, tokens),
+            positions.share(name, tokens),
+            needs,
+            name in apart,
+            matrix,
+        )  # fmt: skip
         for name, matrix in _all_of(candidates)
     ]
     generator = torch.Generator().manual_seed(0)
