@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 from layout import markdown, read
 
+OURS = "output_aware"
+
 
 def networks() -> str:
     """One row per network as it comes, at half of the parameters."""
@@ -22,6 +24,17 @@ def networks() -> str:
         )
     header = ["network", "parameters", "removed", "MACs removed", "left alone", "loads again", "onnxruntime agrees", "time"]
     return markdown(header, rows)
+
+
+def tied() -> str:
+    """One row per share removed: divergence with the tied weight compressed, and with it left alone."""
+    table = read("tied")
+    rows = []
+    for sparsity, part in table.groupby("sparsity"):
+        both = {tie: held for tie, held in part.groupby("tie")}
+        cells = [_mean(both[tie]["divergence"], 5) if tie in both else "not reached" for tie in ("compressed", "left alone")]
+        rows.append([f"{100 * float(str(sparsity)):.0f} %", *cells, f"{both['compressed']['rank'].mean():.0f}"])
+    return markdown(["removed", "divergence, tie compressed", "tie left alone", "rank of the tie, of 64"], rows)
 
 
 def _mean(values: pd.Series, digits: int) -> str:
@@ -47,15 +60,52 @@ def language_model() -> str:
     return markdown(header, [row for _, row in sorted(rows, key=lambda pair: pair[0])])
 
 
-def pretrained(name: str) -> str:
-    """One row per method: divergence at each sparsity."""
+def _pretrained() -> pd.DataFrame:
     table = read("pretrained")
-    table = table[table["network"] == name]
+    return table[table["seed"] < 100] if len(table) else table  # seeds from 100 on are trials
+
+
+def pretrained() -> str:
+    """One row per pretrained network and sparsity: ours, and of the others the one with the least divergence."""
+    rows = []
+    for (network, sparsity), part in _pretrained().groupby(["network", "sparsity"], sort=False):
+        ours, others = part[part["method"] == OURS], part[(part["method"] != OURS) & part["divergence"].notna()]
+        if not len(ours) or not len(others):
+            continue
+        means = others.groupby("method")["divergence"].mean()
+        best = others[others["method"] == means.idxmin()]
+        held = [_mean(ours[name], digits) for name, digits in (("divergence", 4), ("divergence_seen", 4), ("agreement", 3))]
+        rival = [f"{means.idxmin()}", _mean(best["divergence"], 4), _mean(best["divergence_seen"], 4), _mean(best["agreement"], 3)]
+        rows.append([f"{network}", f"{100 * float(str(sparsity)):.0f} %", *held, *rival, f"{len(ours)}"])
+    header = ["network", "removed", OURS, "seen", "agreement", "best rival", "divergence", "seen", "agreement", "seeds"]
+    return markdown(header, rows)
+
+
+def pretrained_all() -> str:
+    """One row per pretrained network and method: divergence at each sparsity, and what the methods refuse."""
+    table = _pretrained()
     sparsities: Sequence[float] = sorted(table["sparsity"].unique())
     rows = []
-    for method, part in table.groupby("method", sort=False):
-        cells = [_mean(part[part["sparsity"] == sparsity]["divergence"], 4) for sparsity in sparsities]
-        seconds = part["seconds_fit"].mean() + part["seconds_compress"].mean()
-        rows.append((part["divergence"].sum() / len(part), [str(method), *cells, f"{seconds:.0f}"]))
-    header = ["method", *(f"divergence at {100 * sparsity:.0f} %" for sparsity in sparsities), "seconds"]
-    return markdown(header, [row for _, row in sorted(rows, key=lambda pair: pair[0])])
+    for network, of_network in table.groupby("network", sort=False):
+        found = []
+        for method, part in of_network.groupby("method", sort=False):
+            cells = []
+            for sparsity in sparsities:
+                held = part[(part["sparsity"] == sparsity) & part["divergence"].notna()]
+                refused = [] if "refused" not in part else part["refused"].dropna().unique()
+                cells.append(_mean(held["divergence"], 4) if len(held) else f"refused: {refused[0]}" if len(refused) else "")
+            last = part[(part["sparsity"] == sparsities[-1]) & part["divergence"].notna()]
+            more = [_mean(last["divergence_seen"], 4), _mean(last["agreement"], 3)] if len(last) else ["", ""]
+            seconds = (part["seconds_fit"] + part["seconds_compress"]).mean()
+            found.append((part["divergence"].mean(), [f"{network}", f"{method}", *cells, *more, f"{seconds:.0f}"]))
+        rows += [row for _, row in sorted(found, key=lambda pair: pair[0])]
+    last = f"{100 * sparsities[-1]:.0f} %"
+    header = [
+        "network",
+        "method",
+        *(f"divergence at {100 * s:.0f} %" for s in sparsities),
+        f"seen, {last}",
+        f"agreement, {last}",
+        "seconds",
+    ]
+    return markdown(header, rows)

@@ -54,6 +54,7 @@ class BatchRule:
     def __init__(self, forward: Forward, choose: Callable[[Any], Any] | None, name: str) -> None:
         """``choose`` is the user's own rule, a function of the batch (None: that of ``Batches``); errors call the source ``name``."""
         self.forward, self.choose, self.name = forward, choose, name
+        self._order: tuple[Any, ...] = ()  # of the first batch's keyword arguments, in which those of later ones are put
         self._each: tuple[bool, bool] | None = None  # whether a batch is a list of examples, or its first entry is: as in the first batch
 
     def __call__(self, batch: Any) -> tuple[Inputs, Any]:
@@ -63,7 +64,15 @@ class BatchRule:
             InputError: For a batch of which it cannot be told what goes into the network, and where ``choose`` fails.
         """
         inputs, label = self._by_rule(batch) if self.choose is None else (_chosen(batch, self.choose), None)
-        return on_tensors(Tensor.detach, _by_name(inputs, self.forward)), label
+        return on_tensors(Tensor.detach, self._ordered(_by_name(inputs, self.forward))), label
+
+    def _ordered(self, inputs: Inputs) -> Inputs:
+        kwargs = inputs.kwargs if isinstance(inputs, Arguments) else inputs if isinstance(inputs, Mapping) else {}
+        self._order = self._order or tuple(kwargs)
+        if tuple(kwargs) == self._order or kwargs.keys() != {*self._order}:
+            return inputs
+        kwargs = {name: kwargs[name] for name in self._order}
+        return Arguments(inputs.args, kwargs) if isinstance(inputs, Arguments) else kwargs
 
     def whole(self, batch: Any) -> Inputs:
         """The same of a source that is one batch: a tuple holds the arguments of one call.

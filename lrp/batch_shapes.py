@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
+from torch.utils._pytree import tree_flatten
 
 from lrp.errors import InputError
-from lrp.inputs import Each, Inputs, counted, leaves, odd_layout, pad, tensors
+from lrp.inputs import Each, Inputs, arguments, counted, leaves, odd_layout, pad, tensors
 
 
 @dataclass
@@ -18,6 +20,7 @@ class Shapes:
     Attributes:
         name: What errors call the source.
         first: What the first batch holds of one example, and the length of its attention mask.
+        form: The arguments that the first batch gives, and what of these is not a tensor.
         padded: Which of its tensors differ in length between batches, as their attention masks do.
         longest: The longest mask.
         starts: Whether a mask begins with a token that does not count.
@@ -26,6 +29,7 @@ class Shapes:
 
     name: str
     first: tuple[list[_One], int | None] | None = None
+    form: tuple[Any, list[Any]] | None = None
     padded: set[int] = field(default_factory=set)
     longest: int = 0
     starts: bool = False
@@ -54,7 +58,26 @@ class Shapes:
             text = f"batches differ, their examples are {_said(before)} and {_said(ones)}; pad or crop them to one shape"
             masked = ", or give dicts of keyword arguments with an attention_mask: these are padded" if same_kind and length is None else ""
             raise InputError(f"{self.name}: {text}{masked}")
+        self._same_form(inputs)
         self.padded |= differ
+
+    def _same_form(self, inputs: Inputs) -> None:
+        """Batches become one, by place: each has to give the same arguments, and of those that are no tensors the same values.
+
+        Raises:
+            InputError: For a batch that does not.
+        """
+        flat, form = tree_flatten(inputs)
+        others = [leaf for leaf in flat if not isinstance(leaf, Tensor | Each)]
+        if self.form is None:
+            self.form = form, others
+        if form != self.form[0]:
+            before = self.form[0].unflatten([None] * self.form[0].num_leaves)
+            raise InputError(f"{self.name}: batches differ, they give {_arguments(before)} and {_arguments(inputs)}; give each the same")
+        for one, other in zip(self.form[1], others, strict=True):
+            if one is not other and not _equal(one, other):
+                said = f"{str(one)[:40]} and {str(other)[:40]}"
+                raise InputError(f"{self.name}: batches differ in what is not a tensor, {said}; give each the same")
 
     def pad(self, inputs: Inputs) -> Inputs:
         """A batch in the length of the longest."""
@@ -99,3 +122,15 @@ def _check(inputs: Inputs, name: str) -> None:
         raise InputError(f"{name}: the tensors of a batch hold different numbers of examples, {', '.join(str(len(leaf)) for leaf in held)}")
     if not len(held[0]):
         raise InputError(f"{name}: it is empty; give at least one example")
+
+
+def _arguments(inputs: Inputs) -> str:
+    given = arguments(inputs)
+    return f"({', '.join([*(f'argument {i + 1}' for i in range(len(given.args))), *map(str, given.kwargs)])[:80]})"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        return type(one) is type(other) and bool(one == other)
+    except Exception:  # whatever a comparison of the user's objects raises; an array's is no single answer
+        return False

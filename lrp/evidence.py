@@ -19,7 +19,8 @@ from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.divergence import Divergence
 from lrp.files import sha256
 from lrp.layer_statistics.gather import gather
-from lrp.matrices import Components, LayerMatrix, check_weights
+from lrp.matrices import Components, LayerMatrix
+from lrp.network.arithmetic import check_weights
 from lrp.network.frozen import FrozenNetwork
 from lrp.network.gradients import hessian_vector_product, loss_gradients, unreached
 from lrp.network.survey import Candidates, find_candidates
@@ -64,6 +65,7 @@ class Evidence:
         estimator: How outputs are read and perturbations found; None until a method says so (``of``).
         exclude: Names of layers, of modules that contain them, or patterns: they are left alone.
         lookups: Whether embeddings are compressed too.
+        tied: Whether layers that hold one weight are compressed too.
         samples: About how many positions of each layer's output statistics look at, in all examples together.
     """
 
@@ -83,21 +85,22 @@ class Evidence:
         self.scoring = self.batches.take(scoring_images)
         self.labels = self.scoring.labels
         self.estimator, self.exclude, self.samples = estimator, tuple(exclude), samples
-        self.lookups = False
+        self.lookups = self.tied = False
         self.times: dict[str, LayerTime] = {}  # of layers, measured once for all methods
         self.unusable: dict[str, str] = {}  # layers that the method leaves alone, with the reasons
         self.seconds_estimator = 0.0  # what the moments took when they were computed, if they are in the cache now
         self._last = [_Found()]  # shared with all copies: methods that differ in nothing that it depends on find it there
         self._found = self._last[0]
 
-    def of(self, estimator: Estimator, exclude: Sequence[str], samples: int, lookups: bool = False) -> Evidence:
-        """The same evidence for a method with these options; ``lookups``: which can compress embeddings."""
+    def of(self, estimator: Estimator, exclude: Sequence[str], samples: int, lookups: bool = False, tied: bool = False) -> Evidence:
+        """The same evidence for a method with these options; ``lookups``: which can compress embeddings; ``tied``: and layers that hold one
+        weight."""
         result = copy.copy(self)
-        result.lookups = lookups
+        result.lookups, result.tied = lookups, tied
         result.estimator, result.exclude, result.samples = estimator, tuple(exclude), samples
         vars(result).pop("_thin", None)
         result._look_up()
-        if (tuple(exclude), lookups) != (self.exclude, self.lookups):
+        if (tuple(exclude), lookups, tied) != (self.exclude, self.lookups, self.tied):
             vars(result).pop("survey", None)
         return result
 
@@ -112,7 +115,7 @@ class Evidence:
             exclude=self.exclude,
             samples=self.samples,
         )
-        result.unusable, result.lookups = self.unusable, self.lookups
+        result.unusable, result.lookups, result.tied = self.unusable, self.lookups, self.tied
         return result
 
     def without(self, reasons: Mapping[str, str]) -> Evidence:
@@ -126,7 +129,7 @@ class Evidence:
 
     def _look_up(self) -> None:
         """Begin anew, unless the last that was begun is for the same options."""
-        options = (self._estimator.identity, self.exclude, self.samples, self.lookups, tuple(self.unusable))
+        options = (self._estimator.identity, self.exclude, self.samples, self.lookups, self.tied, tuple(self.unusable))
         if self._last[0].options != options:
             self._last[0] = _Found(options)
         self._found = self._last[0]
@@ -156,7 +159,8 @@ class Evidence:
             InputError: For a network without a layer to compress, an excluded name that fits nothing and weights that are not finite.
         """
         more = self.batches.take(MORE)
-        found = find_candidates(self.model, self.batches.example, self.exclude, more.whole, self.lookups).without(self.unusable)
+        found = find_candidates(self.model, self.batches.example, self.exclude, more.whole, self.lookups, self.tied)
+        found = found.without(self.unusable)
         check_weights(found.matrices)
         if not found.matrices:
             reasons = ", ".join(f"{name}: {reason}" for name, reason in found.left.items())
@@ -175,7 +179,9 @@ class Evidence:
 
     def unreached(self) -> list[str]:
         """The layers through which no gradient of the network's output flows on any scoring example."""
-        return unreached(self.network, list(self.matrices), self.scoring, self._estimator.read)
+        together = {name: [name, *(use.name for use in matrix.uses)] for name, matrix in self.matrices.items()}
+        lost = unreached(self.network, [each for names in together.values() for each in names], self.scoring, self._estimator.read)
+        return [name for name, names in together.items() if name in lost and all(each in lost for each in names if self.survey.calls[each])]
 
     def statistics(self, needs: Sequence[str]) -> dict[str, LayerStatistics]:
         """Second moments of every layer on all calibration examples (``gather`` says which ``needs`` there are)."""

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from lrp.errors import InputError
-
 # At what rank a block is stored: as factors with this many components, or None: whole, as the matrix that it is. Files and users
 # write -1 for whole (``lrp.errors.check_rank``, ``lrp.deploy.saving``); nothing else does.
 Rank = int | None
+
+
+@dataclass(frozen=True)
+class Use:
+    """A further layer that holds the weight of a layer matrix (a tied weight).
+
+    Attributes:
+        name: Of the layer, as in ``named_modules``.
+        positions: At how many positions of an example it gives an output; 0: it does not run.
+        places: At how many of them it multiplies; 0 of a lookup.
+        transposed: Whether its own matrix is the transpose (an output layer that reads the table of an embedding).
+    """
+
+    name: str
+    positions: int = 0
+    places: int = 0
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,7 @@ class LayerMatrix:
             group.
         lookup: Whether the layer looks columns up by index (an embedding), which multiplies nothing.
         places: At how many positions of an example the columns are multiplied, once that is known, where the output has another number.
+        uses: The other layers that hold the same weight: what becomes of the matrix becomes of all of them.
     """
 
     name: str
@@ -37,6 +53,7 @@ class LayerMatrix:
     groups: int = 1
     lookup: bool = False
     places: int | None = None
+    uses: tuple[Use, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -49,8 +66,9 @@ class LayerMatrix:
         return self.weight.shape[1] // self.kernel
 
     def macs(self, positions: int) -> int:
-        """Multiply-accumulates of the dense layer, which gives an output at so many positions."""
-        return (positions if self.places is None else self.places) * self.weight.numel()
+        """Multiply-accumulates of the dense layer, which gives an output at so many positions, and of all that hold the same weight."""
+        places = positions if self.places is None else self.places
+        return (places + sum(use.places for use in self.uses)) * self.weight.numel()
 
 
 @dataclass(frozen=True)
@@ -165,13 +183,10 @@ class Components:
 class Factors(Components):
     """The thin decomposition of a block (p x q) into R = min(p, q) components u_i v_i, U V = block.
 
-    Attributes:
-        block: What was decomposed.
+    Attributes: as of ``Components``, and
         U: (p, R).
         S: (R,) descending, the norm of each component in the metric of the ``decomposition``.
         V: (R, q), not normalised, so that nothing is divided by an S near zero: of the plain SVD the rows of V are S Vh.
-        layer_norm: The largest S that the whole layer has as one block.
-        decomposition: The name of the decomposition.
     """
 
     form = "matrix"
@@ -212,6 +227,15 @@ class Factors(Components):
 def over(z: Tensor, norm: Tensor) -> Tensor:
     """z / norm, 0 where the norm is 0."""
     return torch.where(norm > 0, z / norm.clamp(min=torch.finfo(norm.dtype).tiny), torch.zeros_like(norm))
+
+
+def seen_by(factors: Any, use: Use) -> Any:
+    """The components of a block as another layer has them that holds the same weight."""
+    block = factors.block
+    if not use.transposed:
+        return replace(factors, block=replace(block, layer=use.name))
+    turned = Block(use.name, block.index, block.col_start, block.col_stop, block.row_start, block.row_stop)
+    return replace(factors, block=turned, U=factors.V.T, V=factors.U.T)
 
 
 def kept_rank(mask: Tensor) -> Rank:
@@ -268,14 +292,3 @@ def spans(total: int, parts: int) -> list[tuple[int, int]]:
     size, larger = divmod(total, parts)
     edges = [i * size + min(i, larger) for i in range(parts + 1)]
     return list(zip(edges[:-1], edges[1:]))
-
-
-def check_weights(matrices: Mapping[str, LayerMatrix]) -> None:
-    """Check that every weight is finite.
-
-    Raises:
-        InputError: With the layer's name, for one that is not.
-    """
-    for name, matrix in matrices.items():
-        if not bool(torch.isfinite(matrix.weight).all()):
-            raise InputError(f"layer {name}: its weight holds values that are not finite, so it cannot be decomposed")

@@ -72,3 +72,27 @@ def test_what_cannot_be_padded(first, second, sentence):
     with pytest.raises(InputError, match=sentence) as error:
         Batches.of([first, second])
     assert "\n" not in str(error.value)
+
+
+def test_keywords_in_another_order_are_the_same_arguments():
+    a, b = torch.zeros(2, 3), torch.ones(2, 3)
+    for source in ([{"a": a, "b": b}, {"b": b, "a": a}], iter([{"a": a, "b": b}, {"b": b, "a": a}])):
+        whole = Batches.of(source).whole()
+        assert list(whole) == ["a", "b"] and not whole["a"].any() and whole["b"].all()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sentence"),
+    [
+        ({"a": torch.ones(2, 3)}, {"b": torch.ones(2, 3)}, r"calibration: batches differ, they give \(a\) and \(b\); give each the same"),
+        ({"a": torch.ones(2, 3)}, torch.ones(2, 3), r"they give \(a\) and \(argument 1\)"),
+        ({"a": torch.ones(2, 3), "f": True}, {"a": torch.ones(2, 3), "f": False}, "batches differ in what is not a tensor, True and False"),
+        ({"a": torch.ones(2, 3), "flag": 1}, {"a": torch.ones(2, 3), "flag": torch.ones(2)}, "batches differ"),
+        ({"a": torch.ones(2, 3), "names": ["x", "y"]}, {"a": torch.ones(1, 3), "names": ["x"]}, "batches differ, they give"),
+    ],
+)  # fmt: skip
+def test_batches_that_give_other_arguments(first, second, sentence):
+    """Joined by place, one would be taken for another."""
+    for source in ([first, second], iter([first, second])):
+        with pytest.raises(InputError, match=sentence):
+            Batches.of(source)

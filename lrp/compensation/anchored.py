@@ -25,6 +25,7 @@ class Anchored(LeastSquares):
     """
 
     name: ClassVar[str] = "anchored"
+    ties: ClassVar[bool] = False
     adds_biases: ClassVar[bool] = False
     ridge: float = 0.0
     metric: str = "plain"

@@ -18,6 +18,8 @@ class Compensation(Protocol):
 
     Attributes:
         name: What tables call it.
+
+    One that says ``ties = True`` treats weights that several layers hold as well (``LayerMatrix.uses``).
     """
 
     name: ClassVar[str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -20,6 +20,8 @@ from lrp.layer_statistics.gather import CHUNK
 from lrp.layer_statistics.positions import columns, inside, kept
 from lrp.layer_statistics.regression import LookupRegression, Regression
 from lrp.layer_statistics.sums import Sums
+from lrp.layer_statistics.tied import sum_of_metrics
+from lrp.matrices import LayerMatrix
 from lrp.network.arithmetic import plain_arithmetic
 from lrp.network.layer_inputs import Replay
 from lrp.network.survey import Candidates
@@ -42,6 +44,11 @@ class LeastSquares:
     A layer whose rows belong to no example that is known (it runs several times, or on rows that are chosen, such as an expert) is fitted
     to what it reads in the dense network.
 
+    A weight that several layers hold gets the best rank r of W itself in the sum of their metrics (``lrp.layer_statistics.tied``), by
+    what they read in the dense network: it is not fitted to what they read in the pruned one, since that would change what the first of
+    them gives, on which all layers behind it were fitted. Then the bias of each that has or may have one takes the mean, as it comes in
+    the pruned network. Such a weight that stays dense stays as it is.
+
     Covariances are over sampled positions of each image; there have to be several times as many samples as the layer has columns,
     or the fit is of these images alone. Tokens that are padding do not count. No gradient steps, no labels.
 
@@ -50,6 +57,7 @@ class LeastSquares:
     """
 
     name: ClassVar[str] = "least_squares"
+    ties: ClassVar[bool] = True
     adds_biases: ClassVar[bool] = True  # to layers that have none
     ridge: float = 0.03
     metric: str = "gradient"
@@ -72,16 +80,23 @@ class LeastSquares:
         training = {module: module.training for module in model.modules()}
         model.eval()
         with plain_arithmetic(device_of(model, torch.device("cpu"))):
+            shifted: dict[str, _Shift] = {}
             for name, matrix in candidates.matrices.items():
-                if statistics[name].outputs is None:
+                if matrix.uses:
+                    shifted |= self._refit_tied(model, matrix, statistics[name])
+                elif statistics[name].outputs is None:
                     self._refit_on_moments(model.get_submodule(name), matrix.weight, statistics[name])
             known = [name for name in candidates.matrices if statistics[name].outputs is not None]
             inputs = Batches.of(inputs)
             tokens = inputs.counted()
             masks = [None] * -(-len(inputs) // CHUNK) if tokens is None else tokens.split(CHUNK)
             with Replay(model, inputs, CHUNK, self.memory_limit * 2**30) as replay:
-                for name in tqdm(replay.order(known), desc="compensation", unit="layer", leave=False, disable=None):
-                    module, dense = model.get_submodule(name), statistics[name]
+                for name in tqdm(replay.order([*known, *shifted]), desc="compensation", unit="layer", leave=False, disable=None):
+                    module = model.get_submodule(name)
+                    if name in shifted:
+                        shifted[name].set(module, zip(replay.inputs(name), masks), candidates.positions[name])
+                        continue
+                    dense = statistics[name]
                     sums: Sums | None = None
                     assert dense.where is not None and dense.outputs is not None, "``needs`` asks for them"
                     parts = zip(replay.inputs(name), dense.where.split(CHUNK), dense.outputs.split(CHUNK), masks)
@@ -98,6 +113,26 @@ class LeastSquares:
     def _metric_of(self, dense: LayerStatistics) -> Tensor | None:
         return dense.gradients if self.metric == "gradient" else None
 
+    def _refit_tied(self, model: nn.Module, matrix: LayerMatrix, dense: LayerStatistics) -> dict[str, _Shift]:
+        """Refit the factors that several layers hold; the biases are still to be set, or are set here, of layers whose rows belong to no
+        example that is known."""
+        module, waiting = model.get_submodule(matrix.name), {}
+        if not isinstance(module, Compressed):
+            return {}
+        C, G = sum_of_metrics(matrix, dense.uses, centred=True, gradients=self.metric == "gradient")
+        list(refitted(module, LookupRegression(C[None], matrix.weight, self.ridge), G))
+        turned = {use.name: use.transposed for use in matrix.uses}
+        for name, own in dense.uses.items():
+            layer: Any = model.get_submodule(name)
+            if own.mean is None:
+                continue
+            shift = _Shift(matrix.weight.T if turned.get(name, False) else matrix.weight, own.mean[0], own.where)
+            if own.where is not None:
+                waiting[name] = shift
+            else:
+                shift.to(layer, own.mean[0])
+        return waiting
+
     def _refit_on_moments(self, module: Any, weight: Tensor, dense: LayerStatistics) -> None:
         """Refit a layer of which no row can be found again in the pruned network to what it reads in the dense one."""
         assert dense.inputs is not None, "they are gathered where outputs are not"
@@ -110,6 +145,36 @@ class LeastSquares:
 
     def _refit(self, module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None) -> None:
         refit(module, weight, sums, gradients, self.ridge)
+
+
+@dataclass(frozen=True)
+class _Shift:
+    """What the bias of a layer has to make up for once its weight is another one.
+
+    Attributes:
+        weight: (M, N) in the dense network.
+        mean: Of what the layer read there, (N,) float64.
+        where: The positions that were looked at (images, P).
+    """
+
+    weight: Tensor
+    mean: Tensor
+    where: Tensor | None
+
+    def set(self, layer: nn.Module, batches: Iterable[tuple[Tensor, Tensor | None]], positions: int) -> None:
+        """Set the bias by what the layer reads now, batch by batch; tokens count by their masks."""
+        total, count = torch.zeros_like(self.mean), 0
+        assert self.where is not None
+        for (x, mask), where in zip(batches, self.where.split(CHUNK), strict=True):
+            keep = kept(mask, where, positions, x)
+            read = columns(layer, x, where)[slice(None) if keep is None else keep]
+            total, count = total + read[:, 0].double().sum(0).cpu(), count + len(read)
+        self.to(layer, total / max(count, 1))
+
+    def to(self, layer: Any, mean: Tensor) -> None:
+        """Set the bias for a mean (N,) of what the layer reads now."""
+        bias = 0.0 if layer.bias is None else layer.bias.detach().cpu()
+        set_bias(layer, self.weight.double().cpu() @ self.mean + bias - layer.weight.double().cpu() @ mean, self.weight)
 
 
 def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None, ridge: float) -> None:

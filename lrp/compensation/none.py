@@ -18,6 +18,7 @@ class NoCompensation:
     """What is kept stays as the decomposition made it."""
 
     name: ClassVar[str] = "none"
+    ties: ClassVar[bool] = True
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ class Surgeon:
     Differences: labels are drawn from the network's own softmax, where the paper takes the next tokens; all that was dropped counts, where
     the paper cuts C short for speed; singular values are the lengths of the stored components, may change sign, and the correction of all
     layers is shortened by the factor (1, 1/2, ... 1/16, or 0) at which the divergence from the dense network's softmax on the calibration
-    examples is least, where the paper sets one by hand. The paper's other choice of what to drop is not here.
+    examples is least, where the paper sets one by hand. The paper's other choice of what to drop is ``scorer=saliency``.
 
     Only layers stored as U V are corrected; of other forms nothing changes.
 

@@ -102,6 +102,10 @@ def make(group: str, chosen: Any, **options: Any) -> Any:
         return Choice(group, chosen, {**defaults, **options}, defaults).make()
     if isinstance(chosen, type) or not (callable(chosen) or is_dataclass(chosen)):
         raise InputError(group, chosen, "must be the name of an option or a configured object")
+    if not hasattr(chosen, "name") and hasattr(chosen, "__code__"):  # a plain function
+        raise InputError(
+            group, getattr(chosen, "__qualname__", chosen), "a function has to have a name, as parts have, such as function.name = 'mine'"
+        )
     return chosen
 
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
 from lrp.errors import some
 from lrp.layer.build import kind_of, own_weights
 from lrp.layer.compressed import Compressed
+from lrp.matrices import LayerMatrix
 from lrp.network.survey import Candidates
 
 COLUMNS = "layer type shape what blocks rank full_rank params_before params_after macs_before macs_after".split()
@@ -22,9 +23,10 @@ WORTH_SAYING = 0.05  # share of a network's parameters
 
 class Report(pd.DataFrame):
     """One row per layer: what was done (``low rank`` with the components kept, ``rank``, of all, ``full_rank``; ``masked``, of a layer
-    that stays dense, in which ``params_after`` are not zero; ``empty``) or why it was left alone; parameters of its weight (a tied one
-    counts in the first layer that holds it) and multiply-accumulates for one example before and after. ``attrs`` holds the totals, and
-    under "warnings" what to look at; printing shows all of it.
+    that stays dense, in which ``params_after`` are not zero; ``empty``) or why it was left alone, or to which layer it is ``tied``;
+    parameters of its weight (a tied one counts in one of the layers that hold it) and multiply-accumulates for one example before and
+    after (of a tied one that was compressed all in that layer). ``attrs`` holds the totals, and under "warnings" what to look at;
+    printing shows all of it.
     """
 
     @property
@@ -92,7 +94,11 @@ def make_report(
     ``few_samples``: of layers whose statistics rest on few samples, these and the columns of their matrix.
     """
     rows, counted = [], set()
+    tied = {use.name: matrix for matrix in survey.matrices.values() for use in matrix.uses}
     for name, module in model.named_modules():
+        if name in tied:
+            rows.append(_tied_row(name, module, tied[name]))
+            continue
         if name not in layers and name not in survey.left:
             continue
         weights = [p for p in module.parameters() if p.dim() > 1] if isinstance(module, Compressed) else own_weights(module)
@@ -100,6 +106,8 @@ def make_report(
         if name in survey.positions:
             at = kind_of(module).multiplied_at(module, survey.positions[name], survey.inputs[name])
             macs = at * sum(p.numel() for p in weights)
+        if name in survey.matrices and survey.matrices[name].uses:
+            macs = survey.matrices[name].macs(survey.positions[name])
         params = sum(p.numel() for p in weights if id(p) not in counted)
         counted |= {id(p) for p in weights}
         row = {"layer": name, "type": type(module).__name__, "params_before": params, "macs_before": macs}
@@ -112,6 +120,13 @@ def make_report(
     report.attrs.update(totals)
     report.attrs["warnings"] = _warnings(report, few_samples)
     return report
+
+
+def _tied_row(name: str, module: nn.Module, matrix: LayerMatrix) -> dict[str, Any]:
+    """The row of a layer that holds the weight of another one, in whose row everything counts."""
+    none = dict.fromkeys(COLUMNS[6:], 0)
+    shape = "x".join(str(n) for n in (module.weight.shape if isinstance(module.weight, Tensor) else ()))
+    return {"layer": name, "type": type(module).__name__, "shape": shape, "what": f"tied to {matrix.name}", "blocks": 0, **none}
 
 
 def _warnings(report: Report, few_samples: Mapping[str, tuple[int, int]]) -> list[str]:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lrp.decomposition.svd import Svd
 from lrp.layer_statistics.base import LayerStatistics
-from lrp.matrices import Block, Components, Factors, LayerMatrix, check_weights
+from lrp.matrices import Block, Components, Factors, LayerMatrix
+from lrp.network.arithmetic import check_weights
 
 PLAIN = Svd()
 
@@ -22,6 +23,9 @@ class Decomposition(Protocol):
     Attributes:
         name: What tables call it.
         needs: Which statistics of the dense network it reads: of "inputs", "magnitudes", "gradients".
+
+    One that says ``ties = True`` treats weights that several layers hold as well: it looks at weights alone, or at ``inputs`` and
+    ``gradients`` together, in which the metrics of all these layers are added up (``lrp.layer_statistics.tied``).
 
     One whose components are not stored as U V gives ``Components`` of its own, and has their ``form`` (see ``form_of``).
     """

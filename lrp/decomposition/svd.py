@@ -18,6 +18,7 @@ class Svd:
 
     name: ClassVar[str] = "svd"
     needs: ClassVar[tuple[str, ...]] = ()
+    ties: ClassVar[bool] = True
 
     def __call__(self, weight: Tensor, block: Block, statistics: LayerStatistics | None) -> tuple[Tensor, Tensor, Tensor]:
         """U (p, R), S (R,) and V (R, q) = S Vh of one block of the layer's matrix ``weight`` (M, N), float64."""

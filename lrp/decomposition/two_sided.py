@@ -22,6 +22,7 @@ class TwoSided:
 
     name: ClassVar[str] = "two_sided"
     needs: ClassVar[tuple[str, ...]] = ("inputs", "gradients")
+    ties: ClassVar[bool] = True
 
     def __call__(self, weight: Tensor, block: Block, statistics: LayerStatistics | None) -> tuple[Tensor, Tensor, Tensor]:
         """U (p, R), S (R,) and V (R, q) of one block of the layer's matrix ``weight`` (M, N), float64."""

@@ -11,11 +11,12 @@ from torch import nn
 from lrp.errors import InputError
 from lrp.layer.build import kind_of, replace_layer
 from lrp.layer.compressed import Compressed
-from lrp.layer.duplicate import check_module, duplicate
+from lrp.layer.duplicate import check_module, duplicate, ordinary
 from lrp.network.state import unchanged_state
 from lrp.network.trace import Folded, Tracer, name_of, pairs_to_fold, scale_and_shift
 
 
+@ordinary
 @torch.no_grad()
 def fuse(model: nn.Module) -> nn.Module:
     """A copy of a network in eval mode whose batch norms are folded into the layers before them, dense and low-rank.
@@ -41,7 +42,8 @@ def fuse(model: nn.Module) -> nn.Module:
     holders = Counter(id(p) for module in modules.values() for p in module._parameters.values())
     for before, node in pairs_to_fold(graph, modules):
         layer, norm = modules[name_of(before)], modules[name_of(node)]
-        if not isinstance(layer, Compressed) and holders[id(layer.weight)] > 1:
+        held = [p for key, p in layer.named_parameters() if key != "bias"] if isinstance(layer, Compressed) else [layer.weight]
+        if any(holders[id(p)] > 1 for p in held):
             continue  # scaling a tied weight would scale what else reads it
         scale, shift = scale_and_shift(norm)
         kind = kind_of(layer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ log = logging.getLogger(__name__)
 
 MATRIX = "matrix"  # the form of a layer whose entry names none
 FROZEN = 2  # the first format that says which parameters need no gradient
-STAND_INS = 3  # the first that says which modules stand for others
+STANDING = 3  # the first that says for which modules others stand in
+TIED = 4  # the first that says which layers hold the same factors
+CONFIGURED = 4  # the first that holds the fingerprint of a config.json
 FORMAT = 4  # raised when a file is written that this version's ``load`` would misread
 # Others may be one of them, damaged.
-_ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen", "stand_ins")
+_ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen", "stand_ins", "config")
 
 
 def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -52,6 +54,10 @@ def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return description, tensors
 
 
+def _placed(layer: dict[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
+    return {**layer, "tied": place(layer["tied"])} if "tied" in layer else layer
+
+
 def renamed(
     description: Mapping[str, Any], tensors: Mapping[str, Tensor], model: nn.Module, path: Path
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -75,11 +81,14 @@ def renamed(
                 return ".".join(filter(None, (found, *parts[end:])))
         return name
 
-    if AVERAGED not in model.state_dict():
+    averaged = model.state_dict().get(AVERAGED)
+    if averaged is not None:
+        tensors = {AVERAGED: averaged, **tensors}
+    else:
         tensors = {name: tensor for name, tensor in tensors.items() if name != AVERAGED}
     new = {place(name): tensor for name, tensor in tensors.items()}
     places = {
-        "layers": {place(name): layer for name, layer in description["layers"].items()},
+        "layers": {place(name): _placed(layer, place) for name, layer in description["layers"].items()},
         "folded": {place(name): place(into) for name, into in description["folded"].items()},
         "biased": [place(name) for name in description.get("biased", [])],
         "same": {place(name): place(first) for name, first in description["same"].items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,21 @@ from torch import Tensor, nn
 from lrp import __version__
 from lrp.batches import odd_layout
 from lrp.cost.report import COLUMNS, Report
-from lrp.deploy.folder import file_to_read, file_to_write, from_config
-from lrp.deploy.reading import FROZEN, MATRIX, STAND_INS, read_saved, renamed
+from lrp.deploy.folder import file_to_read, file_to_write, fingerprint, from_config
+from lrp.deploy.reading import CONFIGURED, FROZEN, MATRIX, STANDING, TIED, read_saved, renamed
+from lrp.deploy.tied import holders, tie
 from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line, some
 from lrp.files import check_file
-from lrp.layer.build import KINDS, find_kind, kind_of, replace_layer
+from lrp.layer.build import KINDS, check_reach, find_kind, kind_of, replace_layer
 from lrp.layer.compressed import Compressed
-from lrp.layer.duplicate import check_values, duplicate, load_state
+from lrp.layer.duplicate import check_values, duplicate, load_state, ordinary
 from lrp.network.trace import Folded
 from lrp.standin.known import NAMED
 from lrp.standin.replace import stand_in, stand_ins
 
 
+@ordinary
 def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None) -> None:
     """Write a network, compressed or fused or neither, to a .safetensors file: its parameters and buffers in their precision,
     and as metadata a JSON description: format and version of lrp, of each compressed layer its form and ranks, the
@@ -34,7 +37,7 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
     ``compress`` gave the network), and a SHA-256 of it all.
 
     Tensors that are one (tied weights) are written once. The file is whole or absent. A network of transformers may be given a folder,
-    which gets its config.json as well.
+    which gets its config.json as well, whose fingerprint the file then holds.
 
     Raises:
         InputError: Where the state of the network holds something that is not a tensor, and for names with control characters.
@@ -42,20 +45,24 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
     """
     if not isinstance(model, nn.Module):
         raise InputError("save", type(model).__name__, "give a torch.nn.Module")
-    file = check_file("save", file_to_write(model, path))
+    to = file_to_write(model, path)
+    file = check_file("save", to)
     if getattr(model, "lrp_unfolded", False):
         raise InputError("save: lrp.unfold gave this network other layers than its architecture has; write its state_dict")
-    write(model, file, report)
+    write(model, file, report, config=None if to is path else fingerprint(file.parent))
 
 
-def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made_from: str | None = None) -> None:
-    """As ``save``, for a file that is looked up by what it was made from as well.
+def write(
+    model: nn.Module, path: Path, report: pd.DataFrame | None = None, made_from: str | None = None, config: str | None = None
+) -> None:
+    """As ``save``, for a file that is looked up by what it was made from as well. ``config``: of the config.json beside it.
 
     Raises:
         InputError: As ``save`` does.
     """
     check_values(model)
     layers, folded, biased = {}, {}, []
+    tied = holders(model)
     for name, module in model.named_modules():
         if getattr(module, "added_bias", False):
             biased.append(name)
@@ -64,6 +71,7 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
             if module.form != MATRIX:
                 layers[name]["form"] = module.form
             layers[name] |= module.stored()
+            layers[name] |= {"tied": tied[name]} if name in tied else {}
         elif isinstance(module, Folded):
             folded[name] = module.into
     tensors, same, known = {}, {}, {}
@@ -80,6 +88,7 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     report = getattr(model, "lrp_report", None) if report is None else report
     number = max((module.file_format for module in model.modules() if isinstance(module, Compressed)), default=1)
+    number = max(number, TIED) if tied else number
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     description = {
         "format": number, "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
@@ -88,30 +97,30 @@ def write(model: nn.Module, path: Path, report: pd.DataFrame | None = None, made
     if frozen:
         description |= {"frozen": frozen, "format": max(number, FROZEN)}
     if standing := stand_ins(model):
-        description |= {"stand_ins": standing, "format": max(description["format"], STAND_INS)}
+        description |= {"stand_ins": standing, "format": max(description["format"], STANDING)}
+    if config is not None:
+        description |= {"config": config, "format": max(description["format"], CONFIGURED)}
     if problem := not_plain([*tensors, *same, *layers]):
         raise InputError(f"save {path}: a name in the network {problem}")
     write_tensors(path, tensors, description if made_from is None else {**description, "made_from": made_from})
 
 
+@ordinary
 def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None) -> nn.Module:
     """The network that ``save`` wrote, in eval mode, on the CPU. ``model``: the dense architecture, as a network (which stays as it is) or
     as what makes one; only its structure counts. It may be left out where the folder holds the config.json of a network of transformers.
     The report is ``lrp_report`` of the result. Either of the two networks may be wrapped, in DataParallel or by torch.compile.
 
-    A layer that a closure of ``model`` calls cannot be replaced, and without an example to run it is not noticed: the network then goes on
-    with the dense layer. ``compress`` leaves such layers alone, so no file of its results names one.
-
     Raises:
-        InputError: For a file that is missing, damaged or from a newer version, and for another architecture.
+        InputError: For a file that is missing, damaged or from a newer version, for another architecture, and where a closure of ``model``
+            holds a layer that is to be replaced, which the network would go on with.
     """
     if not isinstance(path, (str, Path)):
         raise InputError("load", path, "give the path of a file")
-    file = file_to_read(path)
-    return read(file, from_config(file) if model is None else model)
+    return read(file_to_read(path), model)
 
 
-def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str | None = None) -> nn.Module:
+def read(path: Path, model: nn.Module | Callable[[], nn.Module] | None, made_from: str | None = None) -> nn.Module:
     """As ``load``, of a file that ``write`` made from the same.
 
     Raises:
@@ -122,6 +131,7 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
     if description.get("made_from") != made_from and made_from is not None:
         raise InputError(f"load {path}: it was made from something else")
     try:
+        model = from_config(path, description.get("config")) if model is None else model
         result = model if isinstance(model, nn.Module) or not callable(model) else model()
     except InputError:
         raise
@@ -130,6 +140,7 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
         raise OwnCodeError(f"load {path}: the function that makes the network raised {said}") from error
     if not isinstance(result, nn.Module):
         raise InputError(f"load {path}: model is a {type(result).__name__}, give a network or a function that makes one")
+    source = result
     result = duplicate(check_values(result)).cpu().eval()
     other = f"load {path}: the file is for another architecture"
     try:
@@ -143,6 +154,8 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module], made_from: str 
         raise InputError(f"load {path}: its description is damaged ({type(error).__name__}: {first_line(error)[:200]})") from error
     if any(isinstance(getattr(module, "_orig_mod", None), Compressed) for module in result.modules()):
         raise InputError(f"load {path}: torch.compile would go on calling the layer that is replaced; give the layer itself")
+    replaced = {*description["layers"], *description["folded"], *description.get("stand_ins", {})} - {""}
+    check_reach(source, replaced & dict(source.named_modules()).keys(), f"load {path}")  # what a copy's closures hold is the source's
     own = result.state_dict()
     if missing := [name for name in own if name not in tensors]:
         raise InputError(f"{other}: this one has {some(missing)}, which the file lacks")
@@ -236,7 +249,9 @@ def _restore_layers(model: nn.Module, description: dict[str, Any], other: str) -
         theirs = layer["options"] | {"bias": layer["bias"]}
         if differing := [f"{key}={theirs.get(key)} instead of {value}" for key, value in own.items() if theirs.get(key) != value]:
             raise InputError(f"{other}: its layer {name} has {some(differing)}")
-        model = replace_layer(model, name, form(dense, form.held(kind.matrix(name, dense), layer)))
+        matrix = replace(kind.matrix(name, dense), weight=form.matrix_of(dense))
+        model = replace_layer(model, name, form(dense, form.held(matrix, layer)))
+    tie(model, description["layers"], modules)
     for name in biased:
         layer: Any = model.get_submodule(name)
         layer.added_bias = True

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lrp.batches import Batches, Inputs, call, counted, odd_layout, tensors
 from lrp.errors import InputError, check_float
 from lrp.estimator.moments import Moments
+from lrp.inputs import counted_first
 from lrp.matrices import Components
 from lrp.network.arithmetic import plain_arithmetic
 from lrp.network.frozen import FrozenNetwork
@@ -48,6 +49,7 @@ class Estimator:
 
     name: ClassVar[str]
     differentiates: ClassVar[bool] = False  # whether it knows nothing of a layer through which no gradient flows
+    ties: ClassVar[bool] = False  # whether it adds up what a component changes in all layers that hold one weight
     memory_limit: float = 1.0
     output: str = "logits"
     temperature: float = 1.0
@@ -161,7 +163,8 @@ class Estimator:
         if p.shape[2] > LARGEST:
             p = _project(p)
         weights = places(z, mask)
-        return (torch.where(weights[..., None] > 0, p, 0) * weights.sqrt()[..., None]).flatten(1)
+        p = torch.where(weights[..., None] > 0, p, 0) * weights.sqrt()[..., None]
+        return (p if mask is None or mask.shape[1] != p.shape[1] else counted_first(p, mask)).flatten(1)
 
     def by_place(self, y: Tensor) -> Tensor:
         """An output (B, ...) that ``pick`` found as (B, places, K), K its classes; (B, K) has one place.
@@ -188,14 +191,15 @@ class Estimator:
         return self.class_dim
 
     def _only(self, y: Tensor, mask: Tensor | None) -> Tensor:
-        """The output with zeros at the tokens that do not count."""
+        """The output with zeros at the tokens that do not count, which come last."""
         if mask is None or y.dim() < 3:
             return y
         dim = self._classes(y)
         z = y.movedim(dim, -1)
         if z.shape[1:-1].numel() != mask.shape[1]:
             return y
-        return torch.where(mask.view(*z.shape[:-1], 1), z, 0).movedim(-1, dim)
+        zeroed = torch.where(mask.view(*z.shape[:-1], 1), z, 0)
+        return counted_first(zeroed.flatten(1, -2), mask).view(z.shape).movedim(-1, dim)
 
     @torch.no_grad()
     def outputs(self, model: nn.Module, images: Inputs) -> Tensor:

@@ -37,6 +37,8 @@ def moments_key(network: FrozenNetwork, model: nn.Module, factors: Sequence[Comp
         parts += [name, value]
     parts.append(repr([factor.block for factor in factors]))
     parts += tensors(images)
+    if network.tied:
+        parts.append(f"tied {sorted(network.tied.items())}")
     if not isinstance(images, Tensor):
         parts.append(str(tree_structure(images)))
     return sha256(parts)

@@ -19,7 +19,7 @@ from lrp.estimator.base import Estimator
 from lrp.estimator.cache import moments_key
 from lrp.estimator.change import changes
 from lrp.estimator.moments import Moments
-from lrp.matrices import Components
+from lrp.matrices import Components, Use, seen_by
 from lrp.network.arithmetic import check_finite, layer_input, plain_arithmetic, read_output
 from lrp.network.frozen import FrozenNetwork, freeze
 
@@ -40,6 +40,7 @@ class ExactEstimator(Estimator):
     """
 
     name: ClassVar[str] = "exact"
+    ties: ClassVar[bool] = True
 
     @torch.inference_mode()
     def __call__(
@@ -119,17 +120,19 @@ class ExactEstimator(Estimator):
         return torch.cat(moments, dim=1)
 
     def _with_hook(self, network: FrozenNetwork, factor: Components, which: slice, batch: Inputs) -> Any:
-        """What the whole network returns without one component, wherever and however often its layer runs."""
-        module = network.modules.get(factor.block.layer)
-        if module is None:  # the graph shows that it never runs
-            return call(network.module, batch)
-        handle = module.register_forward_hook(
-            lambda _, args, kwargs, output: output - changes(network, factor, which, layer_input(args, kwargs))[0], with_kwargs=True
-        )
+        """What the whole network returns without one component, wherever and however often its layer runs, and all that hold its weight."""
+
+        def without(use: Use) -> Any:
+            own = seen_by(factor, use)
+            return lambda _, args, kwargs, output: output - changes(network, own, which, layer_input(args, kwargs))[0]
+
+        uses = network.uses(factor.block.layer)  # none of one that never runs, as the graph shows
+        handles = [network.modules[use.name].register_forward_hook(without(use), with_kwargs=True) for use in uses]
         try:
             return call(network.module, batch)
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
 
     def _images_at_once(self, network: FrozenNetwork, images: Inputs) -> int:
         """How many images' dense activations stay within the memory limit."""

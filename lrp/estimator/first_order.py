@@ -40,9 +40,9 @@ class FirstOrderEstimator(Estimator):
     ``projections`` outputs K has that many backward passes of random combinations of its outputs instead (signs +-1, the same
     for all images): the scores are then unbiased estimates, whose standard error is logged and stored. What is contracted over
     positions (the gradients by u_i, the inputs by v_i) is found by convolutions, never by unfolding a batch, in as many images
-    as ``memory_limit`` admits. A layer that runs several times counts with the sum of its changes. Where no dimension of a layer's values
-    runs over the images (experts, which read the rows that a router gives them), its rows are taken to change the outputs independently
-    of each other: the expected squares are right for all images together then, and alike for each.
+    as ``memory_limit`` admits. A layer that runs several times counts with the sum of its changes, and so do layers that hold one weight.
+    Where no dimension of a layer's values runs over the images (experts, which read the rows that a router gives them), its rows are taken
+    to change the outputs independently of each other: the expected squares are right for all images together then, and alike for each.
 
     Components that are not stored as u_i v_i (single weights) are found from one backward pass for each output of each image instead, and
     their joint change is not known.
@@ -50,6 +50,7 @@ class FirstOrderEstimator(Estimator):
 
     name: ClassVar[str] = "first_order"
     differentiates: ClassVar[bool] = True
+    ties: ClassVar[bool] = True
     projections: int = 32
 
     def __post_init__(self) -> None:

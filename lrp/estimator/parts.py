@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lrp.estimator.change import outer_vectors
 from lrp.layer.kind import LayerKind
-from lrp.matrices import Components
+from lrp.matrices import Components, seen_by
 from lrp.network.frozen import FrozenNetwork
 
 
@@ -41,12 +41,11 @@ def prepare(network: FrozenNetwork, factors: Sequence[Components]) -> dict[str, 
     """The blocks of each layer that runs, by its name."""
     parts: dict[str, list[Part]] = {}
     for place, factor in enumerate(factors):
-        block = factor.block
-        module = network.modules.get(block.layer)
-        if module is None:  # the graph shows that it never runs: its components change nothing
-            continue
-        U = outer_vectors(network, factor).T.to(module.weight).contiguous()
-        parts.setdefault(block.layer, []).append(Part(place, slice(block.row_start, block.row_stop), factor, U))
+        for use in network.uses(factor.block.layer):  # of one that never runs, as the graph shows, components change nothing
+            own = seen_by(factor, use)
+            U = outer_vectors(network, own).T.to(network.modules[use.name].weight).contiguous()
+            part = Part(place, slice(own.block.row_start, own.block.row_stop), own, U)
+            parts.setdefault(use.name, []).append(part)
     return parts
 
 

@@ -127,6 +127,8 @@ class Form(Protocol):
     Attributes:
         name: What ``forms=[...]`` and tables call it, and what its layers have as ``form``.
         perturbations: Whether it looks at the perturbations of components that are not those of the layer's blocks.
+
+    One that says ``ties = True`` can store a weight that several layers hold: each of them then holds the same parameters.
     """
 
     name: ClassVar[str]

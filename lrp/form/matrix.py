@@ -111,6 +111,7 @@ class Matrix:
 
     name: ClassVar[str] = "matrix"
     perturbations: ClassVar[bool] = False
+    ties: ClassVar[bool] = True
 
     def fits(self, dense: nn.Module, matrix: LayerMatrix) -> bool:
         """Always."""

@@ -33,7 +33,9 @@ class LowRank(Keeps):
 
     form = "matrix"
     file_format = 1
-    own = (*Compressed.own, "blocks", "ranges", "U", "V", "W")
+    own = (*Compressed.own, "blocks", "ranges", "U", "V", "W", "tied_factors", "_tied_weights_keys")
+    tied_factors = False  # whether other layers hold its factors too
+    _tied_weights_keys: dict[str, str] | None = None
 
     def _hold(self, held: Sequence[tuple[Block, Rank]], like: Tensor) -> None:
         """Make the parameters of these blocks at these ranks, without values, of the dtype and on the device of ``like``."""
@@ -99,8 +101,10 @@ class LowRank(Keeps):
         parameters are new: the optimiser has to be made anew.
 
         Raises:
-            InputError: For a rank that a block cannot have, for an unknown ``grow``, and for weights that are not finite.
+            InputError: For a rank that a block cannot have, for an unknown ``grow``, for weights that are not finite, and for a layer
+                whose factors are those of other layers too.
         """
+        self.check_free(rank)
         target = check_rank("rank", rank, min(block.rank for block, _ in self.blocks))
         if grow not in GROW:
             raise InputError("grow", grow, f"choose {' or '.join(GROW)}")
@@ -118,6 +122,33 @@ class LowRank(Keeps):
                 pairs[block] = _at_rank(block.of(weight), target, most, grow == "svd", generator)
         self._hold([(block, target) for block, _ in self.blocks], like)
         self._set(weight, pairs.__getitem__)
+
+    def share(self, other: LowRank, dense: Any) -> None:
+        """Hold the very factors and whole blocks of another layer, which stores the same blocks at the same ranks (tied weights), and the
+        very bias of the layer in whose place this one is: what it is tied to stays tied.
+
+        Raises:
+            ValueError: Where it does not.
+        """
+        pairs = list(zip((self.U, self.V, self.W), (other.U, other.V, other.W)))
+        shapes = [[{key: value.shape for key, value in held.items()} for held in pair] for pair in pairs]
+        if any(own != theirs for own, theirs in shapes):
+            raise ValueError("two layers that share their factors store different blocks")
+        for own, theirs in pairs:
+            own.update(theirs)
+        if self.bias is not None:
+            self.bias = dense.bias
+        for layer in (self, other):  # transformers reads from this table of any module which names of a state are one tensor
+            layer.tied_factors, layer._tied_weights_keys = True, {name: name for name, _ in layer.named_parameters() if name != "bias"}
+
+    def check_free(self, rank: Any) -> None:
+        """That the layer's rank can be set.
+
+        Raises:
+            InputError: For a layer whose factors are those of other layers too.
+        """
+        if self.tied_factors:
+            raise InputError("rank", rank, "other layers hold the factors of this one too (a tied weight), and so its rank stays")
 
     def stored(self) -> dict[str, Any]:
         """Each block's span and rank, -1 of one that is whole."""
@@ -155,6 +186,11 @@ class LowRank(Keeps):
             for part in rows.whole:
                 part.block.of(matrix).copy_(self.W[part.key])
         return matrix
+
+    def as_pair(self) -> tuple[Tensor, Tensor] | None:
+        """As of ``Compressed``: of a layer of one block that keeps components."""
+        alone = len(self.blocks) == 1 and self.blocks[0][1]
+        return (getattr(self.U, "0"), getattr(self.V, "0_0")) if alone else None  # quicker than by key
 
     @torch.no_grad()
     def scale_rows(self, scale: Tensor, shift: Tensor) -> None:

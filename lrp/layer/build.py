@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
+from lrp.errors import InputError
+from lrp.layer.base import LowRank
 from lrp.layer.compressed import Compressed, Keeps
 from lrp.layer.conv import ConvKind
 from lrp.layer.conv_transpose import ConvTransposeKind
@@ -15,7 +17,8 @@ from lrp.layer.duplicate import duplicate
 from lrp.layer.embedding import EmbeddingKind
 from lrp.layer.kind import LayerKind
 from lrp.layer.linear import LinearKind
-from lrp.layer.references import replace_references
+from lrp.layer.references import out_of_reach, replace_references
+from lrp.layer.tied import forget_ties
 from lrp.matrices import Components, LayerMatrix, kept_rank
 
 KINDS: Sequence[LayerKind] = (LinearKind(), ConvKind(), ConvTransposeKind(), EmbeddingKind())
@@ -83,8 +86,39 @@ def build(model: nn.Module, factors: Sequence[Components], keep: Sequence[Tensor
     result = duplicate(model)
     for name, parts in layers.items():
         layer = low_rank_layer(result.get_submodule(name), [part[0] for part in parts], [part[1] for part in parts])
-        result = replace_layer(result, name, layer)
+        result = replace_tied(result, name, layer)
     return result
+
+
+def ties(model: nn.Module) -> list[list[str]]:
+    """The names of the layers that hold one weight, of each weight that several hold and nothing else does, where they can be compressed
+    together."""
+    modules = dict(model.named_modules())
+    holders = Counter(id(p) for module in modules.values() for p in module._parameters.values() if p is not None)
+    groups: dict[int, list[str]] = {}
+    for name, module in modules.items():
+        kind, weight = find_kind(module), module._parameters.get("weight")
+        if kind is not None and kind.ties and weight is not None and holders[id(weight)] > 1:
+            groups.setdefault(id(weight), []).append(name)
+    return [names for weight, names in groups.items() if len(names) == holders[weight]]
+
+
+def transposed(first: nn.Module, other: nn.Module) -> bool:
+    """Whether the layer matrix of one of two layers that hold one weight is the transpose of the other's."""
+    return kind_of(first).lookup != kind_of(other).lookup
+
+
+def replace_tied(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
+    """As ``replace_layer``; the layers that hold the weight of the one that is replaced hold the factors of ``layer`` from then on."""
+    group = next((names for names in ties(model) if name in names), []) if isinstance(layer, LowRank) else []
+    model = replace_layer(model, name, layer)
+    for other in group:
+        if other != name:
+            held = model.get_submodule(other)
+            assert isinstance(layer, LowRank)
+            model = replace_layer(model, other, kind_of(held).twin(held, layer).train(held.training))
+    forget_ties(model, group)
+    return model
 
 
 def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
@@ -109,3 +143,18 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
             if isinstance(parent, nn.TransformerEncoder):
                 parent.use_nested_tensor = False
     return model
+
+
+def check_reach(model: nn.Module, names: Iterable[str], what: str) -> None:
+    """That ``replace_layer`` reaches all places from which a network may call these layers: for those who have no example to run it on.
+
+    Raises:
+        InputError: Beginning with ``what``, for a layer that a closure holds, or a slot.
+    """
+    layers = {name: model.get_submodule(name) for name in names}
+    held = out_of_reach(model, layers.values())
+    if held is not None:
+        name = next(name for name, layer in layers.items() if layer is held)
+        raise InputError(
+            f"{what}: layer {name} is also held where no other can be put (in a closure or a slot), and would go on running there"
+        )

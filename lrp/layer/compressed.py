@@ -79,6 +79,11 @@ class Compressed(nn.Module):
         """The layer matrix (M, N) that the stored parameters amount to."""
         raise NotImplementedError
 
+    def as_pair(self) -> tuple[Tensor, Tensor] | None:
+        """U (M, r) and V (r, N) whose product is the layer matrix, through which gradients reach the parameters; None where what is stored
+        is no one pair."""
+        return None
+
     def scale_rows(self, scale: Tensor, shift: Tensor) -> None:
         """Make the output (..., M, ...) scale * output + shift, both (M,)."""
         raise NotImplementedError

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping
-from typing import Any, TypeVar
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,21 @@ from torch.nn.parameter import is_lazy
 from lrp.errors import InputError, first_line
 
 Module = TypeVar("Module", bound=nn.Module)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def ordinary(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, within which tensors are made on the CPU where it names no device, whatever the caller's default device is, and can be
+    trained, also where the caller is within inference_mode."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        cpu = contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
+        with torch.inference_mode(False), cpu:
+            return function(*args, **kwargs)
+
+    return wrapped
 
 
 def check_module(model: Any) -> nn.Module:

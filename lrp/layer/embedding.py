@@ -87,6 +87,7 @@ class EmbeddingKind(LayerKind):
 
     forms = (LowRankEmbedding, MaskedEmbedding)
     lookup = True
+    ties = True
     feature_dim = -1
 
     def unsupported(self, module: Any) -> str | None:  # noqa: D102

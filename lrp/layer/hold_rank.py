@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from lrp.blocking.none import Unblocked
 from lrp.errors import InputError, check_rank
 from lrp.layer.base import LowRank
-from lrp.layer.build import kind_of, replace_layer, unsupported
+from lrp.layer.build import check_reach, kind_of, replace_layer, unsupported
 from lrp.layer.compressed import Compressed
-from lrp.layer.duplicate import check_module
+from lrp.layer.duplicate import check_module, ordinary
 from lrp.layer.tucker2 import Tucker2, hosvd
 from lrp.matrices import cut
 
@@ -72,17 +72,18 @@ def _check_init(init: str) -> None:
         raise InputError("init", init, "choose svd or glorot")
 
 
+@ordinary
 def hold_rank(
     model: nn.Module, ranks: Mapping[str, int | tuple[int, int]], init: str = "svd", generator: torch.Generator | None = None
 ) -> nn.Module:
     """Replace the layers named by low-rank layers held at these ranks (see ``at_rank``), in place, and return the network.
 
     A layer that is low-rank already is switched by its ``set_rank`` and keeps its form. Make the optimiser afterwards: the parameters
-    are new. A layer that a closure calls cannot be replaced, and without an example to run it is not noticed: the network then goes on
-    with the dense layer.
+    are new.
 
     Raises:
-        InputError: For a name that the network does not have and for a rank that a layer cannot have; the network is then as it was.
+        InputError: For a name that the network does not have, for a rank that a layer cannot have, and for a layer that a closure of the
+            network holds, where no other can be put; the network is then as it was.
     """
     check_module(model)
     if not isinstance(ranks, Mapping):
@@ -100,6 +101,7 @@ def hold_rank(
             if isinstance(layer, LowRank):
                 if isinstance(rank, tuple | list):
                     raise InputError("rank", rank, "the layer is held as one matrix and keeps that form; give one rank")
+                layer.check_free(rank)
                 check_rank("rank", rank, min(block.rank for block, _ in layer.blocks))
             elif isinstance(layer, Tucker2):
                 layer.check_ranks(rank)
@@ -109,6 +111,7 @@ def hold_rank(
                 made[name] = at_rank(layer, rank, init, generator)
         except InputError as error:
             raise InputError(f"layer {name}: {error}") from None
+    check_reach(model, [name for name in made if name], "hold_rank")
     for name, rank in ranks.items():
         if name in made:
             model = replace_layer(model, name, made[name])

@@ -28,6 +28,7 @@ class LayerKind:
         uncompressed: Types of torch whose batch norms are folded and whose multiply-accumulates are counted, nothing else.
         reads_around: Whether a layer reads zeros around its input.
         lookup: Whether its input holds indices of columns of its matrix, which it gives, rather than numbers that it multiplies.
+        ties: Whether layers that hold one weight can be compressed together.
         feature_dim: The dimension of the layer's output (B, ...) that runs over its M features.
     """
 
@@ -35,6 +36,7 @@ class LayerKind:
     uncompressed: ClassVar[tuple[type[nn.Module], ...]] = ()
     reads_around: ClassVar[bool] = False
     lookup: ClassVar[bool] = False
+    ties: ClassVar[bool] = False
     feature_dim: ClassVar[int]
 
     @property
@@ -68,6 +70,13 @@ class LayerKind:
         form = self.form(dense)
         assert form is not None and issubclass(form, LowRank)
         return form(dense, blocks)
+
+    def twin(self, dense: Any, layer: LowRank) -> LowRank:
+        """The low-rank form of a dense layer that holds the weight of another one, in whose place ``layer`` is: it holds the factors of
+        ``layer``, the same parameters, and the bias of ``dense``."""
+        made = type(layer)(dense, layer.blocks)
+        made.share(layer, dense)
+        return made
 
     def rows(self, module: Any) -> int:
         """M."""

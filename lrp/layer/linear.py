@@ -13,6 +13,7 @@ from lrp.layer.compressed import filled
 from lrp.layer.kind import LayerKind
 from lrp.layer.masked import MaskedLinear
 from lrp.layer.pivoted import PivotedLinear
+from lrp.layer.transposed import LowRankTransposed
 from lrp.matrices import Block
 
 
@@ -45,8 +46,18 @@ class LowRankLinear(LowRank):
 class LinearKind(LayerKind):
     """Linear: its matrix is its weight, its positions are all dimensions between the first and the last (tokens)."""
 
-    forms = (LowRankLinear, PivotedLinear, MaskedLinear)
+    forms = (LowRankLinear, PivotedLinear, LowRankTransposed, MaskedLinear)
+    ties = True
     feature_dim = -1
+
+    def twin(self, dense: Any, layer: LowRank) -> LowRank:
+        """As of ``LayerKind``; where ``layer`` is not of this kind, its matrix is the transpose of this one's."""
+        made: LowRank = (LowRankLinear if self.owns(layer) else LowRankTransposed)(dense, layer.blocks)
+        made.share(layer, dense)
+        return made
+
+    def rows(self, module: Any) -> int:  # noqa: D102
+        return module.columns if isinstance(module, LowRankTransposed) else super().rows(module)
 
     def by_example(self, x: Tensor, examples: int, positions: int) -> bool:
         """Any order will do: every row of the input is a position, and a layer reads and gives them in the same order."""

@@ -71,6 +71,10 @@ class Pivoted(Compressed):
         """The layer matrix (M, N)."""
         return unpivot(self.C, self.order) @ self.V
 
+    def as_pair(self) -> tuple[Tensor, Tensor]:
+        """As of ``Compressed``; U holds the rows of an identity as well."""
+        return unpivot(self.C, self.order), self.V
+
     @torch.no_grad()
     def scale_rows(self, scale: Tensor, shift: Tensor) -> None:
         """As of ``Compressed``; the rows are chosen anew, since a scale may be zero."""

@@ -2,25 +2,101 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import deque
-from collections.abc import Mapping
-from types import FunctionType, MethodType, ModuleType
+from collections.abc import Iterable, Iterator, Mapping
+from types import FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
 from lrp.layer.carry import OF_TORCH
 
-PLAIN = (bool, int, float, complex, str, bytes, type(None), Tensor, type, FunctionType, ModuleType)
+UNSEARCHED = (bool, int, float, complex, str, bytes, type(None), Tensor, type, ModuleType)
+PLAIN = (*UNSEARCHED, FunctionType)
 
 
 def replace_references(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put ``new`` wherever the modules of a network hold ``old`` in an attribute: directly, in lists, tuples, sets, dicts, partials, as
-    a bound method, or in objects that they hold. What a closure holds cannot be reached."""
+    a bound method, or in objects that they hold. What a closure holds cannot be reached (``out_of_reach``)."""
     search = _Search(old, new)
     for module in list(model.modules()):
         search.attributes(module)
+
+
+def out_of_reach(model: nn.Module, layers: Iterable[nn.Module]) -> nn.Module | None:
+    """One of these layers that the modules of a network hold where ``replace_references`` cannot put another, so that the network may go on
+    with it: in a closure or a default of a function, in a slot, or in a container that cannot be written; None: there is none.
+
+    Hooks are not looked into, they see layers and do not call them; nor is what a function finds among the names of its file.
+    """
+    wanted = {id(layer) for layer in layers}
+    near: list[Any] = [*model.modules()]
+    far: list[Any] = []
+    seen: dict[int, Any] = {}  # what was seen is held, so that no other object takes its number
+    while near or far:
+        reached = bool(near)
+        value = (near if reached else far).pop()
+        if not reached and id(value) in wanted:
+            return value
+        if id(value) in seen or isinstance(value, UNSEARCHED):
+            continue
+        seen[id(value)] = value
+        (near if reached else far).extend(_written(value))
+        far += _unwritten(value)
+    return None
+
+
+def _written(value: Any) -> Iterator[Any]:
+    """What a value holds where ``_Search`` looks, too."""
+    if isinstance(value, (list, tuple, set, deque)):
+        yield from value
+    elif isinstance(value, dict):
+        yield from (*value, *value.values())
+    elif isinstance(value, functools.partial):
+        yield from (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, MethodType):
+        yield value.__self__
+    elif hasattr(value, "__dict__") and not isinstance(value, (FunctionType, Mapping)) and not _compiled(value):
+        yield from (held for name, held in vars(value).items() if not isinstance(value, nn.Module) or name not in OF_TORCH)
+    if isinstance(value, nn.Module):
+        yield from value._modules.values()
+
+
+def _unwritten(value: Any) -> Iterator[Any]:
+    """What a value holds where ``_Search`` does not look."""
+    if _compiled(value):
+        return
+    if isinstance(value, nn.Module):
+        yield type(value).forward
+    if isinstance(value, MethodType):
+        yield value.__func__
+    if isinstance(value, FunctionType):
+        for cell in value.__closure__ or ():
+            with contextlib.suppress(ValueError):  # a cell that is empty yet
+                yield cell.cell_contents
+        yield from (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *vars(value).values())
+    elif isinstance(value, frozenset):
+        yield from value
+    elif isinstance(value, MappingProxyType):
+        yield from value.values()
+    elif isinstance(value, Mapping) and not isinstance(value, dict) and hasattr(value, "__dict__"):
+        yield from vars(value).values()
+    for name in (name for kind in type(value).__mro__ for name in _slots(kind)):
+        with contextlib.suppress(AttributeError):
+            yield object.__getattribute__(value, name)
+
+
+def _compiled(value: Any) -> bool:
+    """Whether torch.compile made a module: what that holds besides the network inside is torch's, and runs the network as it is."""
+    return isinstance(value, nn.Module) and "_orig_mod" in value._modules
+
+
+def _slots(kind: type) -> Iterable[str]:
+    found = vars(kind).get("__slots__", ())
+    names = [found] if isinstance(found, str) else found
+    return [f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name for name in names]
 
 
 class _Search:
@@ -52,7 +128,11 @@ class _Search:
         if value is self.old:
             return self.new
         if isinstance(value, MethodType):
-            return getattr(self.new, value.__func__.__name__, value) if value.__self__ is self.old else value
+            if value.__self__ is self.old:
+                return getattr(self.new, value.__func__.__name__, value)
+            if hasattr(value.__self__, "__dict__") and not isinstance(value.__self__, (type, Mapping)):
+                self.attributes(value.__self__)
+            return value
         if isinstance(value, PLAIN) or id(value) in self.seen:
             return value
         if isinstance(value, functools.partial):

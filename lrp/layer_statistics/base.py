@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -21,7 +22,8 @@ class LayerStatistics:
     Attributes:
         rows: M, the rows of the layer's matrix.
         inputs: C = E[x x^T] over the positions (groups, N, N); of a lookup its diagonal (1, N), the share of each index.
-        gradients: G = E[sum over positions of g g^T] (M, M), g the gradients of the network's outputs with respect to the layer's.
+        gradients: G = E[sum over positions of g g^T] (M, M), g the gradients of the network's outputs with respect to the layer's; of a
+            layer that reads the table of an embedding its diagonal (M,).
         where: The positions that were looked at (images, P), int64; None of a layer whose rows belong to no example that is known.
         outputs: The layer's outputs there (images, P, M), in the network's precision; None of such a layer, which has ``inputs`` and
             ``mean`` then.
@@ -29,6 +31,8 @@ class LayerStatistics:
             whole rows need.
         mean: E[x] over the positions (groups, N); beside ``inputs``.
         magnitudes: E|x| over the positions (groups, N); of a lookup the share of each index (1, N).
+        uses: Where other layers hold the same weight, the statistics of each of them that runs, and of this layer alone, by their names:
+            ``inputs`` and ``gradients`` are then those of ``lrp.layer_statistics.tied``.
     """
 
     rows: int
@@ -39,6 +43,7 @@ class LayerStatistics:
     zz: Tensor | None = None
     mean: Tensor | None = None
     magnitudes: Tensor | None = None
+    uses: Mapping[str, LayerStatistics] = field(default_factory=dict)
 
     def products(self, weight: Tensor, block: Block) -> Tensor:
         """W C W^T (p, p) of the block's part of the layer's matrix ``weight`` (M, N) and its own part of C."""

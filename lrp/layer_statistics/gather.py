@@ -19,6 +19,8 @@ from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.positions import Positions, columns, kept, kept_rows, outputs, scattered
 from lrp.layer_statistics.sums import Sums
+from lrp.layer_statistics.tied import joined
+from lrp.matrices import LayerMatrix
 from lrp.network.arithmetic import layer_input, plain_arithmetic, random_signs, read_output
 from lrp.network.survey import Candidates
 
@@ -35,6 +37,7 @@ class _Layer:
     Attributes:
         needs: What of it is asked for.
         count: How many positions it has for one image.
+        share: Of its rows that are looked at, where they belong to no image.
         calls: How often it ran.
         where: The positions that are looked at (images, P); None of a layer whose rows belong to no image that is known: it runs several
             times, or on another number of rows than the images have (experts, windows, regions). Rows are drawn from each call then.
@@ -42,16 +45,21 @@ class _Layer:
         magnitudes: The sum over these positions of |x| (groups, N), and over how many; None before the first.
         products: Sums over these positions of z z^T, z without the bias.
         outputs: The outputs there, (B, P, M) for each batch.
-        gradients: The sum over all positions of g g^T (M, M); None before the first.
+        gradients: The sum over all positions of g g^T (M, M), or of its diagonal (M,); None before the first.
     """
 
-    def __init__(self, name: str, module: Any, count: int, where: Tensor, needs: Set[str], apart: bool) -> None:
+    def __init__(
+        self, name: str, module: Any, count: int, where: Tensor, share: float, needs: Set[str], apart: bool, matrix: LayerMatrix
+    ) -> None:
         self.name, self.module, self.count, self.needs = name, module, count, needs
+        if matrix.uses:  # what the sum of several metrics is made of
+            self.needs = needs = {"inputs", *needs & {"gradients"}}
+        self.diagonal = matrix.lookup and not kind_of(module).lookup  # as many rows as there are words
         self.lookup = kind_of(module).lookup
         self.where = where if apart and not self.lookup else None
         if self.where is None and "outputs" in needs:  # which could not be told apart again: what the fit needs is found from its inputs
             self.needs = {*needs, "inputs"}
-        self.share = where.shape[1] / count  # of the positions that are looked at
+        self.share = share  # of the positions that are looked at
         self.calls = 0
         self.generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         self.inputs, self.products = Sums(), Sums()
@@ -118,7 +126,7 @@ class _Layer:
         features = kind_of(self.module).features_last(torch.zeros_like(z) if grad is None else grad)
         rows = features.reshape(-1, features.shape[-1])
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        square = rows.T @ rows
+        square = rows.square().sum(0) if self.diagonal else rows.T @ rows
         self.gradients = square.double() if self.gradients is None else self.gradients.add_(square)
 
     def statistics(self, images: int) -> LayerStatistics:
@@ -140,7 +148,7 @@ class _Layer:
         if "gradients" in self.needs:
             if self.gradients is None:  # it did not run on the first images
                 rows = kind_of(self.module).rows(self.module)
-                self.gradients = torch.zeros(rows, rows, dtype=torch.float64)
+                self.gradients = torch.zeros(*[rows] * (1 if self.diagonal else 2), dtype=torch.float64)
             G, self.gradients = self.gradients.div_(min(images, GRADIENT_IMAGES)).cpu(), None
         if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz, magnitudes)):
             raise InputError(
@@ -185,7 +193,7 @@ def gather(
     inputs, needs = Batches.of(inputs), set(needs)
     if not needs:
         return {}
-    apart = {name for name in candidates.matrices if candidates.calls[name] == 1}
+    apart = {name for name, _ in _all_of(candidates) if candidates.calls[name] == 1}
     while True:
         try:
             return _gather(model, candidates, inputs, needs, read, samples, apart)
@@ -212,8 +220,17 @@ def _gather(
     positions = Positions(candidates.positions, len(inputs), samples)
     tokens = inputs.counted()
     layers = [
-        _Layer(name, twin.get_submodule(name), positions.counts[name], positions.of(name, tokens), needs, name in apart)
-        for name in candidates.matrices
+        _Layer(
+            name,
+            twin.get_submodule(name),
+            positions.counts[name],
+            positions.of(name, tokens),
+            positions.share(name, tokens),
+            needs,
+            name in apart,
+            matrix,
+        )  # fmt: skip
+        for name, matrix in _all_of(candidates)
     ]
     generator = torch.Generator().manual_seed(0)
     starts = tqdm(range(0, len(inputs), CHUNK), desc="layer statistics", unit="batch", leave=False, disable=None)
@@ -229,7 +246,17 @@ def _gather(
                 _differentiate(y, calls, generator, counted(batch) is not None)
     if never := {layer.name: NEVER for layer in layers if not layer.calls}:
         raise NotUsable(never, "decomposition=svd and compensation=none do not need it")
-    return {layer.name: layer.statistics(len(inputs)) for layer in layers}
+    found = {layer.name: layer.statistics(len(inputs)) for layer in layers}
+    return {name: joined(matrix, found) for name, matrix in candidates.matrices.items()}
+
+
+def _all_of(candidates: Candidates) -> list[tuple[str, LayerMatrix]]:
+    """The layers that run, and the matrix of each, which one may hold with others."""
+    return [
+        (name, matrix)
+        for first, matrix in candidates.matrices.items()
+        for name in (first, *(use.name for use in matrix.uses if use.positions))
+    ]
 
 
 @contextlib.contextmanager

@@ -69,19 +69,22 @@ class Regression:
 
 class LookupRegression(Regression):
     """The same of a lookup, whose input nothing before it changes: what is wanted is the dense weight, in the metric of how often each
-    index comes; there is no mean to take out, since there is no bias.
+    index comes; there is no mean to take out, since there is no bias. And of a weight that several layers hold, in their metrics' sum.
 
     Attributes:
-        C: the share of each index (1, N)
+        C: the share of each index (1, N), or a metric of the columns (1, N, N)
     """
 
     def __init__(self, shares: Tensor, weight: Tensor, ridge: float) -> None:
         self.ridge, self.C, self.W = ridge, shares, weight.to(shares)
-        self.A = self.W * shares
+        self.A = self.W * shares if shares.dim() == 2 else self.W @ shares[0]
 
     def solution(self, group: int) -> tuple[Tensor, Tensor]:
-        """The weight itself; and the diagonal of C + lambda I (N,)."""
-        return self.W, self.C[0] + self.ridge * self.C[0].mean()
+        """The weight itself; and C + lambda I (N, N), or its diagonal (N,)."""
+        C = self.C[0]
+        if C.dim() == 1:
+            return self.W, C + self.ridge * C.mean()
+        return self.W, C + self.ridge * C.diagonal().mean() * torch.eye(len(C)).to(C)
 
     def within(self, rows: Tensor, support: Tensor) -> Tensor:
         """The weight itself: no column of a lookup can stand for another."""

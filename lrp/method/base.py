@@ -18,6 +18,7 @@ from lrp.cost.count import count_macs, count_params
 from lrp.cost.report import Report, make_report
 from lrp.errors import InputError, own_code
 from lrp.evidence import Evidence
+from lrp.layer.build import kind_of
 from lrp.matrices import Components
 from lrp.method.plan import Plan
 from lrp.network.state import unchanged_state
@@ -185,8 +186,10 @@ class FittedMethod:
         """How many numbers the compensation adds to layers without a bias."""
         if not getattr(self.method.compensation, "adds_biases", False):
             return 0
-        layers = ((self.model.get_submodule(name), matrix) for name, matrix in self.evidence.matrices.items())
-        return sum(matrix.shape[0] for layer, matrix in layers if not matrix.lookup and getattr(layer, "bias", None) is None)
+        uses = (use.name for matrix in self.evidence.matrices.values() for use in matrix.uses if use.positions)
+        names = [*self.evidence.matrices, *uses]
+        layers = [self.model.get_submodule(name) for name in names]
+        return sum(kind_of(m).rows(m) for m in layers if not kind_of(m).lookup and getattr(m, "bias", None) is None)
 
     def _params(self) -> int:
         return sum(matrix.weight.numel() for matrix in self.evidence.matrices.values())

@@ -190,6 +190,8 @@ def with_forms(first: Any, names: Sequence[str]) -> WithForms:
     forms = [form for name, form in FORMS.items() if name in names]  # in one order, whatever the order asked for
     dense = {name: evidence.model.get_submodule(name) for name in evidence.matrices}
     usable = {name: [form for form in forms if form.fits(dense[name], matrix)] for name, matrix in evidence.matrices.items()}
+    for name in (name for name, matrix in evidence.matrices.items() if matrix.uses):
+        usable[name] = [form for form in usable[name] if getattr(form, "ties", False)]
     inputs = _all_inputs(evidence, usable, dense)
     if not any(usable.values()):
         raise InputError("forms", list(names), "no layer of this network can be stored so; add matrix")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lrp.form.base import LayerPlan
 from lrp.form.masked import MaskPlan
 from lrp.form.matrix import MatrixPlan
-from lrp.layer.build import replace_layer
+from lrp.layer.build import replace_tied
 from lrp.layer.duplicate import duplicate
 from lrp.matrices import Components
 from lrp.network.survey import Candidates
@@ -99,7 +99,7 @@ class Plan:
         """The smaller copy of the network, before it is compensated."""
         result = duplicate(self.model)
         for name, layer in self.layers.items():
-            result = replace_layer(result, name, layer.build(result.get_submodule(name)))
+            result = replace_tied(result, name, layer.build(result.get_submodule(name)))
         if self.built is not None:
             self.built()
         return result

@@ -117,7 +117,9 @@ class SingularVectors:
             InputError: For a network without a layer to compress and for examples that it cannot run on.
         """
         lookups = (self.budget, self.macs_removed, self.selection.break_even) == ("params", None, "params")
-        evidence = evidence.of(self.estimator, self.exclude, self.samples, lookups)
+        parts = (self.decomposition, self.compensation, self.estimator)
+        tied = lookups and self.keep_factor is None and all(getattr(part, "ties", False) for part in parts)
+        evidence = evidence.of(self.estimator, self.exclude, self.samples, lookups, tied)
         if self.differentiates and (lost := evidence.unreached()):
             evidence = self._leave(evidence, dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
         while True:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from lrp.batches import Inputs, call, cut, on_tensors, tensors
-from lrp.layer.build import kind_of
+from lrp.layer.build import kind_of, ties, transposed
 from lrp.layer.duplicate import duplicate, measured_copy
+from lrp.matrices import Use
 from lrp.network.trace import default_of, name_of, pairs_to_fold, placeholders, run_node, scale_and_shift, trace
 
 HALF = (torch.float16, torch.bfloat16)
@@ -37,7 +38,9 @@ class FrozenNetwork:
         self.batch_dims: dict[str, int] = {}  # of layers whose values do not run over the examples first, once it is known
         self.rows_of_one: dict[str, set[int]] = {}  # of layers the positions of one example, in each of their calls
         self.scattered: set[str] = set()  # layers whose rows belong to no example that is known
+        self.tied = {name: names for names in ties(self.module) for name in names}
         self._in_single_precision(inputs)
+        held = {name: self.module.get_submodule(name) for name in self.tied}
         self.scale: dict[str, Tensor] = {}
         self.untraced: str | None = None
         self.nodes: list[fx.Node] = []
@@ -56,6 +59,7 @@ class FrozenNetwork:
             _graph_out_of_place(traced)
             self.nodes = list(traced.graph.nodes)
         self.modules: dict[str, Any] = dict(self.module.named_modules())
+        self._held = {**held, **self.modules}
         for module in self.modules.values():  # known values are used again and again: nothing may write into them
             if getattr(module, "inplace", False):
                 module.inplace = False
@@ -114,8 +118,16 @@ class FrozenNetwork:
         traced.recompile()
 
     def layer_node(self, name: str) -> fx.Node | None:
-        """The one call of a layer in the graph; None where there is no graph, or not just one call in it."""
-        return self._layer_nodes.get(name)
+        """The one call of a layer in the graph; None where there is no graph, or not just one call in it, or where other layers hold the
+        same weight."""
+        return None if name in self.tied else self._layer_nodes.get(name)
+
+    def uses(self, name: str) -> list[Use]:
+        """A layer, and the other ones that hold the same weight, of those that run."""
+        if name not in self.tied:
+            return [Use(name)] if name in self.modules else []
+        first, names = self._held[name], self.tied[name]
+        return [Use(each, transposed=transposed(first, self._held[each])) for each in names if each in self.modules]
 
     def record(self, inputs: Inputs) -> dict[fx.Node, Any]:
         """The value of every node for one batch; arguments that it does not give have their defaults."""

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from lrp.batches import Inputs, examples
 from lrp.errors import InputError
-from lrp.layer.build import find_kind, kind_of, layer_matrices, own_weights, replace_layer, unsupported
+from lrp.layer.build import find_kind, kind_of, layer_matrices, own_weights, replace_layer, ties, unsupported
 from lrp.layer.carry import carry_over
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import duplicate
-from lrp.matrices import LayerMatrix
+from lrp.matrices import LayerMatrix, Use
 from lrp.network.arithmetic import layer_input, run_model
 
 
@@ -48,16 +48,29 @@ class Candidates:
         return self.read[name] // (matrix.channels * matrix.groups)
 
     def without(self, reasons: Mapping[str, str]) -> Candidates:
-        """The same with more layers left alone, for these reasons."""
-        matrices = {name: matrix for name, matrix in self.matrices.items() if name not in reasons}
-        return replace(self, matrices=matrices, left={**self.left, **{name: reasons[name] for name in self.matrices if name in reasons}})
+        """The same with more layers left alone, for these reasons; one of several that hold one weight leaves the others alone as well."""
+        kept, left = {}, dict(self.left)
+        for name, matrix in self.matrices.items():
+            among = [name, *(use.name for use in matrix.uses)]
+            if not any(each in reasons for each in among):
+                kept[name] = matrix
+            else:
+                left |= {each: reasons.get(each, TIED) for each in among}
+        return replace(self, matrices=kept, left=left)
 
 
+TIED = "tied weight"
+NOT_CALLED = "not called on the first calibration examples"
 NO_LOOKUP = "it looks vectors up, which multiplies nothing, and these parts or this budget do not treat that"
 
 
 def find_candidates(
-    model: nn.Module, example: Inputs, exclude: Sequence[str] = (), more: Callable[[], Inputs] | None = None, lookups: bool = False
+    model: nn.Module,
+    example: Inputs,
+    exclude: Sequence[str] = (),
+    more: Callable[[], Inputs] | None = None,
+    lookups: bool = False,
+    tied: bool = False,
 ) -> Candidates:
     """Every layer that holds a weight (a parameter of two or more dimensions), as one to compress or one to leave.
 
@@ -66,7 +79,8 @@ def find_candidates(
     of the network, or on the batch of ``more()``, those whose hooks change their outputs, and those that the network calls from
     where lrp cannot put another layer.
 
-    ``lookups``: whether embeddings are compressed too.
+    ``lookups``: whether embeddings are compressed too. ``tied``: whether layers that hold one weight are: the matrix is then that of one of
+    them, an embedding where there is one, and the others are its ``uses``; some of these need not run.
 
     Raises:
         InputError: For a name in ``exclude`` that matches nothing, and for an example on which the network cannot run.
@@ -81,7 +95,8 @@ def find_candidates(
             raise InputError("exclude", pattern, f"no layer has this name; the layers are {', '.join(modules)}")
         excluded.update(fits)
     holders = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
-    matrices = layer_matrices(model)
+    matrices, groups = layer_matrices(model), ties(model) if tied else []
+    together = {name for names in groups for name in names}
     counted = [name for name, module in modules.items() if name not in low_rank and find_kind(module) is not None]
     seen = _run(model, example, counted)
     if more is not None and any(seen.calls[name] == 0 for name in counted):
@@ -94,18 +109,48 @@ def find_candidates(
             reason = "excluded"
         elif reason is None and matrices[name].lookup and not lookups:
             reason = NO_LOOKUP
-        elif reason is None and holders[id(module.weight)] > 1:
-            reason = "tied weight"
+        elif reason is None and holders[id(module.weight)] > 1 and name not in together:
+            reason = TIED
         elif reason is None:
             reason = seen.reason(name)
         if reason is not None:
             left[name] = reason
+    first = _first_of(groups, modules, seen, left)
     chosen = {}
     for name in seen.positions:
-        if name in matrices and name not in left:
-            at = kind_of(modules[name]).multiplied_at(modules[name], seen.positions[name], seen.inputs[name])
-            chosen[name] = matrices[name] if at == seen.positions[name] else replace(matrices[name], places=at)
+        if name in matrices and name not in left and name not in together - first.keys():
+            at = _multiplied_at(name, modules, seen)
+            matrix = matrices[name] if at == seen.positions[name] else replace(matrices[name], places=at)
+            chosen[name] = replace(matrix, uses=first[name]) if name in first else matrix
     return Candidates(chosen, seen.positions, seen.inputs, left, seen.calls, seen.read)
+
+
+def _multiplied_at(name: str, modules: Mapping[str, Any], seen: _Seen) -> int:
+    if name not in seen.positions:
+        return 0
+    return kind_of(modules[name]).multiplied_at(modules[name], seen.positions[name], seen.inputs[name])
+
+
+def _first_of(groups: Sequence[Sequence[str]], modules: Mapping[str, Any], seen: _Seen, left: dict[str, str]) -> dict[str, tuple[Use, ...]]:
+    """Of each group of layers that hold one weight the one whose matrix counts, the first lookup or layer that runs, and the others; or,
+    where one of them has to be left alone for more than that it does not run, all of them are ``left``."""
+    found: dict[str, tuple[Use, ...]] = {}
+    for names in groups:
+        running = [name for name in seen.positions if name in names]
+        lookups = [name for name in names if kind_of(modules[name]).lookup]
+        able = [name for name in running if not lookups or name in lookups]
+        if not able or any(left.get(name, NOT_CALLED) != NOT_CALLED for name in names):
+            for name in names:
+                left.setdefault(name, TIED)
+            continue
+        uses = []
+        for name in names:
+            left.pop(name, None)
+            if name != able[0]:
+                turned = bool(lookups) and name not in lookups
+                uses.append(Use(name, seen.positions.get(name, 0), _multiplied_at(name, modules, seen), turned))
+        found[able[0]] = tuple(uses)
+    return found
 
 
 class _Seen:
@@ -149,7 +194,7 @@ class _Seen:
         if name in self.shared:
             return "called through a closure, which every copy of the network shares with the original"
         if self.calls[name] == 0 and name not in self.late:
-            return "not called on the first calibration examples"
+            return NOT_CALLED
         return "a forward hook changes its output" if name in self.changed else None
 
     def watch(self, name: str, module: nn.Module) -> None:
@@ -160,6 +205,8 @@ class _Seen:
             own[:] = [output, output.clone()]
 
         def last(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+            if not output.numel():
+                return  # an expert that no row chose has done nothing yet
             self.calls[name] += 1
             self.positions[name] = self.positions.get(name, 0) + kind_of(module).positions(module, output)
             self.inputs[name] = tuple(layer_input(args, kwargs).shape)

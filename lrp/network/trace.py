@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.fx.node import map_arg
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lrp.errors import InputError
-from lrp.inputs import Inputs, arguments
+from lrp.inputs import Inputs, arguments, leaves
 from lrp.layer.build import find_kind
 from lrp.layer.compressed import Compressed
 
@@ -60,7 +61,8 @@ def default_of(node: fx.Node) -> Any:
 
 
 def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.Graph:
-    """The graph of a network as a batch ``inputs`` calls it: arguments that the batch does not give are fixed at their defaults.
+    """The graph of a network as a batch ``inputs`` calls it: arguments that the batch does not give are fixed at their defaults, and
+    those that hold no tensor at their values.
 
     Without ``inputs`` every argument is an input of the graph. Whatever the network raises when it meets a proxy is raised.
     """
@@ -70,7 +72,14 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.Graph:
     given = arguments(inputs)
     bound = signature.bind(*given.args, **given.kwargs)
     absent = {n: p.default for n, p in signature.parameters.items() if n not in bound.arguments and p.default is not p.empty}
-    return Tracer().trace(model, concrete_args=absent or None)
+    single = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    constant = {n: v for n, v in bound.arguments.items() if signature.parameters[n].kind in single and not leaves(v)}
+    graph = Tracer().trace(model, concrete_args={**absent, **constant} or None)
+    for node in graph.nodes:  # torch.fx gives these a number, and the argument's default as theirs
+        name = re.sub(r"_\d+$", "", name_of(node)) if node.op == "placeholder" and name_of(node) not in signature.parameters else None
+        if name in constant:
+            node.args = (constant[name],)
+    return graph
 
 
 def placeholders(nodes: Sequence[fx.Node], inputs: Inputs) -> dict[fx.Node, Any]:

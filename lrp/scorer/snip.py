@@ -15,7 +15,7 @@ from lrp.matrices import Components
 
 @dataclass(frozen=True)
 class Snip:
-    """|<c_i, dL/dW>| over the sum of the same of all components of all layers (Lee, Ajanthan and Torr, "SNIP: single-shot network
+    """|c_i . dL/dW| over the sum of the same of all components of all layers (Lee, Ajanthan and Torr, "SNIP: single-shot network
     pruning", ICLR 2019, equation 6): of a weight |w dL/dw|, of a singular triplet |s u^T (dL/dW) v|. L is the mean cross entropy on the
     labelled scoring examples: the mean is taken before the absolute value, where ``perturbation`` squares each example's change.
 

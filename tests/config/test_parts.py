@@ -74,3 +74,15 @@ def test_the_estimator_is_made_once():
 def test_calibration_has_one_home():
     assert compose_job().calibration == Calibration()
     assert {field.name for field in dataclasses.fields(Calibration)} == {*compose_job().settings["calibration"]}
+
+
+def test_a_function_without_a_name_is_refused():
+    """Tables and sentences call a part by it."""
+
+    def mine(network, context):
+        raise AssertionError
+
+    with pytest.raises(InputError, match="recovery=.*mine: a function has to have a name"):
+        make("recovery", mine)
+    mine.name = "mine"
+    assert make("recovery", mine) is mine

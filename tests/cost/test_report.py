@@ -63,8 +63,10 @@ def test_a_tied_weight_counts_once():
             return self.out(self.inner(self.embed(x)).mean(1))
 
     model = Tied()
-    _, report = lrp.compress(model, torch.randint(30, (64, 5)), 0.3, **PLAIN)
-    of = report.set_index("layer")
     weights = sum(p.numel() for p in model.parameters() if p.dim() > 1)
-    assert report.params_before.sum() == weights and of.params_before["out"] == of.params_after["out"] == 0
-    assert of.params_before["embed"] == 360 and of.macs_before["out"] == 360 and "tied weight" in of.what["out"]
+    for budget, said, macs in (("macs", "left alone: tied weight", 360), ("params", "tied to embed", 0)):  # by macs no tie is compressed
+        _, report = lrp.compress(model, torch.randint(30, (64, 5)), 0.3, budget=budget, **PLAIN)
+        of = report.set_index("layer")
+        assert report.params_before.sum() == weights and of.params_before["out"] == of.params_after["out"] == 0
+        assert of.params_before["embed"] == 360 and of.macs_before["out"] == macs and of.what["out"] == said
+        assert report.macs_before.sum() == report.attrs["macs_dense"]

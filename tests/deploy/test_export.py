@@ -9,6 +9,7 @@ from deployed import exported
 
 import lrp
 from lrp.form.known import FORMS
+from lrp.inputs import Each
 from lrp.layer.compressed import Compressed
 
 
@@ -73,6 +74,19 @@ def test_onnx_of_every_form(forms, tmp_path):
 
 
 @pytest.mark.slow
+def test_onnx_of_a_network_that_reads_a_list(tmp_path):
+    class Detector(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 8, 3)
+
+        def forward(self, pictures):
+            return torch.stack([self.conv(picture[None])[0].mean((1, 2)) for picture in pictures])
+
+    pictures = Each([torch.rand(3, 9 + i, 8) for i in range(3)])
+    assert lrp.export_onnx(Detector(), (pictures,), tmp_path / "a.onnx") < 1e-5
+
+
 def test_onnx_that_differs_is_refused(tmp_path):
     model, x = exported("small")
     with pytest.raises(lrp.InputError, match="export_onnx: .*differ by .* more than 0") as error:

@@ -1,5 +1,7 @@
 """Compressed networks of transformers in folders."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -46,3 +48,36 @@ def test_one_sentence(small, tmp_path):
         lrp.load(tmp_path / "a.safetensors")
     with pytest.raises(lrp.InputError, match="is a folder; give the name of a file in it"):
         lrp.save(nn.Linear(2, 2), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_head": 4}, {"activation_function": "relu"}, {"layer_norm_epsilon": 0.1}, {"scale_attn_weights": False}, {"n_layer": 2},
+        {"architectures": ["GPT2Model"]}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_an_edited_config_is_not_another_network(small, tmp_path, change):
+    """Most of these fit the tensors of the file."""
+    lrp.save(small, tmp_path / "small")
+    file = tmp_path / "small" / "config.json"
+    held = json.loads(file.read_text())
+    file.write_text(json.dumps({**held, "transformers_version": "0"}, separators=(",", ":")))  # says the same
+    x = torch.randint(0, 60, (2, 6))
+    assert torch.equal(lrp.load(tmp_path / "small")(x).logits, small(x).logits)
+    file.write_text(json.dumps({**held, **change}))
+    for path in (tmp_path / "small", tmp_path / "small" / "lrp.safetensors"):
+        with pytest.raises(lrp.InputError, match="config.json beside it is not the one that lrp.save wrote; it was changed or damaged"):
+            lrp.load(path)
+    assert torch.equal(lrp.load(tmp_path / "small", transformers.GPT2LMHeadModel(small.config))(x).logits, small(x).logits)
+
+
+@pytest.mark.parametrize("name", ["pipeline", "TrainingArguments", "AutoModel", "nothing", 5])
+def test_a_config_names_networks_alone(small, tmp_path, name):
+    """Also beside a file that knows of no config."""
+    lrp.save(small, tmp_path / "a.safetensors")
+    small.config.save_pretrained(tmp_path)
+    held = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**held, "architectures": [name]}))
+    with pytest.raises(lrp.InputError, match="transformers cannot make the network of config.json"):
+        lrp.load(tmp_path / "a.safetensors")

@@ -99,3 +99,21 @@ def test_code_that_looks_at_layers_finds_what_it_looks_for(kind):
     name = next(name for name, module in plain.named_modules() if module is chain)
     assert chain.weight.shape == small.get_submodule(name).weight.shape and chain.in_features == small.get_submodule(name).in_features
     assert torch.allclose(chain.weight @ torch.eye(chain.in_features), small.get_submodule(name).weight_matrix(), atol=1e-6)
+
+
+@pytest.mark.parametrize("within", [torch.inference_mode, lambda: torch.device("meta")])
+def test_what_is_made_within_inference_mode_or_another_default_device_trains(tmp_path, within):
+    """Tensors made in inference_mode would be refused by autograd ever after."""
+
+    def dense():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv1d(4, 8, 3), nn.BatchNorm1d(8), nn.Flatten(), nn.Linear(32, 8)).eval()
+
+    small = lrp.hold_rank(dense(), {"0": 3, "3": 3})
+    model = dense()
+    with within():
+        lrp.save(small, tmp_path / "a.safetensors")
+        made = [lrp.load(tmp_path / "a.safetensors", dense), lrp.fuse(small), lrp.unfold(small), lrp.hold_rank(model, {"0": 3})]
+    for network in made:
+        network(torch.randn(5, 4, 6)).sum().backward()
+        assert any(parameter.grad is not None for parameter in network.parameters())

@@ -49,6 +49,9 @@ def test_out_of_averaged_weights(networks, tmp_path):
     *_, model, x = networks
     lrp.save(torch.optim.swa_utils.AveragedModel(model), tmp_path / "a.safetensors")
     assert torch.equal(lrp.load(tmp_path / "a.safetensors", make)(x), model(x))
+    for saved in (model, nn.DataParallel(model)):
+        lrp.save(saved, tmp_path / "a.safetensors")
+        assert torch.equal(lrp.load(tmp_path / "a.safetensors", lambda: torch.optim.swa_utils.AveragedModel(make()))(x), model(x))
 
 
 def test_a_wrapper_hides_nothing_that_does_not_fit(networks, tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from faults.children import files_below, kill, run, start, wait
+from faults.children import PATIENCE, files_below, kill, run, start, wait
 from faults.damage import damaged, described_by, renamed
 from faults.kills import JOBS, Undisturbed, undisturbed, words_of
 from faults.outcomes import Counts, compare, left_in
@@ -55,7 +55,7 @@ def snapshot(name: str, work: Path) -> Snapshot:
     right = undisturbed(job, work / name / "right")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    child, end = start(words_of(job, place), place / "out.log"), time.monotonic() + 120
+    child, end = start(words_of(job, place), place / "out.log"), time.monotonic() + 120 * PATIENCE[0]
     while wait(child, 0.002) is None:
         found = [file for file in place.glob(pattern) if not file.name.startswith(".")] if pattern else []
         if found or time.monotonic() > end:

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
-from faults.children import warm_up
+from faults.children import PATIENCE, warm_up
 from faults.outcomes import Counts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -48,9 +48,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"of {', '.join(SECTIONS)}, divided by commas")
     parser.add_argument("--share", type=float, default=1, help="of the whole campaign, in (0, 1]")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--patience", type=float, default=1, help="how many times longer than on a core of its own a run may take")
     parser.add_argument("--table", type=Path, default=TABLE, help="the CSV file that the counts go to")
     parser.add_argument("--work", type=Path, default=None, help="a folder for all that is written; default: a temporary one")
     options = parser.parse_args(words)
+    PATIENCE[0] = options.patience
     with tempfile.TemporaryDirectory() as temporary:
         work = (options.work or Path(temporary)).resolve()
         table, tested = options.table.resolve(), commit()

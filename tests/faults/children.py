@@ -16,6 +16,7 @@ QUICK = [
     "dataset=mnist_small", "model.width=0.03125", "model.training.epochs=1", "calibration.images=64", "calibration.scoring_images=4",
     "threads=1", "device=cpu", "tracker=none",
 ]  # fmt: skip
+PATIENCE = [1.0]  # times as long as on a core of its own a run may take; the campaign's --patience
 STUDIES = ("study", "experiment")  # that take no option of a model or of the calibration
 
 
@@ -36,7 +37,11 @@ def quick(*words: str) -> list[str]:
     names = {word.lstrip("+~").split("=")[0] for word in words}
     study = any(name.split(".")[0] in STUDIES for name in names)
     kept = [
-        word for word in QUICK if word.split("=")[0] not in names and not (study and word.startswith(("model", "calibration", "dataset")))
+        word
+        for word in QUICK
+        if word.split("=")[0] not in names
+        and not ("model" in names and word.startswith("model.width"))  # which other networks do not have
+        and not (study and word.startswith(("model", "calibration", "dataset")))
     ]
     return [*(word for word in words if word == "-m"), *kept, *(word for word in words if word != "-m")]
 
@@ -127,7 +132,7 @@ def run(words: Sequence[str], output: Path, seconds: float = 120, before: Callab
     """Run a command line to its end."""
     output.unlink(missing_ok=True)
     child = start(words, output, before)
-    code = wait(child, seconds)
+    code = wait(child, seconds * PATIENCE[0])
     if code is None:
         kill(child)
     return Ended(code, output.read_text(errors="replace") if output.exists() else "")

@@ -8,11 +8,11 @@ import resource
 import shutil
 from pathlib import Path
 
-from faults.children import Ended, kill, start, wait
+from faults.children import PATIENCE, Ended, kill, start, wait
 from faults.kills import JOBS, Undisturbed, undisturbed, words_of
 from faults.outcomes import Counts, compare, left_in, unfinished
 
-TRIED = ("saved", "finetune", "rounds", "figure1")
+TRIED = ("saved", "finetune", "rounds", "figure1", "text")
 
 
 def run_with(size: int, words: list[str], log: Path) -> Ended:
@@ -26,7 +26,7 @@ def run_with(size: int, words: list[str], log: Path) -> Ended:
 
     child = start(words, log, limited)
     os.close(writer)
-    code = wait(child, 300)
+    code = wait(child, 300 * PATIENCE[0])
     if code is None:
         kill(child)
     with os.fdopen(reader, errors="replace") as printed:

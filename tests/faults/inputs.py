@@ -14,6 +14,7 @@ from faults.bad_checkpoints import checkpoint_cases, run_folder_cases
 from faults.bad_data import Case, folder_cases, parquet_cases
 from faults.calls import calls, problem
 from faults.children import leftovers, quick, run
+from faults.more_calls import more_calls
 from faults.outcomes import Counts
 from faults.words import EITHER, REFUSED
 from safetensors.torch import load_file, save
@@ -81,7 +82,7 @@ def attempt(case: Case, work: Path, cache: Path, counts: Counts) -> None:
 
 def attempt_calls(work: Path, every_nth: int, counts: Counts) -> None:
     logging.disable(logging.CRITICAL)
-    for number, call in enumerate(calls(work)):
+    for number, call in enumerate([*calls(work), *more_calls(work)]):
         if number % every_nth:
             continue
         with warnings.catch_warnings():

@@ -12,6 +12,10 @@ from faults.children import files_below, kill, quick, run, start, wait
 from faults.outcomes import Counts, Left, compare, left_in, unfinished
 
 GRID = "sparsity.grid=[0.5,0.9]"
+TEXT = [
+    "model=small_lm", "model.width=16", "model.layers=1", "model.heads=2", "model.length=16", "dataset=text", "dataset.length=16",
+    f"dataset.path={Path(__file__).resolve().parent.parent.parent / 'README.md'}", "calibration.samples=2048",
+]  # fmt: skip
 JOBS = {
     "sweep": ["-m", "scorer=perturbation,magnitude", GRID],
     "exact": ["-m", "estimator=exact", "scorer=perturbation,variance", GRID],
@@ -26,6 +30,8 @@ JOBS = {
     ],
     "rounds": ["-m", "method=output_aware", "rounds.keep_factor=0.6", "sparsity.grid=[0.5,0.8]", "calibration.samples=2048", "seed=0,1"],
     "saved": ["-m", "method=alds", "method.starts=1,2", "recovery=batchnorm", "save=true", GRID],
+    "text": ["-m", *TEXT, "method=output_aware,svd_llm", "estimator.output=hellinger", "save=true", "sparsity.grid=[0.5,0.8]"],
+    "search": ["-m", *TEXT, "method=output_aware", "search=coordinate", "search.images=32", "seed=0,1", "sparsity.grid=[0.8]"],
     "figure1": ["experiment=figure1_small", "study.epochs=2", "study.dims=[10]", "study.ranks=[-1,5]", "seed=0,1"],
     "rank_switch": [
         "-m",

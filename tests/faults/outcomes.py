@@ -62,7 +62,7 @@ def left_in(folder: Path, cache: Path) -> Left:
         return {str(file.relative_to(folder)): rows_of(file) for name in names for file in sorted(folder.rglob(name))}
 
     networks = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.rglob("model-*.safetensors"))}
-    return Left(tables("results.csv"), tables("layers.csv", "epochs.csv", "measures.csv", "calibration.csv"), networks, files)
+    return Left(tables("results.csv"), tables("layers.csv", "epochs.csv", "measures.csv", "calibration.csv", "search.csv"), networks, files)
 
 
 def compare(right: Left, found: Left, counts: Counts, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from faults.damage import damaged, described_by, parts, renamed, together
+from faults.folders import folders
 from faults.outcomes import Counts
 from torch import nn
 
@@ -127,12 +129,13 @@ HOSTILE = {
     "a report of a list": lambda d: d.update(report=[]),
     "a report without totals": lambda d: d["report"].update(totals=None),
     "rows of a number": lambda d: d["report"].update(rows=5),
+    "a config of a number": lambda d: d.update(config=5),
     "another entry": lambda d: d.update(code="import os"),
 }
 
 
 def saved(work: Path, share: float, seed: int) -> Counts:
-    """Damage saved networks 2,000 times (times ``share``), and try every hostile description."""
+    """Damage saved networks 2,000 times and folders of networks 300 times (times ``share``), and try every hostile description."""
     counts, chance = Counts("saved"), random.Random(seed)
     files, file = saved_networks(work), work / "damaged.safetensors"
     rights = []
@@ -140,13 +143,15 @@ def saved(work: Path, share: float, seed: int) -> Counts:
         file.write_bytes(data)
         rights.append(held(lrp.load(file, small_network)))
 
-    def count(data: bytes, right: Any, what: str) -> None:
-        file.write_bytes(data)
-        found = outcome(file, right)
+    def tell(found: str, what: str) -> None:
         counts.add("damaged files")
         counts.add("refused in a sentence", int(found == "refused"))
         counts.add("taken for another network", int(found == "another network"), what)
         counts.add("without a sentence", int(found not in ("refused", "the same", "another network")), f"{what}: {found}")
+
+    def count(data: bytes, right: Any, what: str) -> None:
+        file.write_bytes(data)
+        tell(outcome(file, right), what)
 
     for _ in range(round(2000 * share)):
         number = chance.randrange(len(files))
@@ -159,4 +164,6 @@ def saved(work: Path, share: float, seed: int) -> Counts:
         count(renamed(data, chance), rights[number], "two tensors exchanged")
     for name, change in HOSTILE.items():
         count(described(change)(files[0]), rights[0], f"a description with {name}")
+    if importlib.util.find_spec("transformers") is not None:
+        folders(work, round(300 * share), chance, tell)
     return counts

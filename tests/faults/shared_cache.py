@@ -6,7 +6,7 @@ import random
 import shutil
 from pathlib import Path
 
-from faults.children import kill, quick, run, start, wait
+from faults.children import PATIENCE, kill, quick, run, start, wait
 from faults.kills import JOBS, undisturbed
 from faults.outcomes import Counts, compare, left_in
 
@@ -34,7 +34,7 @@ def shared_cache(work: Path, share: float, seed: int) -> Counts:
         killed = chance.random() < 0.5
         if killed and wait(children[0], chance.uniform(0.3, 1.5) * rights[name].seconds) is None:
             kill(children[0])
-        codes = [wait(child, 600) for child in children[killed:]]
+        codes = [wait(child, 600 * PATIENCE[0]) for child in children[killed:]]
         if killed:
             codes.append(run(words(folders[0], True), folders[0].parent / "out.log", 600).code)
         counts.add("processes", PROCESSES)

@@ -8,6 +8,7 @@ import torch
 from faults.cached import reading
 from faults.calls import calls, problem
 from faults.children import quick
+from faults.more_calls import more_calls
 from faults.outcomes import Counts
 from faults.saved import saved
 from faults.words import EITHER, REFUSED
@@ -93,6 +94,6 @@ def test_command_lines_of_noise(capsys):
 
 @pytest.mark.slow
 def test_calls(tmp_path):
-    every = list(calls(tmp_path))
-    found = {call.name: problem(call) for call in random.Random(0).sample(every, 16)}
+    every = [*calls(tmp_path), *more_calls(tmp_path)]
+    found = {call.name: problem(call) for call in random.Random(0).sample(every, 20)}
     assert not [f"{name}: {what}" for name, what in found.items() if what]

@@ -246,6 +246,69 @@ cache_dir=null
 "cache_dir=''"
 cache_dir=/proc/lrp
 hydra.run.dir=/proc/lrp
+budget=milliseconds
+budget=milliseconds method=alds
+budget=milliseconds macs_removed=0.5 method=output_aware
+budget=[params,macs]
+budget_of=foo
+budget_of=null
+method=output_aware budget_of=network sparsity.grid=[0.9999999]
+forms=foo
+forms=5
+forms=[]
+forms=[matrix,foo]
+forms={matrix:1}
+method=output_aware forms=[matrix,matrix]
+method=output_aware form.rounds=0
+search=foo
+search=null
+search=coordinate search.images=0
+search=coordinate search.images=1.5
+search=coordinate search.images=abc
+search=coordinate search.steps=[]
+search=coordinate search.steps=null
+search=coordinate search.steps=[foo]
+search=coordinate 'search.steps=[{scorer:[]}]'
+search=coordinate 'search.steps=[{scorer:[{depth:-1}]}]'
+search=coordinate 'search.steps=[{nothing:[{depth:1}]}]'
+search=coordinate 'search.steps=[{scorer:[{nothing:1}]}]'
+search.images=3
+dataset=text
+dataset=text model=small_lm model.width=16 dataset.length=1
+dataset=text model=small_lm model.width=16 dataset.length=0
+dataset=text model=small_lm model.width=16 dataset.length=1.5
+dataset=text model=small_lm model.width=16 dataset.length=abc
+dataset=text model=small_lm model.width=16 dataset.length=100000000
+dataset=text model=small_lm model.width=16 dataset.length=512 model.training.epochs=0
+dataset=text model=small_lm model.width=16 dataset.path=5
+dataset=text model=small_lm model.width=16 dataset.path=/no/such/file
+dataset=text model=small_lm model.width=16 dataset.path=/dev/null
+dataset=text model=small_lm model.width=16 dataset.path=/dev/zero
+dataset=text model=small_lm model.width=16 dataset.path=/dev
+dataset=text model=small_lm model.width=16 dataset.test_path=/no/such/file
+dataset=text model=small_lm model.width=16 dataset.tokenizer=/no/such/folder
+dataset=text model=small_lm model.width=16 dataset.tokenizer=5
+dataset=text model=small_lm model.width=16 dataset.tokenizer=/dev/null
+dataset=text model=small_lm model.width=16 dataset.size=32
+model=small_lm model.width=16
+model=small_lm model.width=0 dataset=text
+model=small_lm model.width=1.5 dataset=text
+model=small_lm model.width=16 model.heads=3 dataset=text
+model=small_lm model.width=16 model.heads=0 dataset=text
+model=small_lm model.width=16 model.layers=0 dataset=text
+model=small_lm model.width=16 model.layers=abc dataset=text
+model=small_lm model.width=16 model.length=0 dataset=text
+model=small_lm model.width=16 model.length=8 dataset=text
+model=small_lm model.width=16 model.depth=3 dataset=text
+model=huggingface dataset=text
+model=huggingface dataset=text model.path=5
+model=huggingface dataset=text model.path=/no/such/folder
+model=huggingface dataset=text model.path=/dev
+model=huggingface dataset=text model.path=gpt2
+model=huggingface dataset=text model.path=/dev model.task=poetry
+model=huggingface dataset=text model.path=/dev model.task=null
+calibration.images=64 calibration.batch_size=abc
+recovery=finetune recovery.epochs=1 dataset=text model=small_lm model.width=16 recovery.lr=-1
 """
 
 EITHER = """
@@ -287,4 +350,17 @@ compensation.ridge=-3
 blocking.k=0
 method=output_aware compensation.ridge=0.1
 model.training.epochs=0
+budget_of=network
+search=coordinate scorer=magnitude search.images=4
+search=coordinate method=svd_uniform search.images=4
+forms=matrix
+method=output_aware forms=auto
+method=output_aware forms=null
+method=output_aware budget=milliseconds
+method=output_aware budget_of=network
+method=alds budget_of=network
+method=output_aware budget=macs budget_of=network
+search=coordinate search.images=1 method=output_aware
+dataset=text model=small_lm model.width=16 dataset.flip=true model.training.epochs=0
+dataset=text model=small_lm model.width=16 model.heads=1 model.layers=1 dataset.crop=8 model.training.epochs=0 calibration.samples=1
 """

@@ -1,8 +1,11 @@
 """The small language model, and networks of transformers from a folder."""
 
+import json
+
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import lrp
 from lrp.config.build import compose_job
@@ -96,3 +99,47 @@ def test_more_tokens_than_a_network_takes(length, tokens, said):
 def test_inputs_that_are_no_tokens_are_refused_as_before():
     with pytest.raises(InputError, match=r"^model=x: the network cannot run on inputs of shape \(2, 5\) and type float32"):
         run_or_explain(torch.nn.Linear(4, 3), torch.ones(2, 5), "model=x: ")
+
+
+def _lacking(folder, name):
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    tensors.pop(name)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def _not_finite(folder):
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values())).view(-1)[0] = torch.nan
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def _configured(folder, **options):
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **options}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (
+            lambda folder: _lacking(folder, "transformer.h.0.mlp.c_fc.weight"),
+            "its files lack transformer.h.0.mlp.c_fc.weight of the GPT2LMHeadM",
+        ),
+        (lambda folder: _configured(folder, n_layer=2), "its files lack transformer.h.1"),
+        (lambda folder: _configured(folder, n_positions=16), "transformers cannot load it|its files lack transformer.wpe.weight"),
+        (_not_finite, "values that are not finite"),
+        (lambda folder: sorted(folder.glob("model-*.safetensors"))[1].unlink(), "transformers cannot load it"),
+    ],
+)
+def test_weights_that_a_folder_lacks_are_not_drawn(tmp_path, damage, said):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(vocab_size=64, n_positions=32, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    shards = {"max_shard_size": "8KB"} if "transformers cannot load it" == said else {}
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path, **shards)
+    assert isinstance(huggingface(str(tmp_path)), torch.nn.Module)
+    damage(tmp_path)
+    with pytest.raises(InputError, match=said) as error:
+        huggingface(str(tmp_path))
+    assert "\n" not in str(error.value)
