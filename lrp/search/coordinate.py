@@ -193,6 +193,7 @@ class SearchedFit(FittedMethod):
         held_out = batches.drop(half).take(count)
         scoring = min(len(self.evidence.scoring), count)
         evidence = Evidence(self.model, batches.take(count), self.evidence.cache, scoring)
+        evidence.times = self.evidence.times
         dense = measured_copy(self.model)
         tried: list[tuple[Any, float]] = []
 
