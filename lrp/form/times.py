@@ -64,8 +64,8 @@ class Clock:
         return {name: [self._timed(name, form, confirmed) for form in range(len(held))] for name, held in self.untimed.items()}
 
     def confirm(self, choices: Mapping[str, Sequence[Choices]], chosen: Mapping[str, int]) -> int:
-        """Time the ``chosen`` ways out of ``choices``, by their places in those of all forms one after the other, unless they have been; says
-        how many of them were new."""
+        """Time the ``chosen`` ways out of ``choices``, unless they have been (of each layer a place in those of all forms, one after the
+        other); says how many of them were new."""
         count = 0
         for name, at in chosen.items():
             form = int(np.searchsorted(np.cumsum([len(each.loss) for each in choices[name]]), at, side="right"))

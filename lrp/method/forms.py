@@ -110,7 +110,7 @@ class WithForms(FittedMethod):
         return choose({name: (costs[name], loss[name]) for name in loss}, kept_share(sparsity) * self._cost_dense(costs), unit)
 
     def _confirmed(self, sparsity: float, clock: Clock) -> dict[str, int]:
-        """The same, of ways that were timed themselves: what is chosen by predicted times is timed, which corrects these, and chosen again."""
+        """The same, of ways that were timed themselves: what is chosen by predictions is timed, which corrects them, and chosen again."""
         for _ in range(CONFIRMATIONS):
             self.choices = clock.choices()
             chosen = self._chosen(sparsity)
