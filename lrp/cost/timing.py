@@ -31,10 +31,19 @@ class Timing:
 
 
 def alternate(
-    functions: Sequence[Callable[[], Any]], device: torch.device, seconds: float = 2.0, least: int = 5, most: int = 50
+    functions: Sequence[Callable[[], Any]],
+    device: torch.device,
+    seconds: float = 2.0,
+    least: int = 5,
+    most: int = 50,
+    own: bool = False,
 ) -> list[Timing]:
     """Time each function once, then each again, and so on: at least ``least`` and at most ``most`` rounds after two that do
-    not count, until about ``seconds`` have passed. What slows the machine for a while then slows all of them."""
+    not count, until about ``seconds`` have passed. What slows the machine for a while then slows all of them.
+
+    ``own``: on a CPU with one thread count the time that this thread was given in place of all that passed, so that what waits for a
+    processor that others use does not look slow."""
+    clock = time.thread_time if own and device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     taken: list[list[float]] = [[] for _ in functions]
     finish = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
     for _ in range(2):
@@ -44,10 +53,10 @@ def alternate(
     began = time.perf_counter()
     while len(taken[0]) < least or (len(taken[0]) < most and time.perf_counter() - began < seconds):
         for function, times in zip(functions, taken):
-            start = time.perf_counter()
+            start = clock()
             function()
             finish()
-            times.append(time.perf_counter() - start)
+            times.append(clock() - start)
     spreads = [float(np.subtract(*np.percentile(times, [75, 25]))) for times in taken]
     return [Timing(float(np.median(times)), spread, min(times)) for times, spread in zip(taken, spreads)]
 
