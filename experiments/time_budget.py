@@ -2,8 +2,8 @@
 
     python experiments/time_budget.py --model resnet20 --checkpoint $RESNET --data $DATA --sparsity 0.3 0.5 --out time_budget.csv
 
-One thread; the shortest time of each counts, of the processor's time that the thread was given. Nothing is compensated: times do not
-depend on values.
+One thread; the shortest time of each counts, of the processor's time that the thread was given. Batch norm is fused, and nothing is
+compensated: times do not depend on values.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from form_sets import begin
 
+import lrp
 from lrp.config.build import compose_job
 from lrp.cost.timing import alternate, repeat_to
 from lrp.files import write_whole
@@ -33,8 +34,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     job = compose_job(
-        "method=output_aware", "dataset=cifar10", "tracker=none", "budget=milliseconds", f"selection.batch_size={args.batch}",
-        "calibration.images=128", "compensation=none", f"model={args.model}", f"model.checkpoint={args.checkpoint}",
+        "method=output_aware", "dataset=cifar10", "tracker=none", "budget=milliseconds", "selection=lagrangian",
+        f"selection.batch_size={args.batch}",
+        "calibration.images=128", "method.parts.compensation=none", f"model={args.model}", f"model.checkpoint={args.checkpoint}",
         f"dataset.path={args.data}",
     )  # fmt: skip
     _, evidence = begin(job, 128)
@@ -46,9 +48,9 @@ def main() -> None:
         chosen = fitted._chosen(sparsity)
         before = fitted._milliseconds(chosen)
         plan = fitted.plan(sparsity)
-        small = plan.build().eval()
+        small = lrp.fuse(plan.build().eval())
         with torch.inference_mode():
-            dense, after = alternate([partial(evidence.model, x), partial(small, x)], x.device, seconds=20, most=60, own=True)
+            dense, after = alternate([partial(lrp.fuse(evidence.model), x), partial(small, x)], x.device, seconds=20, most=60, own=True)
         whole = 1e3 * dense.least
         taken, layers = plan.milliseconds
         rows.append({

@@ -50,8 +50,8 @@ def alternate(
         for function in functions:
             function()
     finish()
-    began = time.perf_counter()
-    while len(taken[0]) < least or (len(taken[0]) < most and time.perf_counter() - began < seconds):
+    began = clock()
+    while len(taken[0]) < least or (len(taken[0]) < most and clock() - began < seconds):
         for function, times in zip(functions, taken):
             start = clock()
             function()
