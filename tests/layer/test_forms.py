@@ -92,6 +92,23 @@ def test_pivoted_spatial_is_spatial_in_fewer_numbers(name):
         check(layer, dense, x)
 
 
+@pytest.mark.parametrize(
+    "form, held", [("pivoted", 3), ("tucker2_pivoted", (3, 4)), ("spatial_pivoted", 3), ("tucker2", (3, 4)), ("spatial", 3)]
+)
+def test_images_stay_in_their_order(form, held):
+    """In channels_last order or not, as the dense layer leaves them; what follows would be slower otherwise."""
+    dense, x = nn.Conv2d(6, 10, 3, padding=1), torch.randn(2, 6, 7, 5)
+    layer = kind_of(dense).form(dense, form)(dense, held).requires_grad_(False)
+    for each in layer.parameters():
+        each.normal_()
+    for order in layer.buffers():
+        order.copy_(torch.randperm(len(order)))
+    y = layer(x)
+    assert y.is_contiguous()
+    last = layer(x.contiguous(memory_format=torch.channels_last))
+    assert last.is_contiguous(memory_format=torch.channels_last) and torch.allclose(last, y, atol=1e-5)
+
+
 def test_factors_are_balanced():
     """Pair by pair: what belongs to one rank is as long on both sides, whatever lengths it had."""
     U, K, P = torch.randn(9, 4).double(), torch.randn(4, 3, 5).double(), torch.randn(3, 6).double()
