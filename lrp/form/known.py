@@ -12,11 +12,14 @@ from lrp.form.matrix import Matrix
 from lrp.form.nested import NestedForm
 from lrp.form.pivoted import PivotedForm
 from lrp.form.spatial import SpatialForm
+from lrp.form.spatial_pivoted import SpatialPivotedForm
 from lrp.form.tucker2 import Tucker2Form
 from lrp.form.tucker2_pivoted import Tucker2PivotedForm
 from lrp.layer.compressed import Compressed
 
-ALL: Sequence[Form] = (Matrix(), Tucker2Form(), SpatialForm(), NestedForm(), PivotedForm(), Tucker2PivotedForm())
+ALL: Sequence[Form] = (
+    Matrix(), Tucker2Form(), SpatialForm(), NestedForm(), PivotedForm(), Tucker2PivotedForm(), SpatialPivotedForm(),
+)  # fmt: skip
 FORMS: dict[str, Form] = {form.name: form for form in ALL}
 
 

@@ -18,6 +18,7 @@ from lrp.layer.masked import MaskedConv1d, MaskedConv2d
 from lrp.layer.nested import NestedConv2d
 from lrp.layer.pivoted import PivotedConv1d, PivotedConv2d
 from lrp.layer.spatial import SpatialConv2d
+from lrp.layer.spatial_pivoted import SpatialPivotedConv2d
 from lrp.layer.stored import RowRange
 from lrp.layer.tucker2 import Tucker2Conv1d, Tucker2Conv2d
 from lrp.layer.tucker2_pivoted import Tucker2PivotedConv1d, Tucker2PivotedConv2d
@@ -101,7 +102,7 @@ class ConvKind(LayerKind):
 
     forms = (
         LowRankConv1d, LowRankConv2d, Tucker2Conv1d, Tucker2Conv2d, SpatialConv2d, NestedConv2d, PivotedConv1d, PivotedConv2d,
-        Tucker2PivotedConv1d, Tucker2PivotedConv2d, MaskedConv1d, MaskedConv2d,
+        Tucker2PivotedConv1d, Tucker2PivotedConv2d, SpatialPivotedConv2d, MaskedConv1d, MaskedConv2d,
     )  # fmt: skip
     uncompressed = (nn.Conv3d,)
     reads_around = True

@@ -64,7 +64,8 @@ def test_onnx(name, blocking, tmp_path):
 @pytest.mark.parametrize("forms", [*([name] for name in FORMS), [*FORMS]], ids=" ".join)
 def test_onnx_of_every_form(forms, tmp_path):
     """As it is and fused; the program that ONNX is made from has a dynamic batch."""
-    model, x = exported("kinds", forms=forms, exclude=["head"])
+    others = ["grouped", "point", "line"] if forms == ["spatial_pivoted"] else []  # which it does not fit: they alone exceed the budget
+    model, x = exported("kinds", forms=forms, exclude=["head", *others])
     held = {module.form for module in model.modules() if isinstance(module, Compressed)}
     assert held & {*forms} and (len(forms) == 1 or len(held) > 1)
     for name, network in {"small": model, "fused": lrp.fuse(model)}.items():
