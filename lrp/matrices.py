@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lrp.errors import InputError
+from lrp.shelf import Shelved
 
 # At what rank a block is stored: as factors with this many components, or None: whole, as the matrix that it is. Files and users
 # write -1 for whole (``lrp.errors.check_rank``, ``lrp.deploy.saving``); nothing else does.
@@ -104,6 +105,8 @@ class Block:
 class Factors:
     """The thin decomposition of a block (p x q) into R = min(p, q) components, U V = block.
 
+    U and V may lie in a file, from which they are read at each access: those of all layers are several times as large as the network.
+
     Attributes:
         block: What was decomposed.
         U: (p, R).
@@ -114,9 +117,9 @@ class Factors:
     """
 
     block: Block
-    U: Tensor
+    U: Shelved[Tensor] = Shelved()
     S: Tensor
-    V: Tensor
+    V: Shelved[Tensor] = Shelved()
     layer_norm: float = 0.0
     decomposition: str = "svd"
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lrp.layer_statistics.regression import Regression
 from lrp.matrices import Factors, LayerMatrix
+from lrp.shelf import Shelved
 
 
 class LayerPlan(Protocol):
@@ -50,11 +51,11 @@ class Side:
 
     Attributes:
         scores: E ||y - y_b||^2 of each, (R,) float64.
-        directions: Orthonormal columns (outputs or inputs, R) float64.
+        directions: Orthonormal columns (outputs or inputs, R) float64, which may lie in a file.
     """
 
     scores: Tensor
-    directions: Tensor
+    directions: Shelved[Tensor] = Shelved()
 
     def kept(self, count: int) -> Tensor:
         """The directions of the largest scores, of equal ones the first, in the order in which they are."""
