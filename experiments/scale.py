@@ -1,12 +1,13 @@
 """Memory and seconds of lrp.compress on networks of the size that people use, stage by stage.
 
     python experiments/scale.py --out experiments/results/scale.csv                               # all of it: hours on one core
-    python experiments/scale.py --networks resnet50 --size 64 --examples 16 64 --out scale.csv    # a part, at another resolution
+    python experiments/scale.py --networks resnet50 --size 64 --examples 16 64 --out scale.csv    # a part of it, smaller
 
-Random weights, half of the parameters removed, default options, one thread. Each measurement is a process of its own (Linux). Memory is what
-the process had at its peak (VmHWM) over what it had just before the call (VmRSS), network and examples included in both; a tiny network is
-compressed first, so that what is imported late does not count. A stage's peak is that of the stage alone. A row that is there already
-is not measured again.
+Random weights, half of the parameters removed, default options, one thread. Each measurement is a process of its own (Linux). Memory is what the
+process had at its peak over what it had just before the call, when it held the network and the examples; a tiny network is compressed
+first, so that what is imported late does not count. ``peak_gib`` is of memory of the process's own (RssAnon, looked at every 10 ms), which
+does not change when the system takes pages of libraries back from a process; ``hwm_gib`` is VmHWM over VmRSS, as it is. A stage's
+peak is that of the stage alone, its seconds are without those of a stage within it. A row that is there already is not measured again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,10 +68,25 @@ class Stages:
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.peak = dict.fromkeys(STAGES, 0)
-        self.most = 0
+        self.before = of_process("RssAnon")
+        self.peak = dict.fromkeys((*STAGES, "all"), self.before)
         self._open: list[str] = []
-        self._since = 0.0
+        self._since, self._over = time.perf_counter(), threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.01):
+            now = of_process("RssAnon")
+            for stage in ("all", *self._open[-1:]):
+                self.peak[stage] = max(self.peak[stage], now)
+
+    def stop(self) -> dict[str, float]:
+        """The seconds of each stage, and the peaks in GiB over what there was at the beginning."""
+        self._over.set()
+        self._thread.join()
+        peaks = {f"peak_{stage}_gib": (peak - self.before) / GIB for stage, peak in self.peak.items()}
+        return {**{f"seconds_{stage}": seconds for stage, seconds in self.seconds.items()}, **peaks}
 
     def watch(self, stage: str, owner: Any, name: str) -> None:
         """Count what ``owner.name`` takes for a stage."""
@@ -93,12 +110,23 @@ class Stages:
             self._open.pop()
 
     def _switch(self) -> None:
-        now, peak = time.perf_counter(), of_process("VmHWM")
+        now = time.perf_counter()
         if self._open:
             self.seconds[self._open[-1]] += now - self._since
-            self.peak[self._open[-1]] = max(self.peak[self._open[-1]], peak)
-        self.most, self._since = max(self.most, peak), time.perf_counter()
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+        self._since = now
+
+
+def watched() -> Stages:
+    """The stages of lrp.compress."""
+    stages = Stages()
+    stages.watch("survey", lrp.evidence, "find_candidates")
+    stages.watch("decompose", singular_vectors, "decompose")
+    stages.watch("score", FirstOrderEstimator, "__call__")
+    stages.watch("inputs", forms, "input_perturbations")
+    stages.watch("build", Plan, "build")
+    stages.watch("statistics", lrp.evidence, "gather")
+    stages.watch("compensate", lrp.method.base, "compensate")
+    return stages
 
 
 def one(network: str, size: int, examples: int) -> dict[str, Any]:
@@ -108,14 +136,7 @@ def one(network: str, size: int, examples: int) -> dict[str, Any]:
     lrp.compress(nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 12)), torch.randn(64, 12), 0.5)
     model, make = NETWORKS[network][0](size)
     inputs = make(examples)
-    stages = Stages()
-    stages.watch("survey", lrp.evidence, "find_candidates")
-    stages.watch("decompose", singular_vectors, "decompose")
-    stages.watch("score", FirstOrderEstimator, "__call__")
-    stages.watch("inputs", forms, "input_perturbations")
-    stages.watch("build", Plan, "build")
-    stages.watch("statistics", lrp.evidence, "gather")
-    stages.watch("compensate", lrp.method.base, "compensate")
+    stages = watched()
     ran = {"forwards": 0, "backwards": 0}
     grad = torch.autograd.grad
 
@@ -132,16 +153,14 @@ def one(network: str, size: int, examples: int) -> dict[str, Any]:
 
     FirstOrderEstimator._batch = forward  # type: ignore[method-assign]
     before, start = of_process("VmRSS"), time.perf_counter()
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
     lrp.compress(model, inputs, 0.5, images=examples)
-    seconds = time.perf_counter() - start
-    stages._switch()
-    weights = sum(value.numel() * value.element_size() for value in model.parameters())
+    seconds, most = time.perf_counter() - start, of_process("VmHWM") - before
+    found = stages.stop()
+    parameters = sum(value.numel() for value in model.parameters())
     return {
-        "network": network, "size": size, "examples": examples, "parameters": sum(value.numel() for value in model.parameters()),
-        "weights_gib": weights / GIB, "peak_gib": (stages.most - before) / GIB, "seconds": seconds, **ran,
-        **{f"seconds_{stage}": stages.seconds[stage] for stage in STAGES},
-        **{f"peak_{stage}_gib": max(0, stages.peak[stage] - before) / GIB for stage in STAGES},
+        "network": network, "size": size, "examples": examples, "parameters": parameters, "weights_gib": 4 * parameters / GIB,
+        "peak_gib": found.pop("peak_all_gib"), "hwm_gib": most / GIB, "seconds": seconds, **ran, **found,
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lrp.errors import InputError
-from lrp.shelf import Shelved
+from lrp.shelf import shelved
 
 # At what rank a block is stored: as factors with this many components, or None: whole, as the matrix that it is. Files and users
 # write -1 for whole (``lrp.errors.check_rank``, ``lrp.deploy.saving``); nothing else does.
@@ -101,6 +101,7 @@ class Block:
         return matrix[self.row_start : self.row_stop, self.col_start : self.col_stop]
 
 
+@shelved("U", "V")
 @dataclass(frozen=True)
 class Factors:
     """The thin decomposition of a block (p x q) into R = min(p, q) components, U V = block.
@@ -117,9 +118,9 @@ class Factors:
     """
 
     block: Block
-    U: Shelved[Tensor] = Shelved()
+    U: Tensor
     S: Tensor
-    V: Shelved[Tensor] = Shelved()
+    V: Tensor
     layer_norm: float = 0.0
     decomposition: str = "svd"
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import itertools
 import tempfile
 import threading
-from collections.abc import Sequence
-from typing import IO, Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import IO, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 KEPT = 2**20  # bytes that a shelf holds in memory before it uses its file
-Field = TypeVar("Field")
+Made = TypeVar("Made")
 
 
 class Shelf:
@@ -104,23 +104,28 @@ def joined(parts: Sequence[Any]) -> Any:
     return torch.cat([*parts]) if all(isinstance(part, Tensor) for part in parts) else Joined(parts)
 
 
-class Shelved(Generic[Field]):
-    """A field of a dataclass whose value may be a handle of a shelf, which is read at each access."""
+class _Shelved:
+    """A field whose value may be a handle of a shelf, which is read at each access."""
 
-    def __init__(self, *default: Field) -> None:
-        """``default``: as of a dataclass's field, where there is one."""
-        self._default = default
-
-    def __set_name__(self, owner: type, name: str) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Field:
-        if instance is None:  # how a dataclass asks for the default
-            if not self._default:
-                raise AttributeError(self._name)
-            return self._default[0]
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
         value = vars(instance)[self._name]
         return value.read() if isinstance(value, Stored | Joined) else value
 
-    def __set__(self, instance: Any, value: Field) -> None:
+    def __set__(self, instance: Any, value: Any) -> None:
         vars(instance)[self._name] = value
+
+
+def shelved(*names: str) -> Callable[[type[Made]], type[Made]]:
+    """Of a dataclass these fields take handles of a shelf as well, and give tensors."""
+
+    def decorated(made: type[Made]) -> type[Made]:
+        for name in names:
+            setattr(made, name, _Shelved(name))
+        return made
+
+    return decorated

@@ -46,7 +46,8 @@ def decompose(
     decomposition: Decomposition = PLAIN,
     statistics: Mapping[str, LayerStatistics] | None = None,
 ) -> list[Factors]:
-    """The factors of all blocks, in their order, computed and kept in float64 on the CPU or in a file; a block uses its own part of the ``statistics``.
+    """The factors of all blocks, in their order, computed and kept in float64 on the CPU, large ones in a file; a block uses its own part
+    of the ``statistics``.
 
     Raises:
         InputError: For a weight that is not finite, with the layer's name.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lrp.layer_statistics.regression import Regression
 from lrp.matrices import Factors, LayerMatrix
-from lrp.shelf import Shelved
+from lrp.shelf import shelved
 
 
 class LayerPlan(Protocol):
@@ -45,6 +45,7 @@ class LayerPlan(Protocol):
         ...
 
 
+@shelved("directions")
 @dataclass(frozen=True)
 class Side:
     """The components of one side of a group's matrix.
@@ -55,7 +56,7 @@ class Side:
     """
 
     scores: Tensor
-    directions: Shelved[Tensor] = Shelved()
+    directions: Tensor
 
     def kept(self, count: int) -> Tensor:
         """The directions of the largest scores, of equal ones the first, in the order in which they are."""

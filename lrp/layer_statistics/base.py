@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lrp.matrices import Block
-from lrp.shelf import Shelved
+from lrp.shelf import shelved
 
 
 def quadratic(W: Tensor, C: Tensor) -> Tensor:
@@ -15,6 +15,7 @@ def quadratic(W: Tensor, C: Tensor) -> Tensor:
     return W * C @ W.T if C.dim() == 1 else W @ C @ W.T
 
 
+@shelved("inputs", "gradients", "outputs", "zz")
 @dataclass(frozen=True)
 class LayerStatistics:
     """Second moments of one layer, float64 on the CPU; None: not asked for. Those that are large may lie in a file, from which they are
@@ -34,11 +35,11 @@ class LayerStatistics:
     """
 
     rows: int
-    inputs: Shelved[Tensor | None] = Shelved(None)
-    gradients: Shelved[Tensor | None] = Shelved(None)
+    inputs: Tensor | None = None
+    gradients: Tensor | None = None
     where: Tensor | None = None
-    outputs: Shelved[Tensor | None] = Shelved(None)
-    zz: Shelved[Tensor | None] = Shelved(None)
+    outputs: Tensor | None = None
+    zz: Tensor | None = None
     mean: Tensor | None = None
     magnitudes: Tensor | None = None
 

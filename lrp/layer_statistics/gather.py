@@ -224,8 +224,7 @@ def _gather(
     positions = Positions(candidates.positions, len(inputs), samples)
     tokens = inputs.counted()
     layers = [
-        _Layer(name, twin.get_submodule(name), positions.counts[name], positions.of(name, tokens), needs, name in apart)
-        for name in names
+        _Layer(name, twin.get_submodule(name), positions.counts[name], positions.of(name, tokens), needs, name in apart) for name in names
     ]
     generator = torch.Generator().manual_seed(0)
     starts = tqdm(range(0, len(inputs), chunk), desc="layer statistics", unit="batch", leave=False, disable=None)
