@@ -51,6 +51,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed_vgg16": lambda: cost.speed("vgg16"), "speed_resnet18": lambda: cost.speed("resnet18"), "speed_layers": cost.speed_layers,
     "speed_batch": cost.speed_batch, "speed_sizes": cost.speed_sizes,
     "speed_forms": cost.speed_forms, "speed_forms_sizes": cost.speed_forms_sizes, "reliability": reliability,
+    "scale": nets.scale, "scale_growth": nets.scale_growth,
     "networks": nets.networks, "language_model": nets.language_model, "pretrained_iglm": lambda: nets.pretrained("iglm-s"),
 }  # fmt: skip
 

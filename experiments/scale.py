@@ -3,11 +3,12 @@
     python experiments/scale.py --out experiments/results/scale.csv                               # all of it: hours on one core
     python experiments/scale.py --networks resnet50 --size 64 --examples 16 64 --out scale.csv    # a part of it, smaller
 
-Random weights, half of the parameters removed, default options, one thread. Each measurement is a process of its own (Linux). Memory is what the
-process had at its peak over what it had just before the call, when it held the network and the examples; a tiny network is compressed
-first, so that what is imported late does not count. ``peak_gib`` is of memory of the process's own (RssAnon, looked at every 10 ms), which
-does not change when the system takes pages of libraries back from a process; ``hwm_gib`` is VmHWM over VmRSS, as it is. A stage's
-peak is that of the stage alone, its seconds are without those of a stage within it. A row that is there already is not measured again.
+Random weights, half of the parameters removed, default options, one thread. Each measurement is a process of its own (Linux). Memory is
+what the process had at its peak over what it had just before the call, when it held the network and the examples; a tiny network is
+compressed first, so that what is imported late does not count. ``peak_gib`` is of memory of the process's own (RssAnon, looked at every
+10 ms), which does not change when the system takes pages of libraries back from a process; ``hwm_gib`` is VmHWM over VmRSS, as it is. A
+stage's peak is that of the stage alone, its seconds are without those of a stage within it. A row that is there already is not measured
+again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from memory import of_process
+from memory import chain, of_process
 from torch import nn
 
 import lrp
@@ -60,7 +61,12 @@ def gpt2(size: int) -> tuple[nn.Module, Callable[[int], Any]]:
     return GPT2LMHeadModel(GPT2Config(use_cache=False)).eval(), lambda count: {"input_ids": torch.randint(0, 50257, (count, size))}
 
 
-NETWORKS = {"resnet50": (resnet50, 224), "vit_b_16": (vit_b_16, 224), "gpt2": (gpt2, 64)}
+def linear_chain(size: int) -> tuple[nn.Module, Callable[[int], Any]]:
+    """Eight Linear layers; ``size``: their features."""
+    return chain(size, 512), lambda count: torch.randn(count, 512)
+
+
+NETWORKS = {"chain": (linear_chain, 700), "resnet50": (resnet50, 224), "vit_b_16": (vit_b_16, 224), "gpt2": (gpt2, 64)}
 
 
 class Stages:
@@ -168,7 +174,7 @@ def main() -> None:
     """Measure what is not in the file yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS])
-    parser.add_argument("--size", type=int, help="pixels a side, or tokens; 224 and 64")
+    parser.add_argument("--size", type=int, help="features, pixels a side or tokens; 700, 224 and 64")
     parser.add_argument("--examples", type=int, nargs="+", default=[64, 1024])
     parser.add_argument("--out", type=Path, help="a CSV file to which rows are added")
     parser.add_argument("--one", action="store_true", help="measure in this process and print the row")
