@@ -174,7 +174,7 @@ class Evidence:
     @cached_property
     def network(self) -> FrozenNetwork:
         """A frozen copy of the network, traced where torch.fx can do so."""
-        return FrozenNetwork(self.model, self.batches.example)
+        return FrozenNetwork(self.model, self.batches.example, share=not self.survey.writes)
 
     def unreached(self) -> list[str]:
         """The layers through which no gradient of the network's output flows on any scoring example."""
@@ -187,7 +187,8 @@ class Evidence:
         found = self._found
         if not set(needs) <= found.needs:
             wanted = found.needs | set(needs)
-            found.statistics = gather(self.model, self.survey, self.batches, wanted, self._estimator.read, self.samples)
+            memory = self._estimator.memory_limit * 2**30
+            found.statistics = gather(self.model, self.survey, self.batches, wanted, self._estimator.read, self.samples, memory)
             found.needs = wanted
         return found.statistics
 

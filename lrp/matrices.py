@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lrp.errors import InputError
+from lrp.shelf import shelved
 
 # At what rank a block is stored: as factors with this many components, or None: whole, as the matrix that it is. Files and users
 # write -1 for whole (``lrp.errors.check_rank``, ``lrp.deploy.saving``); nothing else does.
@@ -120,9 +121,12 @@ class Block:
         return matrix[self.row_start : self.row_stop, self.col_start : self.col_stop]
 
 
+@shelved("U", "V")
 @dataclass(frozen=True)
 class Factors:
     """The thin decomposition of a block (p x q) into R = min(p, q) components, U V = block.
+
+    U and V may lie in a file, from which they are read at each access: those of all layers are several times as large as the network.
 
     Attributes:
         block: What was decomposed.

@@ -21,7 +21,7 @@ ROOT = Path(lrp.__file__).parent
 
 # From the bottom up. A module imports from the levels below its own and from its own package.
 LEVELS = (
-    ("errors", "stop"),
+    ("errors", "shelf", "stop"),
     ("files",),
     ("entries", "matrices", "inputs"),
     ("batch_rule", "batch_shapes"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -84,9 +84,9 @@ class LeastSquares:
             for name, matrix in candidates.matrices.items():
                 if matrix.uses:
                     shifted |= self._refit_tied(model, matrix, statistics[name])
-                elif statistics[name].outputs is None:
-                    self._refit_on_moments(model.get_submodule(name), matrix.weight, statistics[name])
-            known = [name for name in candidates.matrices if statistics[name].outputs is not None]
+                elif statistics[name].where is None:
+                    self._refit_on_moments(model.get_submodule(name), matrix.weight, replace(statistics[name]))
+            known = [name for name, matrix in candidates.matrices.items() if not matrix.uses and statistics[name].where is not None]
             inputs = Batches.of(inputs)
             tokens = inputs.counted()
             masks = [None] * -(-len(inputs) // CHUNK) if tokens is None else tokens.split(CHUNK)
@@ -98,13 +98,15 @@ class LeastSquares:
                         continue
                     dense = statistics[name]
                     sums: Sums | None = None
-                    assert dense.where is not None and dense.outputs is not None, "``needs`` asks for them"
-                    parts = zip(replay.inputs(name), dense.where.split(CHUNK), dense.outputs.split(CHUNK), masks)
+                    given = dense.outputs  # read once, where they lie in a file
+                    assert dense.where is not None and given is not None, "``needs`` asks for them"
+                    parts = zip(replay.inputs(name), dense.where.split(CHUNK), given.split(CHUNK), masks)
                     for x, where, z, mask in parts:
                         sums = sums or Sums(inside(module, x, candidates.positions[name]))
                         keep = kept(mask, where, candidates.positions[name], x)
                         rows = slice(None) if keep is None else keep
                         sums.add(columns(module, x, where)[rows], z.flatten(0, 1).to(x.device)[rows], where.to(x.device).flatten()[rows])
+                    del given, parts
                     assert sums is not None, "there is at least one batch"
                     self._refit(module, candidates.matrices[name].weight, sums.flush(), self._metric_of(dense))
         for module, mode in training.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Protocol
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from lrp.decomposition.svd import Svd
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.matrices import Block, Factors, LayerMatrix, check_weights
+from lrp.shelf import Shelf
 
 PLAIN = Svd()
 
@@ -47,7 +49,8 @@ def decompose(
     decomposition: Decomposition = PLAIN,
     statistics: Mapping[str, LayerStatistics] | None = None,
 ) -> list[Factors]:
-    """The factors of all blocks, in their order, computed and kept in float64 on the CPU; a block uses its own part of the ``statistics``.
+    """The factors of all blocks, in their order, computed and kept in float64 on the CPU, large ones in a file; a block uses its own part
+    of the ``statistics``.
 
     Raises:
         InputError: For a weight that is not finite, with the layer's name.
@@ -57,14 +60,17 @@ def decompose(
     for i, block in enumerate(blocks):
         places.setdefault(block.layer, []).append(i)
     found: dict[int, Factors] = {}
+    shelf = Shelf()
     for name, own in places.items():  # layer by layer: of one alone there is a copy in double precision
         weight = matrices[name].weight.to("cpu", torch.float64)
-        known = statistics[name] if statistics else None
+        known = replace(statistics[name]) if statistics else None  # read from their file once
         parts = [decomposition(weight, blocks[i], known) for i in own]
         norm = (
             float(parts[0][1][0]) if len(own) == 1 else max(decomposition.norm(weight, whole, known) for whole in _groups(matrices[name]))
         )
-        found |= {i: Factors(blocks[i], *part, norm, decomposition.name) for i, part in zip(own, parts)}
+        for i, (U, S, V) in zip(own, parts):
+            found[i] = Factors(blocks[i], shelf.put(U), S, shelf.put(V), norm, decomposition.name)
+        del parts
     return [found[i] for i in range(len(blocks))]
 
 

@@ -14,7 +14,7 @@ class Regression:
     """The regression of a layer's dense outputs z on the inputs x' that it has now; a row belongs to one of its groups of inputs.
 
     Attributes:
-        C: Cov(x') (groups, N, N), made of the ``sums``, which have no second moment afterwards
+        C: Cov(x') (groups, N, N), made of the ``sums``, which have no second moments afterwards
         A: Cov(z, x') (M, N)
         W: the dense layer's weight (M, N)
     """
@@ -33,7 +33,8 @@ class Regression:
         groups = len(self.C)
         own = self.mean_z.unflatten(0, (groups, -1))  # (groups, M of a group)
         means = own[:, :, None] * self.mean_x[:, None, :]
-        self.A = ((sums.zx / sums.count).unflatten(0, (groups, -1)) - means).flatten(0, 1)
+        self.A, sums.zx = sums.zx.div_(sums.count), None
+        self.A.unflatten(0, (groups, -1)).sub_(means)
         self.W = weight.to(self.C)
         self._solved: dict[int, tuple[Tensor, Tensor]] = {}
 

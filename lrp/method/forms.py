@@ -31,6 +31,7 @@ from lrp.method.base import FittedMethod, Prediction
 from lrp.method.plan import Plan
 from lrp.selection.choices import choose
 from lrp.selection.two_budgets import UNIT, under_both
+from lrp.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -270,8 +271,9 @@ def _outputs(first: Any) -> dict[str, list[Side]]:
     if [factor.block for factor in factors] != blocks or any(factor.decomposition != "svd" for factor in factors):
         factors = decompose(evidence.matrices, blocks)
     found: dict[str, list[Side]] = {name: [] for name in evidence.matrices}
+    shelf = Shelf()
     for factor, moments in zip(factors, evidence.moments(factors), strict=True):
-        found[factor.block.layer].append(Side(moments.second.sum(1).double(), factor.U.double()))
+        found[factor.block.layer].append(Side(moments.second.sum(1).double(), shelf.put(factor.U.double())))
     return found
 
 
@@ -283,7 +285,10 @@ def _inputs(evidence: Evidence, kernels: Mapping[str, int]) -> dict[str, list[Si
         components[name] = [_rounded(*input_components(part.double(), kernel), part) for part in matrix.weight.chunk(matrix.groups)]
     assert evidence.estimator is not None
     found = input_perturbations(evidence.network, components, evidence.scoring.take(IMAGES), evidence.estimator.read)
-    return {name: [Side(scores, U) for scores, (U, _) in zip(held, components[name], strict=True)] for name, held in found.items()}
+    shelf = Shelf()
+    return {
+        name: [Side(scores, shelf.put(U)) for scores, (U, _) in zip(held, components[name], strict=True)] for name, held in found.items()
+    }
 
 
 def _rounded(directions: Tensor, held: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

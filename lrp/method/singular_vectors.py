@@ -135,12 +135,15 @@ class SingularVectors:
         return evidence.without(reasons)
 
     def score(self, evidence: Evidence, targets: bool = True) -> SingularVectorsFitted:
-        """A network cut, decomposed and scored once; ``targets``: gather what compensation reads as well."""
+        """A network cut, decomposed and scored once; ``targets``: gather what compensation reads as well, where
+        statistics are gathered at all."""
         survey = evidence.survey
         start = time.perf_counter()
         with own_code(f"blocking={self.blocking.name}", self.blocking):
             blocks = cut(self.blocking, survey.matrices)
-        needs = {*self.decomposition.needs, *(self.compensation.needs if targets else ())}
+        needs = {*self.decomposition.needs}
+        if needs and targets:  # in the same pass; or later, when what is scored here is gone
+            needs |= {*self.compensation.needs}
         if "inputs" in needs and all(block.shape[1] == survey.matrices[block.layer].shape[1] for block in blocks):
             needs = needs - {"inputs"} | {"products"}
         statistics = evidence.statistics(sorted(needs))
@@ -202,8 +205,8 @@ class SingularVectorsFitted(FittedMethod):
 
     @property
     def statistics(self) -> Mapping[str, LayerStatistics]:
-        """Those of the network's layers that were asked for."""
-        return self.evidence.statistics(())
+        """Those of the network's layers that the decomposition and the compensation read."""
+        return self.evidence.statistics([*self.method.decomposition.needs, *self.method.compensation.needs])
 
     def moments(self) -> list[Moments]:
         """E[y - y_b] and E[(y - y_b)^2] of every component."""

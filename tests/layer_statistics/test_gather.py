@@ -9,11 +9,13 @@ from helpers import BLOCKINGS, close, flat, given_network, measured
 from torch import nn
 from torch.nn import functional as F
 
+from lrp import shelf as shelf_module
 from lrp.errors import InputError, NotUsable
 from lrp.layer_statistics import gather as gather_module
 from lrp.layer_statistics import sums as sums_module
 from lrp.layer_statistics.gather import gather
 from lrp.matrices import cut
+from lrp.network.frozen import FrozenNetwork
 from lrp.network.survey import find_candidates
 
 
@@ -226,3 +228,38 @@ def test_what_cannot_be_measured_is_named(residual):
     x[1, 0, 0, 0] = torch.inf
     with pytest.raises(InputError, match="^layer stem: its inputs or gradients on the calibration images are not finite"):
         measured(residual, x, "inputs")
+
+
+def test_a_limit_of_memory_changes_rounding_alone(residual, monkeypatch):
+    """Of one example and one layer at a time there are the same statistics as of all together, in a file or not."""
+    x, needs = torch.randn(5, 3, 9, 8).double(), ["inputs", "products", "gradients", "outputs", "magnitudes"]
+    candidates, ran = find_candidates(residual, x[:1]), []
+    inner = gather_module._gather
+    monkeypatch.setattr(gather_module, "_gather", lambda *given: ran.append((given[2], given[-2])) or inner(*given))
+    whole = gather(residual, candidates, x, needs, flat)
+    monkeypatch.setattr(shelf_module, "KEPT", 0)
+    few = gather(residual, candidates, x, needs, flat, memory=1.0)
+    assert ran == [([*candidates.matrices], 128), *(([name], 1) for name in candidates.matrices)]
+    for name, expected in whole.items():
+        assert isinstance(vars(few[name])["inputs"], shelf_module.Stored) and isinstance(vars(few[name])["outputs"], shelf_module.Joined)
+        for what in ("inputs", "zz", "gradients", "magnitudes", "mean", "outputs", "where"):
+            assert close(getattr(few[name], what).double(), getattr(expected, what).double()), (name, what)
+
+
+def test_a_network_is_measured_where_its_numbers_are(residual):
+    """But for one whose forward writes into its parameters."""
+    x, before = torch.randn(3, 3, 9, 8).double(), copy.deepcopy(residual.state_dict())
+    shared = FrozenNetwork(residual, x[:1], share=not find_candidates(residual, x[:1]).writes)
+    assert shared.modules["fc"].weight.data_ptr() == residual.fc.weight.data_ptr() and not shared.modules["fc"].weight.requires_grad
+    assert all(parameter.requires_grad for parameter in residual.parameters())
+    assert all(map(torch.equal, before.values(), residual.state_dict().values()))
+
+    class Bounded(nn.Linear):
+        def forward(self, x):
+            self.weight.data.clamp_(-0.1, 0.1)
+            return super().forward(x)
+
+    ids = torch.tensor([[1, 2]])
+    assert find_candidates(nn.Sequential(Bounded(12, 12), nn.Linear(12, 2)), torch.randn(1, 12)).writes
+    assert find_candidates(nn.Sequential(nn.Embedding(4, 12, max_norm=9.0), nn.Linear(12, 2)), ids).writes
+    assert not find_candidates(nn.Sequential(nn.Embedding(4, 12), nn.Linear(12, 2)), ids).writes
