@@ -51,23 +51,22 @@ class _Layer:
     """
 
     def __init__(
-        self, name: str, module: Any, count: int, where: Tensor, share: float, needs: Set[str], apart: bool, matrix: LayerMatrix
+        self, name: str, module: Any, positions: Positions, tokens: Tensor | None, needs: Set[str], apart: bool, matrix: LayerMatrix
     ) -> None:
-        self.name, self.module, self.count, self.needs = name, module, count, needs
+        self.name, self.module, self.count, self.needs = name, module, positions.counts[name], needs
         if matrix.uses:  # what the sum of several metrics is made of
             self.needs = needs = {"inputs", *needs & {"gradients"}}
         self.diagonal = matrix.lookup and not kind_of(module).lookup  # as many rows as there are words
         self.lookup = kind_of(module).lookup
-        self.where = where if apart and not self.lookup else None
+        self.where = positions.of(name, tokens) if apart and not self.lookup else None
         if self.where is None and "outputs" in needs:  # which could not be told apart again: what the fit needs is found from its inputs
             self.needs = {*needs, "inputs"}
-        self.share = share  # of the positions that are looked at
-        self.calls = 0
+        self.share = positions.share(name, tokens)  # of the positions that are looked at
+        self.calls = self.samples = 0
         self.generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         self.inputs, self.products = Sums(), Sums()
         self.counts: Tensor | None = None
         self.magnitudes: Tensor | None = None
-        self.samples = 0
         self.outputs: list[Any] = []  # tensors, or handles of the shelf
         self.gradients: Tensor | None = None
 
@@ -232,16 +231,7 @@ def _gather(
     positions = Positions(candidates.positions, len(inputs), samples)
     tokens = inputs.counted()
     layers = [
-        _Layer(
-            name,
-            twin.get_submodule(name),
-            positions.counts[name],
-            positions.of(name, tokens),
-            positions.share(name, tokens),
-            needs,
-            name in apart,
-            matrix,
-        )
+        _Layer(name, twin.get_submodule(name), positions, tokens, needs, name in apart, matrix)
         for name, matrix in _all_of(candidates, names)
     ]
     generator = torch.Generator().manual_seed(0)
