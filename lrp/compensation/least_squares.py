@@ -29,7 +29,7 @@ from lrp.network.survey import Candidates
 METRICS = ("gradient", "plain")
 AUTO = "auto"
 RIDGE = 0.03  # of layers with enough samples: docs/decisions.md
-RIDGES = (0.003, 0.03, 0.3, 3.0, 30.0)  # that are tried in other layers
+RIDGES = (RIDGE, 0.3, 3.0, 30.0)  # that are tried in other layers: what few samples say is trusted less
 ENOUGH = 3  # samples for each column of a layer
 FOLDS = 4  # parts of the examples
 
@@ -102,7 +102,11 @@ class LeastSquares:
                             sums = Folds(FOLDS, edges) if self._tries(dense, candidates.matrices[name]) else Sums(edges)
                         keep = kept(mask, where, candidates.positions[name], x)
                         rows = slice(None) if keep is None else keep
-                        read, gave, at = columns(module, x, where)[rows], z.flatten(0, 1).to(x.device)[rows], where.to(x.device).flatten()[rows]
+                        read, gave, at = (
+                            columns(module, x, where)[rows],
+                            z.flatten(0, 1).to(x.device)[rows],
+                            where.to(x.device).flatten()[rows],
+                        )
                         if isinstance(sums, Folds):
                             example = torch.arange(start, start + len(where))[:, None].expand_as(where)
                             sums.add(read, gave, at, example.flatten().to(x.device)[rows])

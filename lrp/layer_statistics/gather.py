@@ -18,6 +18,7 @@ from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.positions import Positions, columns, kept, kept_rows, outputs, scattered
+from lrp.layer_statistics.shrinkage import shrunk
 from lrp.layer_statistics.sums import Sums
 from lrp.network.arithmetic import layer_input, plain_arithmetic, random_signs, read_output
 from lrp.network.survey import Candidates
@@ -27,6 +28,8 @@ NEVER = "it does not run on any batch of calibration examples"
 log = logging.getLogger(__name__)
 
 GRADIENT_IMAGES = 2048  # a multiple of CHUNK: G has few entries, and a backward pass is slow
+FEW_IMAGES = 512  # of fewer, several combinations of the outputs of each are differentiated
+COMBINATIONS = 16  # at most
 
 
 class _Layer:
@@ -43,6 +46,7 @@ class _Layer:
         products: Sums over these positions of z z^T, z without the bias.
         outputs: The outputs there, (B, P, M) for each batch.
         gradients: The sum over all positions of g g^T (M, M); None before the first.
+        differentiated: At how many positions, of all images together.
     """
 
     def __init__(self, name: str, module: Any, count: int, where: Tensor, needs: Set[str], apart: bool) -> None:
@@ -60,6 +64,7 @@ class _Layer:
         self.samples = 0
         self.outputs: list[Tensor] = []
         self.gradients: Tensor | None = None
+        self.differentiated = 0.0
 
     @torch.no_grad()
     def look(self, x: Tensor, z: Tensor, images: slice, mask: Tensor | None = None) -> None:
@@ -113,13 +118,14 @@ class _Layer:
             sampled = outputs(self.module, z, at)
             self.products.add((sampled if self.module.bias is None else sampled - self.module.bias)[:, None])
 
-    def add_gradients(self, z: Tensor, grad: Tensor | None) -> None:
-        """The gradient with respect to the output ``z`` of some images; None where nothing depends on it."""
+    def add_gradients(self, z: Tensor, grad: Tensor | None, passes: int) -> None:
+        """The gradient with respect to the output ``z`` of some images, one of so many ``passes``; None where nothing depends on it."""
         features = kind_of(self.module).features_last(torch.zeros_like(z) if grad is None else grad)
         rows = features.reshape(-1, features.shape[-1])
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         square = rows.T @ rows
         self.gradients = square.double() if self.gradients is None else self.gradients.add_(square)
+        self.differentiated += len(rows) / passes
 
     def statistics(self, images: int) -> LayerStatistics:
         """What was gathered of so many images.
@@ -142,6 +148,7 @@ class _Layer:
                 rows = kind_of(self.module).rows(self.module)
                 self.gradients = torch.zeros(rows, rows, dtype=torch.float64)
             G, self.gradients = self.gradients.div_(min(images, GRADIENT_IMAGES)).cpu(), None
+            G = shrunk(G, round(self.differentiated))
         if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz, magnitudes)):
             raise InputError(
                 f"layer {self.name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed"
@@ -176,7 +183,8 @@ def gather(
     "magnitudes", "gradients", "outputs". ``read`` turns what the network returns into (B, K). Tokens that are padding do not count.
 
     The gradients are of the first 2,048 images, of one random combination of the outputs an image (signs +-1), which gives
-    E[sum_k g_k g_k^T] without bias.
+    E[sum_k g_k g_k^T] without bias. Of n <= 256 images they are of 512 // n combinations each, at most 16, or of every output; and
+    where they are few for a layer's width the moments are shrunk (``shrinkage``).
 
     Raises:
         InputError: Where values are not finite.
@@ -226,7 +234,7 @@ def _gather(
             if lost := [layer.name for layer in layers if layer.where is not None and layer.calls != 1 + start // CHUNK]:
                 raise _Scattered(lost)
             if with_gradients:
-                _differentiate(y, calls, generator, counted(batch) is not None)
+                _differentiate(y, calls, generator, counted(batch) is not None, combinations(len(inputs)))
     if never := {layer.name: NEVER for layer in layers if not layer.calls}:
         raise NotUsable(never, "decomposition=svd and compensation=none do not need it")
     return {layer.name: layer.statistics(len(inputs)) for layer in layers}
@@ -255,8 +263,14 @@ def _watched(layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, 
             handle.remove()
 
 
-def _differentiate(y: Tensor, calls: Sequence[tuple[_Layer, Tensor]], generator: torch.Generator, padded: bool) -> None:
-    """Show each layer the gradients of one random combination of the outputs y (B, K) of each image.
+def combinations(images: int) -> int:
+    """How many combinations of the outputs of each of so many images are differentiated: of one, gradients of few images span little."""
+    return max(1, min(COMBINATIONS, FEW_IMAGES // images))
+
+
+def _differentiate(y: Tensor, calls: Sequence[tuple[_Layer, Tensor]], generator: torch.Generator, padded: bool, times: int) -> None:
+    """Show each layer the gradients of ``times`` random combinations of the outputs y (B, K) of each image, or of each output where these
+    are no more.
 
     Raises:
         InputError: For an output that carries no gradient.
@@ -266,7 +280,12 @@ def _differentiate(y: Tensor, calls: Sequence[tuple[_Layer, Tensor]], generator:
             "the network's output carries no gradient, so decomposition=two_sided and compensation.metric=gradient cannot "
             "be used; decomposition=activation and compensation.metric=plain can"
         )
-    signs = random_signs((len(y), y.shape[1]), generator, padded).to(y)
-    grads = torch.autograd.grad((y * signs).sum(), [z for _, z in calls], allow_unused=True)
-    for (layer, z), grad in zip(calls, grads, strict=True):
-        layer.add_gradients(z, grad)
+    passes = min(times, y.shape[1])
+    for at in range(passes):
+        if y.shape[1] <= times:
+            weights = torch.eye(passes)[at].to(y)
+        else:
+            weights = random_signs((len(y), y.shape[1]), generator, padded).to(y) / times**0.5
+        grads = torch.autograd.grad((y * weights).sum(), [z for _, z in calls], allow_unused=True, retain_graph=at < passes - 1)
+        for (layer, z), grad in zip(calls, grads, strict=True):
+            layer.add_gradients(z, grad, passes)
