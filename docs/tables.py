@@ -52,6 +52,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed_batch": cost.speed_batch, "speed_sizes": cost.speed_sizes,
     "speed_forms": cost.speed_forms, "speed_forms_sizes": cost.speed_forms_sizes, "reliability": reliability,
     "networks": nets.networks, "language_model": nets.language_model, "pretrained_iglm": lambda: nets.pretrained("iglm-s"),
+    "few_examples": nets.few_examples,
 }  # fmt: skip
 
 
