@@ -70,7 +70,7 @@ def few_examples() -> str:
         cells = []
         for setting in settings:
             held = part[part["setting"] == setting]
-            cells += [_mean(100 * held["agreement"], 1), _mean(held["divergence"], 3)] if len(held) else ["", ""]
+            cells += [_mean(100 * held["agreement"], 1), _mean(held["divergence"], 4)] if len(held) else ["", ""]
         seeds = part.groupby("setting")["seed"].nunique().min()
         rows.append([str(network), f"{100 * sparsity:.0f} %", str(images), str(seeds), *cells])
     header = ["network", "removed", "images", "seeds"]

@@ -70,8 +70,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    options = dict(word.split("=", 1) for word in args.set)
-    compensation = LeastSquares(**{name: value if value.isalpha() else float(value) for name, value in options.items()})
+    given = dict(word.split("=", 1) for word in args.set)
+    known: dict[str, Any] = {name: value if value.isalpha() else float(value) for name, value in given.items()}
+    compensation = LeastSquares(**known)
     for name in args.networks:
         model, into, data = made(name, args)
         compared = data.validation.images[: COMPARED[name]]
