@@ -156,3 +156,21 @@ def pretrained_all() -> str:
         "seconds",
     ]
     return markdown(header, rows)
+
+
+def few_examples() -> str:
+    """One row per network and number of images: agreement and divergence of each setting, mean and standard deviation over seeds."""
+    table = read("few_examples")
+    settings = list(dict.fromkeys(table["setting"]))
+    rows = []
+    for (network, sparsity, images), part in table.groupby(["network", "sparsity", "images"]):
+        cells = []
+        for setting in settings:
+            held = part[part["setting"] == setting]
+            cells += [_mean(100 * held["agreement"], 1), _mean(held["divergence"], 4)] if len(held) else ["", ""]
+        seeds = part.groupby("setting")["seed"].nunique().min()
+        rows.append([str(network), f"{100 * sparsity:.0f} %", str(images), str(seeds), *cells])
+    header = ["network", "removed", "images", "seeds"]
+    for setting in settings:
+        header += [f"agreement (%), {setting}", f"divergence, {setting}"]
+    return markdown(header, rows)

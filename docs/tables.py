@@ -54,6 +54,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tied": nets.tied, "networks": nets.networks, "language_model": nets.language_model, "pretrained": nets.pretrained,
     "pretrained_all": nets.pretrained_all,
     "scale": nets.scale, "scale_growth": nets.scale_growth,
+    "few_examples": nets.few_examples,
 }  # fmt: skip
 
 

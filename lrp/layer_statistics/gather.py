@@ -17,12 +17,14 @@ from lrp.errors import InputError, NotUsable, some
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.base import LayerStatistics
+from lrp.layer_statistics.combinations import combinations, differentiate
 from lrp.layer_statistics.limits import groups, images_at_once
 from lrp.layer_statistics.positions import Positions, columns, kept, kept_rows, outputs, scattered
+from lrp.layer_statistics.shrinkage import shrunk
 from lrp.layer_statistics.sums import Sums
 from lrp.layer_statistics.tied import joined as with_uses
 from lrp.matrices import LayerMatrix
-from lrp.network.arithmetic import layer_input, plain_arithmetic, random_signs, read_output
+from lrp.network.arithmetic import layer_input, plain_arithmetic, read_output
 from lrp.network.survey import Candidates
 from lrp.shelf import Shelf, joined
 
@@ -48,6 +50,7 @@ class _Layer:
         products: Sums over these positions of z z^T, z without the bias.
         outputs: The outputs there, (B, P, M) for each batch.
         gradients: The sum over all positions of g g^T (M, M), or of its diagonal (M,); None before the first.
+        differentiated: At how many positions, of all images together.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class _Layer:
         self.magnitudes: Tensor | None = None
         self.outputs: list[Any] = []  # tensors, or handles of the shelf
         self.gradients: Tensor | None = None
+        self.differentiated = 0.0
 
     @torch.no_grad()
     def look(self, x: Tensor, z: Tensor, images: slice, mask: Tensor | None, shelf: Shelf) -> None:
@@ -122,13 +126,14 @@ class _Layer:
             sampled = outputs(self.module, z, at)
             self.products.add((sampled if self.module.bias is None else sampled - self.module.bias)[:, None])
 
-    def add_gradients(self, z: Tensor, grad: Tensor | None) -> None:
-        """The gradient with respect to the output ``z`` of some images; None where nothing depends on it."""
+    def add_gradients(self, z: Tensor, grad: Tensor | None, passes: int) -> None:
+        """The gradient with respect to the output ``z`` of some images, one of so many ``passes``; None where nothing depends on it."""
         features = kind_of(self.module).features_last(torch.zeros_like(z) if grad is None else grad)
         rows = features.reshape(-1, features.shape[-1])
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         square = rows.square().sum(0) if self.diagonal else rows.T @ rows
         self.gradients = square.double() if self.gradients is None else self.gradients.add_(square)
+        self.differentiated += len(rows) / passes
 
     def statistics(self, images: int, shelf: Shelf) -> LayerStatistics:
         """What was gathered of so many images; what is large lies on the shelf.
@@ -151,6 +156,7 @@ class _Layer:
                 rows = kind_of(self.module).rows(self.module)
                 self.gradients = torch.zeros(*[rows] * (1 if self.diagonal else 2), dtype=torch.float64)
             G, self.gradients = self.gradients.div_(min(images, GRADIENT_IMAGES)).cpu(), None
+            G = G if self.diagonal else shrunk(G, round(self.differentiated))
         if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz, magnitudes)):
             raise InputError(
                 f"layer {self.name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed"
@@ -187,7 +193,8 @@ def gather(
     "magnitudes", "gradients", "outputs". ``read`` turns what the network returns into (B, K). Tokens that are padding do not count.
 
     The gradients are of the first 2,048 images, of one random combination of the outputs an image (signs +-1), which gives
-    E[sum_k g_k g_k^T] without bias.
+    E[sum_k g_k g_k^T] without bias. Of n <= 256 images they are of 512 // n combinations each, at most 16, or of every output; and
+    where they are few for a layer's width the moments are shrunk (``shrinkage``).
 
     ``memory``: bytes of activations that run at once, and bytes of sums that are held at once: layers whose sums would take more are
     gathered in several passes. What is finished lies in a file.
@@ -245,7 +252,7 @@ def _gather(
             if lost := [layer.name for layer in layers if layer.where is not None and layer.calls != 1 + start // chunk]:
                 raise _Scattered(lost)
             if with_gradients:
-                _differentiate(y, calls, generator, counted(batch) is not None)
+                differentiate(y, calls, generator, counted(batch) is not None, combinations(len(inputs)))
     if never := {layer.name: NEVER for layer in layers if not layer.calls}:
         raise NotUsable(never, "decomposition=svd and compensation=none do not need it")
     found = {layer.name: layer.statistics(len(inputs), shelf) for layer in layers}
@@ -281,20 +288,3 @@ def _watched(
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _differentiate(y: Tensor, calls: Sequence[tuple[_Layer, Tensor]], generator: torch.Generator, padded: bool) -> None:
-    """Show each layer the gradients of one random combination of the outputs y (B, K) of each image.
-
-    Raises:
-        InputError: For an output that carries no gradient.
-    """
-    if calls and not y.requires_grad:
-        raise InputError(
-            "the network's output carries no gradient, so decomposition=two_sided and compensation.metric=gradient cannot "
-            "be used; decomposition=activation and compensation.metric=plain can"
-        )
-    signs = random_signs((len(y), y.shape[1]), generator, padded).to(y)
-    grads = torch.autograd.grad((y * signs).sum(), [z for _, z in calls], allow_unused=True)
-    for (layer, z), grad in zip(calls, grads, strict=True):
-        layer.add_gradients(z, grad)

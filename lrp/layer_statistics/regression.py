@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -37,6 +39,12 @@ class Regression:
         self.A.unflatten(0, (groups, -1)).sub_(means)
         self.W = weight.to(self.C)
         self._solved: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def with_ridge(self, ridge: float) -> Regression:
+        """The same regression with another ridge."""
+        result = copy.copy(self)
+        result.ridge, result._solved = ridge, {}
+        return result
 
     def group(self, row: int) -> int:
         """The group that a row belongs to."""
