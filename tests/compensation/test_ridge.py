@@ -107,6 +107,7 @@ def test_best_ridge_against_a_slow_search(noise, rank):
                 sums.add(X[:, None], Z)
                 with torch.no_grad():
                     refit(twin, W, sums.flush(), G, ridge)
+                assert isinstance(twin, LowRank)
                 new = twin.weight_matrix().detach()
             left = z[held] - mean_z - (x[held, 0] - mean_x) @ new.T
             total += float(((left @ G) * left).sum())
