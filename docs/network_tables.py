@@ -48,7 +48,14 @@ def language_model() -> str:
     return markdown(header, [row for _, row in sorted(rows, key=lambda pair: pair[0])])
 
 
-STAGES = {"decompose": "decompose", "score": "score", "inputs": "input sides", "build": "build", "statistics": "statistics", "compensate": "compensate"}
+STAGES = {
+    "decompose": "decompose",
+    "score": "score",
+    "inputs": "input sides",
+    "build": "build",
+    "statistics": "statistics",
+    "compensate": "compensate",
+}
 
 
 def scale() -> str:

@@ -195,7 +195,8 @@ def gather(
     apart = {name for name in candidates.matrices if candidates.calls[name] == 1}
     with torch.inference_mode(False):
         twin = measured_copy(model, share=not candidates.writes)
-    for module in [*twin.modules()]:
+    modules: list[Any] = [*twin.modules()]
+    for module in modules:
         if getattr(module, "inplace", False):
             module.inplace = False
     found, shelf = dict[str, LayerStatistics](), Shelf()
