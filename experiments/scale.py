@@ -73,9 +73,9 @@ class Stages:
     """Seconds and peaks of the stages of a run, of which one is within another at times: an inner one's seconds are not the outer one's."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self.before = of_process("RssAnon")
-        self.peak = dict.fromkeys((*STAGES, "all"), self.before)
+        self.peak: dict[str, int] = dict.fromkeys((*STAGES, "all"), self.before)
         self._open: list[str] = []
         self._since, self._over = time.perf_counter(), threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)

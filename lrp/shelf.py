@@ -39,7 +39,7 @@ class Shelf:
         try:
             self._file = self._file or tempfile.TemporaryFile(prefix="lrp-", buffering=0)
             self._file.seek(self._end)
-            left = memoryview((value.mT if turned else value).contiguous().view(-1).view(torch.uint8).numpy())
+            left = _bytes((value.mT if turned else value).contiguous())
             while left:
                 left = left[self._file.write(left) :]
         except OSError:  # no folder for temporary files, or a full disk
@@ -47,6 +47,11 @@ class Shelf:
             return value
         self._end += size
         return Stored(self._file, self._end - size, value.mT if turned else value, turned, self._lock)
+
+
+def _bytes(value: Tensor) -> memoryview:
+    numbers: Any = value.view(-1).view(torch.uint8).numpy()
+    return memoryview(numbers)
 
 
 class Stored:
@@ -63,7 +68,7 @@ class Stored:
             OSError: Where the file can no longer be read.
         """
         value = torch.empty(self._shape, dtype=self._dtype)
-        left = memoryview(value.view(-1).view(torch.uint8).numpy())
+        left = _bytes(value)
         with self._lock:
             self._file.seek(self._start)
             while left:

@@ -21,8 +21,8 @@ def combinations(images: int) -> int:
 
 
 def differentiate(y: Tensor, calls: Sequence[tuple[Any, Tensor]], generator: torch.Generator, padded: bool, times: int) -> None:
-    """Show each layer of ``calls``, with its outputs, the gradients of ``times`` random combinations of the outputs y (B, K) of each image, or
-    of each output where these are no more.
+    """Show each layer of ``calls``, with its outputs, the gradients of ``times`` random combinations of the outputs y (B, K) of each image,
+    or of each output where these are no more.
 
     Raises:
         InputError: For an output that carries no gradient.

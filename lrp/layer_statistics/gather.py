@@ -209,7 +209,8 @@ def gather(
     apart = {name for name, _ in _all_of(candidates, candidates.matrices) if candidates.calls[name] == 1}
     with torch.inference_mode(False):
         twin = measured_copy(model, share=not candidates.writes)
-    for module in [*twin.modules()]:
+    modules: list[Any] = [*twin.modules()]
+    for module in modules:
         if getattr(module, "inplace", False):
             module.inplace = False
     found, shelf = dict[str, LayerStatistics](), Shelf()
