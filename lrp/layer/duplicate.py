@@ -92,7 +92,7 @@ def duplicate(model: Module, device: torch.device | str | None = None, share: bo
             memo |= {id(value): value for value in module._parameters.values() if value is not None}
         for value in module._parameters.values() if views else ():
             if type(value) is nn.Parameter and id(value) not in memo:
-                memo[id(value)] = nn.Parameter(value.clone() if value.is_inference() else value.detach(), value.requires_grad)
+                memo[id(value)] = nn.Parameter(value.detach().clone() if value.is_inference() else value.detach(), value.requires_grad)
         for value in module._parameters.values() if device is not None else ():
             if type(value) is nn.Parameter:
                 memo[id(value)] = nn.Parameter(value.detach().to(device, copy=True), value.requires_grad)
