@@ -19,6 +19,7 @@ from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.divergence import Divergence
 from lrp.files import sha256
 from lrp.layer_statistics.gather import gather
+from lrp.layer_statistics.reached import never_run
 from lrp.matrices import Factors, LayerMatrix, check_weights
 from lrp.network.frozen import FrozenNetwork
 from lrp.network.gradients import hessian_vector_product, loss_gradients, unreached
@@ -181,6 +182,10 @@ class Evidence:
         together = {name: [name, *(use.name for use in matrix.uses)] for name, matrix in self.matrices.items()}
         lost = unreached(self.network, [each for names in together.values() for each in names], self.scoring, self._estimator.read)
         return [name for name, names in together.items() if name in lost and all(each in lost for each in names if self.survey.calls[each])]
+
+    def never_run(self) -> dict[str, str]:
+        """Why layers have no statistics, by the names of those that no batch of calibration examples reaches."""
+        return never_run(self.model, self.survey, self.batches, self._estimator.memory_limit * 2**30)
 
     def statistics(self, needs: Sequence[str]) -> dict[str, LayerStatistics]:
         """Second moments of every layer on all calibration examples (``gather`` says which ``needs`` there are)."""

@@ -38,7 +38,7 @@ def images_at_once(twin: nn.Module, names: Sequence[str], inputs: Batches, with_
     def count(value: Tensor) -> Tensor:
         place, size = memory_of(value)
         held[place] = size
-        return value
+        return value.detach()  # itself it would hold the graph that holds it
 
     def look(module: Any, args: Any, kwargs: Any, z: Tensor) -> Tensor | None:
         seen.extend([memory_of(layer_input(args, kwargs))[1], memory_of(z)[1]])

@@ -101,6 +101,8 @@ class SingularVectors:
         evidence = evidence.of(self.estimator, self.exclude, self.samples, lookups, tied)
         if self.differentiates and (lost := evidence.unreached()):
             evidence = self._leave(evidence, dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
+        if self.compensation.needs and (never := evidence.never_run()):
+            evidence = self._leave(evidence, never)
         while True:
             try:
                 fitted = self.score(evidence)

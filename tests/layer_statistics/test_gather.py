@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from lrp import shelf as shelf_module
 from lrp.errors import InputError, NotUsable
+from lrp.layer_statistics import combinations as combinations_module
 from lrp.layer_statistics import gather as gather_module
 from lrp.layer_statistics import sums as sums_module
 from lrp.layer_statistics.gather import gather
@@ -103,7 +104,7 @@ def test_gradients_are_those_of_every_output(network, monkeypatch):
     read = lambda y: y[:, :4]  # noqa: E731
     candidates = find_candidates(model, x[:1])
     exact, total = gather(model, candidates, x, ["gradients"], read), {}
-    monkeypatch.setattr(gather_module, "COMBINATIONS", 1)
+    monkeypatch.setattr(combinations_module, "COMBINATIONS", 1)
     for signs in SIGNS:
         monkeypatch.setattr(torch, "randint", lambda low, high, shape, generator: ((signs[: shape[1]] + 1) / 2).expand(shape))
         found = gather(model, candidates, x, ["gradients"], read)
@@ -200,7 +201,7 @@ class Again(nn.Module):
 def test_rows_that_belong_to_no_image(kind, shape, monkeypatch):
     """All calls of a layer count, and all rows of each: C, the mean, and G of the random combination of the outputs."""
     model, x = kind().double(), torch.randn(*shape).double()
-    monkeypatch.setattr(gather_module, "COMBINATIONS", 1)
+    monkeypatch.setattr(combinations_module, "COMBINATIONS", 1)
     monkeypatch.setattr(gather_module, "shrunk", lambda G, samples: G)
     _, found = measured(model, x, "outputs", "gradients")
     seen = {name: ([], []) for name in found if name != "last"}
