@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from layout import markdown, read
 
@@ -60,6 +61,52 @@ def language_model() -> str:
     return markdown(header, [row for _, row in sorted(rows, key=lambda pair: pair[0])])
 
 
+STAGES = {
+    "decompose": "decompose", "score": "score", "inputs": "input sides", "build": "build", "statistics": "statistics",
+    "compensate": "compensate",
+}  # fmt: skip
+
+
+def scale() -> str:
+    """One row per measurement: memory and seconds of lrp.compress, and the share of them of each stage."""
+    rows = []
+    for _, r in read("scale").sort_values(["parameters", "network", "size", "examples"]).iterrows():
+        shares = [f"{100 * r[f'seconds_{stage}'] / r['seconds']:.0f} %" for stage in STAGES]
+        rows.append(
+            [
+                f"{r['network']}, {r['size']:.0f}", f"{r['parameters'] / 1e6:.1f}", f"{r['examples']:.0f}", f"{r['peak_gib']:.2f}",
+                f"{r['peak_gib'] / r['weights_gib']:.1f}", _largest(r), f"{r['seconds']:.0f}", *shares,
+                f"{r['forwards']:.0f} + {r['backwards']:.0f}",
+            ]
+        )  # fmt: skip
+    header = ["network, size", "million parameters", "examples", "peak (GiB)", "times the weights", "in", "seconds", *STAGES.values()]
+    return markdown([*header, "passes"], rows)
+
+
+def _largest(r: pd.Series) -> str:
+    return STAGES.get(stage := max(STAGES, key=lambda stage: r[f"peak_{stage}_gib"]), stage)
+
+
+def scale_growth() -> str:
+    """Exponents of growth, fitted on logarithms: with the examples of each network, and with the parameters of the chain."""
+    table, rows = read("scale"), []
+    for (network, size), part in table.groupby(["network", "size"], sort=False):
+        if len(part) > 1:
+            rows.append([f"examples, {network}, {size}", *(f"{_exponent(part['examples'], part[what]):.2f}" for what in MEASURED)])
+    for examples, part in table[table["network"] == "chain"].groupby("examples"):
+        if len(part) > 1:
+            name = f"parameters, chain, {examples} examples"
+            rows.append([name, *(f"{_exponent(part['parameters'], part[what]):.2f}" for what in MEASURED)])
+    return markdown(["growth with", "exponent of the peak", "of the seconds"], rows)
+
+
+MEASURED = ("peak_gib", "seconds")
+
+
+def _exponent(x: pd.Series, y: pd.Series) -> float:
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
 def _pretrained() -> pd.DataFrame:
     table = read("pretrained")
     return table[table["seed"] < 100] if len(table) else table  # seeds from 100 on are trials
@@ -108,4 +155,22 @@ def pretrained_all() -> str:
         f"agreement, {last}",
         "seconds",
     ]
+    return markdown(header, rows)
+
+
+def few_examples() -> str:
+    """One row per network and number of images: agreement and divergence of each setting, mean and standard deviation over seeds."""
+    table = read("few_examples")
+    settings = list(dict.fromkeys(table["setting"]))
+    rows = []
+    for (network, sparsity, images), part in table.groupby(["network", "sparsity", "images"]):
+        cells = []
+        for setting in settings:
+            held = part[part["setting"] == setting]
+            cells += [_mean(100 * held["agreement"], 1), _mean(held["divergence"], 4)] if len(held) else ["", ""]
+        seeds = part.groupby("setting")["seed"].nunique().min()
+        rows.append([str(network), f"{100 * sparsity:.0f} %", str(images), str(seeds), *cells])
+    header = ["network", "removed", "images", "seeds"]
+    for setting in settings:
+        header += [f"agreement (%), {setting}", f"divergence, {setting}"]
     return markdown(header, rows)

@@ -53,6 +53,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed_forms": cost.speed_forms, "speed_forms_sizes": cost.speed_forms_sizes, "reliability": reliability,
     "tied": nets.tied, "networks": nets.networks, "language_model": nets.language_model, "pretrained": nets.pretrained,
     "pretrained_all": nets.pretrained_all,
+    "scale": nets.scale, "scale_growth": nets.scale_growth,
+    "few_examples": nets.few_examples,
 }  # fmt: skip
 
 

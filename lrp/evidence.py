@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,7 @@ from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.divergence import Divergence
 from lrp.files import sha256
 from lrp.layer_statistics.gather import gather
+from lrp.layer_statistics.reached import never_run
 from lrp.matrices import Components, LayerMatrix
 from lrp.network.arithmetic import check_weights
 from lrp.network.frozen import FrozenNetwork
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from lrp.estimator.moments import Moments
     from lrp.layer_statistics.base import LayerStatistics
 
+log = logging.getLogger(__name__)
 Made = TypeVar("Made")
 MORE = 32  # examples on which a layer may run that does not run on the first one (an expert)
 
@@ -119,7 +122,9 @@ class Evidence:
         return result
 
     def without(self, reasons: Mapping[str, str]) -> Evidence:
-        """The same evidence with more layers left alone, for these reasons by their names."""
+        """The same evidence with more layers left alone, for these reasons by their names, which are logged."""
+        for name, reason in reasons.items():
+            log.warning("layer %s is left alone: %s", name, reason)
         result = copy.copy(self)
         result.unusable = {**self.unusable, **reasons}
         result._look_up()
@@ -175,7 +180,7 @@ class Evidence:
     @cached_property
     def network(self) -> FrozenNetwork:
         """A frozen copy of the network, traced where torch.fx can do so."""
-        return FrozenNetwork(self.model, self.batches.example)
+        return FrozenNetwork(self.model, self.batches.example, share=not self.survey.writes)
 
     def unreached(self) -> list[str]:
         """The layers through which no gradient of the network's output flows on any scoring example."""
@@ -183,12 +188,17 @@ class Evidence:
         lost = unreached(self.network, [each for names in together.values() for each in names], self.scoring, self._estimator.read)
         return [name for name, names in together.items() if name in lost and all(each in lost for each in names if self.survey.calls[each])]
 
+    def never_run(self) -> dict[str, str]:
+        """Why layers have no statistics, by the names of those that no batch of calibration examples reaches."""
+        return never_run(self.model, self.survey, self.batches, self._estimator.memory_limit * 2**30)
+
     def statistics(self, needs: Sequence[str]) -> dict[str, LayerStatistics]:
         """Second moments of every layer on all calibration examples (``gather`` says which ``needs`` there are)."""
         found = self._found
         if not set(needs) <= found.needs:
             wanted = found.needs | set(needs)
-            found.statistics = gather(self.model, self.survey, self.batches, wanted, self._estimator.read, self.samples)
+            memory = self._estimator.memory_limit * 2**30
+            found.statistics = gather(self.model, self.survey, self.batches, wanted, self._estimator.read, self.samples, memory)
             found.needs = wanted
         return found.statistics
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from lrp.shelf import Shelf, shelved
 
 # At what rank a block is stored: as factors with this many components, or None: whole, as the matrix that it is. Files and users
 # write -1 for whole (``lrp.errors.check_rank``, ``lrp.deploy.saving``); nothing else does.
@@ -158,6 +159,10 @@ class Components:
         """Tensors that tell these components apart from those of another decomposition of the same block."""
         raise NotImplementedError
 
+    def laid_on(self, shelf: Shelf) -> Components:
+        """The same, with what is large in a file."""
+        return self
+
     def pair(self, which: slice) -> tuple[Tensor, Tensor]:
         """U (p, n) and V (n, q) of some components, each c_i = u_i v_i."""
         raise NotImplementedError
@@ -179,9 +184,12 @@ class Components:
         raise NotImplementedError
 
 
+@shelved("U", "V")
 @dataclass(frozen=True)
 class Factors(Components):
     """The thin decomposition of a block (p x q) into R = min(p, q) components u_i v_i, U V = block.
+
+    U and V may lie in a file, from which they are read at each access: those of all layers are several times as large as the network.
 
     Attributes: as of ``Components``, and
         U: (p, R).
@@ -206,6 +214,9 @@ class Factors(Components):
     @property
     def values(self) -> tuple[Tensor, ...]:  # noqa: D102
         return self.U, self.V
+
+    def laid_on(self, shelf: Shelf) -> Factors:  # noqa: D102
+        return replace(self, U=shelf.put(self.U), V=shelf.put(self.V))
 
     def pair(self, which: slice) -> tuple[Tensor, Tensor]:  # noqa: D102
         return self.U[:, which], self.V[which]
@@ -241,54 +252,3 @@ def seen_by(factors: Any, use: Use) -> Any:
 def kept_rank(mask: Tensor) -> Rank:
     """The rank at which a block is stored of whose components those of ``mask`` (R,) stay: all of them stay where it is whole."""
     return None if bool(mask.all()) else int(mask.sum())
-
-
-def cut(blocking: Callable[[Mapping[str, LayerMatrix]], list[Block]], matrices: Mapping[str, LayerMatrix]) -> list[Block]:
-    """The blocks into which ``blocking`` cuts the matrices, checked to partition them exactly.
-
-    The groups of a grouped convolution are cut one by one, as matrices of their own: no block crosses from one to the next.
-    """
-    views, place = {}, {}
-    for name, matrix in matrices.items():
-        rows = matrix.shape[0] // matrix.groups
-        for g in range(matrix.groups):
-            view = f"{name}, group {g}" if matrix.groups > 1 else name
-            views[view] = LayerMatrix(view, matrix.weight[g * rows : (g + 1) * rows], matrix.kernel)
-            place[view] = (name, g * rows)
-    blocks, count = [], dict.fromkeys(matrices, 0)
-    for block in blocking(views):
-        name, shift = place[block.layer]
-        rows = (block.row_start + shift, block.row_stop + shift)
-        blocks.append(replace(block, layer=name, index=count[name], row_start=rows[0], row_stop=rows[1]))
-        count[name] += 1
-    check_partition(matrices, blocks)
-    return blocks
-
-
-def check_partition(matrices: Mapping[str, LayerMatrix], blocks: Iterable[Block]) -> None:
-    """Check that every entry of every matrix lies in exactly one block, and that blocks are numbered from 0 in each layer.
-
-    Raises:
-        ValueError: With the layer's name, where a blocking broke that.
-    """
-    found: dict[str, list[Block]] = {name: [] for name in matrices}
-    for block in blocks:
-        if block.index != len(found[block.layer]) or block.size <= 0:
-            raise ValueError(f"layer {block.layer}: block {block.index} is empty or out of order")
-        found[block.layer].append(block)
-    for name, held in found.items():
-        free = torch.ones(matrices[name].shape, dtype=torch.bool)  # one layer's at a time
-        twice = False
-        for block in held:
-            part = block.of(free)
-            twice |= not bool(part.all()) or part.shape != block.shape
-            part.fill_(False)
-        if twice or bool(free.any()):
-            raise ValueError(f"layer {name}: the blocks do not partition its matrix exactly")
-
-
-def spans(total: int, parts: int) -> list[tuple[int, int]]:
-    """[0, total) in ``parts`` contiguous ranges whose sizes differ by at most one, larger ones first."""
-    size, larger = divmod(total, parts)
-    edges = [i * size + min(i, larger) for i in range(parts + 1)]
-    return list(zip(edges[:-1], edges[1:]))

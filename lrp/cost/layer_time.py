@@ -34,7 +34,7 @@ class LayerTime:
         the others by their terms, times the ratio of measured to predicted of the confirmed way that is nearest, where there is one."""
         terms = self.terms[form]
         times = terms[0] + work @ terms[1:]
-        known = {amounts: time for (of, amounts), time in self.confirmed.items() if of == form}
+        known = {amounts: time for (of, amounts), time in self.confirmed.items() if of == form and any(amounts)}
         if not known or not len(work):
             return times
         amounts = np.array([*known], dtype=float)

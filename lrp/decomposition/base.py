@@ -13,6 +13,7 @@ from lrp.decomposition.svd import Svd
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.matrices import Block, Components, Factors, LayerMatrix
 from lrp.network.arithmetic import check_weights
+from lrp.shelf import Shelf
 
 PLAIN = Svd()
 
@@ -53,7 +54,7 @@ def decompose(
     statistics: Mapping[str, LayerStatistics] | None = None,
 ) -> list[Any]:
     """The components of all blocks (``Factors``, unless the decomposition has a kind of its own), in their order, computed and kept in
-    float64 on the CPU; a block uses its own part of the ``statistics``.
+    float64 on the CPU, large ones in a file; a block uses its own part of the ``statistics``.
 
     Raises:
         InputError: For a weight that is not finite, with the layer's name.
@@ -63,14 +64,16 @@ def decompose(
     for i, block in enumerate(blocks):
         places.setdefault(block.layer, []).append(i)
     found: dict[int, Components] = {}
+    shelf = Shelf()
     for name, own in places.items():  # layer by layer: of one alone there is a copy in double precision
         weight = matrices[name].weight.to("cpu", torch.float64)
-        known = statistics[name] if statistics else None
+        known = replace(statistics[name]) if statistics else None  # read from their file once
         parts = [_named(decomposition(weight, blocks[i], known), blocks[i]) for i in own]
         norm = (
             float(parts[0].S.max()) if len(own) == 1 else max(decomposition.norm(weight, whole, known) for whole in _groups(matrices[name]))
         )
-        found |= {i: replace(part, layer_norm=norm, decomposition=decomposition.name) for i, part in zip(own, parts)}
+        found |= {i: replace(part, layer_norm=norm, decomposition=decomposition.name).laid_on(shelf) for i, part in zip(own, parts)}
+        del parts
     return [found[i] for i in range(len(blocks))]
 
 

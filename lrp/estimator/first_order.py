@@ -244,7 +244,7 @@ class FirstOrderEstimator(Estimator):
         def count(value: Tensor) -> Tensor:
             place, size = memory_of(value)
             held[place] = size
-            return value
+            return value.detach()  # itself it would hold the graph that holds it
 
         few = cut(images, 0, 2)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):

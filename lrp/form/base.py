@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lrp.layer_statistics.regression import Regression
 from lrp.matrices import Components, LayerMatrix
+from lrp.shelf import shelved
 
 
 class LayerPlan(Protocol):
@@ -44,13 +45,14 @@ class LayerPlan(Protocol):
         ...
 
 
+@shelved("directions")
 @dataclass(frozen=True)
 class Side:
     """The components of one side of a group's matrix.
 
     Attributes:
         scores: E ||y - y_b||^2 of each, (R,) float64.
-        directions: Orthonormal columns (outputs or inputs, R) float64.
+        directions: Orthonormal columns (outputs or inputs, R) float64, which may lie in a file.
     """
 
     scores: Tensor

@@ -29,7 +29,7 @@ class Clock:
         survey: Its layers.
         batch_size: How many examples run at a time.
         below: Left out are ways that take this share of the dense layer's time or longer; the dense layer stays, and so does the one with
-            nothing kept, which takes no time.
+            nothing kept, which is taken to need no time until it is chosen and timed.
         known: What has been measured: layers of one shape on inputs of one shape are timed once.
     """
 
@@ -72,7 +72,7 @@ class Clock:
             i = at - sum(len(each.loss) for each in choices[name][:form])
             held, known = choices[name][form], self.known[self._keys[name]]
             way = form, tuple(map(int, held.work[i]))
-            if way in known.confirmed or not 0 < held.params[i] < self._size(name):
+            if way in known.confirmed or held.params[i] == self._size(name):
                 continue
             dense = measured_copy(self.model.get_submodule(name))
             confirm(known, dense, held.plan(i).build(duplicate(dense)), way, self.survey.inputs[name], self.batch_size)
@@ -85,7 +85,8 @@ class Clock:
     def _timed(self, name: str, form: int, confirmed: bool) -> Choices:
         choices, measured = self.untimed[name][form], self.known[self._keys[name]]
         whole, empty = choices.params == self._size(name), choices.params == 0
-        times = np.where(whole, measured.dense, np.where(empty, 0.0, measured.predict(form, choices.work)))
+        nothing = measured.confirmed.get((form, (0,) * choices.work.shape[1]), 0.0)
+        times = np.where(whole, measured.dense, np.where(empty, nothing, measured.predict(form, choices.work)))
         usable = times < self.below * measured.dense
         if confirmed:
             usable &= [(form, tuple(map(int, work))) in measured.confirmed for work in choices.work]

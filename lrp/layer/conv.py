@@ -12,7 +12,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from lrp.layer.base import LowRank
 from lrp.layer.compressed import filled
-from lrp.layer.compressed_conv import CompressedConv
+from lrp.layer.compressed_conv import CompressedConv, keep_order
 from lrp.layer.kind import LayerKind
 from lrp.layer.masked import MaskedConv1d, MaskedConv2d
 from lrp.layer.nested import NestedConv2d
@@ -79,7 +79,7 @@ class _LowRankConv(CompressedConv, LowRank):
             around = self._around[at] + self._around[at + 1] if self.padding_mode == "zeros" else 0
             length = x.shape[d - self.dims] + around - self.dilation[d] * (self.kernel_size[d] - 1) - 1
             size.append(length // self.stride[d] + 1)
-        out = x.new_zeros(*x.shape[: -1 - self.dims], rows, *size)
+        out = keep_order(x.new_zeros(*x.shape[: -1 - self.dims], rows, *size), x)
         return out if bias is None else out + bias.view(-1, *[1] * self.dims)
 
 

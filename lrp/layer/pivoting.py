@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lrp.layer.compressed_conv import keep_order
+
 LARGEST = 1.05  # of the entries of C that pivoting leaves
 SWAPS = 2000
 
@@ -50,13 +52,8 @@ def check_order(order: Tensor, size: int) -> None:
 
 
 def reorder(x: Tensor, dim: int, order: Tensor) -> Tensor:
-    """x with what ``order`` says in each place of ``dim``. Images in channels_last order stay so: ``index_select`` alone leaves them in the
-    usual one, in which all that follows is slower. A compiler finds its own order."""
-    y = x.index_select(dim, order)
-    if x.dim() != 4 or torch.compiler.is_compiling():
-        return y
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return y.contiguous(memory_format=torch.channels_last) if last else y
+    """x with what ``order`` says in each place of ``dim``; images stay in channels_last order."""
+    return keep_order(x.index_select(dim, order), x)
 
 
 def unpivot(C: Tensor, order: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from lrp.matrices import Block
+from lrp.shelf import shelved
 
 
 def quadratic(W: Tensor, C: Tensor) -> Tensor:
@@ -15,9 +16,11 @@ def quadratic(W: Tensor, C: Tensor) -> Tensor:
     return W * C @ W.T if C.dim() == 1 else W @ C @ W.T
 
 
+@shelved("inputs", "gradients", "outputs", "zz")
 @dataclass(frozen=True)
 class LayerStatistics:
-    """Second moments of one layer, float64 on the CPU; None: not asked for.
+    """Second moments of one layer, float64 on the CPU; None: not asked for. Those that are large may lie in a file, from which they are
+    read at each access.
 
     Attributes:
         rows: M, the rows of the layer's matrix.
@@ -48,19 +51,22 @@ class LayerStatistics:
     def products(self, weight: Tensor, block: Block) -> Tensor:
         """W C W^T (p, p) of the block's part of the layer's matrix ``weight`` (M, N) and its own part of C."""
         rows, columns = slice(block.row_start, block.row_stop), slice(block.col_start, block.col_stop)
-        if self.inputs is None:
+        inputs = self.inputs
+        if inputs is None:
             assert block.shape[1] == weight.shape[1]
-            assert self.zz is not None, "``needs`` asks for inputs or for products"
-            return self.zz[rows, rows]
-        group = block.row_start * len(self.inputs) // self.rows
-        C = self.inputs[group, columns] if self.inputs.dim() == 2 else self.inputs[group, columns, columns]
+            zz = self.zz
+            assert zz is not None, "``needs`` asks for inputs or for products"
+            return zz[rows, rows]
+        group = block.row_start * len(inputs) // self.rows
+        C = inputs[group, columns] if inputs.dim() == 2 else inputs[group, columns, columns]
         return quadratic(block.of(weight), C)
 
     def gradients_of(self, block: Block) -> Tensor:
         """The block's own part of G (p, p)."""
         rows = slice(block.row_start, block.row_stop)
-        assert self.gradients is not None, "``needs`` asks for gradients"
-        return self.gradients[rows, rows]
+        gradients = self.gradients
+        assert gradients is not None, "``needs`` asks for gradients"
+        return gradients[rows, rows]
 
     def magnitudes_of(self, block: Block) -> Tensor:
         """The block's own part of E|x| (q,)."""

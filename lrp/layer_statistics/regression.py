@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ class Regression:
     """The regression of a layer's dense outputs z on the inputs x' that it has now; a row belongs to one of its groups of inputs.
 
     Attributes:
-        C: Cov(x') (groups, N, N), made of the ``sums``, which have no second moment afterwards
+        C: Cov(x') (groups, N, N), made of the ``sums``, which have no second moments afterwards
         A: Cov(z, x') (M, N)
         W: the dense layer's weight (M, N)
     """
@@ -33,9 +35,16 @@ class Regression:
         groups = len(self.C)
         own = self.mean_z.unflatten(0, (groups, -1))  # (groups, M of a group)
         means = own[:, :, None] * self.mean_x[:, None, :]
-        self.A = ((sums.zx / sums.count).unflatten(0, (groups, -1)) - means).flatten(0, 1)
+        self.A, sums.zx = sums.zx.div_(sums.count), None
+        self.A.unflatten(0, (groups, -1)).sub_(means)
         self.W = weight.to(self.C)
         self._solved: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def with_ridge(self, ridge: float) -> Regression:
+        """The same regression with another ridge."""
+        result = copy.copy(self)
+        result.ridge, result._solved = ridge, {}
+        return result
 
     def group(self, row: int) -> int:
         """The group that a row belongs to."""

@@ -27,11 +27,13 @@ from lrp.form.known import FORMS, check_forms
 from lrp.form.matrix import Matrix
 from lrp.form.times import Clock
 from lrp.form.unfolding import input_components
-from lrp.matrices import Factors, cut
+from lrp.matrices import Factors
 from lrp.method.base import FittedMethod, Prediction
 from lrp.method.plan import Plan
+from lrp.partition import cut
 from lrp.selection.choices import choose
 from lrp.selection.two_budgets import UNIT, under_both
+from lrp.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -273,8 +275,9 @@ def _outputs(first: Any) -> dict[str, list[Side]]:
     if [factor.block for factor in factors] != blocks or any(factor.decomposition != "svd" for factor in factors):
         factors = decompose(evidence.matrices, blocks)
     found: dict[str, list[Side]] = {name: [] for name in evidence.matrices}
+    shelf = Shelf()
     for factor, moments in zip(factors, evidence.moments(factors), strict=True):
-        found[factor.block.layer].append(Side(moments.second.sum(1).double(), factor.U.double()))
+        found[factor.block.layer].append(Side(moments.second.sum(1).double(), shelf.put(factor.U.double())))
     return found
 
 
@@ -286,7 +289,10 @@ def _inputs(evidence: Evidence, kernels: Mapping[str, int]) -> dict[str, list[Si
         components[name] = [_rounded(*input_components(part.double(), kernel), part) for part in matrix.weight.chunk(matrix.groups)]
     assert evidence.estimator is not None
     found = input_perturbations(evidence.network, components, evidence.scoring.take(IMAGES), evidence.estimator.read)
-    return {name: [Side(scores, U) for scores, (U, _) in zip(held, components[name], strict=True)] for name, held in found.items()}
+    shelf = Shelf()
+    return {
+        name: [Side(scores, shelf.put(U)) for scores, (U, _) in zip(held, components[name], strict=True)] for name, held in found.items()
+    }
 
 
 def _rounded(directions: Tensor, held: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,11 +25,12 @@ from lrp.evidence import Evidence
 from lrp.form.matrix import Matrix
 from lrp.layer.build import build
 from lrp.layer_statistics.base import LayerStatistics
-from lrp.matrices import Block, Components, cut
+from lrp.matrices import Block, Components
 from lrp.method.base import FittedMethod, Prediction, check_exclude
 from lrp.method.forms import forms_of, usable_forms, with_forms
 from lrp.method.plan import Plan, matrix_plans
 from lrp.method.rounds import Rounds, check_keep_factor
+from lrp.partition import cut
 from lrp.results.tables import score_table
 from lrp.scorer.base import Scorer, check_scores
 from lrp.selection.base import Selection
@@ -121,13 +122,15 @@ class SingularVectors:
         tied = lookups and self.keep_factor is None and all(getattr(part, "ties", False) for part in parts)
         evidence = evidence.of(self.estimator, self.exclude, self.samples, lookups, tied)
         if self.differentiates and (lost := evidence.unreached()):
-            evidence = self._leave(evidence, dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
+            evidence = evidence.without(dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
+        if self.compensation.needs and (never := evidence.never_run()):
+            evidence = evidence.without(never)
         while True:
             try:
                 fitted = self.score(evidence)
                 break
             except NotUsable as error:
-                evidence = self._leave(evidence, error.reasons)
+                evidence = evidence.without(error.reasons)
         forms = forms_of(self)
         if self.chooses_forms:
             return with_forms(fitted, forms)
@@ -149,19 +152,16 @@ class SingularVectors:
         scored = self.estimator.differentiates and (self.scorer.reads_outputs or self.selection.reads_network)
         return scored or "gradients" in {*self.decomposition.needs, *self.compensation.needs}
 
-    @staticmethod
-    def _leave(evidence: Evidence, reasons: Mapping[str, str]) -> Evidence:
-        for name, reason in reasons.items():
-            log.warning("layer %s is left alone: %s", name, reason)
-        return evidence.without(reasons)
-
     def score(self, evidence: Evidence, targets: bool = True) -> SingularVectorsFitted:
-        """A network cut, decomposed and scored once; ``targets``: gather what compensation reads as well."""
+        """A network cut, decomposed and scored once; ``targets``: gather what compensation reads as well, where
+        statistics are gathered at all."""
         survey = evidence.survey
         start = time.perf_counter()
         with own_code(f"blocking={self.blocking.name}", self.blocking):
             blocks = cut(self.blocking, survey.matrices)
-        needs = {*self.decomposition.needs, *(self.compensation.needs if targets else ())}
+        needs = {*self.decomposition.needs}
+        if needs and targets:  # in the same pass; or later, when what is scored here is gone
+            needs |= {*self.compensation.needs}
         if "inputs" in needs and all(block.shape[1] == survey.matrices[block.layer].shape[1] for block in blocks):
             needs = needs - {"inputs"} | {"products"}
         statistics = evidence.statistics(sorted(needs))
@@ -223,8 +223,8 @@ class SingularVectorsFitted(FittedMethod):
 
     @property
     def statistics(self) -> Mapping[str, LayerStatistics]:
-        """Those of the network's layers that were asked for."""
-        return self.evidence.statistics(())
+        """Those of the network's layers that the decomposition and the compensation read."""
+        return self.evidence.statistics([*self.method.decomposition.needs, *self.method.compensation.needs])
 
     def moments(self) -> list[Moments]:
         """E[y - y_b] and E[(y - y_b)^2] of every component."""

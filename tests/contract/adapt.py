@@ -27,8 +27,8 @@ from lrp.decomposition.base import decompose as lrp_decompose
 from lrp.evidence import Evidence
 from lrp.layer.build import build
 from lrp.layer_statistics.gather import gather
-from lrp.matrices import cut
 from lrp.network.survey import find_candidates
+from lrp.partition import cut
 from lrp.recovery.context import Context
 
 PACKAGE = Path(lrp.__file__).parent

@@ -13,7 +13,8 @@ from lrp.compensation.least_squares import LeastSquares
 from lrp.decomposition.base import decompose
 from lrp.errors import InputError
 from lrp.layer.build import build, kind_of, layer_matrices
-from lrp.matrices import LayerMatrix, cut
+from lrp.matrices import LayerMatrix
+from lrp.partition import cut
 
 BASES = ("svd", "filters", "entries")
 X, LABELS = torch.randn(6, 3, 9, 8, generator=torch.Generator().manual_seed(0)).double(), torch.tensor([0, 3, 1, 2, 2, 0])

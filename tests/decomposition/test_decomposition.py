@@ -18,7 +18,8 @@ from lrp.decomposition.two_sided import TwoSided
 from lrp.errors import InputError
 from lrp.estimator.exact import ExactEstimator
 from lrp.layer_statistics.base import LayerStatistics
-from lrp.matrices import Block, cut
+from lrp.matrices import Block
+from lrp.partition import cut
 
 
 @pytest.fixture(params=["narrow_vgg", "residual", "depthwise", "tokens", "chain"])

@@ -29,6 +29,8 @@ CALL, ENTRY = 2000, 10  # nanoseconds of each call and of each number that a lay
 def seconds(layer):
     """How long a layer takes here: linear in its parameters, and spatial layers are slow."""
     held = sum(p.numel() for name, p in layer.named_parameters() if name != "bias")
+    if not held:
+        return 0.0
     return 1e-9 * (CALL + ENTRY * held) * (5 if isinstance(layer, SpatialConv2d) else 1)
 
 
@@ -194,7 +196,7 @@ def test_what_is_chosen_is_confirmed(monkeypatch):
     for sparsity in (0.2, 0.5, 0.7):
         plan = found.plan(sparsity)
         small = plan.build()
-        times = {name: steps(small.get_submodule(name)) if plan.layers[name].params else 0.0 for name in found.choices}
+        times = {name: steps(small.get_submodule(name)) for name in found.choices}  # an empty layer takes the time of a call
         assert plan.milliseconds[0] == pytest.approx(sum(scale[name] * times[name] for name in times) / 1e6, rel=1e-6)
         assert plan.milliseconds[0] <= (1 - sparsity) * plan.milliseconds[1] * (1 + 1e-6)
 

@@ -103,6 +103,17 @@ def test_images_stay_in_their_order(form, held):
         each.normal_()
     for order in layer.buffers():
         order.copy_(torch.randperm(len(order)))
+    _is_kept_by(layer, x)
+
+
+def test_an_empty_layer_keeps_the_order_of_images():
+    x = torch.randn(2, 6, 7, 5)
+    empty = lrp.compress(nn.Sequential(nn.Conv2d(6, 10, 3, padding=1)), x, 1 - 1e-9, forms=["matrix"], compensation="none")[0][0]
+    assert not [name for name, _ in empty.named_parameters() if name != "bias"]
+    _is_kept_by(empty.requires_grad_(False), x)
+
+
+def _is_kept_by(layer, x):
     y = layer(x)
     assert y.is_contiguous()
     last = layer(x.contiguous(memory_format=torch.channels_last))

@@ -17,8 +17,9 @@ from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
 from lrp.layer.build import build
-from lrp.matrices import LayerMatrix, cut
+from lrp.matrices import LayerMatrix
 from lrp.network.frozen import FrozenNetwork
+from lrp.partition import cut
 from lrp.scorer.curvature import Curvature
 from lrp.scorer.grasp import Grasp
 from lrp.scorer.lamp import Lamp

@@ -10,7 +10,7 @@ from lrp.decomposition.base import decompose
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
 from lrp.layer.build import layer_matrices
-from lrp.matrices import cut
+from lrp.partition import cut
 from lrp.scorer.saliency import Saliency, rises
 
 

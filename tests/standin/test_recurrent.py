@@ -14,7 +14,7 @@ from lrp.decomposition.base import decompose
 from lrp.layer.build import build, find_kind, layer_matrices, replace_layer
 from lrp.layer.compressed import Compressed
 from lrp.layer.pivoted import PivotedLinear
-from lrp.matrices import cut
+from lrp.partition import cut
 from lrp.standin import recurrent
 from lrp.standin.recurrent import CELLS, RecurrentNetwork
 from lrp.standin.replace import with_stand_ins
