@@ -32,9 +32,9 @@ from lrp.standin.replace import stand_in, stand_ins
 
 def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None) -> None:
     """Write a network, compressed or fused or neither, to a .safetensors file: its parameters and buffers in their precision,
-    and as metadata a JSON description: format and version of lrp, of each compressed layer its form and ranks, the
-    batch norms that were folded, the layers that are narrower than their architecture has them, the modules for which others stand in (``lrp.standin``), the ``report`` (by default the one that
-    ``compress`` gave the network), and a SHA-256 of it all.
+    and as metadata a JSON description: format and version of lrp, of each compressed layer its form and ranks, the batch norms that were
+    folded, the layers that are narrower than their architecture has them, the modules for which others stand in (``lrp.standin``), the
+    ``report`` (by default the one that ``compress`` gave the network), and a SHA-256 of it all.
 
     Tensors that are one (tied weights) are written once. The file is whole or absent. A network of transformers may be given a folder,
     which gets its config.json as well.

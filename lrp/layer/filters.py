@@ -1,4 +1,4 @@
-"""Layers that compute only some of their outputs: the filters that were kept, and of others what they make of the centre of their kernel."""
+"""Layers that compute only some of their outputs: the filters that were kept, and of others the centre of their kernel."""
 
 from __future__ import annotations
 

@@ -115,7 +115,11 @@ class Hap:
             return None
 
     def _labels(self, evidence: Evidence) -> Tensor | None:
-        """Those of the data; None: what the network predicts."""
+        """Those of the data; None: what the network predicts.
+
+        Raises:
+            InputError: Where they are asked for and not there.
+        """
         if evidence.labels is None and self.labels == "given":
             raise InputError("method.labels", "given", "the calibration holds no labels; give batches of (inputs, labels), or choose own")
         if evidence.labels is None and self.labels == "auto":
@@ -241,7 +245,7 @@ class HapFitted(FittedMethod):
         return report
 
     def score_table(self) -> pd.DataFrame:
-        """One row per filter: its layer, its number, the trace of its Hessian, the importance of what it goes with, and that one's number."""
+        """One row per filter: its place, the trace of its Hessian, and the importance and the number of what it goes with."""
         rows = []
         for at, (unit, score) in enumerate(zip(self.units, self.scores, strict=True)):
             for name, held in unit.rows.items():

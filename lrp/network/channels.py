@@ -14,12 +14,12 @@ from lrp.errors import InputError, first_line
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
 from lrp.layer.sliced import groups_of, inputs_of, is_depthwise, is_norm, why_not_sliced
-from lrp.network.flow import ELEMENTWISE, FLATTEN, KNOWN_MODULES, MOVES, PER_CHANNEL, REDUCTIONS, TOGETHER, UNARY, varying
+from lrp.network.flow import ELEMENTWISE, FLATTEN, KNOWN_MODULES, MOVES, PER_CHANNEL, REDUCTIONS, TOGETHER, UNARY
+from lrp.network.joined import NEVER, Joined, along, compact, shape_of, tensors_of, unknown, varying
 from lrp.network.state import unchanged_state
 from lrp.network.trace import name_of, placeholders, run_node, trace
 
 OUTPUT = "the network's output"
-NEVER = 0  # the channel of whatever cannot go
 
 
 @dataclass
@@ -50,8 +50,8 @@ class Channels:
 def find_channels(model: nn.Module, inputs: Inputs, leave: Mapping[str, str] | None = None) -> Channels:
     """Follow every feature through the graph of a network, as ``inputs`` (1, ...) call it.
 
-    Features that are added, multiplied or otherwise met entry by entry are one channel; those of a depthwise convolution are the ones that
-    it reads; of a grouped one the j-th of each group are one. What meets an operation that mixes features other than a layer does cannot go.
+    Features that are added, multiplied or otherwise meet entry by entry are one channel; those of a depthwise convolution are the ones
+    that it reads; of a grouped one the j-th of each group are one. What an operation other than a layer mixes with others cannot go.
     ``leave``: layers whose inputs and outputs stay as they are, with the reasons.
 
     Raises:
@@ -84,8 +84,7 @@ class _Walk:
                 holders.setdefault(id(parameter), set()).add(id(module))
         self.shared = {key for key, held in holders.items() if len(held) > 1}
         self.leave = leave
-        self.parent = [NEVER]
-        self.reasons = {NEVER: "not the output of a layer"}
+        self.joined = Joined()
         self.found = Channels(graph=graph)
 
     @torch.no_grad()
@@ -99,7 +98,7 @@ class _Walk:
         for node in nodes:
             if node.op == "placeholder":
                 values[node] = given.get(node, node.args[0] if node.args else None)
-                ids[node] = _unknown(values[node])
+                ids[node] = unknown(values[node])
             else:
                 values[node] = run_node(node, values, self.modules, self._attribute)
                 ids[node] = self._step(node, values, ids)
@@ -117,52 +116,19 @@ class _Walk:
         found = self.found
         for held in (found.outputs, found.inputs, found.norms):
             for name, channels in held.items():
-                held[name] = torch.tensor([self._root(c) for c in channels.tolist()], dtype=torch.int64)
-        found.reasons = {self._root(c): reason for c, reason in reversed(self.reasons.items())}
+                held[name] = torch.tensor([self.joined.root(c) for c in channels.tolist()], dtype=torch.int64)
+        found.reasons = {self.joined.root(c): reason for c, reason in reversed(self.joined.reasons.items())}
         return found
-
-    # Channels
-
-    def _root(self, channel: int) -> int:
-        while self.parent[channel] != channel:
-            self.parent[channel] = self.parent[self.parent[channel]]
-            channel = self.parent[channel]
-        return channel
-
-    def _new(self, count: int) -> Tensor:
-        start = len(self.parent)
-        self.parent += range(start, start + count)
-        return torch.arange(start, start + count)
-
-    def _fix(self, ids: Any, reason: str) -> None:
-        """None of these channels can go."""
-        for each in _tensors(ids):
-            for channel in each.unique().tolist():
-                self.reasons.setdefault(self._root(channel), reason)
-
-    def _join(self, one: Tensor, other: Tensor) -> None:
-        """Entry by entry one channel."""
-        one, other = torch.broadcast_tensors(one, other)
-        for a, b in torch.stack([one.flatten(), other.flatten()], 1).unique(dim=0).tolist():
-            keep, go = sorted((self._root(a), self._root(b)))
-            if keep == NEVER:
-                self.reasons.setdefault(go, "it meets something that is not the output of a layer")
-            elif keep != go:
-                self.parent[go] = keep
-                if go in self.reasons:
-                    self.reasons.setdefault(keep, self.reasons[go])
-
-    # Nodes
 
     def _step(self, node: fx.Node, values: Mapping[fx.Node, Any], ids: Mapping[fx.Node, Any]) -> Any:
         """The channels of what a node gives."""
         out = values[node]
         read = [ids[each] for each in node.all_input_nodes]
         if node.op == "output":
-            self._fix(read, OUTPUT)
+            self.joined.fix(read, OUTPUT)
             return None
         if node.op == "get_attr":
-            return _unknown(out)
+            return unknown(out)
         if node.op == "call_module":
             return self._module(node, out, ids)
         name = name_of(node) if node.op == "call_method" else getattr(node.target, "__name__", str(node.target))
@@ -170,7 +136,7 @@ class _Walk:
         x = ids[first] if isinstance(first, fx.Node) else None
         if name == "getitem" and isinstance(x, tuple) and isinstance(node.args[1], int):
             return x[node.args[1]]
-        if not _tensors(out if isinstance(out, tuple) else (out,)):
+        if not tensors_of(out if isinstance(out, tuple) else (out,)):
             return None  # a size, a shape
         if name in TOGETHER and len(node.args) > 1:
             return self._together(node, out, ids, name)
@@ -190,8 +156,8 @@ class _Walk:
 
     def _barrier(self, read: Any, out: Any, name: str) -> Any:
         """Nothing that is read here can go."""
-        self._fix(read, f"{name} reads it")
-        return _unknown(out)
+        self.joined.fix(read, f"{name} reads it")
+        return unknown(out)
 
     def _together(self, node: fx.Node, out: Any, ids: Mapping[fx.Node, Any], name: str) -> Any:
         """Two values met entry by entry."""
@@ -205,11 +171,11 @@ class _Walk:
         for a, b, spread in ((one, other, node.args[0]), (other, one, node.args[1])):
             if any(a.shape[dim] == 1 != b.shape[dim] for dim in varying(b)):  # spread over the features of the other
                 constant = isinstance(spread, fx.Node) and spread.op == "get_attr"
-                self._fix(a, f"{name} spreads it over other features")
+                self.joined.fix(a, f"{name} spreads it over other features")
                 if constant and b.shape == out.shape:
                     return b
                 return self._barrier(b, out, f"{name} with something that changes from input to input")  # its constant would change too
-        self._join(_compact(one), _compact(other))
+        self.joined.join(compact(one), compact(other))
         return torch.broadcast_tensors(one, other)[0]
 
     def _cat(self, node: fx.Node, out: Any, ids: Mapping[fx.Node, Any]) -> Any:
@@ -220,7 +186,7 @@ class _Walk:
         across = {d for part in parts for d in varying(part)} - {dim % out.dim()}
         if across:  # features of the parts lie side by side
             for part in parts[1:]:
-                self._join(_compact(parts[0].select(dim, 0)), _compact(part.select(dim, 0)))
+                self.joined.join(compact(parts[0].select(dim, 0)), compact(part.select(dim, 0)))
         return torch.cat(parts, dim)
 
     def _per_channel(self, x: Tensor, out: Any, name: str) -> Any:
@@ -251,18 +217,18 @@ class _Walk:
                 moved = node.target(x, *args, **kwargs)  # type: ignore[operator]
         except Exception:  # a move of numbers that integers do not know
             return self._barrier(x, out, name)
-        if _shape(moved) != _shape(out):
+        if shape_of(moved) != shape_of(out):
             return self._barrier(x, out, name)
         if name in ("view", "reshape", "expand", "repeat", "view_as", "reshape_as", "expand_as"):
             sizes = node.args[1:] if len(node.args) != 2 or not isinstance(node.args[1], tuple | list) else node.args[1]
             along = varying(moved)
             if len(sizes) != moved.dim() or any(isinstance(sizes[d], int) and sizes[d] != -1 for d in along):
-                self._fix(x, f"{name} names its size")
+                self.joined.fix(x, f"{name} names its size")
         elif name in ("chunk", "split", "unbind", "select", "narrow", "roll", "flip", "unflatten"):
             dim = node.args[2] if len(node.args) > 2 and name in ("chunk", "split") else node.kwargs.get("dim", 0)
             dim = node.args[1] if name not in ("chunk", "split") and len(node.args) > 1 else dim
             if not isinstance(dim, int) or dim % x.dim() in varying(x):
-                self._fix(x, f"{name} divides it")
+                self.joined.fix(x, f"{name} divides it")
         elif name == "getitem":
             self._item(node.args[1], x)
         return moved
@@ -272,7 +238,7 @@ class _Walk:
         plain = all(isinstance(each, slice | int) for each in places)
         untouched = {d for d in range(x.dim()) if d >= len(places) or places[d] == slice(None)} if plain else set()
         if not set(varying(x)) <= untouched:
-            self._fix(x, "an index picks from it")
+            self.joined.fix(x, "an index picks from it")
 
     def _module(self, node: fx.Node, out: Any, ids: Mapping[fx.Node, Any]) -> Any:
         module, given = self.modules[name_of(node)], node.args[0] if node.args else node.kwargs.get("input")
@@ -289,17 +255,17 @@ class _Walk:
         if any(id(parameter) in self.shared for parameter in module.parameters()):
             reason = "tied weight"
         if reason is not None:
-            self._fix(x, f"{name} reads it ({reason})")
-            return _unknown(out)
+            self.joined.fix(x, f"{name} reads it ({reason})")
+            return unknown(out)
         return self._norm(name, x, out) if is_norm(module) else self._layer(name, module, x, out)
 
     def _norm(self, name: str, x: Tensor, out: Tensor) -> Tensor:
         if any(dim != 1 for dim in varying(x)) or x.dim() < 2:
-            self._fix(x, f"{name} normalises over other features")
-            return _unknown(out)
-        channels = _along(x, 1)
+            self.joined.fix(x, f"{name} normalises over other features")
+            return unknown(out)
+        channels = along(x, 1)
         if name in self.found.norms:
-            self._join(self.found.norms[name], channels)
+            self.joined.join(self.found.norms[name], channels)
         self.found.norms[name] = channels
         return x
 
@@ -307,48 +273,19 @@ class _Walk:
         kind, groups = kind_of(module), groups_of(module)
         dim = kind.feature_dim % out.dim()
         if any(d != dim for d in varying(x)) or x.dim() != out.dim():
-            self._fix(x, f"{name} reads it across its features")
+            self.joined.fix(x, f"{name} reads it across its features")
             channels = torch.full((inputs_of(module),), NEVER)
         else:
-            channels = _along(x, dim)
+            channels = along(x, dim)
         if is_depthwise(module):
             self.found.depthwise.add(name)
             outputs = channels.repeat_interleave(out.shape[dim] // groups)
         else:
             if groups > 1:
-                self._join(channels.view(groups, -1)[:1], channels.view(groups, -1))
-            outputs = self._new(out.shape[dim] // groups).repeat(groups)
+                self.joined.join(channels.view(groups, -1)[:1], channels.view(groups, -1))
+            outputs = self.joined.new(out.shape[dim] // groups).repeat(groups)
         if name in self.found.inputs:  # it is called again
-            self._join(self.found.inputs[name], channels)
+            self.joined.join(self.found.inputs[name], channels)
             outputs = outputs if is_depthwise(module) else self.found.outputs[name]
         self.found.inputs[name], self.found.outputs[name] = channels, outputs
         return outputs.view(*[-1 if d == dim else 1 for d in range(out.dim())]).expand(out.shape)
-
-
-def _unknown(value: Any) -> Any:
-    """Channels that cannot go, of the shape of a value."""
-    if isinstance(value, Tensor):
-        return torch.zeros((), dtype=torch.int64).expand(value.shape)
-    return tuple(_unknown(each) for each in value) if isinstance(value, tuple | list) else None
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [each for part in value for each in _tensors(part)] if isinstance(value, tuple | list) else []
-
-
-def _shape(value: Any) -> Any:
-    return value.shape if isinstance(value, Tensor) else [_shape(each) for each in value] if isinstance(value, tuple | list) else None
-
-
-def _compact(ids: Tensor) -> Tensor:
-    """The same with one entry in each dimension along which nothing changes."""
-    for dim in set(range(ids.dim())) - set(varying(ids)):
-        ids = ids.narrow(dim, 0, 1)
-    return ids
-
-
-def _along(ids: Tensor, dim: int) -> Tensor:
-    """The channels along a dimension."""
-    return ids.movedim(dim, 0).flatten(1)[:, 0].clone()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules import activation, dropout, padding, pooling, upsampling
 
 ELEMENTWISE = (
@@ -33,10 +33,3 @@ MOVES = frozenset(
     "flatten view reshape permute transpose swapaxes t movedim squeeze unsqueeze expand expand_as view_as reshape_as repeat chunk split "
     "unbind select narrow roll flip unflatten pixel_shuffle pixel_unshuffle".split()
 )
-
-
-def varying(ids: Tensor) -> list[int]:
-    """The dimensions along which the channels of a value differ."""
-    return [
-        dim for dim in range(ids.dim()) if ids.shape[dim] > 1 and ids.stride(dim) != 0 and not bool((ids == ids.narrow(dim, 0, 1)).all())
-    ]

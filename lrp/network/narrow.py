@@ -32,8 +32,8 @@ class Narrowed:
         model: The network.
         rows: Of each layer that has fewer outputs now: which of its former ones they are, (M',) int64.
         zeroed: Of each layer of which filters could not be removed: how many are zero instead, and why.
-        moved: Of each layer that reads constants which depend on the place (next to padding) or the call (of several): by how much at most the constant that its
-            bias now holds is off, as a share of the largest of its outputs on the example.
+        moved: Of each layer that reads constants which depend on the place (next to padding) or on the call (of several): by how much at
+            most the constant that its bias now holds is off, as a share of the largest of its outputs on the example.
     """
 
     model: nn.Module
@@ -52,10 +52,10 @@ def narrow(
     """A copy of a network without the filters that ``keep`` does not name; in eval mode it computes what the network computes whose rows of
     the layer matrices are zero there.
 
-    A filter goes where all goes that it is added to or meets (``find_channels``); else its row is zero, which ``zeroed`` says. A layer keeps
-    at least one. What a filter of zeros still gives is a constant: of its bias, through batch norms and activations, which no input
-    changes. What the layers behind it make of that goes into their bias, or into the mean of the batch norm behind them. Next to padding it
-    depends on the place, and its mean is taken; ``moved`` says by how much that is off.
+    A filter goes where all goes that it is added to or meets (``find_channels``); else its row is zero, which ``zeroed`` says. A layer
+    keeps at least one. What a filter of zeros still gives is a constant: of its bias, through batch norms and activations, which no input
+    changes. What the layers behind it make of that goes into their bias, or into the mean of the batch norm behind them. Next to padding
+    it depends on the place, and its mean is taken; ``moved`` says by how much that is off.
 
     Args:
         model: The network, which stays as it is.
