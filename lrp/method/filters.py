@@ -17,7 +17,7 @@ from lrp.layer.filters import Filters, has_centre
 from lrp.layer.sliced import groups_of
 from lrp.matrices import LayerMatrix
 from lrp.method.plan import Plan
-from lrp.network.channels import OUTPUT, Channels
+from lrp.network.channels import Channels
 from lrp.network.narrow import narrow, removable
 
 NO_FORM = "its filters are not removed"
@@ -57,7 +57,10 @@ def find_units(evidence: Evidence, channels: Channels | None) -> list[Unit]:
     Where the network cannot be traced (``channels`` is None) each row is by itself, and the last layer that runs keeps its rows.
     """
     units, together = [], dict[int, dict[str, list[int]]]()
-    for at, (name, matrix) in enumerate(evidence.matrices.items()):
+    last = {[*evidence.matrices][-1]} if channels is None else channels.last
+    for name, matrix in evidence.matrices.items():
+        if name in last:
+            continue
         dense = evidence.model.get_submodule(name)
         held = None if channels is None else channels.outputs.get(name)
         for row in range(matrix.shape[0]):
@@ -65,7 +68,7 @@ def find_units(evidence: Evidence, channels: Channels | None) -> list[Unit]:
             reason = "it is not known what reads it" if held is None or channels is None else channels.reason(channel)
             if reason is None:
                 together.setdefault(channel, {}).setdefault(name, []).append(row)
-            elif reason != OUTPUT and (channels is not None or at < len(evidence.matrices) - 1) and matrix.groups == 1:
+            elif matrix.groups == 1:
                 units.append(Unit({name: (row,)}, reason, has_centre(dense)))
     for rows in together.values():
         centred = any(has_centre(evidence.model.get_submodule(name)) for name in rows)

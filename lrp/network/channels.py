@@ -17,7 +17,7 @@ from lrp.layer.sliced import groups_of, inputs_of, is_depthwise, is_norm, why_no
 from lrp.network.flow import ELEMENTWISE, FLATTEN, KNOWN_MODULES, MOVES, PER_CHANNEL, REDUCTIONS, TOGETHER, UNARY
 from lrp.network.joined import NEVER, Joined, along, compact, shape_of, tensors_of, unknown, varying
 from lrp.network.state import unchanged_state
-from lrp.network.trace import name_of, placeholders, run_node, trace
+from lrp.network.trace import last_layers, name_of, placeholders, run_node, trace
 
 OUTPUT = "the network's output"
 
@@ -31,6 +31,7 @@ class Channels:
         inputs: The channels that each of its inputs reads, (inputs,) int64.
         norms: The same of each batch norm, (features,) int64.
         depthwise: The layers among them whose filters go with what they read.
+        last: The layers of whose outputs the network's own are made without another layer.
         reasons: Of each channel that cannot go, why.
         graph: The network's graph.
     """
@@ -39,6 +40,7 @@ class Channels:
     inputs: dict[str, Tensor] = field(default_factory=dict)
     norms: dict[str, Tensor] = field(default_factory=dict)
     depthwise: set[str] = field(default_factory=set)
+    last: set[str] = field(default_factory=set)
     reasons: dict[int, str] = field(default_factory=dict)
     graph: fx.Graph = field(default_factory=fx.Graph)
 
@@ -66,7 +68,7 @@ def find_channels(model: nn.Module, inputs: Inputs, leave: Mapping[str, str] | N
         raise InputError(
             "model", type(model).__name__, f"torch.fx cannot trace it ({reason}), so it is not known what reads a filter"
         ) from error
-    return _Walk(twin, graph, dict(leave or {})).run(inputs)
+    return _Walk(twin, graph, leave or {}).run(inputs)
 
 
 class _Walk:
@@ -83,7 +85,8 @@ class _Walk:
             for parameter in module._parameters.values():
                 holders.setdefault(id(parameter), set()).add(id(module))
         self.shared = {key for key, held in holders.items() if len(held) > 1}
-        self.leave = leave
+        read = [self.first[id(model.get_submodule(name_of(node).rpartition(".")[0]))] for node in graph.nodes if node.op == "get_attr"]
+        self.leave = {**dict.fromkeys(read, "its parameters are read elsewhere, too"), **leave}
         self.joined = Joined()
         self.found = Channels(graph=graph)
 
@@ -117,6 +120,7 @@ class _Walk:
         for held in (found.outputs, found.inputs, found.norms):
             for name, channels in held.items():
                 held[name] = torch.tensor([self.joined.root(c) for c in channels.tolist()], dtype=torch.int64)
+        found.last = {self.first[id(self.modules[name])] for name in last_layers(self.graph, self.modules)}
         found.reasons = {self.joined.root(c): reason for c, reason in reversed(self.joined.reasons.items())}
         return found
 
@@ -221,8 +225,7 @@ class _Walk:
             return self._barrier(x, out, name)
         if name in ("view", "reshape", "expand", "repeat", "view_as", "reshape_as", "expand_as"):
             sizes = node.args[1:] if len(node.args) != 2 or not isinstance(node.args[1], tuple | list) else node.args[1]
-            along = varying(moved)
-            if len(sizes) != moved.dim() or any(isinstance(sizes[d], int) and sizes[d] != -1 for d in along):
+            if len(sizes) != moved.dim() or any(isinstance(sizes[d], int) and sizes[d] != -1 for d in varying(moved)):
                 self.joined.fix(x, f"{name} names its size")
         elif name in ("chunk", "split", "unbind", "select", "narrow", "roll", "flip", "unflatten"):
             dim = node.args[2] if len(node.args) > 2 and name in ("chunk", "split") else node.kwargs.get("dim", 0)
@@ -272,6 +275,8 @@ class _Walk:
     def _layer(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> Tensor:
         kind, groups = kind_of(module), groups_of(module)
         dim = kind.feature_dim % out.dim()
+        if out.shape[dim] != kind.rows(module):  # a map without a batch
+            return self._barrier(x, out, name)
         if any(d != dim for d in varying(x)) or x.dim() != out.dim():
             self.joined.fix(x, f"{name} reads it across its features")
             channels = torch.full((inputs_of(module),), NEVER)
