@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp.batches import Inputs
+from lrp.batches import Batches, Inputs
 from lrp.evidence import Evidence
 from lrp.layer.build import find_kind, kind_of, replace_layer
 from lrp.layer.duplicate import duplicate
@@ -124,12 +124,14 @@ class FilterPlan(Plan):
         example: An input (1, ...).
         implant: Gives the centres of a layer's rows: (m, C) for its matrix, the numbers of the rows, and the input channels (C,) that are
             left.
+        constants: What removed filters leave behind (``lrp.network.narrow``).
     """
 
     chosen: Chosen = field(default_factory=lambda: Chosen({}, {}))
     channels: Channels | None = None
     example: Inputs = ()
     implant: Any = None
+    constants: Batches | str = "none"
 
     def build(self) -> nn.Module:
         """The smaller copy of the network."""
@@ -138,7 +140,7 @@ class FilterPlan(Plan):
         elif self.channels is None:
             result, rows, reads = duplicate(self.model), {}, {}
         else:
-            found = narrow(self.model, self.example, self.chosen.keep, self.channels)
+            found = narrow(self.model, self.example, self.chosen.keep, self.channels, constants=self.constants)
             result, rows, gone = found.model, found.rows, removable(self.channels, self.chosen.keep)
             reads = {name: torch.tensor([c not in gone for c in held.tolist()]) for name, held in self.channels.inputs.items()}
         for name, matrix in self.survey.matrices.items():

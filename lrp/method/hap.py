@@ -31,6 +31,7 @@ from lrp.network.narrow import removable
 
 log = logging.getLogger(__name__)
 IMPLANTS = ("zero", "fitted", "none")
+REMOVED = ("zero", "mean")
 LABELS = ("auto", "given", "own")
 
 
@@ -50,6 +51,8 @@ class Hap:
         q: Share of the dropped filters that gets an implant, in [0, 1].
         implant: "zero"; "fitted", the ridge regression of the filter's output on what the 1 x 1 convolution reads, in the dense network
             on the calibration images; or "none".
+        removed: What removed filters leave behind in the layers that read them: "zero", nothing, as in the paper; or "mean", the mean of
+            what these made of them on the calibration images.
         ridge: Of that regression, times the mean second moment of what it reads.
         most: No layer loses more than this share of its filters, in (0, 1).
         labels: "given", those of the data; "own", what the network predicts; "auto", given ones where there are any.
@@ -63,6 +66,7 @@ class Hap:
     probes: int = 300
     q: float = 0.1
     implant: str = "zero"
+    removed: str = "zero"
     ridge: float = 0.01
     most: float = 0.95
     labels: str = "auto"
@@ -81,7 +85,7 @@ class Hap:
         check_float("method.q", self.q, least=0.0, below=1.0 + 1e-12)
         check_float("method.ridge", self.ridge, least=0.0)
         check_float("method.most", self.most, above=0.0, below=1.0)
-        for name, known in (("implant", IMPLANTS), ("labels", LABELS)):
+        for name, known in (("implant", IMPLANTS), ("removed", REMOVED), ("labels", LABELS)):
             if getattr(self, name) not in known:
                 raise InputError(f"method.{name}", getattr(self, name), f"choose one of {', '.join(known)}")
 
@@ -204,6 +208,7 @@ class HapFitted(FittedMethod):
             channels=self.channels,
             example=self.evidence.batches.example,
             implant=implant,
+            constants=self.evidence.batches if self.method.removed == "mean" else "none",
         )
 
     def _layer(self, name: str, chosen: Chosen, params: int) -> FilterLayer:

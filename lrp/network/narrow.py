@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lrp.batches import Inputs, call, on_tensors, tensors
+from lrp.batches import Batches, Inputs, call, on_tensors, tensors
 from lrp.errors import InputError, first_line, some
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import duplicate, measured_copy
@@ -20,6 +22,7 @@ from lrp.network.channels import Channels, find_channels
 from lrp.network.trace import name_of, pairs_to_fold
 
 log = logging.getLogger(__name__)
+AT_ONCE = 64  # examples that run at a time
 ROUNDING = 1e-5  # of the largest entry: constants that differ by less from place to place are one
 MEETS = "something that it is added to stays, or nothing would be left of a layer"
 
@@ -48,6 +51,7 @@ def narrow(
     keep: Mapping[str, Tensor],
     channels: Channels | None = None,
     leave: Mapping[str, str] | None = None,
+    constants: Batches | str = "rows",
 ) -> Narrowed:
     """A copy of a network without the filters that ``keep`` does not name; in eval mode it computes what the network computes whose rows of
     the layer matrices are zero there.
@@ -63,6 +67,8 @@ def narrow(
         keep: Of layers, by their names, which of their M outputs stay: (M,) bool.
         channels: What ``find_channels`` found of the network, where that is known.
         leave: Layers whose inputs and outputs stay as they are, with the reasons; they may have rows of zeros.
+        constants: What features that go leave behind: "rows", the constants above; "none", nothing, as if they were zero where they are
+            read; or examples: the mean of what the layers behind made of them in the network as it was.
 
     Raises:
         InputError: For a network that torch.fx cannot trace, and for one that cannot run without the features.
@@ -78,7 +84,12 @@ def narrow(
             result.zeroed[name] = len(stays), _why(found, name, stays[0])
     if not gone:
         return result
-    _fold_constants(result, found, gone, inputs)
+    if constants == "rows":
+        seen = _contributions(measured_copy(result.model), found, gone, [inputs])
+        result.moved = {name: each.off() for name, each in seen.items() if each.off()}
+    else:
+        seen = {} if isinstance(constants, str) else _contributions(measured_copy(model), found, gone, constants.split(AT_ONCE))
+    _fold(result.model, found, {name: each.total / each.count for name, each in seen.items()})
     before = result.model
     y = _run(before, inputs)
     for name, module in dict(before.named_modules()).items():
@@ -142,56 +153,74 @@ def _zero(model: nn.Module, keep: Mapping[str, Tensor]) -> None:
         layer.weight.copy_(kind.as_weight(layer, matrix))
 
 
+class _Seen:
+    """What a layer makes of the features that go, at all places where it was looked at: the sum, the count and the extremes, (M,) each."""
+
+    def __init__(self) -> None:
+        self.total: Any = 0.0
+        self.low: Any = math.inf
+        self.high: Any = -math.inf
+        self.count, self.largest = 0, 0.0
+
+    def add(self, gives: Tensor, output: Tensor) -> None:
+        """More places, (places, M)."""
+        self.total, self.count = self.total + gives.sum(0), self.count + len(gives)
+        self.low = torch.minimum(gives.amin(0), torch.as_tensor(self.low).to(gives))
+        self.high = torch.maximum(gives.amax(0), torch.as_tensor(self.high).to(gives))
+        self.largest = max(self.largest, float(output.abs().max()))
+
+    def off(self) -> float:
+        """How far the mean is from what is given at one place, as a share of the largest output; 0.0 where that is rounding."""
+        mean, tiny = self.total / self.count, torch.finfo(self.low.dtype).tiny
+        found = float(torch.maximum(self.high - mean, mean - self.low).max())
+        largest = float(torch.maximum(self.high.abs(), self.low.abs()).max())
+        return found / max(self.largest, tiny) if found > ROUNDING * max(largest, tiny) else 0.0
+
+
 @torch.no_grad()
-def _fold_constants(result: Narrowed, found: Channels, gone: set[int], inputs: Inputs) -> None:
-    """Put what layers make of the constants of the removed channels where it stays."""
-    model = result.model
-    twin = measured_copy(model)
+def _contributions(twin: nn.Module, found: Channels, gone: set[int], batches: Iterable[Inputs]) -> dict[str, _Seen]:
+    """What each layer of a network to be measured makes of the features that go, biases apart."""
     modules: dict[str, Any] = dict(twin.named_modules())
-    readers = {name: torch.tensor([c in gone for c in held.tolist()]) for name, held in found.inputs.items()}
-    readers = {name: mask for name, mask in readers.items() if bool(mask.any()) and not is_depthwise(modules[name])}
-    parts: dict[str, list[Tensor]] = {name: [] for name in readers}
-    largest: dict[str, float] = dict.fromkeys(readers, 0.0)
+    masks = {name: torch.tensor([c in gone for c in held.tolist()]) for name, held in found.inputs.items()}
+    masks = {name: mask for name, mask in masks.items() if bool(mask.any()) and not is_depthwise(modules[name])}
+    seen = {name: _Seen() for name in masks}
 
     def look(name: str, part: nn.Module, x: Tensor, output: Tensor) -> None:
-        kind, mask = kind_of(part), readers[name]
-        last = kind.feature_dim == -1
-        gives = part(x[..., mask] if last else x[:, mask])
-        parts[name].append(kind.features_last(gives).flatten(0, -2))
-        largest[name] = max(largest[name], float(output.abs().max()))
+        kind, mask = kind_of(part), masks[name].to(x.device)
+        gives = part(x[..., mask] if kind.feature_dim == -1 else x[:, mask])
+        seen[name].add(kind.features_last(gives).flatten(0, -2), output)
 
     handles = []
-    for name, mask in readers.items():
+    for name, mask in masks.items():
         part = duplicate(modules[name])
         keep_inputs(part, mask)
         part.bias = None
-        handles.append(
-            modules[name].register_forward_hook(
-                lambda _, args, kwargs, output, name=name, part=part: look(name, part, layer_input(args, kwargs), output), with_kwargs=True
-            )
-        )
+        hook = partial(lambda name, part, _, args, kwargs, output: look(name, part, layer_input(args, kwargs), output), name, part)
+        handles.append(modules[name].register_forward_hook(hook, with_kwargs=True))
     try:
-        call(twin, on_tensors(Tensor.clone, inputs))
+        for batch in batches:
+            call(twin, on_tensors(Tensor.clone, batch))
     finally:
         for handle in handles:
             handle.remove()
-    behind = {name_of(layer): name_of(norm) for layer, norm in pairs_to_fold(found.graph, modules)}
-    for name, given in parts.items():
-        given = torch.cat(given)
-        mean = given.mean(0)
-        off = float((given - mean).abs().max())
-        if off > ROUNDING * max(float(given.abs().max()), torch.finfo(given.dtype).tiny):
-            result.moved[name] = off / max(largest[name], torch.finfo(given.dtype).tiny)
-        if not bool(mean.any()):
-            continue
+    return seen
+
+
+@torch.no_grad()
+def _fold(model: nn.Module, found: Channels, constants: Mapping[str, Tensor]) -> None:
+    """Add constants (M,) to what layers give, in place: to the bias, or in the mean of the batch norm behind a layer without one."""
+    behind = {name_of(layer): name_of(norm) for layer, norm in pairs_to_fold(found.graph, dict(model.named_modules()))}
+    for name, constant in constants.items():
         layer: Any = model.get_submodule(name)
+        if not bool(constant.any()):
+            continue
         if layer.bias is not None:
-            layer.bias += mean.to(layer.bias)
+            layer.bias += constant.to(layer.bias)
         elif name in behind:
             norm: Any = model.get_submodule(behind[name])
-            norm.running_mean -= mean.to(norm.running_mean)
+            norm.running_mean -= constant.to(norm.running_mean)
         else:
-            layer.bias = nn.Parameter(mean.to(layer.weight), requires_grad=layer.weight.requires_grad)
+            layer.bias = nn.Parameter(constant.to(layer.weight), requires_grad=layer.weight.requires_grad)
             layer.added_bias = True
 
 

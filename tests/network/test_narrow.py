@@ -9,6 +9,7 @@ from helpers import randomise
 from torch import nn
 from torch.nn import functional as F
 
+from lrp.batches import Batches
 from lrp.cost.count import count_params
 from lrp.errors import InputError
 from lrp.layer.build import find_kind, kind_of
@@ -184,3 +185,16 @@ def test_a_view_that_names_a_size_holds_its_features(named):
 
     channels = find_channels(Views(), torch.randn(1, 3, 4, 4))
     assert (channels.reason(int(channels.outputs["conv"][0])) is not None) == named
+
+
+def test_what_features_leave_behind():
+    """Nothing, or the mean of what was made of them, which moves no mean of the layer that reads them."""
+    model, x, keep = randomise(Plain()), torch.randn(20, 3, 10, 10).double(), {"conv3": torch.arange(4) > 1}
+    read = {}
+    for name, constants in (("none", "none"), ("mean", Batches.of(x, model=model))):
+        small = narrow(model, x[:1], keep, constants=constants).model
+        small.fc1.register_forward_hook(lambda _, args, output, name=name: read.update({name: output}))
+        small(x)
+    before = F.gelu(model.conv3(F.relu(model.bn2(model.conv2(F.max_pool2d(F.relu(model.bn1(model.conv1(x))), 2, 1)))) + 1)).flatten(1)
+    assert close(read["mean"].mean(0), model.fc1(before).mean(0))
+    assert close(read["none"], F.linear(before[:, 18:], model.fc1.weight[:, 18:], model.fc1.bias))
