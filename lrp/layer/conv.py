@@ -13,6 +13,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 from lrp.layer.base import LowRank
 from lrp.layer.compressed import filled
 from lrp.layer.compressed_conv import CompressedConv, keep_order
+from lrp.layer.filters import FiltersConv1d, FiltersConv2d
 from lrp.layer.kind import LayerKind
 from lrp.layer.masked import MaskedConv1d, MaskedConv2d
 from lrp.layer.nested import NestedConv2d
@@ -102,7 +103,7 @@ class ConvKind(LayerKind):
 
     forms = (
         LowRankConv1d, LowRankConv2d, Tucker2Conv1d, Tucker2Conv2d, SpatialConv2d, NestedConv2d, PivotedConv1d, PivotedConv2d,
-        Tucker2PivotedConv1d, Tucker2PivotedConv2d, SpatialPivotedConv2d, MaskedConv1d, MaskedConv2d,
+        Tucker2PivotedConv1d, Tucker2PivotedConv2d, SpatialPivotedConv2d, MaskedConv1d, MaskedConv2d, FiltersConv1d, FiltersConv2d,
     )  # fmt: skip
     uncompressed = (nn.Conv3d,)
     reads_around = True

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from lrp.layer.base import LowRank
 from lrp.layer.compressed import filled
+from lrp.layer.filters import FiltersLinear
 from lrp.layer.kind import LayerKind
 from lrp.layer.masked import MaskedLinear
 from lrp.layer.pivoted import PivotedLinear
@@ -46,7 +47,7 @@ class LowRankLinear(LowRank):
 class LinearKind(LayerKind):
     """Linear: its matrix is its weight, its positions are all dimensions between the first and the last (tokens)."""
 
-    forms = (LowRankLinear, PivotedLinear, LowRankTransposed, MaskedLinear)
+    forms = (LowRankLinear, PivotedLinear, LowRankTransposed, MaskedLinear, FiltersLinear)
     ties = True
     feature_dim = -1
 

@@ -19,7 +19,7 @@ class Masked(Keeps):
     to them. Nothing is smaller or faster; plain layers of torch (``lrp.unfold``, export) hold the zeros."""
 
     form = "masked"
-    file_format = 4
+    file_format = 5
     own = (*Keeps.own, "W", "mask")
     mask: Tensor
 
