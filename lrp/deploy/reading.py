@@ -22,7 +22,7 @@ FROZEN = 2  # the first format that says which parameters need no gradient
 STANDING = 3  # the first that says for which modules others stand in
 TIED = 4  # the first that says which layers hold the same factors
 CONFIGURED = 4  # the first that holds the fingerprint of a config.json
-FORMAT = 4  # raised when a file is written that this version's ``load`` would misread
+FORMAT = 5  # raised when a file is written that this version's ``load`` would misread
 # Others may be one of them, damaged.
 _ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen", "stand_ins", "config")
 

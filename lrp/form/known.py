@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrp.errors import InputError
-from lrp.form.base import Form
+from lrp.form.base import Form, Refitted
+from lrp.form.clusters import Clusters
 from lrp.form.matrix import Matrix
 from lrp.form.nested import NestedForm
 from lrp.form.pivoted import PivotedForm
@@ -17,11 +18,12 @@ from lrp.layer.compressed import Compressed
 
 ALL: Sequence[Form] = (Matrix(), Tucker2Form(), SpatialForm(), NestedForm(), PivotedForm(), Tucker2PivotedForm())
 FORMS: dict[str, Form] = {form.name: form for form in ALL}
+BUILT: dict[str, Refitted] = {**FORMS, Clusters.name: Clusters()}
 
 
-def form_of(module: Compressed) -> Form:
+def form_of(module: Compressed) -> Refitted:
     """The form of a compressed layer."""
-    return FORMS[module.form]
+    return BUILT[module.form]
 
 
 def check_forms(forms: Any) -> Sequence[str]:
