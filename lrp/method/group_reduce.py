@@ -14,7 +14,7 @@ from torch import Tensor
 from lrp.compensation.base import Compensation
 from lrp.compensation.none import NoCompensation
 from lrp.cost.costs import kept_share
-from lrp.errors import InputError, check_float, check_int
+from lrp.errors import InputError, check_int
 from lrp.estimator.base import Estimator
 from lrp.evidence import Evidence
 from lrp.form.matrix import MatrixPlan
@@ -30,20 +30,19 @@ STEPS = 60  # of the bisection
 @dataclass(frozen=True)
 class GroupReduce:
     """GroupReduce (Chen et al., NeurIPS 2018): the words of embeddings and output layers, sorted by how often they come in the calibration
-    examples, in blocks of equally many words; in each the weighted SVD, min sum_i q_i ||a_i - (U V)_i||^2, at a rank in proportion to the
+    examples (and once more each: no word is free), in blocks of equally many words; in each the weighted SVD, min sum_i q_i ||a_i - (U V)_i||^2, at a rank in proportion to the
     mean frequency of its words (at least 1, a block whole where its factors would not be smaller), as the budget admits; then words are
     exchanged between blocks for as long as that lowers the objective, in which the weighted SVD is fitted anew. Sizes of the blocks and
     ranks stay in this, and so does the budget, of which every layer has the same share.
 
     An output layer counts its words as the embedding of as many words does. Every other layer is left alone, and so is an output layer
-    without such an embedding. A table that is an output layer's weight too (a tied weight) stays one matrix, stored once. The counts
-    themselves and the order of the words are not counted as parameters. Of the job's parts it takes the compensation, and the estimator
+    without such an embedding. A table that is an output layer's weight too (a tied weight) stays one matrix, stored once. The order of
+    the words is not counted as parameters. Of the job's parts it takes the compensation, and the estimator
     for how outputs are read.
 
     Attributes:
         clusters: How many blocks, at most.
         refinement: How many rounds of exchanges there are, at most.
-        smoothing: What is added to every word's count. At 0 a word that does not come in the calibration examples costs nothing to lose.
     """
 
     estimator: Estimator
@@ -53,7 +52,6 @@ class GroupReduce:
     samples: int = 65536
     clusters: int = 5
     refinement: int = 10
-    smoothing: float = 1.0
     name: str = "group_reduce"
 
     def __post_init__(self) -> None:
@@ -62,7 +60,6 @@ class GroupReduce:
         check_exclude(self.exclude)
         check_int("method.clusters", self.clusters, 1)
         check_int("method.refinement", self.refinement, 0)
-        check_float("method.smoothing", self.smoothing, least=0)
 
     def fit(self, evidence: Evidence) -> GroupReduceFitted:
         """Count the words.
@@ -96,8 +93,7 @@ class GroupReduce:
             if layer.count < self.clusters:
                 raise InputError("method.clusters", self.clusters, f"layer {name} has only {layer.count} words")
         shares = _shares(evidence, lookups)
-        seen = {name: evidence.survey.positions[name] * len(evidence.batches) for name in lookups}
-        counts = {name: shares[of] + self.smoothing / seen[of] for name, of in counted_by.items()}
+        counts = {name: shares[of] for name, of in counted_by.items()}
         return GroupReduceFitted(self, evidence, {"statistics": time.perf_counter() - start}, layers=layers, counts=counts)
 
 
