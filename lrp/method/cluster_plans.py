@@ -70,8 +70,8 @@ class ClusterLayer:
         return sum(block_macs(block, 1, self.matrix, self.positions) for block in blocks)
 
     def factors(self, members: Tensor, sizes: Sequence[int], weights: Tensor | None = None) -> list[Factors]:
-        """The components of each cluster, in the order of the points ``members`` (n,): of the plain SVD, or of the one that weighs each point
-        by ``weights`` (n,), with S in that metric."""
+        """The components of each cluster, in the order of the points ``members`` (n,): of the plain SVD, or of the one that weighs each
+        point by ``weights`` (n,), with S in that metric."""
         points, found = self.points()[members], []
         for block, part, own in zip(self.blocks(sizes), points.split(list(sizes)), _split(weights, members, sizes)):
             W = part.transpose(0, 1).flatten(1)  # (d, m n of the cluster)
@@ -141,4 +141,3 @@ def equal_sizes(count: int, clusters: int) -> list[int]:
 
 def _split(weights: Tensor | None, members: Tensor, sizes: Sequence[int]) -> Sequence[Tensor | None]:
     return [None] * len(sizes) if weights is None else weights[members].split(list(sizes))
-

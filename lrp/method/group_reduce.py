@@ -30,15 +30,15 @@ STEPS = 60  # of the bisection
 @dataclass(frozen=True)
 class GroupReduce:
     """GroupReduce (Chen et al., NeurIPS 2018): the words of embeddings and output layers, sorted by how often they come in the calibration
-    examples (and once more each: no word is free), in blocks of equally many words; in each the weighted SVD, min sum_i q_i ||a_i - (U V)_i||^2, at a rank in proportion to the
-    mean frequency of its words (at least 1, a block whole where its factors would not be smaller), as the budget admits; then words are
-    exchanged between blocks for as long as that lowers the objective, in which the weighted SVD is fitted anew. Sizes of the blocks and
-    ranks stay in this, and so does the budget, of which every layer has the same share.
+    examples (and once more each: no word is free), in blocks of equally many words; in each the weighted SVD,
+    min sum_i q_i ||a_i - (U V)_i||^2, at a rank in proportion to the mean frequency of its words (at least 1, a block whole where its
+    factors would not be smaller), as the budget admits; then words are exchanged between blocks for as long as that lowers the objective,
+    and the weighted SVDs fitted anew. Sizes of the blocks and ranks stay in this, and so does the budget, of which every layer has the
+    same share.
 
     An output layer counts its words as the embedding of as many words does. Every other layer is left alone, and so is an output layer
     without such an embedding. A table that is an output layer's weight too (a tied weight) stays one matrix, stored once. The order of
-    the words is not counted as parameters. Of the job's parts it takes the compensation, and the estimator
-    for how outputs are read.
+    the words is not counted as parameters. Of the job's parts it takes the compensation, and the estimator for how outputs are read.
 
     Attributes:
         clusters: How many blocks, at most.

@@ -69,7 +69,9 @@ class Messi:
             InputError: For a network without a layer to compress, and where no layer has as many points as there are to be clusters.
         """
         by_params = self.budget == "params"
-        evidence = evidence.of(self.estimator, self.exclude, self.samples, by_params, by_params and getattr(self.compensation, "ties", False))
+        evidence = evidence.of(
+            self.estimator, self.exclude, self.samples, by_params, by_params and getattr(self.compensation, "ties", False)
+        )
         survey, start = evidence.survey, time.perf_counter()
         check_weights(survey.matrices)
         layers = {

@@ -16,7 +16,7 @@ ROUNDING = 1e-12  # of the cost: less is no gain
 
 
 def subspace(points: Tensor, rank: int, weights: Tensor | None = None) -> Tensor:
-    """The subspace (d, rank or less) that loses least of points (n, d, m), sum_i w_i ||x_i - B B^T x_i||^2: their first singular vectors."""
+    """The subspace (d, rank or less) that loses least of points (n, d, m), sum_i w_i ||x_i - B B^T x_i||^2: first singular vectors."""
     Y = (points if weights is None else points * weights.sqrt()[:, None, None]).transpose(1, 2).flatten(0, 1)
     if len(Y) < Y.shape[1]:
         return torch.linalg.svd(Y, full_matrices=False).Vh[:rank].T
@@ -62,8 +62,8 @@ def exchanged(lost: Tensor, labels: Tensor) -> Tensor:
 def settle(
     points: Tensor, labels: Tensor, ranks: Sequence[int], assign: Assign, steps: int, weights: Tensor | None = None
 ) -> tuple[Tensor, list[float]]:
-    """Alternate the subspaces of given ``ranks`` and the assignment of points (n, d, m) to them, from ``labels`` (n,), until nothing changes
-    or for so many steps: labels, and sum_i w_i ||x_i - B_l B_l^T x_i||^2 after each fit of the subspaces, which never rises."""
+    """Alternate the subspaces of given ``ranks`` and the assignment of points (n, d, m) to them, from ``labels`` (n,), until nothing
+    changes or for so many steps: labels, and sum_i w_i ||x_i - B_l B_l^T x_i||^2 after each fit of the subspaces, which never rises."""
     costs: list[float] = []
     for step in range(steps + 1):
         bases = [subspace(points[labels == each], rank, _part(weights, labels == each)) for each, rank in enumerate(ranks)]

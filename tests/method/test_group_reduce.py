@@ -135,9 +135,7 @@ def test_ranks_follow_the_frequencies(untied):
 def test_refinement_never_raises_the_objective_and_keeps_ranks(untied):
     model, x = untied
     for sparsity in (0.3, 0.7):
-        before, *after = (
-            fitted_to(model, x, clusters=4, refinement=rounds).plan(sparsity) for rounds in (0, 1, 3, 10)
-        )
+        before, *after = (fitted_to(model, x, clusters=4, refinement=rounds).plan(sparsity) for rounds in (0, 1, 3, 10))
         table = model.words.weight.detach()
         costs = [lost(table, plan.build().words.weight, x) for plan in (before, *after)]
         assert all(b <= a * (1 + 1e-9) for a, b in itertools.pairwise(costs)) and costs[-1] < costs[0]

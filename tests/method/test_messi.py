@@ -103,7 +103,14 @@ def test_the_toy_of_the_paper():
 
 def network():
     torch.manual_seed(0)
-    layers = [nn.Conv2d(6, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 12, 3, stride=2, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(48, 20)]
+    layers = [
+        nn.Conv2d(6, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 12, 3, stride=2, groups=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(48, 20),
+    ]
     return nn.Sequential(*layers).double().eval(), torch.randn(48, 6, 6, 6).double()
 
 
