@@ -101,12 +101,14 @@ class _Layer:
         self.parts = [(part.block, columns, layer.V[part.key]) for rows in layer.ranges for part, columns in layer._of_U(rows)]
         self.U = [columns.clone() for _, columns, _ in self.parts]
         self.sizes = torch.cat([torch.linalg.vector_norm(U, dim=0) * torch.linalg.vector_norm(V, dim=1) for _, U, V in self.parts])
-        self.dropped = weight.to(self.sizes) - layer.weight_matrix()
+        self.arranged = layer.arranged
+        self.dropped = layer.arranged(weight.to(self.sizes) - layer.weight_matrix())
         self.kept: list[Tensor] = []  # (r,) each
         self.rest: list[Tensor] = []  # times what was dropped
 
     def add(self, gradient: Tensor) -> None:
         """One example's dL/dW (M, N)."""
+        gradient = self.arranged(gradient)
         found = torch.cat([((U.T @ block.of(gradient)) * V).sum(1) for block, U, V in self.parts])
         self.kept.append(torch.where(self.sizes > 0, found / self.sizes, 0.0).double())
         self.rest.append((gradient * self.dropped).sum().double())

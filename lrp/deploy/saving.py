@@ -89,11 +89,10 @@ def write(
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     report = getattr(model, "lrp_report", None) if report is None else report
     number = max((module.file_format for module in model.modules() if isinstance(module, Compressed)), default=1)
-    number = max(number, TIED) if tied else number
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     description: dict[str, Any] = {
-        "format": number, "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
-        "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
+        "format": max(number, TIED) if tied else number, "version": __version__, "layers": layers, "folded": folded, "biased": biased,
+        "same": same, "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
     }  # fmt: skip
     more = {
         "frozen": (frozen, FROZEN), "stand_ins": (stand_ins(model), STANDING), "config": (config, CONFIGURED),

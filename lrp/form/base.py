@@ -123,7 +123,18 @@ class Choices:
     nanoseconds: np.ndarray | None = None
 
 
-class Form(Protocol):
+class Refitted(Protocol):
+    """What compensation asks of the form of a layer."""
+
+    name: ClassVar[str]
+
+    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterable[tuple[slice, Tensor]]:
+        """Set the parameters of a layer of this form, but for the bias, to the least squares solution in the metric of the inputs and
+        of ``gradients``, G (M, M); yields rows and what they now hold of the layer's matrix, (rows, N) float64."""
+        ...
+
+
+class Form(Refitted, Protocol):
     """One shape in which layers are stored.
 
     Attributes:
@@ -133,7 +144,6 @@ class Form(Protocol):
     One that says ``ties = True`` can store a weight that several layers hold: each of them then holds the same parameters.
     """
 
-    name: ClassVar[str]
     perturbations: ClassVar[bool]
 
     def fits(self, dense: nn.Module, matrix: LayerMatrix) -> bool:
@@ -146,11 +156,6 @@ class Form(Protocol):
 
     def choices(self, layer: ScoredLayer) -> Choices:
         """Every way to store a layer that ``fits``, in this form."""
-        ...
-
-    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterable[tuple[slice, Tensor]]:
-        """Set the parameters of a layer of this form, but for the bias, to the least squares solution in the metric of the inputs and
-        of ``gradients``, G (M, M); yields rows and what they now hold of the layer's matrix, (rows, N) float64."""
         ...
 
 

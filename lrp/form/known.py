@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrp.errors import InputError
-from lrp.form.base import Form
+from lrp.form.base import Form, Refitted
+from lrp.form.clusters import Clusters
 from lrp.form.masked import MaskedForm
 from lrp.form.matrix import Matrix
 from lrp.form.nested import NestedForm
@@ -21,14 +22,12 @@ ALL: Sequence[Form] = (
     Matrix(), Tucker2Form(), SpatialForm(), NestedForm(), PivotedForm(), Tucker2PivotedForm(), SpatialPivotedForm(),
 )  # fmt: skip
 FORMS: dict[str, Form] = {form.name: form for form in ALL}
+BUILT: dict[str, Refitted] = {**FORMS, MaskedForm.name: MaskedForm(), Clusters.name: Clusters()}  # and those which nobody chooses
 
 
-_MADE = {**FORMS, MaskedForm.name: MaskedForm()}  # and that which nobody chooses
-
-
-def form_of(module: Compressed) -> Form | MaskedForm:
+def form_of(module: Compressed) -> Refitted:
     """The form of a compressed layer."""
-    return _MADE[module.form]
+    return BUILT[module.form]
 
 
 def check_forms(forms: Any) -> Sequence[str]:

@@ -34,6 +34,7 @@ class LowRank(Keeps):
     form = "matrix"
     file_format = 1
     own = (*Compressed.own, "blocks", "ranges", "U", "V", "W", "tied_factors", "_tied_weights_keys")
+    turned = "transposed"  # the form of a layer that holds the same factors and whose matrix is the transpose
     tied_factors = False  # whether other layers hold its factors too
     _tied_weights_keys: dict[str, str] | None = None
 
@@ -65,7 +66,7 @@ class LowRank(Keeps):
             factor, mask = of[block.row_start, block.col_start]
             return balance(factor.U[:, mask], factor.V[mask])
 
-        self._set(self.matrix_of(dense), balanced)
+        self._set(self.arranged(self.matrix_of(dense)), balanced)
 
     def _set(self, weight: Tensor, pair: Callable[[Block], tuple[Tensor, Tensor]]) -> None:
         """Set each factored block's parameters to ``pair(block)``, (p, r) and (r, q), and the whole ones' from ``weight``."""
@@ -108,7 +109,7 @@ class LowRank(Keeps):
         target = check_rank("rank", rank, min(block.rank for block, _ in self.blocks))
         if grow not in GROW:
             raise InputError("grow", grow, f"choose {' or '.join(GROW)}")
-        weight = self.weight_matrix()
+        weight = self.arranged(self.weight_matrix())
         if not bool(torch.isfinite(weight).all()):
             raise InputError("rank", rank, "the layer's weight holds values that are not finite, so that it cannot be decomposed")
         like = next(iter([*self.U.values(), *self.W.values()]), None)
@@ -176,6 +177,10 @@ class LowRank(Keeps):
         """A plain layer with this matrix (M, R) and bias (M,) that reads R components at each position."""
         raise NotImplementedError
 
+    def arranged(self, matrix: Tensor) -> Tensor:
+        """A matrix (M, N) in the order of rows and columns in which the blocks lie: as it is."""
+        return matrix
+
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N) that the stored blocks amount to."""
         example = next(self.parameters(), torch.empty(0))
@@ -195,11 +200,14 @@ class LowRank(Keeps):
     @torch.no_grad()
     def scale_rows(self, scale: Tensor, shift: Tensor) -> None:
         """As of ``Compressed``."""
+        self._scale(scale)
+        self._set_bias(scale, shift)
+
+    def _scale(self, scale: Tensor) -> None:
         for rows in self.ranges:
             factor = [self.U[rows.key]] if rows.factored else []
             for tensor in [*factor, *(self.W[part.key] for part in rows.whole)]:
                 tensor.mul_(scale[rows.start : rows.stop, None].to(tensor))
-        self._set_bias(scale, shift)
 
     def _apply_rows(self, x: Tensor, dim: int) -> Tensor:
         """All row ranges, one after the other along the output dimension ``dim``; the bias is part of each."""

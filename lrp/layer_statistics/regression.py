@@ -55,6 +55,13 @@ class Regression:
         size = len(self.W) // len(self.C)
         return slice(group * size, (group + 1) * size)
 
+    def arranged(self, rows: Tensor, columns: Tensor) -> Regression:
+        """The same of a layer of one group whose rows and columns lie in another order; without its means."""
+        result = copy.copy(self)
+        result.A, result.W, result._solved = self.A[rows][:, columns], self.W[rows][:, columns], {}
+        result.C = self.C[:, columns] if self.C.dim() == 2 else self.C[:, columns][:, :, columns]
+        return result
+
     def solution(self, group: int) -> tuple[Tensor, Tensor]:
         """Without a bound on the rank: W* (M of the group, N); and C + lambda I (N, N)."""
         if group not in self._solved:
