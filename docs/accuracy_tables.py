@@ -252,13 +252,27 @@ def form_finetuned() -> str:
             f"{100 * r.sparsity_params:.1f}, {100 * r.sparsity_macs:.1f}",
             r.start,
             r.epochs,
+            f"{r.lr:g}, {r.weight_decay:g}, {r.distill:g}",
+            "no" if r.hold_out else "yes",
             f"{100 * r.before:.2f}",
             f"{100 * r.after:.2f}",
             f"{100 * r.after - 91.19:+.2f}",
         ]  # fmt: skip
         for r in read("form_finetuned").itertuples()
     ]
-    return markdown(["parameters, MACs removed (%)", "start", "epochs", "before", "after", "from dense"], rows)
+    return markdown(
+        [
+            "parameters, MACs removed (%)",
+            "start",
+            "epochs",
+            "rate, decay, teacher",
+            "on validation images",
+            "before",
+            "after",
+            "from dense",
+        ],
+        rows,
+    )
 
 
 def forms_hand() -> str:

@@ -56,7 +56,8 @@ MEANINGS = {
     "`network` with all that is left alone, of which no more can go than the layers have",
     "macs_removed": "With `budget=params`: the share of the multiply-accumulates that has to go as well; null: no second budget",
     "forms": "In which forms a layer may be stored, of each the one that loses least under the budget: a list of `matrix`, `tucker2`, "
-    "`spatial`, `nested`, `pivoted`, `tucker2_pivoted`, or `auto`, the best that the method's parts know of; null: those of the method",
+    "`spatial`, `nested`, `pivoted`, `tucker2_pivoted`, `spatial_pivoted`, or `auto`, the best that the method's parts know of; null: "
+    "those of the method",
     "exclude": "Layers to leave alone: their names, names of modules that contain them, or patterns such as `*.conv1`",
     "calibration.images": "Unlabelled training images for batch norm, decomposition and compensation",
     "calibration.scoring_images": "How many of those images the components are scored on",

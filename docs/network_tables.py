@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from layout import markdown, read
+
+OURS = "output_aware"
 
 
 def networks() -> str:
@@ -58,15 +61,116 @@ def language_model() -> str:
     return markdown(header, [row for _, row in sorted(rows, key=lambda pair: pair[0])])
 
 
-def pretrained(name: str) -> str:
-    """One row per method: divergence at each sparsity."""
+STAGES = {
+    "decompose": "decompose", "score": "score", "inputs": "input sides", "build": "build", "statistics": "statistics",
+    "compensate": "compensate",
+}  # fmt: skip
+
+
+def scale() -> str:
+    """One row per measurement: memory and seconds of lrp.compress, and the share of them of each stage."""
+    rows = []
+    for _, r in read("scale").sort_values(["parameters", "network", "size", "examples"]).iterrows():
+        shares = [f"{100 * r[f'seconds_{stage}'] / r['seconds']:.0f} %" for stage in STAGES]
+        rows.append(
+            [
+                f"{r['network']}, {r['size']:.0f}", f"{r['parameters'] / 1e6:.1f}", f"{r['examples']:.0f}", f"{r['peak_gib']:.2f}",
+                f"{r['peak_gib'] / r['weights_gib']:.1f}", _largest(r), f"{r['seconds']:.0f}", *shares,
+                f"{r['forwards']:.0f} + {r['backwards']:.0f}",
+            ]
+        )  # fmt: skip
+    header = ["network, size", "million parameters", "examples", "peak (GiB)", "times the weights", "in", "seconds", *STAGES.values()]
+    return markdown([*header, "passes"], rows)
+
+
+def _largest(r: pd.Series) -> str:
+    return STAGES.get(stage := max(STAGES, key=lambda stage: r[f"peak_{stage}_gib"]), stage)
+
+
+def scale_growth() -> str:
+    """Exponents of growth, fitted on logarithms: with the examples of each network, and with the parameters of the chain."""
+    table, rows = read("scale"), []
+    for (network, size), part in table.groupby(["network", "size"], sort=False):
+        if len(part) > 1:
+            rows.append([f"examples, {network}, {size}", *(f"{_exponent(part['examples'], part[what]):.2f}" for what in MEASURED)])
+    for examples, part in table[table["network"] == "chain"].groupby("examples"):
+        if len(part) > 1:
+            name = f"parameters, chain, {examples} examples"
+            rows.append([name, *(f"{_exponent(part['parameters'], part[what]):.2f}" for what in MEASURED)])
+    return markdown(["growth with", "exponent of the peak", "of the seconds"], rows)
+
+
+MEASURED = ("peak_gib", "seconds")
+
+
+def _exponent(x: pd.Series, y: pd.Series) -> float:
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def _pretrained() -> pd.DataFrame:
     table = read("pretrained")
-    table = table[table["network"] == name]
+    return table[table["seed"] < 100] if len(table) else table  # seeds from 100 on are trials
+
+
+def pretrained() -> str:
+    """One row per pretrained network and sparsity: ours, and of the others the one with the least divergence."""
+    rows = []
+    for (network, sparsity), part in _pretrained().groupby(["network", "sparsity"], sort=False):
+        ours, others = part[part["method"] == OURS], part[(part["method"] != OURS) & part["divergence"].notna()]
+        if not len(ours) or not len(others):
+            continue
+        means = others.groupby("method")["divergence"].mean()
+        best = others[others["method"] == means.idxmin()]
+        held = [_mean(ours[name], digits) for name, digits in (("divergence", 4), ("divergence_seen", 4), ("agreement", 3))]
+        rival = [f"{means.idxmin()}", _mean(best["divergence"], 4), _mean(best["divergence_seen"], 4), _mean(best["agreement"], 3)]
+        rows.append([f"{network}", f"{100 * float(str(sparsity)):.0f} %", *held, *rival, f"{len(ours)}"])
+    header = ["network", "removed", OURS, "seen", "agreement", "best rival", "divergence", "seen", "agreement", "seeds"]
+    return markdown(header, rows)
+
+
+def pretrained_all() -> str:
+    """One row per pretrained network and method: divergence at each sparsity, and what the methods refuse."""
+    table = _pretrained()
     sparsities: Sequence[float] = sorted(table["sparsity"].unique())
     rows = []
-    for method, part in table.groupby("method", sort=False):
-        cells = [_mean(part[part["sparsity"] == sparsity]["divergence"], 4) for sparsity in sparsities]
-        seconds = part["seconds_fit"].mean() + part["seconds_compress"].mean()
-        rows.append((part["divergence"].sum() / len(part), [str(method), *cells, f"{seconds:.0f}"]))
-    header = ["method", *(f"divergence at {100 * sparsity:.0f} %" for sparsity in sparsities), "seconds"]
-    return markdown(header, [row for _, row in sorted(rows, key=lambda pair: pair[0])])
+    for network, of_network in table.groupby("network", sort=False):
+        found = []
+        for method, part in of_network.groupby("method", sort=False):
+            cells = []
+            for sparsity in sparsities:
+                held = part[(part["sparsity"] == sparsity) & part["divergence"].notna()]
+                refused = [] if "refused" not in part else part["refused"].dropna().unique()
+                cells.append(_mean(held["divergence"], 4) if len(held) else f"refused: {refused[0]}" if len(refused) else "")
+            last = part[(part["sparsity"] == sparsities[-1]) & part["divergence"].notna()]
+            more = [_mean(last["divergence_seen"], 4), _mean(last["agreement"], 3)] if len(last) else ["", ""]
+            seconds = (part["seconds_fit"] + part["seconds_compress"]).mean()
+            found.append((part["divergence"].mean(), [f"{network}", f"{method}", *cells, *more, f"{seconds:.0f}"]))
+        rows += [row for _, row in sorted(found, key=lambda pair: pair[0])]
+    last = f"{100 * sparsities[-1]:.0f} %"
+    header = [
+        "network",
+        "method",
+        *(f"divergence at {100 * s:.0f} %" for s in sparsities),
+        f"seen, {last}",
+        f"agreement, {last}",
+        "seconds",
+    ]
+    return markdown(header, rows)
+
+
+def few_examples() -> str:
+    """One row per network and number of images: agreement and divergence of each setting, mean and standard deviation over seeds."""
+    table = read("few_examples")
+    settings = list(dict.fromkeys(table["setting"]))
+    rows = []
+    for (network, sparsity, images), part in table.groupby(["network", "sparsity", "images"]):
+        cells = []
+        for setting in settings:
+            held = part[part["setting"] == setting]
+            cells += [_mean(100 * held["agreement"], 1), _mean(held["divergence"], 4)] if len(held) else ["", ""]
+        seeds = part.groupby("setting")["seed"].nunique().min()
+        rows.append([str(network), f"{100 * sparsity:.0f} %", str(images), str(seeds), *cells])
+    header = ["network", "removed", "images", "seeds"]
+    for setting in settings:
+        header += [f"agreement (%), {setting}", f"divergence, {setting}"]
+    return markdown(header, rows)

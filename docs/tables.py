@@ -52,8 +52,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed_vgg16": lambda: cost.speed("vgg16"), "speed_resnet18": lambda: cost.speed("resnet18"), "speed_layers": cost.speed_layers,
     "speed_batch": cost.speed_batch, "speed_sizes": cost.speed_sizes,
     "speed_forms": cost.speed_forms, "speed_forms_sizes": cost.speed_forms_sizes, "reliability": reliability,
-    "tied": nets.tied, "clustered_blocks": blocks.clustered,
-    "networks": nets.networks, "language_model": nets.language_model, "pretrained_iglm": lambda: nets.pretrained("iglm-s"),
+    "tied": nets.tied, "networks": nets.networks, "language_model": nets.language_model, "pretrained": nets.pretrained,
+    "pretrained_all": nets.pretrained_all, "clustered_blocks": blocks.clustered,
+    "scale": nets.scale, "scale_growth": nets.scale_growth,
+    "few_examples": nets.few_examples,
 }  # fmt: skip
 
 

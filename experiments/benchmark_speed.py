@@ -40,11 +40,11 @@ from lrp.errors import InputError
 from lrp.evidence import Evidence
 from lrp.files import write_whole
 from lrp.layer.build import low_rank_layer
-from lrp.matrices import cut
 from lrp.method.singular_vectors import SingularVectors
 from lrp.model.loading import load_weights
 from lrp.model.vgg16 import VGG16
 from lrp.network.survey import find_candidates
+from lrp.partition import cut
 from lrp.selection.global_ import GlobalSelection
 
 MODES = ("eager", "channels_last", "fused", "compile", "onnxruntime")

@@ -32,7 +32,9 @@ from lrp.config.parts import make
 from lrp.decomposition.base import decompose, metrics_of
 from lrp.evidence import Evidence
 from lrp.files import write_whole
-from lrp.matrices import Block, Factors, LayerMatrix, Order, cut
+from lrp.matrices import Block, Factors, LayerMatrix
+from lrp.order import Order
+from lrp.partition import cut
 
 BETTER = 1e-6  # of the error: less is rounding
 RIDGE = 1e-10  # of the mean diagonal, in refits

@@ -23,9 +23,9 @@ from torch.nn import functional as F
 import lrp
 from lrp.batches import Batches
 from lrp.config.parts import make
+from lrp.estimator.divergence import divergence
 from lrp.files import write_whole
 from lrp.model.small_lm import SmallLM
-from lrp.search.coordinate import divergence
 
 WORDS, LENGTH, STEPS, TRAINED = 1024, 64, 600, 256
 SPARSITIES = (0.2, 0.4, 0.6)

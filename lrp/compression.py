@@ -84,7 +84,8 @@ def compress(
             has, with all that is left alone.
         macs_removed: With ``budget="params"``: the share of the multiply-accumulates that has to go as well.
         forms: In which forms a layer may be stored, of each the one that loses least: one or several of "matrix", "tucker2", "spatial",
-            "nested", "pivoted", "tucker2_pivoted"; "auto": the best that the method's parts know of; None: those of the method.
+            "nested", "pivoted", "tucker2_pivoted", "spatial_pivoted"; "auto": the best that the method's parts know of; None: those of the
+            method.
         exclude: Names of layers, of modules that contain them, or shell patterns: they are left alone.
         output: Finds the tensor to preserve in what the network returns, where that is a tuple, or a dict without "logits" and
             "last_hidden_state".

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,9 @@ from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.divergence import Divergence
 from lrp.files import sha256
 from lrp.layer_statistics.gather import gather
-from lrp.matrices import Factors, LayerMatrix, check_weights
+from lrp.layer_statistics.reached import never_run
+from lrp.matrices import Components, LayerMatrix
+from lrp.network.arithmetic import check_weights
 from lrp.network.frozen import FrozenNetwork
 from lrp.network.gradients import hessian_vector_product, loss_gradients, unreached
 from lrp.network.survey import Candidates, find_candidates
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from lrp.estimator.moments import Moments
     from lrp.layer_statistics.base import LayerStatistics
 
+log = logging.getLogger(__name__)
 Made = TypeVar("Made")
 MORE = 32  # examples on which a layer may run that does not run on the first one (an expert)
 
@@ -48,7 +52,7 @@ class _Found:
     options: Any = None
     statistics: dict[str, LayerStatistics] = field(default_factory=dict)
     needs: frozenset[str] = frozenset()
-    moments: tuple[Sequence[Factors], list[Moments]] | None = None
+    moments: tuple[Sequence[Components], list[Moments]] | None = None
     rest: list[tuple[Any, Any]] = field(default_factory=list)
 
 
@@ -118,7 +122,9 @@ class Evidence:
         return result
 
     def without(self, reasons: Mapping[str, str]) -> Evidence:
-        """The same evidence with more layers left alone, for these reasons by their names."""
+        """The same evidence with more layers left alone, for these reasons by their names, which are logged."""
+        for name, reason in reasons.items():
+            log.warning("layer %s is left alone: %s", name, reason)
         result = copy.copy(self)
         result.unusable = {**self.unusable, **reasons}
         result._look_up()
@@ -174,7 +180,7 @@ class Evidence:
     @cached_property
     def network(self) -> FrozenNetwork:
         """A frozen copy of the network, traced where torch.fx can do so."""
-        return FrozenNetwork(self.model, self.batches.example)
+        return FrozenNetwork(self.model, self.batches.example, share=not self.survey.writes)
 
     def unreached(self) -> list[str]:
         """The layers through which no gradient of the network's output flows on any scoring example."""
@@ -182,12 +188,17 @@ class Evidence:
         lost = unreached(self.network, [each for names in together.values() for each in names], self.scoring, self._estimator.read)
         return [name for name, names in together.items() if name in lost and all(each in lost for each in names if self.survey.calls[each])]
 
+    def never_run(self) -> dict[str, str]:
+        """Why layers have no statistics, by the names of those that no batch of calibration examples reaches."""
+        return never_run(self.model, self.survey, self.batches, self._estimator.memory_limit * 2**30)
+
     def statistics(self, needs: Sequence[str]) -> dict[str, LayerStatistics]:
         """Second moments of every layer on all calibration examples (``gather`` says which ``needs`` there are)."""
         found = self._found
         if not set(needs) <= found.needs:
             wanted = found.needs | set(needs)
-            found.statistics = gather(self.model, self.survey, self.batches, wanted, self._estimator.read, self.samples)
+            memory = self._estimator.memory_limit * 2**30
+            found.statistics = gather(self.model, self.survey, self.batches, wanted, self._estimator.read, self.samples, memory)
             found.needs = wanted
         return found.statistics
 
@@ -215,7 +226,7 @@ class Evidence:
         the samples and the columns."""
         return self._thin if self._found.needs else {}
 
-    def moments(self, factors: Sequence[Factors]) -> list[Moments]:
+    def moments(self, factors: Sequence[Components]) -> list[Moments]:
         """E[y - y_b] and E[(y - y_b)^2] of every component of these blocks on the scoring examples, from the cache where possible."""
         if (known := self.known_moments(factors)) is not None:
             return known
@@ -232,12 +243,12 @@ class Evidence:
         self._found.moments = factors, found
         return found
 
-    def known_moments(self, factors: Sequence[Factors]) -> list[Moments] | None:
+    def known_moments(self, factors: Sequence[Components]) -> list[Moments] | None:
         """The moments of these blocks if somebody has asked for them."""
         held = self._found.moments
         return held[1] if held is not None and held[0] is factors else None
 
-    def contributions(self, factors: Sequence[Factors]) -> list[Tensor]:
+    def contributions(self, factors: Sequence[Components]) -> list[Tensor]:
         """The change of every output of every scoring example by each component, to first order: (B, K, R) of each block."""
         return self._estimator.contributions(self.network, factors, self.scoring.whole())
 
@@ -249,6 +260,16 @@ class Evidence:
     def hessian_vector_product(self, vectors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """H v of the same loss for one direction v: a matrix (M, N) for each layer that it moves; (M, N) float64 of every layer."""
         return hessian_vector_product(self.model, list(self.matrices), self.scoring.whole(), self._labels, vectors, self._estimator.pick)
+
+    def hessian_gradient_product(self, temperature: float = 1.0) -> Mapping[str, Tensor]:
+        """H g of the same loss with the logits divided by ``temperature``, g its gradient; (M, N) float64 of every layer."""
+        names, inputs, labels = list(self.matrices), self.scoring.whole(), self._labels
+
+        def pick(result: Any) -> Tensor:
+            return self.pick(result) / temperature
+
+        gradients = loss_gradients(self.model, names, inputs, labels, pick)
+        return hessian_vector_product(self.model, names, inputs, labels, gradients, pick)
 
     def pick(self, result: Any) -> Tensor:
         """The tensor of outputs (B, ...) in what the network returns, as the estimator finds it."""

@@ -50,12 +50,14 @@ def check_file(option: str, path: object) -> Path:
     """The path of a file to write, which need not be there.
 
     Raises:
-        InputError: For anything else, and for a folder.
+        InputError: For anything else, for a folder and for a path below a file.
     """
     if not isinstance(path, (str, Path)):
         raise InputError(option, path, "give the path of a file")
     if Path(path).is_dir():
         raise InputError(option, path, "is a folder; give the name of a file in it")
+    if below := next((str(parent) for parent in Path(path).parents if parent.is_file()), None):
+        raise InputError(option, path, f"{below} is a file, not a folder")
     return Path(path)
 
 

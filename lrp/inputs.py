@@ -101,6 +101,19 @@ def counted(inputs: Inputs) -> Tensor | None:
     return mask != 0 if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
+def numbers(counted: Tensor) -> Tensor:
+    """Of each token of ``counted`` (B, L) bool how many before it count, (B, L) int64: the same wherever an example is padded."""
+    return (counted.long().cumsum(1) - 1).clamp(min=0)
+
+
+def counted_first(z: Tensor, counted: Tensor) -> Tensor:
+    """Values (B, L, K) of tokens in the order in which those come that count, (B, L) bool, with the others behind them."""
+    if bool((counted[:, 1:] <= counted[:, :-1]).all()):
+        return z  # as they are, where examples are padded behind
+    order = (~counted).long().sort(dim=1, stable=True).indices
+    return z.gather(1, order[..., None].expand_as(z))
+
+
 def pad(inputs: Inputs, which: set[int], length: int, left: bool) -> Inputs:
     """A batch whose tensors number ``which`` (in the order of ``leaves``) have zeros behind their second dimension, or before it
     (``left``), so that it is ``length``."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from lrp.errors import InputError
+from lrp.order import Order
+from lrp.shelf import Shelf, shelved
 
 # At what rank a block is stored: as factors with this many components, or None: whole, as the matrix that it is. Files and users
 # write -1 for whole (``lrp.errors.check_rank``, ``lrp.deploy.saving``); nothing else does.
@@ -76,36 +76,6 @@ class LayerMatrix:
 
 
 @dataclass(frozen=True)
-class Order:
-    """The order in which the rows and columns of a layer matrix lie where blocks are cut from it; None: as they are.
-
-    Attributes:
-        channels: The input channels.
-        kernel: Columns per input channel.
-        rows: The rows.
-    """
-
-    channels: tuple[int, ...] | None = None
-    kernel: int = 1
-    rows: tuple[int, ...] | None = None
-
-    @cached_property
-    def row_index(self) -> Tensor | None:
-        """(M,) int64."""
-        return None if self.rows is None else torch.tensor(self.rows)
-
-    @cached_property
-    def column_index(self) -> Tensor | None:
-        """(N,) int64."""
-        return None if self.channels is None else column_order(torch.tensor(self.channels), self.kernel)
-
-
-def column_order(channels: Tensor, kernel: int) -> Tensor:
-    """The columns (C kernel,) of input channels (C,) in this order."""
-    return (channels[:, None] * kernel + torch.arange(kernel, device=channels.device)).flatten()
-
-
-@dataclass(frozen=True)
 class Block:
     """A rectangle of one layer matrix, or of one whose rows and columns are in another order.
 
@@ -125,7 +95,7 @@ class Block:
     row_stop: int
     col_start: int
     col_stop: int
-    order: Order | None = field(default=None, repr=False)  # keys of caches are made of what is shown
+    order: Order | None = field(default=None, repr=False, kw_only=True)  # keys of caches are made of what is shown
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -138,17 +108,22 @@ class Block:
         return min(self.shape)
 
     @property
+    def unit(self) -> int:
+        """p + q, the parameters of one component."""
+        return sum(self.shape)
+
+    @property
     def size(self) -> int:
         """p q, the parameters of the block stored whole."""
         return self.shape[0] * self.shape[1]
 
     def cost(self, rank: int) -> int:
         """Parameters stored at a rank: rank (p + q), or p q where that would not be less."""
-        return min(rank * sum(self.shape), self.size)
+        return min(rank * self.unit, self.size)
 
     def is_dense(self, rank: int) -> bool:
         """Whether the block at this rank is stored whole, as its factors would not be smaller."""
-        return rank * sum(self.shape) >= self.size
+        return rank * self.unit >= self.size
 
     @property
     def rows(self) -> slice | Tensor:
@@ -167,19 +142,85 @@ class Block:
         return matrix[self.rows][:, self.columns]
 
 
-@dataclass(frozen=True)
-class Factors:
-    """The thin decomposition of a block (p x q) into R = min(p, q) components, U V = block.
+class Components:
+    """A block W (p x q) as a sum of R components c_i (p x q), in any basis: what is scored and removed.
 
     Attributes:
-        block: What was decomposed.
+        block: What was decomposed; it knows R and what a component costs.
+        S: (R,) float64, the norm of each component in the metric of the ``decomposition``.
+        layer_norm: The largest S that the whole layer has as one block.
+        decomposition: The name of the decomposition.
+        form: In what form a layer is stored that keeps some of its components: "matrix" (U V), or "masked" (zeros among its weights).
+        rank_one: Whether each component is u_i v_i, with all u_i and v_i at hand as ``U`` and ``V``.
+    """
+
+    form: ClassVar[str]
+    rank_one: ClassVar[bool]
+    block: Block
+    S: Tensor
+    layer_norm: float
+    decomposition: str
+
+    @property
+    def count(self) -> int:
+        """R."""
+        return self.block.rank
+
+    @property
+    def layer_form(self) -> str:
+        """The form of the layer, which may be another where its blocks lie in another order."""
+        return self.form
+
+    @property
+    def order(self) -> Tensor:
+        """The components (R,) from the largest S to the smallest, of equal ones the first first."""
+        return self.S.argsort(descending=True, stable=True)
+
+    @property
+    def values(self) -> tuple[Tensor, ...]:
+        """Tensors that tell these components apart from those of another decomposition of the same block."""
+        raise NotImplementedError
+
+    def laid_on(self, shelf: Shelf) -> Components:
+        """The same, with what is large in a file."""
+        return self
+
+    def pair(self, which: slice) -> tuple[Tensor, Tensor]:
+        """U (p, n) and V (n, q) of some components, each c_i = u_i v_i."""
+        raise NotImplementedError
+
+    def dot(self, G: Tensor) -> Tensor:
+        """The inner products (R,) of each component with a matrix (p, q): <c_i, G>."""
+        raise NotImplementedError
+
+    def energy(self) -> Tensor:
+        """The squared Frobenius norms (R,) of the components, whatever the metric of the decomposition."""
+        raise NotImplementedError
+
+    def combine(self, z: Tensor) -> Tensor:
+        """sum_i z_i c_i / ||c_i|| (p, q), the norms Frobenius ones; a component that is zero adds nothing."""
+        raise NotImplementedError
+
+    def mean(self, D: Tensor) -> Tensor:
+        """The means (R,) of a matrix (p, q) over the entries that each component touches."""
+        raise NotImplementedError
+
+
+@shelved("U", "V")
+@dataclass(frozen=True)
+class Factors(Components):
+    """The thin decomposition of a block (p x q) into R = min(p, q) components u_i v_i, U V = block.
+
+    U and V may lie in a file, from which they are read at each access: those of all layers are several times as large as the network.
+
+    Attributes: as of ``Components``, and
         U: (p, R).
         S: (R,) descending, the norm of each component in the metric of the ``decomposition``.
         V: (R, q), not normalised, so that nothing is divided by an S near zero: of the plain SVD the rows of V are S Vh.
-        layer_norm: The largest S that the whole layer has as one block.
-        decomposition: The name of the decomposition.
     """
 
+    form = "matrix"
+    rank_one = True
     block: Block
     U: Tensor
     S: Tensor
@@ -187,9 +228,47 @@ class Factors:
     layer_norm: float = 0.0
     decomposition: str = "svd"
 
+    @property
+    def layer_form(self) -> str:
+        """As of ``Components``."""
+        return self.form if self.block.order is None else "permuted"
 
-def seen_by(factors: Factors, use: Use) -> Factors:
-    """The factors of a block as another layer has them that holds the same weight."""
+    @property
+    def order(self) -> Tensor:
+        """As they are."""
+        return torch.arange(self.count)
+
+    @property
+    def values(self) -> tuple[Tensor, ...]:  # noqa: D102
+        return self.U, self.V
+
+    def laid_on(self, shelf: Shelf) -> Factors:  # noqa: D102
+        return replace(self, U=shelf.put(self.U), V=shelf.put(self.V))
+
+    def pair(self, which: slice) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return self.U[:, which], self.V[which]
+
+    def dot(self, G: Tensor) -> Tensor:  # noqa: D102
+        return ((self.U.T @ G) * self.V).sum(1)
+
+    def energy(self) -> Tensor:  # noqa: D102
+        return self.U.square().sum(0) * self.V.square().sum(1)
+
+    def combine(self, z: Tensor) -> Tensor:  # noqa: D102
+        return (self.U * over(z, self.energy().sqrt())) @ self.V
+
+    def mean(self, D: Tensor) -> Tensor:
+        """All entries: a triplet touches every one."""
+        return D.mean().expand(self.count)
+
+
+def over(z: Tensor, norm: Tensor) -> Tensor:
+    """z / norm, 0 where the norm is 0."""
+    return torch.where(norm > 0, z / norm.clamp(min=torch.finfo(norm.dtype).tiny), torch.zeros_like(norm))
+
+
+def seen_by(factors: Any, use: Use) -> Any:
+    """The components of a block as another layer has them that holds the same weight."""
     block = factors.block
     if not use.transposed:
         return replace(factors, block=replace(block, layer=use.name))
@@ -200,79 +279,3 @@ def seen_by(factors: Factors, use: Use) -> Factors:
 def kept_rank(mask: Tensor) -> Rank:
     """The rank at which a block is stored of whose components those of ``mask`` (R,) stay: all of them stay where it is whole."""
     return None if bool(mask.all()) else int(mask.sum())
-
-
-def cut(blocking: Callable[[Mapping[str, LayerMatrix]], list[Block]], matrices: Mapping[str, LayerMatrix]) -> list[Block]:
-    """The blocks into which ``blocking`` cuts the matrices, checked to partition them exactly.
-
-    The groups of a grouped convolution are cut one by one, as matrices of their own: no block crosses from one to the next.
-    """
-    views, place = {}, {}
-    for name, matrix in matrices.items():
-        rows = matrix.shape[0] // matrix.groups
-        for g in range(matrix.groups):
-            view = f"{name}, group {g}" if matrix.groups > 1 else name
-            reorders = matrix.reorders and matrix.groups == 1 and not matrix.uses
-            views[view] = LayerMatrix(view, matrix.weight[g * rows : (g + 1) * rows], matrix.kernel, reorders=reorders)
-            place[view] = (name, g * rows)
-    blocks, count = [], dict.fromkeys(matrices, 0)
-    for block in blocking(views):
-        name, shift = place[block.layer]
-        rows = (block.row_start + shift, block.row_stop + shift)
-        blocks.append(replace(block, layer=name, index=count[name], row_start=rows[0], row_stop=rows[1]))
-        count[name] += 1
-    check_partition(matrices, blocks)
-    return blocks
-
-
-def check_partition(matrices: Mapping[str, LayerMatrix], blocks: Iterable[Block]) -> None:
-    """Check that every entry of every matrix lies in exactly one block, and that blocks are numbered from 0 in each layer.
-
-    Raises:
-        ValueError: With the layer's name, where a blocking broke that.
-    """
-    found: dict[str, list[Block]] = {name: [] for name in matrices}
-    for block in blocks:
-        if block.index != len(found[block.layer]) or block.size <= 0:
-            raise ValueError(f"layer {block.layer}: block {block.index} is empty or out of order")
-        found[block.layer].append(block)
-    for name, held in found.items():
-        for order in {block.order for block in held} - {None}:
-            _check_order(matrices[name], order, held)
-        free = torch.ones(matrices[name].shape, dtype=torch.bool)  # one layer's at a time
-        twice = False
-        for block in held:
-            part = replace(block, order=None).of(free)
-            twice |= not bool(part.all()) or part.shape != block.shape
-            part.fill_(False)
-        if twice or bool(free.any()):
-            raise ValueError(f"layer {name}: the blocks do not partition its matrix exactly")
-
-
-def _check_order(matrix: LayerMatrix, order: Order | None, blocks: Iterable[Block]) -> None:
-    assert order is not None
-    sizes = {"channels": matrix.channels, "rows": matrix.shape[0]}
-    for what, size in sizes.items():
-        found = getattr(order, what)
-        if found is not None and sorted(found) != list(range(size)):
-            raise ValueError(f"layer {matrix.name}: the order of its {what} is none")
-    if any(block.order != order for block in blocks) or order.kernel != matrix.kernel or not matrix.reorders:
-        raise ValueError(f"layer {matrix.name}: its blocks are in different orders, or in one that it cannot have")
-
-
-def spans(total: int, parts: int) -> list[tuple[int, int]]:
-    """[0, total) in ``parts`` contiguous ranges whose sizes differ by at most one, larger ones first."""
-    size, larger = divmod(total, parts)
-    edges = [i * size + min(i, larger) for i in range(parts + 1)]
-    return list(zip(edges[:-1], edges[1:]))
-
-
-def check_weights(matrices: Mapping[str, LayerMatrix]) -> None:
-    """Check that every weight is finite.
-
-    Raises:
-        InputError: With the layer's name, for one that is not.
-    """
-    for name, matrix in matrices.items():
-        if not bool(torch.isfinite(matrix.weight).all()):
-            raise InputError(f"layer {name}: its weight holds values that are not finite, so it cannot be decomposed")

@@ -18,13 +18,13 @@ import lrp
 from lrp.config.parts import make
 from lrp.config.paths import CONF
 from lrp.dataset.base import Data, Part
-from lrp.decomposition.base import decompose
+from lrp.decomposition.base import decompose, form_of
 from lrp.layer.build import kind_of, layer_matrices
 from lrp.layer_statistics.gather import gather
-from lrp.matrices import cut
 from lrp.method.singular_vectors import SingularVectors
 from lrp.model.vgg16 import VGG16
 from lrp.network.survey import find_candidates
+from lrp.partition import cut
 from lrp.results.columns import COLUMNS
 from lrp.study.job import Place
 
@@ -35,6 +35,7 @@ def parts(group):
 
 
 BLOCKINGS, DECOMPOSITIONS, ESTIMATORS, SCORERS = (parts(group) for group in ("blocking", "decomposition", "estimator", "scorer"))  # by name
+FACTORED = [name for name, decomposition in DECOMPOSITIONS.items() if form_of(decomposition) == "matrix"]  # whose layers become U V
 NAMES = {
     folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in sorted(CONF.iterdir()) if folder.is_dir()
 }  # options by group
@@ -134,7 +135,8 @@ def slow_differences(model, factor, x):
     original = kind.matrix("", layer).weight.clone()
     for i in range(factor.block.rank):
         changed = original.clone()
-        factor.block.of(changed).sub_(torch.outer(factor.U[:, i], factor.V[i]))
+        U, V = factor.pair(slice(i, i + 1))
+        factor.block.of(changed).sub_(U @ V)
         kind.set_rows(layer, slice(None), changed)
         result.append(y - model(x))
         kind.set_rows(layer, slice(None), original)
@@ -142,7 +144,7 @@ def slow_differences(model, factor, x):
 
 
 def close(a, b, tolerance=1e-9):
-    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max()))
+    return a.shape == b.shape if not b.numel() else torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max()))
 
 
 def prepared(model, x, blocking):

@@ -8,8 +8,9 @@ from helpers import BLOCKINGS
 from hypothesis import strategies as st
 from torch import nn
 
-from lrp.matrices import LayerMatrix, cut
+from lrp.matrices import LayerMatrix
 from lrp.network.survey import Candidates
+from lrp.partition import cut
 
 
 @st.composite

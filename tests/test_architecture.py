@@ -21,10 +21,10 @@ ROOT = Path(lrp.__file__).parent
 
 # From the bottom up. A module imports from the levels below its own and from its own package.
 LEVELS = (
-    ("errors", "stop"),
+    ("errors", "order", "shelf", "stop"),
     ("files",),
     ("entries", "matrices", "inputs"),
-    ("batch_rule", "batch_shapes"),
+    ("batch_rule", "batch_shapes", "partition"),
     ("batches",),
     ("blocking", "dataset", "tracker"),
     ("evaluation", "layer"),

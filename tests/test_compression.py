@@ -167,11 +167,18 @@ def test_every_reason():
     compressed, report = small(model, tokens, exclude=["body.0"])
     found = what(report)
     reasons = {
-        "embedding": "tied weight", "depthwise": "depthwise", "body.0": "excluded",
-        "unused": "not called on the first calibration examples", "output": "tied weight",
+        "depthwise": "depthwise", "body.0": "excluded", "unused": "not called on the first calibration examples",
     }  # fmt: skip
     assert {name: found[name] for name in reasons} == {name: f"left alone: {reason}" for name, reason in reasons.items()}
-    assert {name for name, line in found.items() if not line.startswith("left")} <= {"conv", "body.2", "twice", "alias_a", "lookup", "up"}
+    assert found["output"] == "tied to embedding"
+    assert {name for name, line in found.items() if not line.startswith(("left", "tied"))} <= {
+        "conv",
+        "body.2",
+        "twice",
+        "alias_a",
+        "lookup",
+        "up",
+    }
     assert compressed.output.weight is compressed.embedding.weight and compressed.alias_a is compressed.alias_b
     assert report.attrs["params_total"] == count_params(compressed) < count_params(model)
     assert compressed(tokens).shape == (8, 9)

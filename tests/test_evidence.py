@@ -75,7 +75,7 @@ def test_scores_that_need_labels_say_so(residual):
 @pytest.mark.slow
 def test_the_network_is_traced_once(residual, monkeypatch):
     made, original = [], frozen.FrozenNetwork.__init__
-    monkeypatch.setattr(frozen.FrozenNetwork, "__init__", lambda self, *given: (made.append(1), original(self, *given))[1])
+    monkeypatch.setattr(frozen.FrozenNetwork, "__init__", lambda self, *given, **more: (made.append(1), original(self, *given, **more))[1])
     lrp.compress(residual, X, 0.5, method="singular_vectors", selection="joint", samples=64)
     assert len(made) == 1
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from lrp.layer.build import layer_matrices
-from lrp.matrices import Block, LayerMatrix, check_partition, spans
+from lrp.matrices import Block, LayerMatrix
+from lrp.partition import check_partition, spans
 
 
 def test_spans():

@@ -18,8 +18,8 @@ from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
 from lrp.layer.build import build
 from lrp.layer_statistics.tied import nearest_product
-from lrp.matrices import cut
 from lrp.network.survey import find_candidates
+from lrp.partition import cut
 
 
 class Twice(nn.Module):

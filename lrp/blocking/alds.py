@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lrp.errors import check_int
-from lrp.matrices import Block, LayerMatrix, spans
+from lrp.matrices import Block, LayerMatrix
+from lrp.partition import spans
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from torch import Tensor
 from lrp.blocking.base import Metrics
 from lrp.blocking.clusters import Points, in_order
 from lrp.errors import InputError, check_float, check_int
-from lrp.matrices import Block, LayerMatrix, Order, spans
+from lrp.matrices import Block, LayerMatrix
+from lrp.order import Order
+from lrp.partition import spans
 
 SIDES = ("inputs", "outputs")
 log = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class ClusteredBlocking:
             order = self._order(matrix, [stop - start for start, stop in groups], C, root)
             for index, (start, stop) in enumerate(groups):
                 where = (0, M, start * matrix.kernel, stop * matrix.kernel) if by_inputs else (start, stop, 0, N)
-                blocks.append(Block(name, index, *where, order))
+                blocks.append(Block(name, index, *where, order=order))
         return blocks
 
     def rank(self, matrix: LayerMatrix, groups: int) -> int:

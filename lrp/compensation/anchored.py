@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp.compensation.least_squares import LeastSquares, refitted
+from lrp.errors import check_float
 from lrp.layer_statistics.regression import Regression
 from lrp.layer_statistics.sums import Sums
 
@@ -30,7 +31,11 @@ class Anchored(LeastSquares):
     ridge: float = 0.0
     metric: str = "plain"
 
-    def _refit(self, module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None) -> None:
+    def __post_init__(self) -> None:
+        check_float("compensation.ridge", self.ridge, least=0)  # none is tried: the trials are of centred moments
+        super().__post_init__()
+
+    def _refit(self, module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None, ridge: float) -> None:
         assert sums.x is not None and sums.z is not None and sums.zx is not None, "z was added with x"
         bias = getattr(module, "bias", None)
         if bias is not None:  # z comes with it
@@ -38,4 +43,4 @@ class Anchored(LeastSquares):
             own = bias.detach().to(sums.zx).unflatten(0, (groups, -1))  # (groups, M of a group)
             sums.zx = sums.zx - (own[:, :, None] * sums.x[:, None, :]).flatten(0, 1)
         sums.x, sums.z = torch.zeros_like(sums.x), torch.zeros_like(sums.z)
-        list(refitted(module, Regression(sums, weight, self.ridge), gradients))
+        list(refitted(module, Regression(sums, weight, ridge), gradients))

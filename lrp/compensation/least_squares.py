@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +16,7 @@ from lrp.form.known import form_of
 from lrp.layer.build import kind_of
 from lrp.layer.compressed import Compressed
 from lrp.layer_statistics.base import LayerStatistics
+from lrp.layer_statistics.folds import Folds, held_out
 from lrp.layer_statistics.gather import CHUNK
 from lrp.layer_statistics.positions import columns, inside, kept
 from lrp.layer_statistics.regression import LookupRegression, Regression
@@ -27,6 +28,11 @@ from lrp.network.layer_inputs import Replay
 from lrp.network.survey import Candidates
 
 METRICS = ("gradient", "plain")
+AUTO = "auto"
+RIDGE = 0.03  # of layers with enough samples: docs/decisions.md
+RIDGES = (RIDGE, 0.3, 3.0, 30.0)  # that are tried in other layers: what few samples say is trusted less
+ENOUGH = 3  # samples for each column of a layer, and half as many examples as columns: samples of one example resemble each other
+FOLDS = 4  # parts of the examples
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,11 @@ class LeastSquares:
     Covariances are over sampled positions of each image; there have to be several times as many samples as the layer has columns,
     or the fit is of these images alone. Tokens that are padding do not count. No gradient steps, no labels.
 
+    ``ridge="auto"`` is 0.03 for a layer with enough of them. One with fewer than three times as many samples as columns, or fewer
+    than half as many examples, is fitted with 0.03, 0.3, 3 and 30 to three quarters of the examples and tried on the others, each
+    quarter in turn; the ridge that leaves the least error there, at the layer's form and rank and in the metric of the outputs, is
+    taken for the fit to all. That is seventeen fits in place of one.
+
     ``memory_limit``: GiB of activations held at once, those between two layers. Of as many images as it admits each layer runs once;
     for the others the network runs from its beginning for each layer, which gives the same and takes longer.
     """
@@ -59,12 +70,15 @@ class LeastSquares:
     name: ClassVar[str] = "least_squares"
     ties: ClassVar[bool] = True
     adds_biases: ClassVar[bool] = True  # to layers that have none
-    ridge: float = 0.03
+    ridge: float | str = AUTO
     metric: str = "gradient"
     memory_limit: float = field(default=2.0, repr=False)  # which is in no key: it changes no result
 
     def __post_init__(self) -> None:
-        check_float("compensation.ridge", self.ridge, least=0)
+        if isinstance(self.ridge, str) and self.ridge != AUTO:
+            raise InputError("compensation.ridge", self.ridge, f"must be a number of at least 0, or {AUTO}")
+        if not isinstance(self.ridge, str):
+            check_float("compensation.ridge", self.ridge, least=0)
         check_float("compensation.memory_limit", self.memory_limit, above=0)
         if self.metric not in METRICS:
             raise InputError("compensation.metric", self.metric, f"choose one of {', '.join(METRICS)}")
@@ -84,9 +98,9 @@ class LeastSquares:
             for name, matrix in candidates.matrices.items():
                 if matrix.uses:
                     shifted |= self._refit_tied(model, matrix, statistics[name])
-                elif statistics[name].outputs is None:
-                    self._refit_on_moments(model.get_submodule(name), matrix.weight, statistics[name])
-            known = [name for name in candidates.matrices if statistics[name].outputs is not None]
+                elif statistics[name].where is None:
+                    self._refit_on_moments(model.get_submodule(name), matrix.weight, replace(statistics[name]))
+            known = [name for name, matrix in candidates.matrices.items() if not matrix.uses and statistics[name].where is not None]
             inputs = Batches.of(inputs)
             tokens = inputs.counted()
             masks = [None] * -(-len(inputs) // CHUNK) if tokens is None else tokens.split(CHUNK)
@@ -96,17 +110,31 @@ class LeastSquares:
                     if name in shifted:
                         shifted[name].set(module, zip(replay.inputs(name), masks), candidates.positions[name])
                         continue
-                    dense = statistics[name]
-                    sums: Sums | None = None
-                    assert dense.where is not None and dense.outputs is not None, "``needs`` asks for them"
-                    parts = zip(replay.inputs(name), dense.where.split(CHUNK), dense.outputs.split(CHUNK), masks)
-                    for x, where, z, mask in parts:
-                        sums = sums or Sums(inside(module, x, candidates.positions[name]))
+                    dense, weight = statistics[name], candidates.matrices[name].weight
+                    sums: Sums | Folds | None = None
+                    given = dense.outputs  # read once, where they lie in a file
+                    assert dense.where is not None and given is not None, "``needs`` asks for them"
+                    parts = zip(replay.inputs(name), dense.where.split(CHUNK), given.split(CHUNK), masks)
+                    for start, (x, where, z, mask) in zip(range(0, len(inputs), CHUNK), parts):
+                        if sums is None:
+                            edges = inside(module, x, candidates.positions[name])
+                            sums = Folds(FOLDS, edges) if self._tries(dense, candidates.matrices[name]) else Sums(edges)
                         keep = kept(mask, where, candidates.positions[name], x)
                         rows = slice(None) if keep is None else keep
-                        sums.add(columns(module, x, where)[rows], z.flatten(0, 1).to(x.device)[rows], where.to(x.device).flatten()[rows])
+                        at = where.to(x.device).flatten()[rows]
+                        read, gave = columns(module, x, where)[rows], z.flatten(0, 1).to(x.device)[rows]
+                        if isinstance(sums, Folds):
+                            example = torch.arange(start, start + len(where))[:, None].expand_as(where)
+                            sums.add(read, gave, at, example.flatten().to(x.device)[rows])
+                        else:
+                            sums.add(read, gave, at)
+                    del given, parts
                     assert sums is not None, "there is at least one batch"
-                    self._refit(module, candidates.matrices[name].weight, sums.flush(), self._metric_of(dense))
+                    sums, ridge = sums.flush(), self._ridge
+                    if isinstance(sums, Folds):
+                        ridge = best_ridge(module, weight, sums, self._metric_of(dense))
+                        sums = sums.without()
+                    self._refit(module, weight, sums, self._metric_of(dense), ridge)
         for module, mode in training.items():
             module.training = mode
 
@@ -120,7 +148,7 @@ class LeastSquares:
         if not isinstance(module, Compressed):
             return {}
         C, G = sum_of_metrics(matrix, dense.uses, centred=True, gradients=self.metric == "gradient")
-        list(refitted(module, LookupRegression(C[None], matrix.weight, self.ridge), G))
+        list(refitted(module, LookupRegression(C[None], matrix.weight, self._ridge), G))
         turned = {use.name: use.transposed for use in matrix.uses}
         for name, own in dense.uses.items():
             layer: Any = model.get_submodule(name)
@@ -138,13 +166,40 @@ class LeastSquares:
         assert dense.inputs is not None, "they are gathered where outputs are not"
         if dense.mean is None:  # a lookup: nothing before it changes what it reads, and it has no bias
             if isinstance(module, Compressed):
-                list(refitted(module, LookupRegression(dense.inputs, weight, self.ridge), self._metric_of(dense)))
+                list(refitted(module, LookupRegression(dense.inputs, weight, self._ridge), self._metric_of(dense)))
             return
         sums = Sums.of_moments(dense.inputs, dense.mean, weight, module.bias)
-        self._refit(module, weight, sums, self._metric_of(dense))
+        self._refit(module, weight, sums, self._metric_of(dense), self._ridge)
 
-    def _refit(self, module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None) -> None:
-        refit(module, weight, sums, gradients, self.ridge)
+    @property
+    def _ridge(self) -> float:
+        """That of a layer for which none is tried."""
+        return RIDGE if isinstance(self.ridge, str) else self.ridge
+
+    def _tries(self, dense: LayerStatistics, matrix: LayerMatrix) -> bool:
+        """Whether a layer's ridge is found by trial."""
+        assert dense.where is not None
+        examples, columns = len(dense.where), matrix.shape[1]
+        return self.ridge == AUTO and examples > 1 and (dense.where.numel() < ENOUGH * columns or 2 * examples < columns)
+
+    def _refit(self, module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None, ridge: float) -> None:
+        refit(module, weight, sums, gradients, ridge)
+
+
+def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Tensor | None) -> float:
+    """Of ``RIDGES`` the one with which a layer that is refitted to all examples but one part does best on that part, in the metric of
+    ``gradients``, over all parts. The layer stays as it is."""
+    losses, kept = dict.fromkeys(RIDGES, 0.0), [parameter.clone() for parameter in module.parameters()]
+    for k, part in enumerate(folds.parts if len(folds.parts) > 1 else ()):
+        fit = Regression(folds.without(k), weight, RIDGE)
+        for ridge in RIDGES:
+            own = fit.with_ridge(ridge)
+            for span, new in refitted(module, own, gradients):
+                G = None if gradients is None else gradients[span, span].to(new)
+                losses[ridge] += held_out(span, new, own.bias(span, new), part, G)
+            for parameter, value in zip(module.parameters(), kept):
+                parameter.copy_(value)
+    return min(RIDGES, key=losses.__getitem__) if len(folds.parts) > 1 else RIDGE
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Surgeon:
     Differences: labels are drawn from the network's own softmax, where the paper takes the next tokens; all that was dropped counts, where
     the paper cuts C short for speed; singular values are the lengths of the stored components, may change sign, and the correction of all
     layers is shortened by the factor (1, 1/2, ... 1/16, or 0) at which the divergence from the dense network's softmax on the calibration
-    examples is least, where the paper sets one by hand. The paper's other choice of what to drop is not here.
+    examples is least, where the paper sets one by hand. The paper's other choice of what to drop is ``scorer=saliency``.
 
     Only layers stored as U V are corrected; of other forms nothing changes.
 
@@ -98,18 +98,18 @@ class _Layer:
     """A low-rank layer, and the derivatives of the loss with respect to its singular values, example by example."""
 
     def __init__(self, layer: LowRank, weight: Tensor) -> None:
-        self.layer = layer
         self.parts = [(part.block, columns, layer.V[part.key]) for rows in layer.ranges for part, columns in layer._of_U(rows)]
         self.U = [columns.clone() for _, columns, _ in self.parts]
         self.sizes = torch.cat([torch.linalg.vector_norm(U, dim=0) * torch.linalg.vector_norm(V, dim=1) for _, U, V in self.parts])
-        self.dropped = weight.to(self.sizes) - layer.weight_matrix()
+        self.arranged = layer.arranged
+        self.dropped = layer.arranged(weight.to(self.sizes) - layer.weight_matrix())
         self.kept: list[Tensor] = []  # (r,) each
         self.rest: list[Tensor] = []  # times what was dropped
 
     def add(self, gradient: Tensor) -> None:
         """One example's dL/dW (M, N)."""
-        cut = self.layer.reordered(gradient)
-        found = torch.cat([((U.T @ block.of(cut)) * V).sum(1) for block, U, V in self.parts])
+        gradient = self.arranged(gradient)
+        found = torch.cat([((U.T @ block.of(gradient)) * V).sum(1) for block, U, V in self.parts])
         self.kept.append(torch.where(self.sizes > 0, found / self.sizes, 0.0).double())
         self.rest.append((gradient * self.dropped).sum().double())
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from lrp.cost.costs import Costs
 from lrp.cost.timing import alternate, repeat_to
 from lrp.layer.build import low_rank_layer
-from lrp.matrices import Factors
+from lrp.matrices import Components
 from lrp.network.survey import Candidates
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ STEPS = 5  # of bisection: the rank is known to a 32nd of its range
 
 @torch.inference_mode()
 def measure_break_even(
-    model: nn.Module, candidates: Candidates, factors: Sequence[Factors], costs: Costs, batch_size: int, round_to: int = 1
+    model: nn.Module, candidates: Candidates, factors: Sequence[Components], costs: Costs, batch_size: int, round_to: int = 1
 ) -> dict[str, int]:
     """Of each layer the largest sum of its blocks' ranks at which it takes less than 0.95 of the dense layer's time.
 
@@ -48,7 +48,7 @@ def measure_break_even(
     return result
 
 
-def _bisect(dense: nn.Module, factors: Sequence[Factors], limits: Sequence[int], x: Tensor, round_to: int) -> int:
+def _bisect(dense: nn.Module, factors: Sequence[Components], limits: Sequence[int], x: Tensor, round_to: int) -> int:
     def ranks(share: float) -> list[int]:
         exact = [int(share * limit) for limit in limits]
         return [rank - rank % round_to if rank > round_to else rank for rank in exact]

@@ -68,6 +68,11 @@ class Costs:
             return self.dense[name]
         return sum(self.whole[i] if ranks[i] > self.limit[i] else ranks[i] * self.unit[i] for i in self.blocks[name])
 
+    def even(self, ranks: Sequence[int]) -> bool:
+        """Whether each component that goes frees as much as any other of its block, down from all of them, the ``ranks`` of all blocks."""
+        whole = all(unit * rank == whole for unit, rank, whole in zip(self.unit, ranks, self.whole))
+        return whole and not self.break_even and sum(self.dense.values()) == sum(self.whole)
+
     def is_dense(self, name: str, ranks: Sequence[int]) -> bool:
         """Whether all blocks of a layer are stored whole, so that it stays as it is."""
         places = self.blocks[name]
@@ -93,14 +98,14 @@ def make_costs(
     for i, block in enumerate(blocks):
         places.setdefault(block.layer, []).append(i)
         if budget == "params":
-            unit.append(sum(block.shape))
+            unit.append(block.unit)
             whole.append(block.size)
         else:
             assert candidates is not None
             matrix, positions = candidates.matrices[block.layer], candidates.positions[block.layer]
             unit.append(block_macs(block, 1, matrix, positions))
             whole.append(block_macs(block, None, matrix, positions))
-        largest = min((block.size - 1) // sum(block.shape), (whole[-1] - 1) // unit[-1])
+        largest = min((block.size - 1) // block.unit, (whole[-1] - 1) // unit[-1])
         limit.append(largest)
     sizes = {name: sum(blocks[i].size for i in among) for name, among in places.items()}
     dense = sizes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,12 @@ def count_macs(model: nn.Module, example: Inputs) -> int:
 
 def _count(model: nn.Module, example: Inputs, device: torch.device | str) -> int:
     model = duplicate(model, device).to(device).eval().requires_grad_()
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    known = {torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops}
+    with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=known) as counter:
         call(model, on_tensors(lambda x: torch.empty_like(x, device=device), example) if device == "meta" else example)
     return counter.get_total_flops() // 2
+
+
+def _recurrent_flops(x: Sequence[int], inputs: Sequence[int], states: Sequence[int], *_: Any, **__: Any) -> int:
+    """Of the kernel that runs an LSTM's layer on CPUs, which torch does not count: x (L, B, N), weights (4 H, N) and (4 H, H)."""
+    return 2 * x[0] * x[1] * (inputs[0] * inputs[1] + states[0] * states[1])

@@ -22,10 +22,11 @@ WORTH_SAYING = 0.05  # share of a network's parameters
 
 
 class Report(pd.DataFrame):
-    """One row per layer: what was done (``low rank`` with the components kept, ``rank``, of all, ``full_rank``; ``empty``) or why
-    it was left alone, or to which layer it is ``tied``; parameters of its weight (a tied one counts in one of the layers that hold it)
-    and multiply-accumulates for one example before and after (of a tied one that was compressed all in that layer). ``attrs`` holds the
-    totals, and under "warnings" what to look at; printing shows all of it.
+    """One row per layer: what was done (``low rank`` with the components kept, ``rank``, of all, ``full_rank``; ``masked``, of a layer
+    that stays dense, in which ``params_after`` are not zero; ``empty``) or why it was left alone, or to which layer it is ``tied``;
+    parameters of its weight (a tied one counts in one of the layers that hold it) and multiply-accumulates for one example before and
+    after (of a tied one that was compressed all in that layer). ``attrs`` holds the totals, and under "warnings" what to look at;
+    printing shows all of it.
     """
 
     @property
@@ -140,6 +141,12 @@ def _warnings(report: Report, few_samples: Mapping[str, tuple[int, int]]) -> lis
         found.append(f"nothing is left of the compressed layers at sparsity {a['sparsity']:g}: each gives its bias alone")
     elif empty:
         found.append(f"{_count(len(empty), 'layer')} lost all components: {some(empty, 5)}")
+    masked = report[report.what == "masked"]
+    if len(masked):
+        found.append(
+            f"{_count(len(masked), 'layer')} as large and as slow as before, with zeros: of the numbers stored in "
+            f"{'it' if len(masked) == 1 else 'them'} {int(masked.params_after.sum()):,} of {int(masked.params_before.sum()):,} are not zero"
+        )
     if few_samples:
         name, (samples, columns) = min(few_samples.items(), key=lambda item: item[1][0] / item[1][1])
         found.append(

@@ -1,4 +1,4 @@
-"""Times that can be compared: things are timed in turn, in one process, and their medians are reported."""
+"""Times that can be compared: things are timed in turn, in one process."""
 
 from __future__ import annotations
 
@@ -22,31 +22,43 @@ class Timing:
     Attributes:
         median: Of the times.
         spread: Their interquartile range.
+        least: The shortest: what the machine takes when nothing else keeps it busy.
     """
 
     median: float
     spread: float
+    least: float
 
 
 def alternate(
-    functions: Sequence[Callable[[], Any]], device: torch.device, seconds: float = 2.0, least: int = 5, most: int = 50
+    functions: Sequence[Callable[[], Any]],
+    device: torch.device,
+    seconds: float = 2.0,
+    least: int = 5,
+    most: int = 50,
+    own: bool = False,
 ) -> list[Timing]:
     """Time each function once, then each again, and so on: at least ``least`` and at most ``most`` rounds after two that do
-    not count, until about ``seconds`` have passed. What slows the machine for a while then slows all of them."""
+    not count, until about ``seconds`` have passed. What slows the machine for a while then slows all of them.
+
+    ``own``: on a CPU with one thread count the time that this thread was given in place of all that passed, so that what waits for a
+    processor that others use does not look slow."""
+    clock = time.thread_time if own and device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     taken: list[list[float]] = [[] for _ in functions]
     finish = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
     for _ in range(2):
         for function in functions:
             function()
     finish()
-    began = time.perf_counter()
-    while len(taken[0]) < least or (len(taken[0]) < most and time.perf_counter() - began < seconds):
+    began = clock()
+    while len(taken[0]) < least or (len(taken[0]) < most and clock() - began < seconds):
         for function, times in zip(functions, taken):
-            start = time.perf_counter()
+            start = clock()
             function()
             finish()
-            times.append(time.perf_counter() - start)
-    return [Timing(float(np.median(times)), float(np.subtract(*np.percentile(times, [75, 25])))) for times in taken]
+            times.append(clock() - start)
+    spreads = [float(np.subtract(*np.percentile(times, [75, 25]))) for times in taken]
+    return [Timing(float(np.median(times)), spread, min(times)) for times, spread in zip(taken, spreads)]
 
 
 def repeat_to(inputs: Tensor, count: int) -> Tensor:

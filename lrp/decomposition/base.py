@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from lrp.decomposition.svd import Svd
 from lrp.layer_statistics.base import LayerStatistics
-from lrp.matrices import Block, Factors, LayerMatrix, check_weights
+from lrp.matrices import Block, Components, Factors, LayerMatrix
+from lrp.network.arithmetic import check_weights
+from lrp.shelf import Shelf
 
 PLAIN = Svd()
 
@@ -27,13 +30,16 @@ class Decomposition(Protocol):
 
     One that says ``ties = True`` treats weights that several layers hold as well: it looks at weights alone, or at ``inputs`` and
     ``gradients`` together, in which the metrics of all these layers are added up (``lrp.layer_statistics.tied``).
+
+    One whose components are not stored as U V gives ``Components`` of its own, and has their ``form`` (see ``form_of``).
     """
 
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
 
-    def __call__(self, weight: Tensor, block: Block, statistics: LayerStatistics | None) -> tuple[Tensor, Tensor, Tensor]:
-        """U (p, R), S (R,) descending and V (R, q), U V the block of the layer's matrix ``weight`` (M, N), R = min(p, q); float64.
+    def __call__(self, weight: Tensor, block: Block, statistics: LayerStatistics | None) -> tuple[Tensor, Tensor, Tensor] | Components:
+        """U (p, R), S (R,) descending and V (R, q), U V the block of the layer's matrix ``weight`` (M, N), R = min(p, q); float64. Or
+        components of another kind that add up to it.
 
         ``statistics`` are the layer's; None where nothing is needed.
         """
@@ -49,8 +55,9 @@ def decompose(
     blocks: Sequence[Block],
     decomposition: Decomposition = PLAIN,
     statistics: Mapping[str, LayerStatistics] | None = None,
-) -> list[Factors]:
-    """The factors of all blocks, in their order, computed and kept in float64 on the CPU; a block uses its own part of the ``statistics``.
+) -> list[Any]:
+    """The components of all blocks (``Factors``, unless the decomposition has a kind of its own), in their order, computed and kept in
+    float64 on the CPU, large ones in a file; a block uses its own part of the ``statistics``.
 
     Raises:
         InputError: For a weight that is not finite, with the layer's name.
@@ -59,15 +66,17 @@ def decompose(
     places: dict[str, list[int]] = {}
     for i, block in enumerate(blocks):
         places.setdefault(block.layer, []).append(i)
-    found: dict[int, Factors] = {}
+    found: dict[int, Components] = {}
+    shelf = Shelf()
     for name, own in places.items():  # layer by layer: of one alone there is a copy in double precision
         weight = matrices[name].weight.to("cpu", torch.float64)
-        known = statistics[name] if statistics else None
-        parts = [decomposition(weight, blocks[i], known) for i in own]
+        known = replace(statistics[name]) if statistics else None  # read from their file once
+        parts = [_named(decomposition(weight, blocks[i], known), blocks[i]) for i in own]
         norm = (
-            float(parts[0][1][0]) if len(own) == 1 else max(decomposition.norm(weight, whole, known) for whole in _groups(matrices[name]))
+            float(parts[0].S.max()) if len(own) == 1 else max(decomposition.norm(weight, whole, known) for whole in _groups(matrices[name]))
         )
-        found |= {i: Factors(blocks[i], *part, norm, decomposition.name) for i, part in zip(own, parts)}
+        found |= {i: replace(part, layer_norm=norm, decomposition=decomposition.name).laid_on(shelf) for i, part in zip(own, parts)}
+        del parts
     return [found[i] for i in range(len(blocks))]
 
 
@@ -80,6 +89,15 @@ def metrics_of(
         return {}
     whole = {name: _groups(matrix)[0] for name, matrix in matrices.items() if matrix.reorders and not matrix.uses}
     return {name: find(block, statistics.get(name)) for name, block in whole.items()}
+
+
+def form_of(decomposition: Any) -> str:
+    """In what form a layer is stored that keeps some of a decomposition's components: "matrix", U V, unless it says otherwise."""
+    return getattr(decomposition, "form", Factors.form)
+
+
+def _named(part: Any, block: Block) -> Any:
+    return part if isinstance(part, Components) else Factors(block, *part)
 
 
 def _groups(matrix: LayerMatrix) -> list[Block]:

@@ -27,6 +27,7 @@ def metric_factors(W: Tensor, products: Tensor, G: Tensor | None) -> tuple[Tenso
     """
     root, inverse = (None, None) if G is None else roots(G)
     H, energy = (W, products) if root is None else (root @ W, root @ products @ root)
+    del products, root, G  # what follows takes several matrices of this size
     basis = None
     if len(H) > H.shape[1]:  # of the outputs only q dimensions are reached
         basis, H = torch.linalg.qr(H)

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 from lrp.batches import Inputs, call, cut, on_tensors, tensors
 from lrp.errors import InputError, check_float, first_line
 from lrp.files import check_file, write_whole
-from lrp.inputs import arguments
+from lrp.inputs import Each, arguments, leaves
 from lrp.layer.duplicate import check_module, duplicate, ordinary
 
 TOLERANCE = 1e-5  # of the largest output
@@ -33,7 +33,8 @@ def export_onnx(model: nn.Module, inputs: Inputs, path: str | Path, tolerance: f
     Args:
         model: The network, which stays as it is.
         inputs: Examples as the network takes them: a tensor (B, ...), a tuple of positional or a mapping of keyword arguments. Each tensor
-            is an input of the file, in order; what is not a tensor is a constant there.
+            is an input of the file, in order; what is not a tensor is a constant there. Of a list of one tensor an example (``Each``)
+            the file takes as many, of the same shapes.
         path: The file.
         tolerance: The largest difference from the network's outputs that is allowed, as a share of the largest output.
 
@@ -52,7 +53,8 @@ def export_onnx(model: nn.Module, inputs: Inputs, path: str | Path, tolerance: f
     check_module(model)
     check_float("tolerance", tolerance, least=0)
     given = tensors(inputs) if isinstance(inputs, Tensor | tuple | Mapping) else []
-    if not given or any(not tensor.dim() or len(tensor) != len(given[0]) or not len(tensor) for tensor in given):
+    alone = any(isinstance(leaf, Each) for leaf in leaves(inputs)) if given else False
+    if not given or not alone and any(not tensor.dim() or len(tensor) != len(given[0]) or not len(tensor) for tensor in given):
         raise InputError("inputs", type(inputs).__name__, "give a tensor (B, ...) of examples, or a tuple or mapping of such tensors")
     path = check_file("path", path)
     model = duplicate(model).cpu().eval()
@@ -61,27 +63,29 @@ def export_onnx(model: nn.Module, inputs: Inputs, path: str | Path, tolerance: f
         if getattr(config, "use_cache", False):  # of transformers: keys and values of earlier tokens, which no type of ONNX holds
             config.use_cache = False
     inputs = on_tensors(lambda tensor: tensor.detach().cpu(), inputs)
-    if len(given[0]) < 2:  # a batch of one would be taken for a constant
+    if not alone and len(given[0]) < 2:  # a batch of one would be taken for a constant
         inputs = on_tensors(lambda tensor: torch.cat([tensor, tensor]), inputs)
     difference = 0.0
 
     def write(file: Path) -> None:
         nonlocal difference
-        _export(model, inputs, file)
+        _export(model, inputs, file, not alone)
         try:
             session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         except Exception as error:  # whatever onnxruntime cannot run
             half = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
             advice = "; it has no kernels for bfloat16: call .float() on the network and the inputs first" if half else ""
             raise InputError(f"export_onnx: onnxruntime cannot run the network ({first_line(error)}){advice}") from error
-        difference = max(_difference(model, session, batch, tolerance) for batch in (inputs, cut(inputs, 0, 1)))
+        tried = [inputs] if alone else [inputs, cut(inputs, 0, 1)]
+        difference = max(_difference(model, session, batch, tolerance) for batch in tried)
 
     write_whole(path, write)
     return difference
 
 
-def _export(model: nn.Module, inputs: Inputs, file: Path) -> None:
-    """Write the file; torch's own warnings and log lines are about its insides and are not shown.
+def _export(model: nn.Module, inputs: Inputs, file: Path, dynamic: bool) -> None:
+    """Write the file, with a ``dynamic`` batch or one as large as ``inputs``; torch's own warnings and log lines are about its insides
+    and are not shown.
 
     Raises:
         InputError: Where torch cannot export the network.
@@ -93,9 +97,10 @@ def _export(model: nn.Module, inputs: Inputs, file: Path) -> None:
         with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(hidden), contextlib.redirect_stderr(hidden):
             warnings.simplefilter("ignore")
             batch = torch.export.Dim("batch")
-            args, kwargs = arguments(inputs)
+            args, kwargs = tree_map(lambda leaf: [*leaf] if isinstance(leaf, Each) else leaf, tuple(arguments(inputs)))  # what torch knows
             names = list(inspect.signature(model.forward).parameters)
-            shapes: Any = tree_map(lambda leaf: {0: batch} if isinstance(leaf, Tensor) else None, {**dict(zip(names, args)), **kwargs})
+            named = {**dict(zip(names, args)), **kwargs}
+            shapes: Any = tree_map(lambda leaf: {0: batch} if isinstance(leaf, Tensor) else None, named) if dynamic else None
             program = torch.onnx.export(model, args, kwargs=kwargs, dynamo=True, dynamic_shapes=shapes, verbose=False)
             assert program is not None, "with dynamo=True and no file name torch returns the program"
             program.save(str(file), external_data=False)

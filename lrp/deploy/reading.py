@@ -22,9 +22,10 @@ FROZEN = 2  # the first format that says which parameters need no gradient
 STANDING = 3  # the first that says for which modules others stand in
 TIED = 4  # the first that says which layers hold the same factors
 CONFIGURED = 4  # the first that holds the fingerprint of a config.json
-FORMAT = 6  # raised when a file is written that this version's ``load`` would misread
+NARROW = 5  # the first that says which layers are narrower than their architecture has them
+FORMAT = 5  # raised when a file is written that this version's ``load`` would misread
 # Others may be one of them, damaged.
-_ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen", "stand_ins", "config")
+_ENTRIES = ("format", "version", "layers", "folded", "biased", "same", "report", "made_from", "frozen", "stand_ins", "config", "narrow")
 
 
 def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -94,6 +95,7 @@ def renamed(
         "same": {place(name): place(first) for name, first in description["same"].items()},
         "frozen": [place(name) for name in description.get("frozen", [])],
         "stand_ins": {place(name): kind for name, kind in description.get("stand_ins", {}).items()},
+        "narrow": {place(name): sizes for name, sizes in description.get("narrow", {}).items()},
     }
     if len(new) < len(tensors) or (list(new) == list(tensors) and all(places[key] == description.get(key, places[key]) for key in places)):
         return dict(description), dict(tensors)

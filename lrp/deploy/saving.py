@@ -16,7 +16,8 @@ from lrp import __version__
 from lrp.batches import odd_layout
 from lrp.cost.report import COLUMNS, Report
 from lrp.deploy.folder import file_to_read, file_to_write, fingerprint, from_config
-from lrp.deploy.reading import CONFIGURED, FROZEN, MATRIX, STANDING, TIED, read_saved, renamed
+from lrp.deploy.narrow import narrow_layers, restore_narrow
+from lrp.deploy.reading import CONFIGURED, FROZEN, MATRIX, NARROW, STANDING, TIED, read_saved, renamed
 from lrp.deploy.tied import holders, tie
 from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line, some
@@ -32,9 +33,9 @@ from lrp.standin.replace import stand_in, stand_ins
 @ordinary
 def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None) -> None:
     """Write a network, compressed or fused or neither, to a .safetensors file: its parameters and buffers in their precision,
-    and as metadata a JSON description: format and version of lrp, of each compressed layer its form and ranks, the
-    batch norms that were folded, the modules for which others stand in (``lrp.standin``), the ``report`` (by default the one that
-    ``compress`` gave the network), and a SHA-256 of it all.
+    and as metadata a JSON description: format and version of lrp, of each compressed layer its form and ranks, the batch norms that were
+    folded, the layers that are narrower than their architecture has them, the modules for which others stand in (``lrp.standin``), the
+    ``report`` (by default the one that ``compress`` gave the network), and a SHA-256 of it all.
 
     Tensors that are one (tied weights) are written once. The file is whole or absent. A network of transformers may be given a folder,
     which gets its config.json as well, whose fingerprint the file then holds.
@@ -88,18 +89,18 @@ def write(
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     report = getattr(model, "lrp_report", None) if report is None else report
     number = max((module.file_format for module in model.modules() if isinstance(module, Compressed)), default=1)
-    number = max(number, TIED) if tied else number
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    description = {
-        "format": number, "version": __version__, "layers": layers, "folded": folded, "biased": biased, "same": same,
-        "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
+    description: dict[str, Any] = {
+        "format": max(number, TIED) if tied else number, "version": __version__, "layers": layers, "folded": folded, "biased": biased,
+        "same": same, "report": None if report is None else {"rows": json.loads(report.to_json(orient="records")), "totals": report.attrs},
     }  # fmt: skip
-    if frozen:
-        description |= {"frozen": frozen, "format": max(number, FROZEN)}
-    if standing := stand_ins(model):
-        description |= {"stand_ins": standing, "format": max(description["format"], STANDING)}
-    if config is not None:
-        description |= {"config": config, "format": max(description["format"], CONFIGURED)}
+    more = {
+        "frozen": (frozen, FROZEN), "stand_ins": (stand_ins(model), STANDING), "config": (config, CONFIGURED),
+        "narrow": (narrow_layers(model), NARROW),
+    }  # fmt: skip
+    for entry, (value, first) in more.items():
+        if value:
+            description |= {entry: value, "format": max(description["format"], first)}
     if problem := not_plain([*tensors, *same, *layers]):
         raise InputError(f"save {path}: a name in the network {problem}")
     write_tensors(path, tensors, description if made_from is None else {**description, "made_from": made_from})
@@ -145,7 +146,9 @@ def read(path: Path, model: nn.Module | Callable[[], nn.Module] | None, made_fro
     other = f"load {path}: the file is for another architecture"
     try:
         description, tensors = renamed(description, tensors, result, path)
-        result = _restore_layers(_stand_in(result, description.get("stand_ins", {}), other, path), description, other).eval()
+        result = _stand_in(result, description.get("stand_ins", {}), other, path)
+        restore_narrow(result, description.get("narrow", {}), other)
+        result = _restore_layers(result, description, other).eval()
         tensors |= {name: tensors[first] for name, first in description["same"].items() if first in tensors}
         report = _report(description["report"])
     except InputError:

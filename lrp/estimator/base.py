@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from lrp.batches import Batches, Inputs, call, counted, odd_layout, tensors
 from lrp.errors import InputError, check_float
 from lrp.estimator.moments import Moments
-from lrp.matrices import Factors
+from lrp.inputs import counted_first
+from lrp.matrices import Components
 from lrp.network.arithmetic import plain_arithmetic
 from lrp.network.frozen import FrozenNetwork
 
@@ -87,7 +88,7 @@ class Estimator:
         return self.name + "".join(f";{key}={value}" for key, (value, default) in options.items() if value != default)
 
     def __call__(
-        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, partial: Path | None = None
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Components], images: Inputs, partial: Path | None = None
     ) -> tuple[list[Moments], float]:
         """The moments of every block's components on ``images``, as the network takes them, and the seconds that this took.
 
@@ -96,7 +97,7 @@ class Estimator:
         """
         raise NotImplementedError
 
-    def contributions(self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs) -> list[Tensor]:
+    def contributions(self, model: nn.Module | FrozenNetwork, factors: Sequence[Components], images: Inputs) -> list[Tensor]:
         """The change of every output of every image by each component, (B, K, R) of each block.
 
         Raises:
@@ -107,7 +108,7 @@ class Estimator:
         )
 
     def joint(
-        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, removed: Sequence[Sequence[Tensor]]
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Components], images: Inputs, removed: Sequence[Sequence[Tensor]]
     ) -> Tensor | None:
         """E ||sum of the changes of a whole set||^2 for each set in ``removed`` (masks (R,), a block each), as (sets,)
         float64; None where the estimator does not know the changes apart."""
@@ -162,7 +163,8 @@ class Estimator:
         if p.shape[2] > LARGEST:
             p = _project(p)
         weights = places(z, mask)
-        return (torch.where(weights[..., None] > 0, p, 0) * weights.sqrt()[..., None]).flatten(1)
+        p = torch.where(weights[..., None] > 0, p, 0) * weights.sqrt()[..., None]
+        return (p if mask is None or mask.shape[1] != p.shape[1] else counted_first(p, mask)).flatten(1)
 
     def by_place(self, y: Tensor) -> Tensor:
         """An output (B, ...) that ``pick`` found as (B, places, K), K its classes; (B, K) has one place.
@@ -189,14 +191,15 @@ class Estimator:
         return self.class_dim
 
     def _only(self, y: Tensor, mask: Tensor | None) -> Tensor:
-        """The output with zeros at the tokens that do not count."""
+        """The output with zeros at the tokens that do not count, which come last."""
         if mask is None or y.dim() < 3:
             return y
         dim = self._classes(y)
         z = y.movedim(dim, -1)
         if z.shape[1:-1].numel() != mask.shape[1]:
             return y
-        return torch.where(mask.view(*z.shape[:-1], 1), z, 0).movedim(-1, dim)
+        zeroed = torch.where(mask.view(*z.shape[:-1], 1), z, 0)
+        return counted_first(zeroed.flatten(1, -2), mask).view(z.shape).movedim(-1, dim)
 
     @torch.no_grad()
     def outputs(self, model: nn.Module, images: Inputs) -> Tensor:

@@ -16,12 +16,12 @@ from lrp.entries import read_entry, write_entry
 from lrp.errors import InputError
 from lrp.estimator.moments import Moments
 from lrp.files import class_sources, remove_leftovers, sha256
-from lrp.matrices import Factors
+from lrp.matrices import Components
 from lrp.network.frozen import FrozenNetwork
 from lrp.training import computed_by
 
 
-def moments_key(network: FrozenNetwork, model: nn.Module, factors: Sequence[Factors], images: Inputs, estimator: str) -> str:
+def moments_key(network: FrozenNetwork, model: nn.Module, factors: Sequence[Components], images: Inputs, estimator: str) -> str:
     """Hash of all that determines the moments: the network and its weights, the blocks and their factors (by the weights
     and the cut), the images as the network sees them, the estimator with those of its options that matter, and what computes them.
 
@@ -31,7 +31,7 @@ def moments_key(network: FrozenNetwork, model: nn.Module, factors: Sequence[Fact
     device = computed_by(tensors(images)[0].device)
     parts: list[Tensor | str] = [f"moments-3|{estimator}|{' '.join(sorted(kinds))}|{device}|{model}"]
     if kinds - {"svd"}:  # what statistics made them is seen in the components alone
-        parts += [tensor for factor in factors for tensor in (factor.U, factor.V)]
+        parts += [tensor for factor in factors for tensor in factor.values]
     parts.append(_sources(model) if network.untraced else str(network.module.code))
     for name, value in sorted(model.state_dict().items()):
         parts += [name, value]
@@ -52,7 +52,7 @@ def _sources(model: nn.Module) -> str:
 
 
 def cached_moments(
-    folder: Path, key: str, factors: Sequence[Factors], compute: Callable[[Path], tuple[list[Moments], float]]
+    folder: Path, key: str, factors: Sequence[Components], compute: Callable[[Path], tuple[list[Moments], float]]
 ) -> tuple[list[Moments], float]:
     """The moments stored under ``key``, or those that ``compute`` gives, which are then stored; and the seconds they took.
 
@@ -87,6 +87,6 @@ def cached_moments(
         return moments, seconds
 
 
-def _not_finite(factors: Sequence[Factors], moments: Sequence[Moments]) -> str:
+def _not_finite(factors: Sequence[Components], moments: Sequence[Moments]) -> str:
     bad = (f.block.layer for f, m in zip(factors, moments) if not bool(torch.isfinite(m.first + m.second).all()))
     return f"layer {next(bad, 'unknown')}: without one of its components the network's outputs are not finite, so it cannot be scored"

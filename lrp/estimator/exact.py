@@ -19,7 +19,7 @@ from lrp.estimator.base import Estimator
 from lrp.estimator.cache import moments_key
 from lrp.estimator.change import changes
 from lrp.estimator.moments import Moments
-from lrp.matrices import Factors, Use, seen_by
+from lrp.matrices import Components, Use, seen_by
 from lrp.network.arithmetic import check_finite, layer_input, plain_arithmetic, read_output
 from lrp.network.frozen import FrozenNetwork, freeze
 
@@ -44,7 +44,7 @@ class ExactEstimator(Estimator):
 
     @torch.inference_mode()
     def __call__(
-        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, partial: Path | None = None
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Components], images: Inputs, partial: Path | None = None
     ) -> tuple[list[Moments], float]:
         """E[y - y_b] and E[(y - y_b)^2] of each block's components over the images (B, ...), and the seconds that this took, those of
         a killed run included. ``partial`` is a folder for unfinished work; None: nothing is kept."""
@@ -58,10 +58,10 @@ class ExactEstimator(Estimator):
             return self._score(network, factors, images, layers, partial)
 
     def _score(
-        self, network: FrozenNetwork, factors: Sequence[Factors], images: Inputs, layers: dict[str, list[int]], partial: Path | None
+        self, network: FrozenNetwork, factors: Sequence[Components], images: Inputs, layers: dict[str, list[int]], partial: Path | None
     ) -> tuple[list[Moments], float]:
         count, size = examples(images), self._images_at_once(network, images)
-        components = sum(len(factor.S) for factor in factors)
+        components = sum(factor.count for factor in factors)
         alone, expected = self._try(network, _first(images, 16), factors, layers)
         log.info("exact scoring: %s components x %d images, about %s", f"{components:,}", count, _duration(expected * count))
         whole = [name for name in layers if network.layer_node(name) is None]
@@ -69,7 +69,7 @@ class ExactEstimator(Estimator):
             which = f"{len(whole)} of {len(layers)} layers, {whole[0]} the first" if len(whole) < len(layers) else "every layer"
             why = f"torch.fx cannot trace it: {network.untraced}" if network.untraced else "in its graph they are not one call each"
             log.warning("exact scoring: the whole network runs for each component of %s (%s)", which, why)
-        sums = [torch.zeros(2, len(factor.S), 1, dtype=torch.float64) for factor in factors]  # K is known after the first
+        sums = [torch.zeros(2, factor.count, 1, dtype=torch.float64) for factor in factors]  # K is known after the first
         seconds = 0.0
         key = moments_key(network, network.module, factors, images, self.identity) if partial else ""
         total = components * -(-count // size)
@@ -93,18 +93,18 @@ class ExactEstimator(Estimator):
                     else:
                         bar.update(len(stored["moments"][0]))
                     seconds += float(stored["seconds"])
-                    for i, part in zip(places, stored["moments"].split([len(factors[i].S) for i in places], dim=1)):
+                    for i, part in zip(places, stored["moments"].split([factors[i].count for i in places], dim=1)):
                         sums[i] = sums[i] + examples(batch) / count * part
         return [Moments(first, second) for first, second in sums], seconds
 
     def _block(
-        self, network: FrozenNetwork, known: dict[fx.Node, Any], factor: Factors, batch: Inputs, y: Tensor, alone: bool, bar: tqdm
+        self, network: FrozenNetwork, known: dict[fx.Node, Any], factor: Components, batch: Inputs, y: Tensor, alone: bool, bar: tqdm
     ) -> Tensor:
         """First and second moments (2, R, K) of one block's components on one batch of images, whose outputs are y."""
         node = network.layer_node(factor.block.layer)
         chunk = 1 if node is None or alone else self._chunk(network, node, known)
         moments = []
-        for start in range(0, len(factor.S), chunk):
+        for start in range(0, factor.count, chunk):
             which = slice(start, start + chunk)
             if node is None:
                 result, copies = self._with_hook(network, factor, which, batch), 1
@@ -119,7 +119,7 @@ class ExactEstimator(Estimator):
             bar.update(copies)
         return torch.cat(moments, dim=1)
 
-    def _with_hook(self, network: FrozenNetwork, factor: Factors, which: slice, batch: Inputs) -> Any:
+    def _with_hook(self, network: FrozenNetwork, factor: Components, which: slice, batch: Inputs) -> Any:
         """What the whole network returns without one component, wherever and however often its layer runs, and all that hold its weight."""
 
         def without(use: Use) -> Any:
@@ -153,7 +153,7 @@ class ExactEstimator(Estimator):
         return max(1, int(limit // largest))
 
     def _try(
-        self, network: FrozenNetwork, images: Inputs, factors: Sequence[Factors], layers: dict[str, list[int]]
+        self, network: FrozenNetwork, images: Inputs, factors: Sequence[Components], layers: dict[str, list[int]]
     ) -> tuple[set[str], float]:
         """The layers after which copies of a batch cannot run as one larger batch (a network may reshape by a fixed batch
         size, or have its batch in another dimension), and the seconds an image that the whole will take."""
@@ -161,7 +161,7 @@ class ExactEstimator(Estimator):
         known = network.record(images)
         for name, places in layers.items():
             node = network.layer_node(name)
-            components = sum(len(factors[i].S) for i in places)
+            components = sum(factors[i].count for i in places)
             start = time.perf_counter()
             if node is None:
                 call(network.module, images)

@@ -17,12 +17,12 @@ from lrp.batches import Batches, Inputs, counted, cut, examples, on_tensors, ten
 from lrp.batches import call as run
 from lrp.errors import InputError, check_int, some
 from lrp.estimator.base import Estimator
-from lrp.estimator.change import outer_vectors
+from lrp.estimator.by_gradients import gradient_moments
 from lrp.estimator.moments import Moments
+from lrp.estimator.parts import Call, Part, channels_last, filters, prepare
 from lrp.estimator.positions import BUFFER_BYTES, batch_dim, contract_rows, positions_of, precise, squares_of_rows
 from lrp.layer.build import kind_of
-from lrp.layer.kind import LayerKind
-from lrp.matrices import Factors, seen_by
+from lrp.matrices import Components
 from lrp.network.arithmetic import check_finite, check_rows, layer_input, memory_of, plain_arithmetic, random_signs, read_output
 from lrp.network.frozen import FrozenNetwork, freeze
 
@@ -43,6 +43,9 @@ class FirstOrderEstimator(Estimator):
     as ``memory_limit`` admits. A layer that runs several times counts with the sum of its changes, and so do layers that hold one weight.
     Where no dimension of a layer's values runs over the images (experts, which read the rows that a router gives them), its rows are taken
     to change the outputs independently of each other: the expected squares are right for all images together then, and alike for each.
+
+    Components that are not stored as u_i v_i (single weights) are found from one backward pass for each output of each image instead, and
+    their joint change is not known.
     """
 
     name: ClassVar[str] = "first_order"
@@ -60,11 +63,15 @@ class FirstOrderEstimator(Estimator):
         return f"{super().identity};projections={self.projections}"
 
     def __call__(
-        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, partial: Path | None = None
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Components], images: Inputs, partial: Path | None = None
     ) -> tuple[list[Moments], float]:
         """E[y - y_b] and E[(y - y_b)^2] of each block's components over the images (B, ...), to first order, and the seconds that this
         took. ``partial`` is not used: one pass over the images keeps no unfinished work."""
         start = time.perf_counter()
+        if not all(factor.rank_one for factor in factors):
+            with torch.inference_mode(False):
+                network = freeze(model, images)
+            return gradient_moments(network, factors, images, self.read, lambda y: self._directions(y)[0]), time.perf_counter() - start
         sums: list[Tensor] | None = None
         projected = False
         for _, D, few in self.stream(model, factors, images):
@@ -82,20 +89,29 @@ class FirstOrderEstimator(Estimator):
                      self.projections, 100 * error.median(), 100 * error.max())  # fmt: skip
         return moments, time.perf_counter() - start
 
-    def contributions(self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs) -> list[Tensor]:
+    def contributions(self, model: nn.Module | FrozenNetwork, factors: Sequence[Components], images: Inputs) -> list[Tensor]:
         """D: of each block the change of every output of every image by each component, (B, K, R) in the network's precision.
 
         ||sum of the rows of a set S||^2 is the perturbation of removing all of S at once, to first order.
+
+        Raises:
+            InputError: For components that are not stored as u_i v_i, which are too many.
         """
+        if not all(factor.rank_one for factor in factors):
+            kind = factors[0].decomposition
+            raise InputError("selection", "joint", f"it holds the change of each image by each component, too many of decomposition={kind}")
         return [torch.cat(parts) for parts in zip(*(D for _, D, _ in self.stream(model, factors, images)))]
 
     def joint(
-        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs, removed: Sequence[Sequence[Tensor]]
-    ) -> Tensor:
-        """E ||y - y_S||^2, to first order, for each set S of components that are removed together: (sets,) float64.
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Components], images: Inputs, removed: Sequence[Sequence[Tensor]]
+    ) -> Tensor | None:
+        """E ||y - y_S||^2, to first order, for each set S of components that are removed together: (sets,) float64; None of components that
+        are not stored as u_i v_i.
 
         ``removed``: for each set the masks (R,) bool of its components, one per block.
         """
+        if not all(factor.rank_one for factor in factors):
+            return None
         total = torch.zeros(len(removed), dtype=torch.float64)
         chosen = [torch.stack(masks, dim=1).double() for masks in zip(*removed)]  # (R, sets) for each block
         for _, D, _ in self.stream(model, factors, images):
@@ -104,7 +120,7 @@ class FirstOrderEstimator(Estimator):
         return total / examples(images)
 
     def stream(
-        self, model: nn.Module | FrozenNetwork, factors: Sequence[Factors], images: Inputs
+        self, model: nn.Module | FrozenNetwork, factors: Sequence[Components], images: Inputs
     ) -> Iterator[tuple[Inputs, list[Tensor], bool]]:
         """For each batch of images: the batch, D of each block (B, K, R), and whether K counts projections (D is then divided
         by the square root of their number)."""
@@ -114,8 +130,8 @@ class FirstOrderEstimator(Estimator):
             images = network.as_input(on_tensors(Tensor.clone, images))
             if any(tensor.dim() == 4 for tensor in tensors(images)):  # in which the inner products below are views
                 network.module.to(memory_format=torch.channels_last)
-                images = on_tensors(_channels_last, images)
-            parts = _prepare(network, factors)
+                images = on_tensors(channels_last, images)
+            parts = prepare(network, factors)
             size = self._images_at_once(network, parts, images)
         steps = -(-examples(images) // size)
         batches, generator = Batches.of(images).split(size), torch.Generator().manual_seed(1)
@@ -125,7 +141,7 @@ class FirstOrderEstimator(Estimator):
             yield batch, D, projected
 
     def _batch(
-        self, network: FrozenNetwork, factors: Sequence[Factors], parts: dict[str, list[_Part]], batch: Inputs, generator: torch.Generator
+        self, network: FrozenNetwork, factors: Sequence[Components], parts: dict[str, list[Part]], batch: Inputs, generator: torch.Generator
     ) -> tuple[list[Tensor], bool]:
         y, calls = self._forward(network, parts, batch)
         check_finite(y, network.module, list(parts), batch)
@@ -139,7 +155,7 @@ class FirstOrderEstimator(Estimator):
         squares: dict[int, Tensor] = {}  # of the changes by rows that belong to no image, summed over them
         current = 0
 
-        def contract(call: _Call, grad: Tensor | None) -> None:
+        def contract(call: Call, grad: Tensor | None) -> None:
             if grad is None or not grad.numel():  # the output does not depend on this call
                 return
             dtype = precise(grad)
@@ -174,18 +190,16 @@ class FirstOrderEstimator(Estimator):
             D[place] = (D[place].square() + square / len(y)).sqrt()
         return D, projected
 
-    def _forward(
-        self, network: FrozenNetwork, parts: dict[str, list[_Part]], batch: Inputs, raw: bool = False
-    ) -> tuple[Tensor, list[_Call]]:
+    def _forward(self, network: FrozenNetwork, parts: dict[str, list[Part]], batch: Inputs, raw: bool = False) -> tuple[Tensor, list[Call]]:
         """y (B, K) with its graph, and of each call of a layer its output and the values of its components; ``raw``: in the shape
         in which they come, which need not run over the images."""
-        calls: list[_Call] = []
+        calls: list[Call] = []
 
         def watch(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
             kind = kind_of(module)
             with torch.no_grad():
                 x = layer_input(args, kwargs).detach()
-                values = (kind.inner_values(module, *_filters(kind, module, part.factor), x) for part in parts[name])
+                values = (kind.inner_values(module, *filters(kind, module, part.factor), x) for part in parts[name])
                 dim = network.batch_dims.get(name, 0)
                 known = (rows * examples(batch) for rows in network.rows_of_one.get(name, ()))
                 if not raw and kind.positions(module, output) not in known:
@@ -194,7 +208,7 @@ class FirstOrderEstimator(Estimator):
                 inner = [positions_of(value, kind, examples(batch), dim, name) if apart else value for value in values]
             if not output.requires_grad:
                 output.requires_grad_()
-            calls.append(_Call(name, kind, output, inner, not apart))
+            calls.append(Call(name, kind, output, inner, not apart))
             return output.clone() if network.untraced else None  # what follows may write into it
 
         handles = [
@@ -218,7 +232,7 @@ class FirstOrderEstimator(Estimator):
         signs = random_signs((self.projections, y.shape[1]), torch.Generator().manual_seed(0), padded)
         return signs.to(y) / self.projections**0.5, True
 
-    def _images_at_once(self, network: FrozenNetwork, parts: dict[str, list[_Part]], images: Inputs) -> int:
+    def _images_at_once(self, network: FrozenNetwork, parts: dict[str, list[Part]], images: Inputs) -> int:
         """How many images' activations and gradients stay within the memory limit; one batch of two images also shows that
         an image's output does not depend on the activations of another, without which nothing here is right.
 
@@ -230,7 +244,7 @@ class FirstOrderEstimator(Estimator):
         def count(value: Tensor) -> Tensor:
             place, size = memory_of(value)
             held[place] = size
-            return value
+            return value.detach()  # itself it would hold the graph that holds it
 
         few = cut(images, 0, 2)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
@@ -254,47 +268,3 @@ class FirstOrderEstimator(Estimator):
         changes = len(self._directions(y)[0]) * sum(part.U.shape[1] for layer in parts.values() for part in layer) * y.element_size()
         each = (activations + inner + gradients) / examples(few) + changes
         return max(1, min(IMAGES_AT_ONCE, int(self.memory_limit * 2**30 // each)))
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One block, ready to be contracted: U (M, R) holds u_i of the ``rows``; ``place`` is its place among the factors."""
-
-    place: int
-    rows: slice | Tensor
-    factor: Factors
-    U: Tensor
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One call of a layer: its output, and v_i . x of the components of each of its blocks, (B, positions, R); of a call ``scattered``
-    over rows that belong to no image, shaped as the layer gives them."""
-
-    layer: str
-    kind: LayerKind
-    output: Tensor
-    inner: list[Tensor]
-    scattered: bool
-
-
-def _prepare(network: FrozenNetwork, factors: Sequence[Factors]) -> dict[str, list[_Part]]:
-    parts: dict[str, list[_Part]] = {}
-    for place, factor in enumerate(factors):
-        for use in network.uses(factor.block.layer):  # of one that never runs, as the graph shows, components change nothing
-            own = seen_by(factor, use)
-            U = outer_vectors(network, own).T.to(network.modules[use.name].weight).contiguous()
-            part = _Part(place, own.block.rows, own, U)
-            parts.setdefault(use.name, []).append(part)
-    return parts
-
-
-def _filters(kind: LayerKind, module: Any, factor: Factors) -> tuple[slice | Tensor, Tensor]:
-    """The input channels that a block reads, and its v_i in the shape of the layer's weight: made for each batch, since those of
-    all layers together are as large as the network."""
-    channels, filters = kind.inner_filters(module, factor.block, factor.V.to(module.weight))
-    return channels, filters.contiguous(memory_format=torch.channels_last) if filters.dim() == 4 else filters
-
-
-def _channels_last(value: Tensor) -> Tensor:
-    return value.to(memory_format=torch.channels_last) if value.dim() == 4 else value

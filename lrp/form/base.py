@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from lrp.layer_statistics.regression import Regression
-from lrp.matrices import Factors, LayerMatrix
+from lrp.matrices import Components, LayerMatrix
+from lrp.shelf import shelved
 
 
 class LayerPlan(Protocol):
@@ -44,13 +45,14 @@ class LayerPlan(Protocol):
         ...
 
 
+@shelved("directions")
 @dataclass(frozen=True)
 class Side:
     """The components of one side of a group's matrix.
 
     Attributes:
         scores: E ||y - y_b||^2 of each, (R,) float64.
-        directions: Orthonormal columns (outputs or inputs, R) float64.
+        directions: Orthonormal columns (outputs or inputs, R) float64, which may lie in a file.
     """
 
     scores: Tensor
@@ -87,7 +89,7 @@ class ScoredLayer:
     positions: int
     input_shape: tuple[int, ...]
     places: int
-    factors: Sequence[Factors]
+    factors: Sequence[Components]
     scores: Sequence[Tensor]
     outputs: Sequence[Side]
     inputs: Mapping[int, Sequence[Side]]
@@ -121,7 +123,18 @@ class Choices:
     nanoseconds: np.ndarray | None = None
 
 
-class Form(Protocol):
+class Refitted(Protocol):
+    """What compensation asks of the form of a layer."""
+
+    name: ClassVar[str]
+
+    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterable[tuple[slice | Tensor, Tensor]]:
+        """Set the parameters of a layer of this form, but for the bias, to the least squares solution in the metric of the inputs and
+        of ``gradients``, G (M, M); yields rows and what they now hold of the layer's matrix, (rows, N) float64."""
+        ...
+
+
+class Form(Refitted, Protocol):
     """One shape in which layers are stored.
 
     Attributes:
@@ -131,7 +144,6 @@ class Form(Protocol):
     One that says ``ties = True`` can store a weight that several layers hold: each of them then holds the same parameters.
     """
 
-    name: ClassVar[str]
     perturbations: ClassVar[bool]
 
     def fits(self, dense: nn.Module, matrix: LayerMatrix) -> bool:
@@ -144,11 +156,6 @@ class Form(Protocol):
 
     def choices(self, layer: ScoredLayer) -> Choices:
         """Every way to store a layer that ``fits``, in this form."""
-        ...
-
-    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterable[tuple[slice | Tensor, Tensor]]:
-        """Set the parameters of a layer of this form, but for the bias, to the least squares solution in the metric of the inputs and
-        of ``gradients``, G (M, M); yields rows and what they now hold of the layer's matrix, (rows, N) float64."""
         ...
 
 

@@ -20,7 +20,7 @@ from lrp.layer.build import low_rank_layer
 from lrp.layer.stored import RowRange
 from lrp.layer_statistics.base import quadratic
 from lrp.layer_statistics.regression import Regression, ridge_solve
-from lrp.matrices import Factors, LayerMatrix, Rank, kept_rank
+from lrp.matrices import Components, LayerMatrix, Rank, kept_rank
 from lrp.selection.frontier import LayerFrontier
 
 
@@ -36,9 +36,10 @@ class MatrixPlan:
         timed: Whether the layer is dense wherever it would not be faster, too.
     """
 
+    form: ClassVar[str] = "matrix"
     matrix: LayerMatrix
     positions: int
-    factors: Sequence[Factors]
+    factors: Sequence[Components]
     keep: Sequence[Tensor]
     timed: bool = False
 
@@ -66,7 +67,7 @@ class MatrixPlan:
         return all(rank is None for rank in self.ranks)
 
     def build(self, dense: nn.Module) -> nn.Module:
-        """The low-rank layer, or ``dense`` itself where every block is stored whole."""
+        """The layer in its form, or ``dense`` itself where every block is stored whole."""
         return low_rank_layer(dense, self.factors, self.keep)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ class MatrixPlan:
                     "kept": kept,
                     "full": block.rank,
                     "dense": rank is None,
-                    "form": "dense" if rank is None else "matrix",
+                    "form": "dense" if rank is None else self.form,
                 }  # fmt: skip
             )
         return found

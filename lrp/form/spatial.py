@@ -33,14 +33,18 @@ class SpatialForm:
         """The kernel's width: a channel at one height is an input."""
         return {kernel_size(dense)[1]}
 
+    def size(self, matrix: LayerMatrix, kernel: tuple[int, int], rank: Any) -> Any:
+        """Numbers stored at this rank of each group."""
+        return rank * (matrix.groups * matrix.channels * kernel[0] + matrix.shape[0] * kernel[1])
+
     def choices(self, layer: ScoredLayer) -> Choices:
         """Every rank of a grid that is smaller than the dense layer."""
         size, matrix = kernel_size(layer.dense), layer.matrix
         sides = layer.inputs[size[1]]
         rank = rank_grid(min(len(side.scores) for side in sides), layer.step)
-        rank = rank[rank * _unit(matrix, size) < matrix.weight.numel()]
+        rank = rank[self.size(matrix, size, rank) < matrix.weight.numel()]
         loss = layer.loss(shares(lost_after(sides)[rank], layer.total))
-        params, macs = rank * _unit(matrix, size), rank * _unit_macs(matrix, size, layer.positions, between(layer))
+        params, macs = self.size(matrix, size, rank), rank * _unit_macs(matrix, size, layer.positions, between(layer))
         work = np.stack([macs, rank * matrix.groups * between(layer)], 1)
         shape = matrix.shape[0] // matrix.groups * size[1], matrix.channels * size[0]
 
@@ -76,11 +80,6 @@ def between(layer: ScoredLayer) -> int:
     width, around = layer.input_shape[-1], sum(dense._reversed_padding_repeated_twice[:2])
     made = (width + around - dense.dilation[1] * (dense.kernel_size[1] - 1) - 1) // dense.stride[1] + 1
     return layer.positions // made * (width if dense.padding_mode == "zeros" else width + around)
-
-
-def _unit(matrix: LayerMatrix, size: tuple[int, int]) -> int:
-    """Numbers stored for one rank in every group."""
-    return matrix.groups * matrix.channels * size[0] + matrix.shape[0] * size[1]
 
 
 def _unit_macs(matrix: LayerMatrix, size: tuple[int, int], positions: int, between: int) -> int:

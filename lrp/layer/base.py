@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.errors import InputError, check_rank
-from lrp.layer.compressed import Compressed, parameter_maker
+from lrp.layer.compressed import Compressed, Keeps, parameter_maker
 from lrp.layer.stored import Part, RowRange, read_blocks, row_range, span
-from lrp.matrices import Block, Factors, LayerMatrix, Rank
+from lrp.matrices import Block, Factors, LayerMatrix, Rank, kept_rank
 
 GROW = ("orthogonal", "svd")
 
 
-class LowRank(Compressed):
+class LowRank(Keeps):
     """What low-rank convolutions and linear layers share: the blocks of one layer matrix (M x N) and how they add up.
 
     Stored are, for a block of p x q that keeps r components, ``V`` (r, q) and r columns of ``U``, balanced (U sqrt(S), sqrt(S) Vh of
@@ -34,6 +34,7 @@ class LowRank(Compressed):
     form = "matrix"
     file_format = 1
     own = (*Compressed.own, "blocks", "ranges", "U", "V", "W", "tied_factors", "_tied_weights_keys")
+    turned = "transposed"  # the form of a layer that holds the same factors and whose matrix is the transpose
     tied_factors = False  # whether other layers hold its factors too
     _tied_weights_keys: dict[str, str] | None = None
 
@@ -51,6 +52,11 @@ class LowRank(Compressed):
         self.V = nn.ParameterDict([(part.key, empty(part.rank, part.block.shape[1])) for part in factored])
         self.W = nn.ParameterDict([(part.key, empty(*part.block.shape)) for rows in self.ranges for part in rows.whole])
 
+    @staticmethod
+    def holding(factors: Sequence[Factors], keep: Sequence[Tensor]) -> list[tuple[Block, Rank]]:
+        """Each block and its rank."""
+        return [(factor.block, kept_rank(mask)) for factor, mask in zip(factors, keep)]
+
     @torch.no_grad()
     def fill(self, dense: Any, factors: Sequence[Factors], keep: Sequence[Tensor]) -> None:
         """Set the factors from the kept components and the whole blocks from the dense layer's weight."""
@@ -60,7 +66,7 @@ class LowRank(Compressed):
             factor, mask = of[block.row_start, block.col_start]
             return balance(factor.U[:, mask], factor.V[mask])
 
-        self._set(self.reordered(self.matrix_of(dense)), balanced)
+        self._set(self.arranged(self.matrix_of(dense)), balanced)
 
     def _set(self, weight: Tensor, pair: Callable[[Block], tuple[Tensor, Tensor]]) -> None:
         """Set each factored block's parameters to ``pair(block)``, (p, r) and (r, q), and the whole ones' from ``weight``."""
@@ -71,10 +77,6 @@ class LowRank(Compressed):
                 U, V = pair(part.block)
                 columns.copy_(U)
                 self.V[part.key].copy_(V)
-
-    def reordered(self, matrix: Tensor) -> Tensor:
-        """A matrix (M, N) as the blocks count its rows and columns."""
-        return matrix
 
     def columns_back(self, matrix: Tensor) -> Tensor:
         """A matrix (r, N) whose columns are as the blocks count them, as the layer reads them."""
@@ -115,7 +117,7 @@ class LowRank(Compressed):
         target = check_rank("rank", rank, min(block.rank for block, _ in self.blocks))
         if grow not in GROW:
             raise InputError("grow", grow, f"choose {' or '.join(GROW)}")
-        weight = self.reordered(self.weight_matrix())
+        weight = self.arranged(self.weight_matrix())
         if not bool(torch.isfinite(weight).all()):
             raise InputError("rank", rank, "the layer's weight holds values that are not finite, so that it cannot be decomposed")
         like = next(iter([*self.U.values(), *self.W.values()]), None)
@@ -183,6 +185,10 @@ class LowRank(Compressed):
         """A plain layer with this matrix (M, R) and bias (M,) that reads R components at each position."""
         raise NotImplementedError
 
+    def arranged(self, matrix: Tensor) -> Tensor:
+        """A matrix (M, N) in the order of rows and columns in which the blocks lie: as it is."""
+        return matrix
+
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N) that the stored blocks amount to."""
         example = next(self.parameters(), torch.empty(0))
@@ -194,14 +200,22 @@ class LowRank(Compressed):
                 part.block.of(matrix).copy_(self.W[part.key])
         return matrix
 
+    def as_pair(self) -> tuple[Tensor, Tensor] | None:
+        """As of ``Compressed``: of a layer of one block that keeps components."""
+        alone = len(self.blocks) == 1 and self.blocks[0][1]
+        return (getattr(self.U, "0"), getattr(self.V, "0_0")) if alone else None  # quicker than by key
+
     @torch.no_grad()
     def scale_rows(self, scale: Tensor, shift: Tensor) -> None:
         """As of ``Compressed``."""
+        self._scale(scale)
+        self._set_bias(scale, shift)
+
+    def _scale(self, scale: Tensor) -> None:
         for rows in self.ranges:
             factor = [self.U[rows.key]] if rows.factored else []
             for tensor in [*factor, *(self.W[part.key] for part in rows.whole)]:
-                tensor.mul_(scale[self.rows_of(rows), None].to(tensor))
-        self._set_bias(scale, shift)
+                tensor.mul_(scale[rows.start : rows.stop, None].to(tensor))
 
     @torch.no_grad()
     def reorder_rows(self, order: Tensor) -> bool:

@@ -10,7 +10,7 @@ from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from lrp.errors import InputError
 from lrp.layer.base import LowRank
-from lrp.layer.compressed import Compressed
+from lrp.layer.compressed import Compressed, Keeps
 from lrp.layer.conv import ConvKind
 from lrp.layer.conv_transpose import ConvTransposeKind
 from lrp.layer.duplicate import duplicate
@@ -19,7 +19,7 @@ from lrp.layer.kind import LayerKind
 from lrp.layer.linear import LinearKind
 from lrp.layer.references import out_of_reach, replace_references
 from lrp.layer.tied import forget_ties
-from lrp.matrices import Factors, LayerMatrix, kept_rank
+from lrp.matrices import Components, LayerMatrix, kept_rank
 
 KINDS: Sequence[LayerKind] = (LinearKind(), ConvKind(), ConvTransposeKind(), EmbeddingKind())
 
@@ -57,17 +57,18 @@ def layer_matrices(model: nn.Module) -> dict[str, LayerMatrix]:
     return {name: kind_of(module).matrix(name, module) for name, module in model.named_modules() if unsupported(module) is None}
 
 
-def low_rank_layer(dense: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) -> nn.Module:
-    """The layer with only the kept components: ``dense`` itself where every block is stored whole."""
-    blocks = [(factor.block, kept_rank(mask)) for factor, mask in zip(factors, keep)]
-    if all(rank is None for _, rank in blocks):
+def low_rank_layer(dense: nn.Module, factors: Sequence[Components], keep: Sequence[Tensor]) -> nn.Module:
+    """The layer with only the kept components, in their form: ``dense`` itself where every block is stored whole."""
+    if all(kept_rank(mask) is None for mask in keep):
         return dense
-    layer = kind_of(dense).low_rank(dense, blocks)
+    form = kind_of(dense).form(dense, factors[0].layer_form)
+    assert form is not None and issubclass(form, Keeps)
+    layer = form(dense, form.holding(factors, keep))
     layer.fill(dense, factors, keep)
     return layer.train(dense.training)
 
 
-def build(model: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) -> nn.Module:
+def build(model: nn.Module, factors: Sequence[Components], keep: Sequence[Tensor]) -> nn.Module:
     """A copy of a network in which every layer holds only its kept components (masks (R,), a block each).
 
     A block that keeps all its components is stored whole, with its original weight; with all blocks whole the copy is the
@@ -76,7 +77,7 @@ def build(model: nn.Module, factors: Sequence[Factors], keep: Sequence[Tensor]) 
     Raises:
         ValueError: For a block whose factors would not be smaller but which lacks a component.
     """
-    layers: Mapping[str, list[tuple[Factors, Tensor]]] = defaultdict(list)
+    layers: Mapping[str, list[tuple[Components, Tensor]]] = defaultdict(list)
     for factor, mask in zip(factors, keep, strict=True):
         rank = kept_rank(mask)
         if rank is not None and factor.block.is_dense(rank):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -81,6 +81,11 @@ class Compressed(nn.Module):
         """The layer matrix (M, N) that the stored parameters amount to."""
         raise NotImplementedError
 
+    def as_pair(self) -> tuple[Tensor, Tensor] | None:
+        """U (M, r) and V (r, N) whose product is the layer matrix, through which gradients reach the parameters; None where what is stored
+        is no one pair."""
+        return None
+
     def scale_rows(self, scale: Tensor, shift: Tensor) -> None:
         """Make the output (..., M, ...) scale * output + shift, both (M,)."""
         raise NotImplementedError
@@ -134,6 +139,19 @@ class Compressed(nn.Module):
         bias = shift if self.bias is None else self.bias * scale + shift
         example = next(self.parameters(), bias)
         self.bias = nn.Parameter(bias.detach().to(example), requires_grad=example.requires_grad)
+
+
+class Keeps(Compressed):
+    """A compressed layer that is made from some of the components of its blocks."""
+
+    @staticmethod
+    def holding(factors: Sequence[Any], keep: Sequence[Tensor]) -> Any:
+        """What is stored where only these components stay, masks (R,) of each block, as the constructor takes it."""
+        raise NotImplementedError
+
+    def fill(self, dense: Any, factors: Sequence[Any], keep: Sequence[Tensor]) -> None:
+        """Set the values from the kept components."""
+        raise NotImplementedError
 
 
 def parameter_maker(like: Tensor) -> Callable[..., nn.Parameter]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -69,6 +70,15 @@ class CompressedConv(Compressed):
     def _ones(self) -> list[int]:
         """The kernel size of a 1 x 1 convolution."""
         return [1] * self.dims
+
+
+def keep_order(y: Tensor, x: Tensor) -> Tensor:
+    """y in channels_last order if x is: an image that is made or picked from x comes out in the usual one, in which all that follows is
+    slower. A compiler finds its own order."""
+    if y.dim() != 4 or torch.compiler.is_compiling():
+        return y
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return y.contiguous(memory_format=torch.channels_last) if last else y
 
 
 def by_side(padding: Any) -> tuple[Any, Any]:

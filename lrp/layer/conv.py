@@ -11,13 +11,17 @@ from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
 from lrp.layer.base import LowRank
+from lrp.layer.clusters import Clustered
 from lrp.layer.compressed import filled
-from lrp.layer.compressed_conv import CompressedConv
+from lrp.layer.compressed_conv import CompressedConv, keep_order
+from lrp.layer.filters import FiltersConv1d, FiltersConv2d
 from lrp.layer.kind import LayerKind
+from lrp.layer.masked import MaskedConv1d, MaskedConv2d
 from lrp.layer.nested import NestedConv2d
 from lrp.layer.permuted import Permuted
 from lrp.layer.pivoted import PivotedConv1d, PivotedConv2d
 from lrp.layer.spatial import SpatialConv2d
+from lrp.layer.spatial_pivoted import SpatialPivotedConv2d
 from lrp.layer.stored import RowRange
 from lrp.layer.tucker2 import Tucker2Conv1d, Tucker2Conv2d
 from lrp.layer.tucker2_pivoted import Tucker2PivotedConv1d, Tucker2PivotedConv2d
@@ -78,7 +82,7 @@ class _LowRankConv(CompressedConv, LowRank):
             around = self._around[at] + self._around[at + 1] if self.padding_mode == "zeros" else 0
             length = x.shape[d - self.dims] + around - self.dilation[d] * (self.kernel_size[d] - 1) - 1
             size.append(length // self.stride[d] + 1)
-        out = x.new_zeros(*x.shape[: -1 - self.dims], rows, *size)
+        out = keep_order(x.new_zeros(*x.shape[: -1 - self.dims], rows, *size), x)
         return out if bias is None else out + bias.view(-1, *[1] * self.dims)
 
 
@@ -104,12 +108,54 @@ class PermutedConv2d(Permuted, LowRankConv2d):
     """A Conv2d (input (B, C_in, H, W), output (B, M, H', W')) whose blocks are cut from its matrix in another order."""
 
 
+class _ClusteredConv(Clustered, _LowRankConv):
+    """A convolution of one group (input (B, C_in, ...) or (C_in, ...)) whose input channels lie in clusters, each of low rank: they are
+    reordered, and read by one grouped convolution where all clusters are of one size and rank."""
+
+    own = (*Clustered.own, *CompressedConv.own)
+    gathers = True
+
+    @property
+    def points(self) -> int:
+        """Input channels."""
+        return self.in_channels
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The layer's output (..., M, ...)."""
+        return super().forward(input.index_select(-1 - self.dims, self.order))
+
+    def _inner(self, x: Tensor, rows: RowRange, dim: int) -> Tensor:
+        sizes = {part.block.shape[1] for part in rows.factored}
+        alike = len({part.rank for part in rows.factored}) == len(sizes) == 1
+        if len(rows.factored) < 2 or not alike or len(rows.factored) * max(sizes) < self.columns:
+            return super()._inner(x, rows, dim)
+        filters = torch.cat([self.V[part.key] for part in rows.factored])
+        padding = self.padding if self.padding_mode == "zeros" else 0
+        filters = filters.view(len(filters), -1, *self.kernel_size)
+        return self.convolve(x, filters, None, self.stride, padding, self.dilation, len(rows.factored))
+
+
+class ClusteredConv1d(_ClusteredConv):
+    """A Conv1d (input (B, C_in, L), output (B, M, L')) of clusters of input channels."""
+
+    dense = nn.Conv1d
+    convolve = staticmethod(F.conv1d)
+
+
+class ClusteredConv2d(_ClusteredConv):
+    """A Conv2d (input (B, C_in, H, W), output (B, M, H', W')) of clusters of input channels."""
+
+    dense = nn.Conv2d
+    convolve = staticmethod(F.conv2d)
+
+
 class ConvKind(LayerKind):
     """Conv1d, Conv2d and, as far as it is left as it is, Conv3d: the matrix is the weight folded to C_out x (C_in*kh*kw)."""
 
     forms = (
         LowRankConv1d, LowRankConv2d, PermutedConv1d, PermutedConv2d, Tucker2Conv1d, Tucker2Conv2d, SpatialConv2d, NestedConv2d,
-        PivotedConv1d, PivotedConv2d, Tucker2PivotedConv1d, Tucker2PivotedConv2d,
+        PivotedConv1d, PivotedConv2d, Tucker2PivotedConv1d, Tucker2PivotedConv2d, SpatialPivotedConv2d, MaskedConv1d, MaskedConv2d,
+        FiltersConv1d, FiltersConv2d, ClusteredConv1d, ClusteredConv2d,
     )  # fmt: skip
     uncompressed = (nn.Conv3d,)
     reads_around = True
@@ -167,12 +213,12 @@ class ConvKind(LayerKind):
     def breaks_channels_last(self, module: Any) -> bool:
         """The gradient of the weight of a 1 x 1 convolution with stride 2 and 2 to 7 input channels is written outside its memory
         in channels_last order on a CPU, by oneDNN on AVX2 (torch 2.14); in the usual order it is not."""
-        known = (nn.Conv2d, LowRankConv2d, PivotedConv2d, Tucker2Conv2d, Tucker2PivotedConv2d)
+        known = (nn.Conv2d, LowRankConv2d, ClusteredConv2d, PivotedConv2d, MaskedConv2d, Tucker2Conv2d, Tucker2PivotedConv2d)
         if not isinstance(module, known) or tuple(module.kernel_size) != (1, 1) or max(module.stride) == 1:
             return False
         if isinstance(module, (Tucker2Conv2d, Tucker2PivotedConv2d)):
             return module.ranks[0] < 8
-        if isinstance(module, (nn.Conv2d, PivotedConv2d)):
+        if isinstance(module, (nn.Conv2d, PivotedConv2d, MaskedConv2d)):
             return module.in_channels // module.groups < 8
         return any(stop - start < 8 for rows in module.ranges for start, stop in (part.columns for part in rows.parts))
 

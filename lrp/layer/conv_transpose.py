@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.layer.base import LowRank
-from lrp.layer.compressed import filled
+from lrp.layer.compressed import Compressed, filled
 from lrp.layer.compressed_conv import CompressedConv
 from lrp.layer.conv import ConvKind, column_filters
+from lrp.layer.masked import Masked
 
 
 def folded(weight: Tensor, groups: int) -> Tensor:
@@ -103,11 +104,49 @@ class LowRankConvTranspose2d(_LowRankConvTranspose):
     points = nn.Conv2d
 
 
+class _MaskedConvTranspose(CompressedConv, Masked):
+    """A transposed convolution (input (B, C_in, ...) or (C_in, ...)) some of whose weights are zero."""
+
+    attributes = _LowRankConvTranspose.attributes
+    own = (*Masked.own, *CompressedConv.own)
+    matrix_of = staticmethod(_LowRankConvTranspose.matrix_of)
+    output_padding: tuple[int, ...]
+    _weight_shape = _LowRankConvTranspose._weight_shape
+    _dense_weight = _LowRankConvTranspose._dense_weight
+
+    def forward(self, input: Tensor, output_size: Any = None) -> Tensor:
+        """The layer's output (..., M, ...), of this size if one is asked for."""
+        padding: Any = self.output_padding
+        if output_size is not None:
+            sides: tuple[Any, ...] = (self.stride, self.padding, self.kernel_size, self.dims, self.dilation)
+            padding = nn.ConvTranspose2d._output_padding(self, input, output_size, *sides)  # type: ignore[arg-type]
+        weight = self._dense_weight()
+        return self.convolve(input, weight, self.bias, self.stride, self.padding, tuple(padding), self.groups, self.dilation)
+
+    def _plain(self) -> nn.Module:
+        around: Any = (self.kernel_size, self.stride, self.padding, self.output_padding)
+        return self.dense(self.in_channels, self.rows, *around, self.groups, bias=self.bias is not None, dilation=self.dilation)
+
+
+class MaskedConvTranspose1d(_MaskedConvTranspose):
+    """A ConvTranspose1d (input (B, C_in, L), output (B, M, L')) some of whose weights are zero."""
+
+    dense = nn.ConvTranspose1d
+    convolve = staticmethod(F.conv_transpose1d)
+
+
+class MaskedConvTranspose2d(_MaskedConvTranspose):
+    """A ConvTranspose2d (input (B, C_in, H, W), output (B, M, H', W')) some of whose weights are zero."""
+
+    dense = nn.ConvTranspose2d
+    convolve = staticmethod(F.conv_transpose2d)
+
+
 class ConvTransposeKind(ConvKind):
     """ConvTranspose1d and ConvTranspose2d: the matrix is that of the convolution that gives the same on the input with stride - 1 zeros
     between its entries, C_out x (C_in*kh*kw)."""
 
-    forms = (LowRankConvTranspose1d, LowRankConvTranspose2d)
+    forms = (LowRankConvTranspose1d, LowRankConvTranspose2d, MaskedConvTranspose1d, MaskedConvTranspose2d)
     uncompressed = (nn.ConvTranspose3d,)
 
     def rows(self, module: Any) -> int:  # noqa: D102
@@ -157,7 +196,7 @@ class ConvTransposeKind(ConvKind):
 
     @torch.no_grad()
     def scale_rows(self, module: Any, scale: Tensor, shift: Tensor) -> None:  # noqa: D102
-        if isinstance(module, _LowRankConvTranspose):
+        if isinstance(module, Compressed):
             module.scale_rows(scale, shift)
             return
         self.set_rows(module, slice(None), folded(module.weight, module.groups) * scale[:, None])

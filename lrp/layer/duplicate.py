@@ -58,25 +58,27 @@ def check_values(model: nn.Module) -> nn.Module:
     return model
 
 
-def measured_copy(model: Module) -> Module:
+def measured_copy(model: Module, share: bool = False) -> Module:
     """A copy of a network to be measured: in eval mode, without gradients of its parameters, and without the backward hooks of its
     modules, which may change gradients and are meant for training.
+
+    ``share``: its parameters take no room, since they hold the very numbers of the network, which no forward is to write into then.
 
     Raises:
         InputError: For a network that holds something which cannot be copied.
     """
-    result = duplicate(model).eval().requires_grad_(False)
+    result = duplicate(model, views=share).eval().requires_grad_(False)
     for module in result.modules():
         module._backward_hooks.clear()
         module._backward_pre_hooks.clear()
     return result
 
 
-def duplicate(model: Module, device: torch.device | str | None = None, share: bool = False) -> Module:
+def duplicate(model: Module, device: torch.device | str | None = None, share: bool = False, views: bool = False) -> Module:
     """A deep copy of a network. A tensor with a graph that a module keeps, such as its last output, is copied without the graph.
 
     ``device``: its parameters are made there at once, rather than copied first; on "meta" a copy takes no room. ``share``: the copy holds
-    the very parameters of the network.
+    the very parameters of the network; ``views``: parameters of its own that hold the same numbers.
 
     Raises:
         InputError: For a network that holds something which cannot be copied.
@@ -88,6 +90,9 @@ def duplicate(model: Module, device: torch.device | str | None = None, share: bo
                 memo[id(value)] = value.detach().clone()
         if share:
             memo |= {id(value): value for value in module._parameters.values() if value is not None}
+        for value in module._parameters.values() if views else ():
+            if type(value) is nn.Parameter and id(value) not in memo:
+                memo[id(value)] = nn.Parameter(value.detach().clone() if value.is_inference() else value.detach(), value.requires_grad)
         for value in module._parameters.values() if device is not None else ():
             if type(value) is nn.Parameter:
                 memo[id(value)] = nn.Parameter(value.detach().to(device, copy=True), value.requires_grad)

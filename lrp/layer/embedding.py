@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.layer.base import LowRank
+from lrp.layer.clusters import Clustered
 from lrp.layer.compressed import filled
 from lrp.layer.kind import LayerKind
+from lrp.layer.masked import Masked
 from lrp.matrices import Block
 
 
@@ -57,11 +59,47 @@ class LowRankEmbedding(LowRank):
         return self.weight_matrix().T
 
 
+class MaskedEmbedding(Masked):
+    """An Embedding (input (...) of indices, output (..., M)) some of whose weights are zero."""
+
+    dense = nn.Embedding
+    attributes = ("num_embeddings", "embedding_dim", "padding_idx", "scale_grad_by_freq")
+    padding_idx: int | None
+    scale_grad_by_freq: bool
+    matrix_of = staticmethod(LowRankEmbedding.matrix_of)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The layer's output (..., M)."""
+        return F.embedding(input, self.weight_matrix().T, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
+
+    def _plain(self) -> nn.Module:
+        return nn.Embedding(self.columns, self.rows, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
+
+    def _weight_shape(self):
+        return self.columns, self.rows
+
+    def _dense_weight(self):
+        return self.weight_matrix().T
+
+
+class ClusteredEmbedding(Clustered, LowRankEmbedding):
+    """An Embedding (input (...) of indices, output (..., M)) whose indices lie in clusters, each with vectors of low rank."""
+
+    own = (*Clustered.own,)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The layer's output (..., M)."""
+        return self._apply_rows(self.order.index_select(0, input.flatten()).view(input.shape), -1)
+
+    def _columns(self, x, weight, row, start, stop, bias=None):
+        return looked_up(x, weight, start, stop)
+
+
 class EmbeddingKind(LayerKind):
     """Embedding: the layer matrix has the vector of each index as a column, and what the layer multiplies has a one at an index and zeros
     elsewhere, so that its second moment is diagonal: how often each index comes."""
 
-    forms = (LowRankEmbedding,)
+    forms = (LowRankEmbedding, MaskedEmbedding, ClusteredEmbedding)
     lookup = True
     ties = True
     feature_dim = -1

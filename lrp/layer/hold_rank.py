@@ -16,7 +16,7 @@ from lrp.layer.build import check_reach, kind_of, replace_layer, unsupported
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import check_module, ordinary
 from lrp.layer.tucker2 import Tucker2, hosvd
-from lrp.matrices import cut
+from lrp.partition import cut
 
 
 def at_rank(dense: nn.Module, rank: int | tuple[int, int], init: str = "svd", generator: torch.Generator | None = None) -> Compressed:

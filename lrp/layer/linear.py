@@ -9,11 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.layer.base import LowRank
+from lrp.layer.clusters import Clustered
 from lrp.layer.compressed import filled
+from lrp.layer.filters import FiltersLinear
 from lrp.layer.kind import LayerKind
+from lrp.layer.masked import MaskedLinear
 from lrp.layer.permuted import Permuted
 from lrp.layer.pivoted import PivotedLinear
-from lrp.layer.transposed import LowRankTransposed
+from lrp.layer.transposed import ClusteredTransposed, LowRankTransposed
 from lrp.matrices import Block
 
 
@@ -47,16 +50,38 @@ class PermutedLinear(Permuted, LowRankLinear):
     """A Linear (input (..., N), output (..., M)) whose blocks are cut from its matrix in another order."""
 
 
+class ClusteredLinear(Clustered, LowRankLinear):
+    """A Linear (input (..., N), output (..., M)) whose rows lie in clusters, each of low rank."""
+
+    by_rows = True
+    ordered_output = True
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The layer's output (..., M)."""
+        outputs = []
+        for rows in self.ranges:
+            if rows.factored:
+                outputs.append(F.linear(F.linear(input, self.V[rows.factored[0].key]), self.U[rows.key]))
+            elif rows.whole:
+                outputs.append(F.linear(input, self.W[rows.whole[0].key]))
+            else:
+                outputs.append(input.new_zeros(*input.shape[:-1], rows.stop - rows.start))
+        return self._in_order(outputs)
+
+
 class LinearKind(LayerKind):
     """Linear: its matrix is its weight, its positions are all dimensions between the first and the last (tokens)."""
 
-    forms = (LowRankLinear, PermutedLinear, PivotedLinear, LowRankTransposed)
+    forms = (
+        LowRankLinear, PermutedLinear, PivotedLinear, LowRankTransposed, MaskedLinear, FiltersLinear, ClusteredLinear, ClusteredTransposed,
+    )  # fmt: skip
     ties = True
     feature_dim = -1
 
     def twin(self, dense: Any, layer: LowRank) -> LowRank:
         """As of ``LayerKind``; where ``layer`` is not of this kind, its matrix is the transpose of this one's."""
-        made: LowRank = (LowRankLinear if self.owns(layer) else LowRankTransposed)(dense, layer.blocks)
+        form: Any = type(layer) if self.owns(layer) else self.form(dense, layer.turned)
+        made: LowRank = form(dense, layer.blocks)
         made.share(layer, dense)
         return made
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from lrp.layer.base import LowRank
 from lrp.layer.pivoting import check_order
 from lrp.layer.stored import RowRange
-from lrp.matrices import Block, LayerMatrix, Order, Rank, column_order
+from lrp.matrices import Block, LayerMatrix, Rank
+from lrp.order import Order, column_order
 
 
 class Permuted(LowRank):
@@ -25,7 +26,7 @@ class Permuted(LowRank):
 
     form = "permuted"
     family: ClassVar[str | None] = "matrix"
-    file_format = 6
+    file_format = 5
     own = (*LowRank.own, "order", "places")
     order: Tensor | None
     places: Tensor | None
@@ -67,7 +68,7 @@ class Permuted(LowRank):
         if self.places is not None:
             check_order(self.places, self.rows)
 
-    def reordered(self, matrix: Tensor) -> Tensor:
+    def arranged(self, matrix: Tensor) -> Tensor:
         """A matrix (M, N) as the blocks count its rows and columns."""
         rows, columns = self._row_order(), self._column_order()
         matrix = matrix if rows is None else matrix[rows.to(matrix.device)]
@@ -77,6 +78,10 @@ class Permuted(LowRank):
         """A matrix (r, N) whose columns are as the blocks count them, as the layer reads them."""
         columns = self._column_order()
         return matrix if columns is None else matrix[:, columns.argsort().to(matrix.device)]
+
+    def _scale(self, scale: Tensor) -> None:
+        order = self._row_order()
+        super()._scale(scale if order is None else scale[order.to(scale.device)])
 
     def rows_of(self, rows: RowRange) -> slice | Tensor:
         """The outputs of the layer that a row range gives."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lrp.layer.compressed import Compressed, filled, parameter_maker
 from lrp.layer.compressed_conv import CompressedConv
-from lrp.layer.pivoting import check_order, pivot, unpivot
+from lrp.layer.pivoting import check_order, pivot, reorder, unpivot
 from lrp.matrices import LayerMatrix
 
 
@@ -71,6 +71,10 @@ class Pivoted(Compressed):
         """The layer matrix (M, N)."""
         return unpivot(self.C, self.order) @ self.V
 
+    def as_pair(self) -> tuple[Tensor, Tensor]:
+        """As of ``Compressed``; U holds the rows of an identity as well."""
+        return unpivot(self.C, self.order), self.V
+
     @torch.no_grad()
     def scale_rows(self, scale: Tensor, shift: Tensor) -> None:
         """As of ``Compressed``; the rows are chosen anew, since a scale may be zero."""
@@ -122,7 +126,7 @@ class _PivotedConv(CompressedConv, Pivoted):
         filters = self.V.view(self.rank, self.in_channels, *self.kernel_size)
         inner = self.convolve(x, filters, None, self.stride, padding, self.dilation)
         outer = self.convolve(inner, self.C.view(self.rows - self.rank, self.rank, *self._ones()))
-        y = torch.cat([inner, outer], -1 - self.dims).index_select(-1 - self.dims, self.order)
+        y = reorder(torch.cat([inner, outer], -1 - self.dims), -1 - self.dims, self.order)
         return y if self.bias is None else y + self.bias.view(-1, *self._ones())
 
     def _thin(self):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lrp.layer.compressed_conv import keep_order
+
 LARGEST = 1.05  # of the entries of C that pivoting leaves
 SWAPS = 2000
 
@@ -47,6 +49,11 @@ def check_order(order: Tensor, size: int) -> None:
     """
     if order.dtype != torch.int32 or not torch.equal(order.sort().values.cpu(), torch.arange(size, dtype=torch.int32)):
         raise ValueError("the order of a pivoted layer is none")
+
+
+def reorder(x: Tensor, dim: int, order: Tensor) -> Tensor:
+    """x with what ``order`` says in each place of ``dim``; images stay in channels_last order."""
+    return keep_order(x.index_select(dim, order), x)
 
 
 def unpivot(C: Tensor, order: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lrp.matrices import Block, LayerMatrix, Rank, check_partition
+from lrp.matrices import Block, LayerMatrix, Rank
+from lrp.partition import check_partition
 
 
 class Part(NamedTuple):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.layer.base import LowRank
+from lrp.layer.clusters import Clustered
 from lrp.layer.compressed import filled
 
 
@@ -55,21 +56,41 @@ class LowRankTransposed(LowRank):
             return [_plain(self.W["0_0"].T, self.bias)]
         return [_plain(self.U["0"].T, None), _plain(self.V["0_0"].T, self.bias)]
 
-    @torch.no_grad()
-    def scale_rows(self, scale: Tensor, shift: Tensor) -> None:
-        """As of ``Compressed``, where no other layer holds the factors: the output runs over the columns of the matrix."""
-        assert not self.tied_factors
+    def _scale(self, scale: Tensor) -> None:
+        assert not self.tied_factors  # the output runs over the columns of the matrix
         for rows in self.ranges:
             for part in rows.parts:
                 held = self.W[part.key] if part.rank is None else self.V[part.key]
                 held.mul_(scale[slice(*part.columns)].to(held))
-        self._set_bias(scale, shift)
 
     def _weight_shape(self) -> tuple[int, ...]:
         return self.columns, self.rows
 
     def _dense_weight(self) -> Tensor:
         return self.weight_matrix().T
+
+
+class ClusteredTransposed(Clustered, LowRankTransposed):
+    """The same of an embedding in clusters: a Linear (input (..., M), output (..., N)) whose outputs are computed cluster by cluster."""
+
+    form = "clusters_transposed"
+    ordered_output = True
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The layer's output (..., N)."""
+        (rows,) = self.ranges
+        factors = {part.columns[0]: (U, self.V[part.key]) for part, U in self._of_U(rows)}
+        whole = {part.columns[0]: self.W[part.key] for part in rows.whole}
+        outputs = []
+        for block, _ in self.blocks:
+            if block.col_start in factors:
+                U, V = factors[block.col_start]
+                outputs.append(F.linear(F.linear(input, U.T), V.T))
+            elif block.col_start in whole:
+                outputs.append(F.linear(input, whole[block.col_start].T))
+            else:
+                outputs.append(input.new_zeros(*input.shape[:-1], block.shape[1]))
+        return self._in_order(outputs)
 
 
 def _plain(weight: Tensor, bias: Tensor | None) -> nn.Module:

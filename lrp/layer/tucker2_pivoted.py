@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lrp.layer.compressed import parameter_maker
 from lrp.layer.compressed_conv import CompressedConv
-from lrp.layer.pivoting import check_order, pivot, unpivot
+from lrp.layer.pivoting import check_order, pivot, reorder, unpivot
 from lrp.layer.tucker2 import Triple, Tucker2
 from lrp.matrices import LayerMatrix
 
@@ -61,7 +61,7 @@ class Tucker2Pivoted(CompressedConv):
         """The layer's output (..., M, ...)."""
         (q, r), dim, one = self.ranks, -1 - self.dims, self._ones()
         more_in, more_out = self.in_channels - q, self.rows - r
-        x = input.index_select(dim, self.places)
+        x = reorder(input, dim, self.places)
         kept = x.narrow(dim, 0, q)
         if self.D is not None:
             kept = kept + self.convolve(x.narrow(dim, q, more_in), self.D.view(q, more_in, *one))
@@ -69,7 +69,7 @@ class Tucker2Pivoted(CompressedConv):
         inner = self.convolve(x, self.K, None, self.stride, padding, self.dilation)
         if self.C is not None:
             inner = torch.cat([inner, self.convolve(inner, self.C.view(more_out, r, *one))], dim)
-        y = inner.index_select(dim, self.order)
+        y = reorder(inner, dim, self.order)
         return y if self.bias is None else y + self.bias.view(-1, *one)
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from lrp.matrices import Block
+from lrp.shelf import shelved
 
 
 def quadratic(W: Tensor, C: Tensor) -> Tensor:
@@ -15,9 +16,11 @@ def quadratic(W: Tensor, C: Tensor) -> Tensor:
     return W * C @ W.T if C.dim() == 1 else W @ C @ W.T
 
 
+@shelved("inputs", "gradients", "outputs", "zz")
 @dataclass(frozen=True)
 class LayerStatistics:
-    """Second moments of one layer, float64 on the CPU; None: not asked for.
+    """Second moments of one layer, float64 on the CPU; None: not asked for. Those that are large may lie in a file, from which they are
+    read at each access.
 
     Attributes:
         rows: M, the rows of the layer's matrix.
@@ -47,23 +50,29 @@ class LayerStatistics:
 
     def products(self, weight: Tensor, block: Block) -> Tensor:
         """W C W^T (p, p) of the block's part of the layer's matrix ``weight`` (M, N) and its own part of C."""
-        rows = block.rows
-        if self.inputs is None:
+        rows, inputs = block.rows, self.inputs
+        if inputs is None:
             assert block.shape[1] == weight.shape[1]
-            assert self.zz is not None, "``needs`` asks for inputs or for products"
-            return self.zz[rows][:, rows]
-        return quadratic(block.of(weight), self.inputs_of(block))
+            zz = self.zz
+            assert zz is not None, "``needs`` asks for inputs or for products"
+            return zz[rows][:, rows]
+        return quadratic(block.of(weight), self._own(inputs, block))
 
     def inputs_of(self, block: Block) -> Tensor:
         """The block's own part of C (q, q), or (q,) of its diagonal."""
-        assert self.inputs is not None, "``needs`` asks for inputs"
-        own = self.inputs[block.row_start * len(self.inputs) // self.rows][block.columns]
+        inputs = self.inputs
+        assert inputs is not None, "``needs`` asks for inputs"
+        return self._own(inputs, block)
+
+    def _own(self, inputs: Tensor, block: Block) -> Tensor:
+        own = inputs[block.row_start * len(inputs) // self.rows][block.columns]
         return own if own.dim() == 1 else own[:, block.columns]
 
     def gradients_of(self, block: Block) -> Tensor:
         """The block's own part of G (p, p)."""
-        assert self.gradients is not None, "``needs`` asks for gradients"
-        return self.gradients[block.rows][:, block.rows]
+        gradients = self.gradients
+        assert gradients is not None, "``needs`` asks for gradients"
+        return gradients[block.rows][:, block.rows]
 
     def magnitudes_of(self, block: Block) -> Tensor:
         """The block's own part of E|x| (q,)."""

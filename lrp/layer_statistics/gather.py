@@ -17,14 +17,18 @@ from lrp.errors import InputError, NotUsable, some
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.base import LayerStatistics
+from lrp.layer_statistics.combinations import combinations, differentiate
+from lrp.layer_statistics.limits import groups, images_at_once
 from lrp.layer_statistics.positions import Positions, columns, kept, kept_rows, outputs, scattered
+from lrp.layer_statistics.shrinkage import shrunk
 from lrp.layer_statistics.sums import Sums
-from lrp.layer_statistics.tied import joined
+from lrp.layer_statistics.tied import joined as with_uses
 from lrp.matrices import LayerMatrix
-from lrp.network.arithmetic import layer_input, plain_arithmetic, random_signs, read_output
+from lrp.network.arithmetic import layer_input, plain_arithmetic, read_output
 from lrp.network.survey import Candidates
+from lrp.shelf import Shelf, joined
 
-CHUNK = 128  # images that run at once
+CHUNK = 128  # images that run at once, if memory admits them: a power of two
 NEVER = "it does not run on any batch of calibration examples"
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,7 @@ class _Layer:
     Attributes:
         needs: What of it is asked for.
         count: How many positions it has for one image.
+        share: Of its rows that are looked at, where they belong to no image.
         calls: How often it ran.
         where: The positions that are looked at (images, P); None of a layer whose rows belong to no image that is known: it runs several
             times, or on another number of rows than the images have (experts, windows, regions). Rows are drawn from each call then.
@@ -45,29 +50,32 @@ class _Layer:
         products: Sums over these positions of z z^T, z without the bias.
         outputs: The outputs there, (B, P, M) for each batch.
         gradients: The sum over all positions of g g^T (M, M), or of its diagonal (M,); None before the first.
+        differentiated: At how many positions, of all images together.
     """
 
-    def __init__(self, name: str, module: Any, count: int, where: Tensor, needs: Set[str], apart: bool, matrix: LayerMatrix) -> None:
-        self.name, self.module, self.count, self.needs = name, module, count, needs
+    def __init__(
+        self, name: str, module: Any, positions: Positions, tokens: Tensor | None, needs: Set[str], apart: bool, matrix: LayerMatrix
+    ) -> None:
+        self.name, self.module, self.count, self.needs = name, module, positions.counts[name], needs
         if matrix.uses:  # what the sum of several metrics is made of
             self.needs = needs = {"inputs", *needs & {"gradients"}}
         self.diagonal = matrix.lookup and not kind_of(module).lookup  # as many rows as there are words
         self.lookup = kind_of(module).lookup
-        self.where = where if apart and not self.lookup else None
+        self.where = positions.of(name, tokens) if apart and not self.lookup else None
         if self.where is None and "outputs" in needs:  # which could not be told apart again: what the fit needs is found from its inputs
             self.needs = {*needs, "inputs"}
-        self.share = where.shape[1] / count  # of the positions that are looked at
-        self.calls = 0
+        self.share = positions.share(name, tokens)  # of the positions that are looked at
+        self.calls = self.samples = 0
         self.generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         self.inputs, self.products = Sums(), Sums()
         self.counts: Tensor | None = None
         self.magnitudes: Tensor | None = None
-        self.samples = 0
-        self.outputs: list[Tensor] = []
+        self.outputs: list[Any] = []  # tensors, or handles of the shelf
         self.gradients: Tensor | None = None
+        self.differentiated = 0.0
 
     @torch.no_grad()
-    def look(self, x: Tensor, z: Tensor, images: slice, mask: Tensor | None = None) -> None:
+    def look(self, x: Tensor, z: Tensor, images: slice, mask: Tensor | None, shelf: Shelf) -> None:
         """What the layer reads, ``x``, and gives, ``z``, for some images, where it counts by ``mask``.
 
         Raises:
@@ -91,7 +99,7 @@ class _Layer:
         if "products" in self.needs:
             self.products.add((sampled if self.module.bias is None else sampled - self.module.bias)[rows, None])
         if "outputs" in self.needs:
-            self.outputs.append(sampled.unflatten(0, at.shape))
+            self.outputs.append(shelf.put(sampled.unflatten(0, at.shape)))
 
     def _look_at_inputs(self, x: Tensor, at: Tensor, rows: Tensor | slice = slice(None)) -> None:
         if not self.needs & {"inputs", "magnitudes"}:
@@ -118,16 +126,17 @@ class _Layer:
             sampled = outputs(self.module, z, at)
             self.products.add((sampled if self.module.bias is None else sampled - self.module.bias)[:, None])
 
-    def add_gradients(self, z: Tensor, grad: Tensor | None) -> None:
-        """The gradient with respect to the output ``z`` of some images; None where nothing depends on it."""
+    def add_gradients(self, z: Tensor, grad: Tensor | None, passes: int) -> None:
+        """The gradient with respect to the output ``z`` of some images, one of so many ``passes``; None where nothing depends on it."""
         features = kind_of(self.module).features_last(torch.zeros_like(z) if grad is None else grad)
         rows = features.reshape(-1, features.shape[-1])
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         square = rows.square().sum(0) if self.diagonal else rows.T @ rows
         self.gradients = square.double() if self.gradients is None else self.gradients.add_(square)
+        self.differentiated += len(rows) / passes
 
-    def statistics(self, images: int) -> LayerStatistics:
-        """What was gathered of so many images.
+    def statistics(self, images: int, shelf: Shelf) -> LayerStatistics:
+        """What was gathered of so many images; what is large lies on the shelf.
 
         Raises:
             InputError: Where it is not finite.
@@ -147,11 +156,13 @@ class _Layer:
                 rows = kind_of(self.module).rows(self.module)
                 self.gradients = torch.zeros(*[rows] * (1 if self.diagonal else 2), dtype=torch.float64)
             G, self.gradients = self.gradients.div_(min(images, GRADIENT_IMAGES)).cpu(), None
+            G = G if self.diagonal else shrunk(G, round(self.differentiated))
         if any(part is not None and not bool(torch.isfinite(part).all()) for part in (C, G, zz, magnitudes)):
             raise InputError(
                 f"layer {self.name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed"
             )
-        z = torch.cat(self.outputs) if self.outputs else None
+        z = joined(self.outputs) if self.outputs else None
+        C, G, zz = (None if part is None else shelf.put(part) for part in (C, G, zz))
         return LayerStatistics(kind_of(self.module).rows(self.module), C, G, self.where, z, zz, mean, magnitudes)
 
 
@@ -176,12 +187,17 @@ def gather(
     needs: Iterable[str],
     read: Callable[[Any], Tensor],
     samples: int = 65536,
+    memory: float = float("inf"),
 ) -> dict[str, LayerStatistics]:
     """The statistics of every layer to compress on the images ``inputs`` (B, ...). ``needs``: "inputs" (C), "products" (zz),
     "magnitudes", "gradients", "outputs". ``read`` turns what the network returns into (B, K). Tokens that are padding do not count.
 
     The gradients are of the first 2,048 images, of one random combination of the outputs an image (signs +-1), which gives
-    E[sum_k g_k g_k^T] without bias.
+    E[sum_k g_k g_k^T] without bias. Of n <= 256 images they are of 512 // n combinations each, at most 16, or of every output; and
+    where they are few for a layer's width the moments are shrunk (``shrinkage``).
+
+    ``memory``: bytes of activations that run at once, and bytes of sums that are held at once: layers whose sums would take more are
+    gathered in several passes. What is finished lies in a file.
 
     Raises:
         InputError: Where values are not finite.
@@ -190,70 +206,75 @@ def gather(
     inputs, needs = Batches.of(inputs), set(needs)
     if not needs:
         return {}
-    apart = {name for name, _ in _all_of(candidates) if candidates.calls[name] == 1}
-    while True:
-        try:
-            return _gather(model, candidates, inputs, needs, read, samples, apart)
-        except _Scattered as found:  # which the first batch shows, or a later one
-            log.info("%s: their rows cannot be told apart by example, so statistics are of all rows", some([*found.names]))
-            apart -= {*found.names}
+    apart = {name for name, _ in _all_of(candidates, candidates.matrices) if candidates.calls[name] == 1}
+    with torch.inference_mode(False):
+        twin = measured_copy(model, share=not candidates.writes)
+    modules: list[Any] = [*twin.modules()]
+    for module in modules:
+        if getattr(module, "inplace", False):
+            module.inplace = False
+    found, shelf = dict[str, LayerStatistics](), Shelf()
+    for names in groups(candidates, needs, memory):
+        chunk = images_at_once(twin, names, inputs, "gradients" in needs, memory, CHUNK)
+        while True:
+            try:
+                found |= _gather(twin, candidates, names, inputs, needs, read, samples, apart, chunk, shelf)
+                break
+            except _Scattered as lost:  # which the first batch shows, or a later one
+                log.info("%s: their rows cannot be told apart by example, so statistics are of all rows", some([*lost.names]))
+                apart -= {*lost.names}
+    return found
 
 
 def _gather(
-    model: nn.Module, candidates: Candidates, inputs: Batches, needs: set[str], read: Callable[[Any], Tensor], samples: int, apart: Set[str]
-) -> dict[str, LayerStatistics]:
-    """The same, where the rows of the layers ``apart`` are told apart by image.
+    twin: nn.Module, candidates: Candidates, names: Sequence[str], inputs: Batches, needs: set[str], read: Callable[[Any], Tensor],
+    samples: int, apart: Set[str], chunk: int, shelf: Shelf,
+) -> dict[str, LayerStatistics]:  # fmt: skip
+    """The same of these layers, where the rows of the layers ``apart`` are told apart by image.
 
     Raises:
         _Scattered: For layers of which they cannot be.
         NotUsable: For layers that never run.
     """
-    with torch.inference_mode(False):
-        twin = measured_copy(model)
-    modules: list[Any] = [*twin.modules()]
-    for module in modules:
-        if getattr(module, "inplace", False):
-            module.inplace = False
     positions = Positions(candidates.positions, len(inputs), samples)
     tokens = inputs.counted()
     layers = [
-        _Layer(name, twin.get_submodule(name), positions.counts[name], positions.of(name, tokens), needs, name in apart, matrix)
-        for name, matrix in _all_of(candidates)
+        _Layer(name, twin.get_submodule(name), positions, tokens, needs, name in apart, matrix)
+        for name, matrix in _all_of(candidates, names)
     ]
     generator = torch.Generator().manual_seed(0)
-    starts = tqdm(range(0, len(inputs), CHUNK), desc="layer statistics", unit="batch", leave=False, disable=None)
-    for start, batch in zip(starts, inputs.split(CHUNK), strict=True):
+    starts = tqdm(range(0, len(inputs), chunk), desc="layer statistics", unit="batch", leave=False, disable=None)
+    for start, batch in zip(starts, inputs.split(chunk), strict=True):
         with_gradients = "gradients" in needs and start < GRADIENT_IMAGES
         with torch.inference_mode(False), plain_arithmetic(tensors(batch)[0].device), torch.set_grad_enabled(with_gradients):
             calls: list[tuple[_Layer, Tensor]] = []
-            with _watched(layers, slice(start, start + CHUNK), calls if with_gradients else None, counted(batch)):
+            with _watched(layers, slice(start, start + chunk), calls if with_gradients else None, counted(batch), shelf):
                 y = read_output(read, call(twin, on_tensors(Tensor.clone, batch)), batch)
-            if lost := [layer.name for layer in layers if layer.where is not None and layer.calls != 1 + start // CHUNK]:
+            if lost := [layer.name for layer in layers if layer.where is not None and layer.calls != 1 + start // chunk]:
                 raise _Scattered(lost)
             if with_gradients:
-                _differentiate(y, calls, generator, counted(batch) is not None)
+                differentiate(y, calls, generator, counted(batch) is not None, combinations(len(inputs)))
     if never := {layer.name: NEVER for layer in layers if not layer.calls}:
         raise NotUsable(never, "decomposition=svd and compensation=none do not need it")
-    found = {layer.name: layer.statistics(len(inputs)) for layer in layers}
-    return {name: joined(matrix, found) for name, matrix in candidates.matrices.items()}
+    found = {layer.name: layer.statistics(len(inputs), shelf) for layer in layers}
+    return {name: with_uses(candidates.matrices[name], found) for name in names}
 
 
-def _all_of(candidates: Candidates) -> list[tuple[str, LayerMatrix]]:
-    """The layers that run, and the matrix of each, which one may hold with others."""
-    return [
-        (name, matrix)
-        for first, matrix in candidates.matrices.items()
-        for name in (first, *(use.name for use in matrix.uses if use.positions))
-    ]
+def _all_of(candidates: Candidates, names: Iterable[str]) -> list[tuple[str, LayerMatrix]]:
+    """These layers and those that run and hold the weight of one of them, and the matrix of each."""
+    matrices = [candidates.matrices[name] for name in names]
+    return [(name, matrix) for matrix in matrices for name in (matrix.name, *(use.name for use in matrix.uses if use.positions))]
 
 
 @contextlib.contextmanager
-def _watched(layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, Tensor]] | None, mask: Tensor | None) -> Iterator[None]:
+def _watched(
+    layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, Tensor]] | None, mask: Tensor | None, shelf: Shelf
+) -> Iterator[None]:
     """While these images run through the network each layer looks at them, where they count by ``mask``; ``calls`` collects outputs that
     can be differentiated by."""
 
     def watch(layer: _Layer, args: Any, kwargs: Any, z: Tensor) -> Tensor | None:
-        layer.look(layer_input(args, kwargs), z, images, mask)
+        layer.look(layer_input(args, kwargs), z, images, mask, shelf)
         if calls is None:
             return None
         calls.append((layer, z.requires_grad_() if z.is_leaf else z))
@@ -268,20 +289,3 @@ def _watched(layers: Sequence[_Layer], images: slice, calls: list[tuple[_Layer, 
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _differentiate(y: Tensor, calls: Sequence[tuple[_Layer, Tensor]], generator: torch.Generator, padded: bool) -> None:
-    """Show each layer the gradients of one random combination of the outputs y (B, K) of each image.
-
-    Raises:
-        InputError: For an output that carries no gradient.
-    """
-    if calls and not y.requires_grad:
-        raise InputError(
-            "the network's output carries no gradient, so decomposition=two_sided and compensation.metric=gradient cannot "
-            "be used; decomposition=activation and compensation.metric=plain can"
-        )
-    signs = random_signs((len(y), y.shape[1]), generator, padded).to(y)
-    grads = torch.autograd.grad((y * signs).sum(), [z for _, z in calls], allow_unused=True)
-    for (layer, z), grad in zip(calls, grads, strict=True):
-        layer.add_gradients(z, grad)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lrp.inputs import numbers
 from lrp.layer.build import kind_of
 
 SMALL_MAP = 64  # positions
@@ -37,8 +38,15 @@ class Positions:
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         if counted is None or counted.shape[1] != count:
             return torch.rand(self.images, count, generator=generator).topk(most, dim=1).indices
-        drawn = torch.rand(count, self.images, generator=generator).T  # by position, so that padding does not change what is drawn
-        return torch.where(counted.cpu(), drawn, -1).topk(most, dim=1).indices
+        drawn = torch.rand(count, self.images, generator=generator).T  # by token, so that padding does not change what is drawn
+        return torch.where(counted.cpu(), drawn.gather(1, numbers(counted.cpu())), -1).topk(most, dim=1).indices
+
+    def share(self, name: str, counted: Tensor | None = None) -> float:
+        """Which share of a layer's positions is looked at, of a layer that has one for each token of those that count."""
+        count: float = self.counts[name]
+        if counted is not None and counted.shape[1] == count:
+            count = max(1, int(counted.sum())) / self.images
+        return min(1.0, -(-self.samples // self.images) / count)
 
 
 def kept(counted: Tensor | None, where: Tensor, positions: int, x: Tensor) -> Tensor | None:

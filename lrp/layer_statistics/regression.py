@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ class Regression:
     """The regression of a layer's dense outputs z on the inputs x' that it has now; a row belongs to one of its groups of inputs.
 
     Attributes:
-        C: Cov(x') (groups, N, N), made of the ``sums``, which have no second moment afterwards
+        C: Cov(x') (groups, N, N), made of the ``sums``, which have no second moments afterwards
         A: Cov(z, x') (M, N)
         W: the dense layer's weight (M, N)
     """
@@ -33,9 +35,16 @@ class Regression:
         groups = len(self.C)
         own = self.mean_z.unflatten(0, (groups, -1))  # (groups, M of a group)
         means = own[:, :, None] * self.mean_x[:, None, :]
-        self.A = ((sums.zx / sums.count).unflatten(0, (groups, -1)) - means).flatten(0, 1)
+        self.A, sums.zx = sums.zx.div_(sums.count), None
+        self.A.unflatten(0, (groups, -1)).sub_(means)
         self.W = weight.to(self.C)
         self._solved: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def with_ridge(self, ridge: float) -> Regression:
+        """The same regression with another ridge."""
+        result = copy.copy(self)
+        result.ridge, result._solved = ridge, {}
+        return result
 
     def group(self, row: int) -> int:
         """The group that a row belongs to."""
@@ -46,12 +55,28 @@ class Regression:
         size = len(self.W) // len(self.C)
         return slice(group * size, (group + 1) * size)
 
+    def arranged(self, rows: Tensor, columns: Tensor) -> Regression:
+        """The same of a layer of one group whose rows and columns lie in another order; without its means."""
+        result = copy.copy(self)
+        result.A, result.W, result._solved = self.A[rows][:, columns], self.W[rows][:, columns], {}
+        result.C = self.C[:, columns] if self.C.dim() == 2 else self.C[:, columns][:, :, columns]
+        return result
+
     def solution(self, group: int) -> tuple[Tensor, Tensor]:
         """Without a bound on the rank: W* (M of the group, N); and C + lambda I (N, N)."""
         if group not in self._solved:
             own = self.rows_of(group)
             self._solved[group] = ridge_solve(self.A[own], self.C[group], self.W[own], self.ridge)
         return self._solved[group]
+
+    def within(self, rows: Tensor, support: Tensor) -> Tensor:
+        """Where only the columns in ``support`` (N,) may be other than zero: what these rows (n,) of one group hold there (n, columns)."""
+        C = self.C[self.group(int(rows[0]))]
+        part = C[support][:, support]
+        mean = float(part.diagonal().mean())  # lambda is that of the whole layer
+        ridge = self.ridge * float(C.diagonal().mean()) / mean if mean > 0 else self.ridge
+        A = self.A[rows][:, support]
+        return ridge_solve(A, part, self.W[rows][:, support], ridge)[0]
 
     def bias(self, span: slice | Tensor, new: Tensor) -> Tensor:
         """The best bias of these rows once their weight is ``new``: it takes the mean."""
@@ -77,6 +102,10 @@ class LookupRegression(Regression):
         if C.dim() == 1:
             return self.W, C + self.ridge * C.mean()
         return self.W, C + self.ridge * C.diagonal().mean() * torch.eye(len(C)).to(C)
+
+    def within(self, rows: Tensor, support: Tensor) -> Tensor:
+        """The weight itself: no column of a lookup can stand for another."""
+        return self.W[rows][:, support]
 
 
 def ridge_solve(A: Tensor, C: Tensor, W: Tensor, ridge: float) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from lrp.blocking.alds import AldsBlocking
 from lrp.cost.costs import check_budget, kept_share
 from lrp.errors import InputError, check_bool, check_int, check_seed, check_sparsity
-from lrp.matrices import Block, LayerMatrix, check_partition, cut
+from lrp.matrices import Block, LayerMatrix
+from lrp.partition import check_partition, cut
 
 
 @dataclass(frozen=True)

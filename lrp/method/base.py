@@ -19,7 +19,7 @@ from lrp.cost.report import Report, make_report
 from lrp.errors import InputError, own_code
 from lrp.evidence import Evidence
 from lrp.layer.build import kind_of
-from lrp.matrices import Factors
+from lrp.matrices import Components
 from lrp.method.plan import Plan
 from lrp.network.state import unchanged_state
 
@@ -143,16 +143,17 @@ class FittedMethod:
 
         A subclass may do it in its own way; ``lrp.compress`` gives plans that can be built only once.
         """
-        result, start = plan.build(), time.perf_counter()
+        result, start, before = plan.build(), time.perf_counter(), self.seconds.get("statistics", 0.0)
         self.compensate(result, plan)
-        return result, time.perf_counter() - start
+        return result, time.perf_counter() - start - (self.seconds.get("statistics", 0.0) - before)
 
     def compensate(self, built: nn.Module, plan: Plan) -> None:
         """Refit what a plan kept, in place, unless nothing was removed."""
         if plan.untouched:
             return
-        compensation = self.method.compensation
+        compensation, start = self.method.compensation, time.perf_counter()
         self.evidence.statistics(compensation.needs)  # what fails here is no fault of the compensation's code
+        self.seconds["statistics"] = self.seconds.get("statistics", 0.0) + time.perf_counter() - start
         with own_code(f"compensation={compensation.name}", compensation), unchanged_state(built):
             compensate(compensation, built, plan.survey, self.evidence)
 
@@ -219,6 +220,6 @@ def check_exclude(exclude: Any) -> None:
         raise InputError("exclude", exclude, "give a list of layer names")
 
 
-def as_masks(factors: Sequence[Factors], ranks: Sequence[int | None]) -> list[Tensor]:
+def as_masks(factors: Sequence[Components], ranks: Sequence[int | None]) -> list[Tensor]:
     """Masks (R,) of the first ``ranks`` components of each block; None: all of them."""
     return [torch.arange(factor.block.rank) < (factor.block.rank if rank is None else rank) for factor, rank in zip(factors, ranks)]

@@ -18,25 +18,29 @@ from lrp.blocking.none import Unblocked
 from lrp.cost.break_even import WORTH
 from lrp.cost.costs import TIME, kept_share
 from lrp.decomposition.base import decompose
+from lrp.decomposition.base import form_of as form_of_components
 from lrp.errors import InputError, some
 from lrp.estimator.inputs import input_perturbations
 from lrp.evidence import Evidence
 from lrp.form.base import Choices, Form, ScoredLayer, Side
 from lrp.form.known import FORMS, check_forms
 from lrp.form.matrix import Matrix
-from lrp.form.times import with_times
+from lrp.form.times import Clock
 from lrp.form.unfolding import input_components
-from lrp.matrices import Factors, cut
+from lrp.matrices import Factors
 from lrp.method.base import FittedMethod, Prediction
 from lrp.method.plan import Plan
+from lrp.partition import cut
 from lrp.selection.choices import choose
 from lrp.selection.two_budgets import UNIT, under_both
+from lrp.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
 BEST = ("matrix", "tucker2", "spatial", "pivoted", "tucker2_pivoted")  # on validation images: docs/results/forms.md
 COUNTED = {"params": "params", "macs": "macs", TIME: "nanoseconds"}  # whole numbers, by the budget
+CONFIRMATIONS = 6  # rounds in which what is chosen is timed once more
 IMAGES = 128  # that perturbations of input sides are found on: more hardly change the order
 
 
@@ -60,6 +64,8 @@ def usable_forms(method: Any) -> Sequence[str]:
 
 def _refused(method: Any) -> tuple[str, Any, str] | None:
     """The part of a method that knows no other form than a matrix: its name, its value, and what would do."""
+    if form_of_components(method.decomposition) != Matrix.name:
+        return "decomposition", method.decomposition.name, "decomposition=svd"
     if not hasattr(method.scorer, "loss"):
         return "scorer", method.scorer.name, "scorer=noise_to_signal or scorer=perturbation"
     if method.selection.name != "lagrangian":
@@ -76,11 +82,13 @@ class WithForms(FittedMethod):
     Attributes:
         first: The network cut, decomposed and scored.
         choices: Of each layer, in how many ways each form can store it.
+        clock: Where times count: what knows them.
     """
 
     method: Any  # a SingularVectors, whose file imports this one
     first: Any = None
     choices: Mapping[str, Sequence[Choices]] = field(default_factory=dict)
+    clock: Clock | None = None
 
     def plan(self, sparsity: float) -> Plan:
         """What becomes of each layer: the form and ranks that lose least under the budget, or under both.
@@ -88,20 +96,33 @@ class WithForms(FittedMethod):
         Raises:
             InputError: Where no choice of the forms fits.
         """
-        start, unit = time.perf_counter(), COUNTED[self.method.budget]
-        if self.method.macs_removed is None:
-            costs, loss = self._of_all(unit), self._of_all("loss")
-            ways = {name: (costs[name], loss[name]) for name in loss}
-            chosen = choose(ways, kept_share(sparsity) * self._cost_dense(costs), unit)
-        else:
-            chosen = self._under_both(sparsity, self.method.macs_removed)
+        start = time.perf_counter()
+        chosen = self._chosen(sparsity) if self.clock is None else self._confirmed(sparsity, self.clock)
         layers = {name: self._layer(name, at) for name, at in chosen.items()}
-        milliseconds = self._milliseconds(chosen) if self.timed else None
+        milliseconds = self._milliseconds(chosen) if self.clock is not None else None
         if milliseconds is not None:
             after, before = milliseconds
             removed = 100 * (1 - after / before)
             log.info("sparsity %g: by prediction the layers take %.3f of %.3f ms, %.1f %% less", sparsity, after, before, removed)
         return Plan(sparsity, layers, self.model, self.evidence.survey, time.perf_counter() - start, milliseconds)
+
+    def _chosen(self, sparsity: float) -> dict[str, int]:
+        """Of each layer which way, by its place in those of all forms one after the other."""
+        if self.method.macs_removed is not None:
+            return self._under_both(sparsity, self.method.macs_removed)
+        unit = COUNTED[self.method.budget]
+        costs, loss = self._of_all(unit), self._of_all("loss")
+        return choose({name: (costs[name], loss[name]) for name in loss}, kept_share(sparsity) * self._cost_dense(costs), unit)
+
+    def _confirmed(self, sparsity: float, clock: Clock) -> dict[str, int]:
+        """The same, of ways that were timed themselves: what is chosen by predictions is timed, which corrects them, and chosen again."""
+        for _ in range(CONFIRMATIONS):
+            self.choices = clock.choices()
+            chosen = self._chosen(sparsity)
+            if not clock.confirm(self.choices, chosen):
+                return chosen
+        self.choices = clock.choices(confirmed=True)
+        return self._chosen(sparsity)
 
     def _under_both(self, sparsity: float, macs_removed: float) -> dict[str, int]:
         loss, both = self._of_all("loss"), [self._of_all("params"), self._of_all("macs")]
@@ -125,11 +146,6 @@ class WithForms(FittedMethod):
             return -sum(float(loss[name][at]) for name, at in chosen.items())
 
         return under_both(pick, exceeded, value, sparsity, macs_removed)
-
-    @property
-    def timed(self) -> bool:
-        """Whether times were measured."""
-        return all(each.nanoseconds is not None for held in self.choices.values() for each in held)
 
     def sizes(self, compressed: nn.Module, plan: Plan) -> dict[str, Any]:
         """As of every method; where times were measured, also the milliseconds that the compressed layers are predicted to take."""
@@ -159,7 +175,7 @@ class WithForms(FittedMethod):
         """As of ``FittedMethod``; the choices as well."""
         super().forget()
         self.first.forget()
-        self.choices = {}
+        self.choices, self.clock = {}, None
 
     def score_table(self) -> pd.DataFrame | None:
         """The scores of the components of each layer's matrix."""
@@ -201,11 +217,13 @@ def with_forms(first: Any, names: Sequence[str]) -> WithForms:
         layer = _scored(first, name, to_come, outputs.get(name, []), inputs[name])
         whole = [] if any(form.name == Matrix.name for form in usable[name]) else [_ends(layer, bool(usable[name]))]
         choices[name] = [*whole, *(form.choices(layer) for form in usable[name])]
-    measured = method.selection.break_even == "measured"
+    clock, measured = None, method.selection.break_even == "measured"
     if measured or method.budget == TIME:  # a slower way is of no use under a budget of time
         below = WORTH if measured else 1.0
-        choices = with_times(choices, evidence.model, evidence.survey, method.selection.batch_size, below, evidence.times)
-    return WithForms(method, evidence, seconds, first=first, choices=choices)
+        clock = Clock(choices, evidence.model, evidence.survey, method.selection.batch_size, below, evidence.times)
+        clock.measure()
+        choices = clock.choices()
+    return WithForms(method, evidence, seconds, first=first, choices=choices, clock=clock)
 
 
 def _all_inputs(evidence: Evidence, usable: dict[str, list[Form]], dense: Mapping[str, nn.Module]) -> dict[str, dict[int, list[Side]]]:
@@ -257,8 +275,9 @@ def _outputs(first: Any) -> dict[str, list[Side]]:
     if [factor.block for factor in factors] != blocks or any(factor.decomposition != "svd" for factor in factors):
         factors = decompose(evidence.matrices, blocks)
     found: dict[str, list[Side]] = {name: [] for name in evidence.matrices}
+    shelf = Shelf()
     for factor, moments in zip(factors, evidence.moments(factors), strict=True):
-        found[factor.block.layer].append(Side(moments.second.sum(1).double(), factor.U.double()))
+        found[factor.block.layer].append(Side(moments.second.sum(1).double(), shelf.put(factor.U.double())))
     return found
 
 
@@ -270,7 +289,10 @@ def _inputs(evidence: Evidence, kernels: Mapping[str, int]) -> dict[str, list[Si
         components[name] = [_rounded(*input_components(part.double(), kernel), part) for part in matrix.weight.chunk(matrix.groups)]
     assert evidence.estimator is not None
     found = input_perturbations(evidence.network, components, evidence.scoring.take(IMAGES), evidence.estimator.read)
-    return {name: [Side(scores, U) for scores, (U, _) in zip(held, components[name], strict=True)] for name, held in found.items()}
+    shelf = Shelf()
+    return {
+        name: [Side(scores, shelf.put(U)) for scores, (U, _) in zip(held, components[name], strict=True)] for name, held in found.items()
+    }
 
 
 def _rounded(directions: Tensor, held: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

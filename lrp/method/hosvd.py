@@ -20,9 +20,10 @@ from lrp.form.base import LayerPlan
 from lrp.form.matrix import MatrixPlan
 from lrp.form.tucker2 import Tucker2Form
 from lrp.layer.tucker2 import Triple, hosvd
-from lrp.matrices import Factors, LayerMatrix, cut
+from lrp.matrices import Factors, LayerMatrix
 from lrp.method.base import FittedMethod, as_masks, check_exclude
 from lrp.method.plan import Plan
+from lrp.partition import cut
 
 STEPS = 40  # of the bisection
 

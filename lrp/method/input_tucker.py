@@ -15,8 +15,9 @@ from lrp.decomposition.metric import metric_factors
 from lrp.evidence import Evidence
 from lrp.form.alternating import cholesky, fit_sides
 from lrp.layer.tucker2 import Triple
-from lrp.matrices import Factors, LayerMatrix, cut
+from lrp.matrices import Factors, LayerMatrix
 from lrp.method.hosvd import Hosvd, HosvdFitted, energy_rank
+from lrp.partition import cut
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from lrp.form.base import LayerPlan
+from lrp.form.masked import MaskPlan
 from lrp.form.matrix import MatrixPlan
 from lrp.layer.build import replace_tied
 from lrp.layer.duplicate import duplicate
-from lrp.matrices import Factors
+from lrp.matrices import Components
 from lrp.network.survey import Candidates
+
+PLANS: Mapping[str, type[MatrixPlan]] = {plan.form: plan for plan in (MatrixPlan, MaskPlan)}  # by the form of the components
 
 
 class _Once:
@@ -103,7 +106,7 @@ class Plan:
 
 
 def matrix_plans(
-    survey: Candidates, factors: Sequence[Factors], keep: Sequence[Tensor], timed: Mapping[str, int] | None = None
+    survey: Candidates, factors: Sequence[Components], keep: Sequence[Tensor], timed: Mapping[str, int] | None = None
 ) -> dict[str, MatrixPlan]:
     """The plans of all layers from the components of all blocks and masks (R,) of those that stay, one for each block.
 
@@ -112,7 +115,7 @@ def matrix_plans(
     Raises:
         ValueError: For a block whose factors would not be smaller but which lacks a component.
     """
-    parts: dict[str, tuple[list[Factors], list[Tensor]]] = {name: ([], []) for name in survey.matrices}
+    parts: dict[str, tuple[list[Components], list[Tensor]]] = {name: ([], []) for name in survey.matrices}
     for factor, mask in zip(factors, keep, strict=True):
         block = factor.block
         if not bool(mask.all()) and block.is_dense(int(mask.sum())):
@@ -120,6 +123,6 @@ def matrix_plans(
         parts[block.layer][0].append(factor)
         parts[block.layer][1].append(mask)
     return {
-        name: MatrixPlan(survey.matrices[name], survey.positions[name], held, masks, name in (timed or {}))
+        name: PLANS[held[0].form](survey.matrices[name], survey.positions[name], held, masks, name in (timed or {}))
         for name, (held, masks) in parts.items()
     }

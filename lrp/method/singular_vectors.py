@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -17,16 +16,18 @@ from lrp.compensation.base import Compensation
 from lrp.compensation.none import NoCompensation
 from lrp.cost.break_even import measure_break_even
 from lrp.cost.costs import BUDGETS, TIME, Costs, check_budget, make_costs
-from lrp.decomposition.base import Decomposition, decompose, metrics_of
+from lrp.decomposition.base import Decomposition, decompose, form_of
 from lrp.decomposition.svd import Svd
 from lrp.errors import InputError, NotUsable, check_int, check_sparsity, own_code
 from lrp.estimator.base import Estimator
 from lrp.estimator.moments import Moments
 from lrp.evidence import Evidence
+from lrp.form.matrix import Matrix
 from lrp.layer.build import build
 from lrp.layer_statistics.base import LayerStatistics
-from lrp.matrices import Block, Factors, cut
+from lrp.matrices import Block, Components
 from lrp.method.base import FittedMethod, Prediction, check_exclude
+from lrp.method.blocks import find_blocks, reads_metric
 from lrp.method.forms import forms_of, usable_forms, with_forms
 from lrp.method.plan import Plan, matrix_plans
 from lrp.method.rounds import Rounds, check_keep_factor
@@ -85,12 +86,34 @@ class SingularVectors:
                     self.macs_removed,
                     "rounds.keep_factor and selection=joint know one budget only, so neither can be used with it",
                 )
+        if form_of(self.decomposition) != Matrix.name:
+            self._check_masked()
         check_exclude(self.exclude)
         check_int("calibration.samples", self.samples, 1)
         check_keep_factor(self.keep_factor)
-        if self.keep_factor is not None and self.reads_metric:
+        if self.keep_factor is not None and reads_metric(self.blocking):
             raise InputError("rounds.keep_factor", self.keep_factor, f"blocking={self.blocking.name} finds blocks once; set it to null")
         usable_forms(self)
+
+    def _check_masked(self) -> None:
+        """That nothing was asked for which needs layers to become smaller.
+
+        Raises:
+            InputError: Where it was.
+        """
+        zeros = f"with decomposition={self.decomposition.name} what is removed is zero and is multiplied all the same; "
+        if self.budget != "params":
+            raise InputError("budget", self.budget, f"{zeros}set budget=params")
+        if self.macs_removed is not None:
+            raise InputError("macs_removed", self.macs_removed, f"{zeros}leave it out")
+        if self.selection.break_even != "params":
+            raise InputError("selection.break_even", self.selection.break_even, f"{zeros}set selection.break_even=params")
+        if reads_metric(self.blocking):
+            raise InputError("blocking", self.blocking.name, f"{zeros}an order of channels gains nothing there; choose another blocking")
+        if self.keep_factor is not None:
+            raise InputError(
+                "rounds.keep_factor", self.keep_factor, f"rounds do not know decomposition={self.decomposition.name}; set it to null"
+            )
 
     def fit(self, evidence: Evidence) -> FittedMethod:
         """Cut, decompose and score the layers of a network, in eval mode; the network itself is left as it is.
@@ -103,13 +126,15 @@ class SingularVectors:
         tied = lookups and self.keep_factor is None and all(getattr(part, "ties", False) for part in parts)
         evidence = evidence.of(self.estimator, self.exclude, self.samples, lookups, tied)
         if self.differentiates and (lost := evidence.unreached()):
-            evidence = self._leave(evidence, dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
+            evidence = evidence.without(dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
+        if self.compensation.needs and (never := evidence.never_run()):
+            evidence = evidence.without(never)
         while True:
             try:
                 fitted = self.score(evidence)
                 break
             except NotUsable as error:
-                evidence = self._leave(evidence, error.reasons)
+                evidence = evidence.without(error.reasons)
         forms = forms_of(self)
         if self.chooses_forms:
             return with_forms(fitted, forms)
@@ -131,19 +156,16 @@ class SingularVectors:
         scored = self.estimator.differentiates and (self.scorer.reads_outputs or self.selection.reads_network)
         return scored or "gradients" in {*self.decomposition.needs, *self.compensation.needs}
 
-    @staticmethod
-    def _leave(evidence: Evidence, reasons: Mapping[str, str]) -> Evidence:
-        for name, reason in reasons.items():
-            log.warning("layer %s is left alone: %s", name, reason)
-        return evidence.without(reasons)
-
     def score(self, evidence: Evidence, targets: bool = True) -> SingularVectorsFitted:
-        """A network cut, decomposed and scored once; ``targets``: gather what compensation reads as well."""
+        """A network cut, decomposed and scored once; ``targets``: what compensation reads as well is gathered where anything is."""
         survey = evidence.survey
         start = time.perf_counter()
-        needs = {*self.decomposition.needs, *(self.compensation.needs if targets else ())}
-        blocks = self._blocks(evidence, needs)
-        if "inputs" in needs and not self.reads_metric and all(block.shape[1] == survey.matrices[block.layer].shape[1] for block in blocks):
+        needs = {*self.decomposition.needs}
+        if needs and targets:  # in the same pass; or later, when what is scored here is gone
+            needs |= {*self.compensation.needs}
+        blocks = find_blocks(self.blocking, self.decomposition, evidence, needs)
+        whole = all(block.shape[1] == survey.matrices[block.layer].shape[1] for block in blocks)
+        if "inputs" in needs and whole and not reads_metric(self.blocking):
             needs = needs - {"inputs"} | {"products"}
         statistics = evidence.statistics(sorted(needs))
         seconds = {"statistics": time.perf_counter() - start}
@@ -159,29 +181,10 @@ class SingularVectors:
             fitted.scores = self.scorer(factors, evidence)
             check_scores(self.scorer.name, factors, fitted.scores)
         seconds["score"] = evidence.seconds_estimator or time.perf_counter() - start
-        fitted.costs = self._costs(evidence, blocks, factors)
+        fitted.costs = self._costs(evidence, fitted.blocks, factors)
         return fitted
 
-    @property
-    def reads_metric(self) -> bool:
-        """Whether the blocking looks at the metric of the decomposition."""
-        return getattr(self.blocking, "reads_metric", False)
-
-    def _blocks(self, evidence: Evidence, needs: set[str]) -> list[Block]:
-        """The blocks of all layers; statistics that are needed are gathered before where the blocking looks at them."""
-        blocking: Any = self.blocking
-        statistics = evidence.statistics(sorted(needs)) if self.reads_metric else {}
-
-        def find() -> list[Block]:
-            with own_code(f"blocking={blocking.name}", blocking):
-                if not self.reads_metric:
-                    return cut(blocking, evidence.matrices)
-                metrics = metrics_of(self.decomposition, evidence.matrices, statistics)
-                return cut(partial(blocking.in_metric, metrics=metrics), evidence.matrices)
-
-        return evidence.once(("blocks", blocking, self.decomposition), find) if self.reads_metric else find()
-
-    def _costs(self, evidence: Evidence, blocks: Sequence[Block], factors: Sequence[Factors]) -> Costs:
+    def _costs(self, evidence: Evidence, blocks: Sequence[Block], factors: Sequence[Components]) -> Costs:
         """What the blocks cost, with break-even ranks where the selection asks for measured ones."""
         if self.chooses_forms:  # they count for themselves
             return make_costs(blocks)
@@ -205,7 +208,7 @@ class SingularVectorsFitted(FittedMethod):
 
     method: SingularVectors
     selection: Any = None  # a Selection, or in a later round one that is held to what is left
-    factors: list[Factors] = field(default_factory=list)
+    factors: list[Components] = field(default_factory=list)
     scores: list[Tensor] = field(default_factory=list)
     costs: Costs | None = None
     _contributions: list[Tensor] | None = None
@@ -223,8 +226,8 @@ class SingularVectorsFitted(FittedMethod):
 
     @property
     def statistics(self) -> Mapping[str, LayerStatistics]:
-        """Those of the network's layers that were asked for."""
-        return self.evidence.statistics(())
+        """Those of the network's layers that the decomposition and the compensation read."""
+        return self.evidence.statistics([*self.method.decomposition.needs, *self.method.compensation.needs])
 
     def moments(self) -> list[Moments]:
         """E[y - y_b] and E[(y - y_b)^2] of every component."""
@@ -268,8 +271,11 @@ class SingularVectorsFitted(FittedMethod):
         """A copy of the network with only these components, not compensated."""
         return build(self.model, self.factors, keep)
 
-    def score_table(self) -> pd.DataFrame:
-        """One row per component: its place, singular value and score, and the perturbation's standard error where there is one."""
+    def score_table(self) -> pd.DataFrame | None:
+        """One row per component: its place, singular value and score, and the perturbation's standard error where there is one. None of
+        single weights, of which there are too many."""
+        if not all(factor.rank_one for factor in self.factors):
+            return None
         found = self.evidence.known_moments(self.factors) or []
         errors = [block.standard_error() for block in found] if any(block.projected for block in found) else None
         return score_table(self.factors, self.scores, errors)

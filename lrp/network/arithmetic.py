@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lrp.batches import Inputs, call, counted, examples, tensors
 from lrp.errors import InputError, first_line
+from lrp.matrices import LayerMatrix
 
 
 @contextlib.contextmanager
@@ -144,3 +145,14 @@ def run_model(model: nn.Module, inputs: Inputs, said_before: str = "") -> Any:
         kinds = (f"shape {tuple(x.shape)} and type {str(x.dtype).removeprefix('torch.')}" for x in tensors(inputs))
         what = f"the network cannot run on inputs of {', '.join(kinds)}"
         raise InputError(f"{said_before}{what} ({(str(error).splitlines() or [type(error).__name__])[0]})") from error
+
+
+def check_weights(matrices: Mapping[str, LayerMatrix]) -> None:
+    """Check that every weight is finite.
+
+    Raises:
+        InputError: With the layer's name, for one that is not.
+    """
+    for name, matrix in matrices.items():
+        if not bool(torch.isfinite(matrix.weight).all()):
+            raise InputError(f"layer {name}: its weight holds values that are not finite, so it cannot be decomposed")

@@ -32,9 +32,10 @@ class FrozenNetwork:
     cannot be traced stays as it is; ``untraced`` then says why.
     """
 
-    def __init__(self, model: nn.Module, inputs: Inputs | None = None) -> None:
-        """``inputs``: a batch of one, which shows how the network is called, and by which the graph is held to what it computes."""
-        self.module = measured_copy(model)
+    def __init__(self, model: nn.Module, inputs: Inputs | None = None, share: bool = False) -> None:
+        """``inputs``: a batch of one, which shows how the network is called, and by which the graph is held to what it computes.
+        ``share``: as of ``measured_copy``."""
+        self.module = measured_copy(model, share)
         self.batch_dims: dict[str, int] = {}  # of layers whose values do not run over the examples first, once it is known
         self.rows_of_one: dict[str, set[int]] = {}  # of layers the positions of one example, in each of their calls
         self.scattered: set[str] = set()  # layers whose rows belong to no example that is known

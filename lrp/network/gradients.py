@@ -15,6 +15,7 @@ from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
 from lrp.network.arithmetic import check_rows, plain_arithmetic, random_signs, read_output
 from lrp.network.frozen import FrozenNetwork
+from lrp.network.own_loss import as_rows
 
 Read = Callable[[Any], Tensor]
 
@@ -95,7 +96,35 @@ def hessian_vector_product(
         return _as_matrices(names, torch.autograd.grad(torch.stack(moved).sum(), weights, allow_unused=True), layers)
 
 
-def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor, pick: Read) -> tuple[list[Any], Tensor]:
+def hessian_traces(
+    model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor | None, pick: Read, probes: int, seed: int = 0
+) -> dict[str, Tensor]:
+    """The trace of the part of the same loss's Hessian that belongs to each row of each layer's matrix, (M,) float64 on the CPU.
+
+    Hutchinson's estimate: the mean over ``probes`` vectors v of signs of the row's own part of v * H v; one product serves all rows
+    of all layers. The forward pass and the gradient's graph are made once. Without ``labels`` the likeliest class of each row of the
+    network's own output is its label.
+
+    Raises:
+        InputError: Where the loss is not finite or does not depend on any of the layers.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode(False), torch.enable_grad():
+        layers, loss = _loss(model, names, inputs, labels, pick)
+        gradients = torch.autograd.grad(loss, [layer.weight for layer in layers], create_graph=True, allow_unused=True)
+        reached = [(name, layer, g) for name, layer, g in zip(names, layers, gradients, strict=True) if g is not None and g.requires_grad]
+        total = {name: torch.zeros(kind_of(layer).rows(layer), dtype=torch.float64) for name, layer in zip(names, layers, strict=True)}
+        weights = [layer.weight for _, layer, _ in reached]
+        for _ in range(probes if reached else 0):
+            signs = [random_signs((1, w.numel()), generator).view(w.shape).to(w) for w in weights]
+            products = torch.autograd.grad([g for _, _, g in reached], weights, signs, retain_graph=True, allow_unused=True)
+            for (name, layer, _), v, Hv in zip(reached, signs, products, strict=True):
+                if Hv is not None:
+                    total[name] += kind_of(layer).as_matrix(layer, v * Hv.detach()).double().sum(1).cpu()
+    return {name: value / probes for name, value in total.items()}
+
+
+def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor | None, pick: Read) -> tuple[list[Any], Tensor]:
     """The layers in a copy of the network, whose weights need a gradient, and the loss with its graph.
 
     Raises:
@@ -106,7 +135,9 @@ def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor
     weights: list[Tensor] = [layer.weight.requires_grad_() for layer in layers]
     device = weights[0].device
     with plain_arithmetic(device):
-        logits = pick(call(twin, on_tensors(Tensor.clone, inputs))).flatten(1)
+        y = pick(call(twin, on_tensors(Tensor.clone, inputs)))
+        logits = y.flatten(1) if labels is not None else as_rows(y)
+        labels = logits.detach().argmax(1) if labels is None else labels
         _check_labels(labels, len(logits), logits.shape[1])
         loss = F.cross_entropy(logits, labels.to(device))
     if not bool(torch.isfinite(loss)) or not loss.requires_grad:

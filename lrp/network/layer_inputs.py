@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,8 +24,9 @@ class Replay:
     """Runs a network in eval mode on batches of images, layer by layer: ``inputs(name)`` gives what the layer reads of each batch,
     with all changes that were made to the layers before it. Layers have to be asked for in the order of ``order(names)``.
 
-    Every layer runs once. What is held for that are all values between two layers that are still to be read, of as many batches as
-    ``memory`` bytes take; of the other batches nothing is held, and the network runs from its beginning for each layer. A network that
+    What is held are all values between two layers that are still to be read, of as many batches as ``memory`` bytes take: for these every
+    layer runs once. For the other batches the network runs from its beginning for each layer, until as much as they hold from there on
+    fits too (deep in a network values are smaller). A network that
     torch.fx cannot trace runs in threads that wait at the layers; a batch in which they do not run in the order of the first example is
     run from the beginning as well. To be used in a ``with`` statement, which ends them.
     """
@@ -45,8 +47,8 @@ class Replay:
         self._memory, self._paused = memory, None
         self._runs: dict[int, Any] = {}  # of the batches that wait
         self._waiting = 0
-        count = self._admitted(self._most()) if self._nodes else 0
-        self._values: list[dict[fx.Node, Any]] = [{} for _ in range(count)]  # of the first batches
+        self._alive = self._most() if self._nodes else []
+        self._values: list[dict[fx.Node, Any]] = []  # of the first batches, as of the last layer
 
     def __enter__(self) -> Replay:
         return self
@@ -61,18 +63,18 @@ class Replay:
         return int(min(count, self._memory / max(1, each * min(self.size, len(self.batches)))))
 
     @torch.no_grad()
-    def _most(self) -> int:
-        """The most bytes that are held for one image between two nodes."""
+    def _most(self) -> list[int]:
+        """The most bytes that are held for one image from each node on."""
         values: dict[fx.Node, Any] = {}
-        most = 0
+        held = list[int]()
         for i, node in enumerate(self._nodes):
             values[node] = self._run(node, values, self.batches.example)
             for source in node.all_input_nodes:
                 if self._last_use[source] <= i:
                     values.pop(source, None)
             alive = dict(memory_of(value) for value in values.values() if isinstance(value, Tensor) and value.device.type != "meta")
-            most = max(most, sum(alive.values()))
-        return most
+            held.append(sum(alive.values()))
+        return [*itertools.accumulate(reversed(held), max)][::-1]
 
     @torch.no_grad()
     def order(self, names: Sequence[str]) -> list[str]:
@@ -100,9 +102,19 @@ class Replay:
         """What the layer reads of each batch."""
         stop, start = self._place(name), self._at
         self._at = stop
+        admitted = self._admitted(self._alive[max(0, stop - 1)]) if self._nodes else 0
         for at, batch in enumerate(self.batches.split(self.size)):
-            held = self._nodes and at < len(self._values)
-            yield self._step(self._values[at], batch, start, stop) if held else self._waited(name, at, batch)
+            if not self._nodes:
+                yield self._waited(name, at, batch)
+                continue
+            held = at < len(self._values)
+            values = self._values[at] if held else {}
+            found = self._step(values, batch, start if held else 0, stop)
+            if not held and at < admitted:
+                self._values.append(values)
+            del values  # of a batch that is not held it would lie beside the next one's
+            yield found
+            del found
         if self._paused is not None and name == self._last:
             self._paused.close()
 

@@ -33,6 +33,7 @@ class Candidates:
         left: Of each layer that is left alone the reason.
         calls: How often each runs on one example; 0: not on the first one.
         read: How many numbers each reads for one example.
+        writes: Whether a forward writes into parameters.
     """
 
     matrices: dict[str, LayerMatrix]
@@ -41,6 +42,7 @@ class Candidates:
     left: dict[str, str]
     calls: Mapping[str, int] = field(default_factory=dict)
     read: Mapping[str, int] = field(default_factory=dict)
+    writes: bool = True
 
     def places(self, name: str) -> int:
         """How many positions a layer's input has for one example."""
@@ -122,7 +124,7 @@ def find_candidates(
             at = _multiplied_at(name, modules, seen)
             matrix = matrices[name] if at == seen.positions[name] else replace(matrices[name], places=at)
             chosen[name] = replace(matrix, uses=first[name]) if name in first else matrix
-    return Candidates(chosen, seen.positions, seen.inputs, left, seen.calls, seen.read)
+    return Candidates(chosen, seen.positions, seen.inputs, left, seen.calls, seen.read, seen.writes)
 
 
 def _multiplied_at(name: str, modules: Mapping[str, Any], seen: _Seen) -> int:
@@ -165,6 +167,7 @@ class _Seen:
         elsewhere: Those that were called from where no other layer can be put.
         changed: Those whose forward hooks gave another output.
         late: Those that ran on a later example alone.
+        writes: Whether a parameter held other numbers afterwards.
     """
 
     def __init__(self) -> None:
@@ -176,6 +179,7 @@ class _Seen:
         self.shared: set[str] = set()
         self.changed: set[str] = set()
         self.late: set[str] = set()
+        self.writes = False
 
     def add(self, others: _Seen, count: int) -> None:
         """What layers did on ``count`` more examples: the counts of those that did nothing before, and whatever speaks against any."""
@@ -184,6 +188,7 @@ class _Seen:
             self.read[name], self.inputs[name] = max(1, others.read[name] // count), others.inputs[name]
             self.late.add(name)
         self.changed |= others.changed
+        self.writes |= others.writes
         self.elsewhere |= others.elsewhere
         self.shared |= others.shared
 
@@ -227,6 +232,7 @@ def _run(model: nn.Module, example: Inputs, names: Sequence[str]) -> _Seen:
         InputError: For a network that cannot run on it, and for one that makes modules as it runs.
     """
     twin = duplicate(model).eval()
+    copies = [*twin.parameters()]  # of a layer in whose place another stands as well: both hold them
     seen = _Seen()
     for name in names:
         layer = twin.get_submodule(name)
@@ -247,6 +253,8 @@ def _run(model: nn.Module, example: Inputs, names: Sequence[str]) -> _Seen:
     finally:
         for handle in handles:
             handle.remove()
+    bounded = any(getattr(module, "max_norm", None) is not None for module in model.modules())  # which is seen on some examples alone
+    seen.writes = bounded or not all(map(torch.equal, model.parameters(), copies))
     if made := sorted({name for name, _ in twin.named_modules()} - before):
         raise InputError(
             "model", type(model).__name__, f"it makes modules when it first runs ({', '.join(made)}); run it once on an example first"

@@ -127,6 +127,22 @@ def pairs_to_fold(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[tuple[
     return found
 
 
+def last_layers(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> set[str]:
+    """The layers from which a way leads to the network's output that meets no other layer."""
+    found, seen = set[str](), set[fx.Node]()
+    waiting = [node for node in graph.nodes if node.op == "output"]
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.op == "call_module" and find_kind(modules[name_of(node)]) is not None:
+            found.add(name_of(node))
+        else:
+            waiting += node.all_input_nodes
+    return found
+
+
 def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """A batch norm in eval mode as scale * x + shift, both (features,)."""
     assert norm.running_var is not None and norm.running_mean is not None, "it tracks them (``pairs_to_fold``)"

@@ -70,9 +70,11 @@ DESCRIBED = (
     _asked("sparsity", "share of the budget to remove"),
     _measured("sparsity_params", "share of the compressed layers' parameters removed"),
     _measured("sparsity_macs", "share of the compressed layers' multiply-accumulates removed"),
-    _measured("params", "parameters of the compressed layers, biases apart"),
+    _measured(
+        "params", "parameters of the compressed layers, biases apart; where zeros are stored (layers.csv: masked) those that are not"
+    ),
     _measured("params_dense", "the same of the dense network"),
-    _measured("params_total", "parameters of the whole network"),
+    _measured("params_total", "parameters of the whole network as it is stored, zeros among them"),
     _measured("params_total_dense", "the same of the dense network"),
     _measured("macs", "multiply-accumulates of the whole network for one image"),
     _measured("macs_dense", "the same of the dense network"),

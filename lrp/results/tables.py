@@ -9,7 +9,7 @@ import pandas as pd
 from torch import Tensor
 
 from lrp.errors import InputError, first_line
-from lrp.matrices import Factors
+from lrp.matrices import Components
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def read_if_there(file: Path, columns: list[str] | None = None) -> pd.DataFrame 
     return table
 
 
-def score_table(factors: Sequence[Factors], scores: Sequence[Tensor], errors: Sequence[Tensor] | None = None) -> pd.DataFrame:
+def score_table(factors: Sequence[Components], scores: Sequence[Tensor], errors: Sequence[Tensor] | None = None) -> pd.DataFrame:
     """One row per component: its place, singular value and score, and where ``errors`` are given the perturbation's standard error."""
     parts = []
     for i, (factor, score) in enumerate(zip(factors, scores)):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lrp.errors import InputError
 from lrp.evidence import Evidence
-from lrp.matrices import Factors
+from lrp.matrices import Components
 
 
 class Scorer(Protocol):
@@ -24,12 +24,12 @@ class Scorer(Protocol):
     name: ClassVar[str]
     reads_outputs: ClassVar[bool]
 
-    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+    def __call__(self, factors: Sequence[Components], evidence: Evidence) -> list[Tensor]:
         """The scores (R,) of each block's components, finite and >= 0; larger: keep."""
         ...
 
 
-def check_scores(name: str, factors: Sequence[Factors], scores: Any) -> None:
+def check_scores(name: str, factors: Sequence[Components], scores: Any) -> None:
     """That a scorer gave what a scorer has to give.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lrp.evidence import Evidence
-from lrp.matrices import Factors
+from lrp.matrices import Components
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Energy:
     name: ClassVar[str] = "energy"
     reads_outputs: ClassVar[bool] = False
 
-    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+    def __call__(self, factors: Sequence[Components], evidence: Evidence) -> list[Tensor]:
         """The shares (R,) of each block's components."""
         total = {name: torch.zeros((), dtype=torch.float64) for name in evidence.matrices}
         for factor in factors:

@@ -13,7 +13,7 @@ from lrp.errors import check_float
 from lrp.evidence import Evidence
 from lrp.layer.build import build
 from lrp.layer.duplicate import measured_copy
-from lrp.matrices import Factors
+from lrp.matrices import Components
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class LayerError:
         check_float("scorer.temperature", self.temperature, above=0)
         check_float("scorer.measured_at", self.measured_at, above=0, below=1)
 
-    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+    def __call__(self, factors: Sequence[Components], evidence: Evidence) -> list[Tensor]:
         """Each component's part of its layer's error, (R,) of each block.
 
         Raises:
@@ -61,7 +61,7 @@ class LayerError:
         for weight, name in zip(self.depths(len(evidence.matrices)), evidence.matrices, strict=True):
             places = [i for i, factor in enumerate(factors) if factor.block.layer == name]
             own = [factors[i] for i in places]
-            keep = [torch.arange(f.block.rank) < self._rank(f) for f in own]
+            keep = [f.order.argsort() < self._rank(f) for f in own]
             energy = [f.S.square() for f in own]
             total = sum(float(e.sum()) for e in energy)
             lost = sum(float(e[~mask].sum()) for e, mask in zip(energy, keep, strict=True))
@@ -75,7 +75,7 @@ class LayerError:
         sums = parts.flip(0).cumsum(0).flip(0) - parts[-1]
         return (1 + self.gamma * sums / max(float(sums[0]), 1e-12)).tolist()
 
-    def _rank(self, factor: Factors) -> int:
+    def _rank(self, factor: Components) -> int:
         """The rank at which a block is measured, at least 1 where that is less than the block."""
-        limit = (factor.block.size - 1) // sum(factor.block.shape)
+        limit = (factor.block.size - 1) // factor.block.unit
         return min(limit, max(1, int(self.measured_at * limit)))

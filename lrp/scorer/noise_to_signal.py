@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lrp.errors import check_float
 from lrp.evidence import Evidence
-from lrp.matrices import Factors
+from lrp.matrices import Components
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class NoiseToSignal:
         check_float("scorer.floor", self.floor, above=0)
         check_float("scorer.depth", self.depth, least=0, below=10)
 
-    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+    def __call__(self, factors: Sequence[Components], evidence: Evidence) -> list[Tensor]:
         """What removing each component adds to its layer's damage, (R,) of each block."""
         scores = [block.second.sum(1).double() for block in evidence.moments(factors)]
         for to_come, name in zip(range(len(evidence.matrices), 0, -1), evidence.matrices):

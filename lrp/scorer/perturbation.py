@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from lrp.evidence import Evidence
-from lrp.matrices import Factors
+from lrp.matrices import Components
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Perturbation:
     name: ClassVar[str] = "perturbation"
     reads_outputs: ClassVar[bool] = True
 
-    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+    def __call__(self, factors: Sequence[Components], evidence: Evidence) -> list[Tensor]:
         """The perturbations (R,) of each block's components."""
         return [block.second.sum(1) for block in evidence.moments(factors)]
 

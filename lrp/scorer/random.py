@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lrp.errors import check_seed
 from lrp.evidence import Evidence
-from lrp.matrices import Factors
+from lrp.matrices import Components
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Random:
     def __post_init__(self) -> None:
         check_seed("scorer.seed", self.seed)
 
-    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+    def __call__(self, factors: Sequence[Components], evidence: Evidence) -> list[Tensor]:
         """A number in [0, 1) for each component, (R,) of each block."""
         generator = torch.Generator().manual_seed(self.seed)
         return [torch.rand(len(factor.S), generator=generator, dtype=torch.float64) for factor in factors]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lrp.evidence import Evidence
-from lrp.matrices import Factors
+from lrp.matrices import Components
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class RelativeError:
     name: ClassVar[str] = "relative_error"
     reads_outputs: ClassVar[bool] = False
 
-    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+    def __call__(self, factors: Sequence[Components], evidence: Evidence) -> list[Tensor]:
         """S over the layer's largest, (R,) of each block."""
         tiny = torch.finfo(torch.float64).tiny  # a layer of zeros scores 0
         return [factor.S / max(factor.layer_norm, tiny) for factor in factors]

@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lrp.evidence import Evidence
-from lrp.matrices import Factors
+from lrp.matrices import Components
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,6 @@ class Spectrum:
     name: ClassVar[str] = "spectrum"
     reads_outputs: ClassVar[bool] = False
 
-    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+    def __call__(self, factors: Sequence[Components], evidence: Evidence) -> list[Tensor]:
         """S squared, (R,) of each block."""
         return [factor.S.square() for factor in factors]

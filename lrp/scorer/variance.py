@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lrp.evidence import Evidence
-from lrp.matrices import Factors
+from lrp.matrices import Components
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,6 @@ class Variance:
     name: ClassVar[str] = "variance"
     reads_outputs: ClassVar[bool] = True
 
-    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+    def __call__(self, factors: Sequence[Components], evidence: Evidence) -> list[Tensor]:
         """The variances (R,) of each block's components."""
         return [(block.second - block.first.square()).clamp(min=0).sum(1) for block in evidence.moments(factors)]

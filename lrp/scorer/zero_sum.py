@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lrp.errors import InputError
 from lrp.evidence import Evidence
-from lrp.matrices import Factors
+from lrp.matrices import Components
 from lrp.network.own_loss import LABELS, mean_gradients
 
 
@@ -41,18 +41,20 @@ class ZeroSum:
         if self.labels not in LABELS:
             raise InputError("scorer.labels", self.labels, f"choose one of {', '.join(LABELS)}")
 
-    def __call__(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+    def __call__(self, factors: Sequence[Components], evidence: Evidence) -> list[Tensor]:
         """The places in the order (R,) of each block's components.
 
         Raises:
             InputError: For labels that are not there and for networks with one output.
         """
-        return order(self.changes(factors, evidence))
+        falling = [factor.order for factor in factors]
+        places = order([change[by] for change, by in zip(self.changes(factors, evidence), falling, strict=True)])
+        return [place[by.argsort()] for place, by in zip(places, falling, strict=True)]
 
-    def changes(self, factors: Sequence[Factors], evidence: Evidence) -> list[Tensor]:
+    def changes(self, factors: Sequence[Components], evidence: Evidence) -> list[Tensor]:
         """The change of the loss without each component, to first order: (R,) of each block."""
         gradients = mean_gradients(evidence.model, list(evidence.matrices), evidence.scoring, evidence.pick, self.labels)
-        return [-((f.U.T @ f.block.of(gradients[f.block.layer])) * f.V).sum(1) for f in factors]
+        return [-f.dot(f.block.of(gradients[f.block.layer])) for f in factors]
 
 
 def order(changes: Sequence[Tensor]) -> list[Tensor]:

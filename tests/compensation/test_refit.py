@@ -16,8 +16,8 @@ from lrp.layer.build import kind_of, layer_matrices, low_rank_layer
 from lrp.layer_statistics.gather import gather
 from lrp.layer_statistics.regression import ridge_solve
 from lrp.layer_statistics.sums import Sums
-from lrp.matrices import cut
 from lrp.network.survey import find_candidates
+from lrp.partition import cut
 
 LAYERS = {
     "linear": (nn.Linear(9, 6), (9,)),

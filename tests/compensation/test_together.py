@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from cases import Residual
-from helpers import NAMES, PAIRS, randomise, same_state
+from helpers import FACTORED, NAMES, PAIRS, randomise, same_state
 
 import lrp
 from lrp.layer.compressed import Compressed
@@ -14,7 +14,7 @@ from lrp.layer.compressed import Compressed
 @pytest.mark.slow
 @pytest.mark.parametrize(("blocking", "budget"), PAIRS)
 @pytest.mark.parametrize("compensation", NAMES["compensation"])
-@pytest.mark.parametrize("decomposition", NAMES["decomposition"])
+@pytest.mark.parametrize("decomposition", FACTORED)
 def test_compress(x, decomposition, compensation, blocking, budget, tmp_path):
     model = randomise(Residual())
     before, images = copy.deepcopy(model.state_dict()), x.clone()

@@ -27,8 +27,8 @@ from lrp.decomposition.base import decompose as lrp_decompose
 from lrp.evidence import Evidence
 from lrp.layer.build import build
 from lrp.layer_statistics.gather import gather
-from lrp.matrices import cut
 from lrp.network.survey import find_candidates
+from lrp.partition import cut
 from lrp.recovery.context import Context
 
 PACKAGE = Path(lrp.__file__).parent
@@ -115,6 +115,7 @@ def moments(estimator, model, factors, x):
 def score(scorer, model, candidates, factors, x):
     """(R,) of each block."""
     evidence = Evidence(model, x).of(from_python("estimator", "exact"), (), 65536)
+    evidence.labels = torch.zeros(len(x), dtype=torch.long)
     return scorer(factors, evidence)
 
 

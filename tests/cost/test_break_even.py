@@ -38,7 +38,7 @@ def test_the_break_even_rank_is_bisected(threshold, monkeypatch, request):
         functions[1]()  # the low-rank layer: the hook below sees which
         rank = sum(len(V) for V in ran[-1].V.values())
         tried.append(rank)
-        return [Timing(1.0, 0.0), Timing(0.5 if rank <= threshold else 0.96, 0.0)]
+        return [Timing(1.0, 0.0, 1.0), Timing(0.5 if rank <= threshold else 0.96, 0.0, 0.5)]
 
     watch = nn.modules.module.register_module_forward_hook(lambda module, *_: ran.append(module) if isinstance(module, LowRank) else None)
     request.addfinalizer(watch.remove)

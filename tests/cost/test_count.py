@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import BLOCKINGS, given_network, prepared
 
-from lrp.cost.count import block_macs, count_macs, layers_macs
+from lrp.cost.count import _count, block_macs, count_macs, layers_macs
 from lrp.layer.build import build
 from lrp.matrices import Block, LayerMatrix
 
@@ -39,3 +39,8 @@ def test_zero_filling_is_counted():
     assert block_macs(Block("a", 0, 0, 4, 4, 10), None, matrix, 7) == 7 * 4 * 9
     assert block_macs(Block("a", 0, 0, 4, 4, 10), 2, matrix, 7) == 7 * 2 * (4 + 9)
     assert block_macs(Block("a", 0, 0, 4, 3, 9), 2, matrix, 7) == 7 * 2 * (4 + 6)
+
+
+def test_recurrent_networks_count_alike_with_and_without_values():
+    network, x = torch.nn.LSTM(5, 7, 2, bidirectional=True), torch.randn(3, 2, 5)
+    assert _count(network, x, "meta") == _count(network, x, "cpu") == 3 * 2 * 2 * (4 * 7 * (5 + 7) + 4 * 7 * (14 + 7))

@@ -31,7 +31,7 @@ def timed(monkeypatch):
         for function in functions:
             function()
         seen.extend(function.layer for function in functions)
-        return [Timing(function.layer.seconds, 0.0) for function in functions]
+        return [Timing(function.layer.seconds, 0.0, function.layer.seconds) for function in functions]
 
     monkeypatch.setattr(layer_time, "alternate", made_up)
     return seen

@@ -79,7 +79,7 @@ def test_a_file_that_is_not_from_lrp(tmp_path):
 
 def test_a_newer_format(saved):
     rewrite(saved, lambda description, _: description.update(format=99, version="7.0", layers="of another kind"))
-    file_refused(saved, Grouped, "lrp 7.0 in format 99.*up to format 4")
+    file_refused(saved, Grouped, "lrp 7.0 in format 99.*up to format 5")
 
 
 @pytest.mark.parametrize("other, match", [

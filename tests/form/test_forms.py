@@ -52,6 +52,7 @@ def test_choices_cost_what_their_layers_hold(scored):
     matrices = fitted.evidence.matrices
     assert seen == {(form, name) for form in FORMS for name in matrices if FORMS[form].fits(model.get_submodule(name), matrices[name])}
     assert {n for f, n in seen if f == "spatial"} == {"first", "grouped", "wide"}
+    assert {n for f, n in seen if f == "spatial_pivoted"} == {"first", "wide"}
     assert {n for f, n in seen if f == "tucker2"} == {"first", "grouped", "wide", "line"}
     assert {n for f, n in seen if f == "pivoted"} == {"first", "wide", "point", "line", "head"}
 
@@ -71,7 +72,11 @@ def test_losses_fall_with_ranks_and_end_at_nothing(scored):
                 assert all(np.diff(choices.loss) <= 1e-12)
 
 
-@pytest.mark.parametrize("forms", [["tucker2"], ["spatial"], ["nested"], ["pivoted", "tucker2_pivoted"], [*FORMS], "auto"], ids=str)
+@pytest.mark.parametrize(
+    "forms",
+    [["tucker2"], ["spatial"], ["nested"], ["pivoted", "tucker2_pivoted"], ["spatial_pivoted", "tucker2"], [*FORMS], "auto"],
+    ids=str,
+)
 def test_compress_in_these_forms(forms, tmp_path):
     """Stored, fused, saved, loaded, unfolded, exported to a program, and trained on."""
     torch.manual_seed(0)
@@ -99,7 +104,7 @@ def test_compensation_comes_nearer_than_the_projection():
     """Least squares in a form's own shape against its best components alone, on the layer's examples."""
     torch.manual_seed(0)
     model, x = Kinds().eval(), torch.randn(64, 3, 10, 9)
-    for forms in (["tucker2"], ["spatial"], ["pivoted"], ["tucker2_pivoted"]):
+    for forms in (["tucker2"], ["spatial"], ["pivoted"], ["tucker2_pivoted"], ["spatial_pivoted"]):
         options = {"forms": forms, "exclude": ["head", "grouped"], "samples": 4000}
         with_, without = (lrp.compress(model, x, 0.5, compensation=c, **options)[0] for c in ("least_squares", "none"))
         near, far = ((small(x) - model(x)).square().mean() for small in (with_, without))

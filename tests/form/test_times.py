@@ -19,14 +19,18 @@ from lrp.evidence import Evidence
 from lrp.form.known import FORMS
 from lrp.layer.compressed import Compressed
 from lrp.layer.spatial import SpatialConv2d
+from lrp.search.coordinate import CoordinateSearch
 from lrp.selection.lagrangian import LagrangianSelection
 
+LINEAR = [name for name in FORMS if name != "spatial_pivoted"]  # whose time is not linear in what it holds
 CALL, ENTRY = 2000, 10  # nanoseconds of each call and of each number that a layer holds
 
 
 def seconds(layer):
     """How long a layer takes here: linear in its parameters, and spatial layers are slow."""
     held = sum(p.numel() for name, p in layer.named_parameters() if name != "bias")
+    if not held:
+        return 0.0
     return 1e-9 * (CALL + ENTRY * held) * (5 if isinstance(layer, SpatialConv2d) else 1)
 
 
@@ -37,7 +41,7 @@ def clock(monkeypatch):
 
     def made_up(functions, device, **options):
         seen.append([function.layer for function in functions])
-        return [Timing(seconds(function.layer), 0.0) for function in functions]
+        return [Timing(seconds(function.layer), 0.0, seconds(function.layer)) for function in functions]
 
     monkeypatch.setattr(layer_time, "alternate", made_up)
     return seen
@@ -52,7 +56,7 @@ def network():
 
 
 def fitted(model, x, **options):
-    shared = {"budget": "milliseconds", "macs_removed": None, "exclude": (), "samples": 500, "forms": [*FORMS]}
+    shared = {"budget": "milliseconds", "macs_removed": None, "exclude": (), "samples": 500, "forms": LINEAR}
     selection = LagrangianSelection(break_even=options.pop("break_even", "params"), batch_size=2)
     return make_method("output_aware", {"selection": selection}, {**shared, **options}).fit(Evidence(model, x))
 
@@ -143,7 +147,7 @@ def test_matrix_alone_has_break_even_ranks_as_before(monkeypatch, clock):
     from lrp.cost import break_even
     from lrp.method.singular_vectors import SingularVectorsFitted
 
-    monkeypatch.setattr(break_even, "alternate", lambda functions, device, **options: [Timing(1.0, 0.0), Timing(0.5, 0.0)])
+    monkeypatch.setattr(break_even, "alternate", lambda functions, device, **options: [Timing(1.0, 0.0, 1.0), Timing(0.5, 0.0, 0.5)])
     model, x = network()
     found = fitted(model, x, forms=["matrix"], budget="params", break_even="measured")
     assert isinstance(found, SingularVectorsFitted) and set(found.costs.break_even) == set(found.evidence.matrices) and not clock
@@ -170,3 +174,37 @@ def test_what_is_refused(clock):
     only = nn.Sequential(nn.Conv2d(3, 12, 3), nn.ReLU(), nn.Flatten(), nn.Linear(432, 5)).eval()
     text = refused(lambda: lrp.compress(only, x, 0.9, budget="milliseconds", forms="tucker2"), "forms: no choice of them costs less than")
     assert "nanoseconds, and the budget is" in text
+
+
+def test_what_is_chosen_is_confirmed(monkeypatch):
+    """Times that rise in steps, which no prediction knows: of what is chosen every layer was timed, and none exceeds the budget."""
+
+    def steps(layer):
+        held = sum(p.numel() for name, p in layer.named_parameters() if name != "bias")
+        return 1e-9 * (CALL + 40 * ENTRY * -(-held // 40)) * (1.5 if isinstance(layer, Compressed) and held > 60 else 1)
+
+    slower = [1.0]
+
+    def made_up(functions, device, **options):
+        slower[0] *= 1.5  # what else the machine does; all layers of one measurement suffer alike
+        return [Timing(0.0, 0.0, slower[0] * steps(function.layer)) for function in functions]
+
+    monkeypatch.setattr(layer_time, "alternate", made_up)
+    model, x = network()
+    found = fitted(model, x)
+    scale = {name: found.clock.known[found.clock._keys[name]].dense / steps(model.get_submodule(name)) for name in found.choices}
+    for sparsity in (0.2, 0.5, 0.7):
+        plan = found.plan(sparsity)
+        small = plan.build()
+        times = {name: steps(small.get_submodule(name)) for name in found.choices}  # an empty layer takes the time of a call
+        assert plan.milliseconds[0] == pytest.approx(sum(scale[name] * times[name] for name in times) / 1e6, rel=1e-6)
+        assert plan.milliseconds[0] <= (1 - sparsity) * plan.milliseconds[1] * (1 + 1e-6)
+
+
+def test_a_search_measures_times_once(clock):
+    """What it finds on one half of the examples and on all of them runs equally long."""
+    model, x = network()
+    search = CoordinateSearch(steps=[{"scorer": [{"depth": 1.0}, {"depth": 2.0}]}])
+    lrp.compress(model, x, 0.5, budget="milliseconds", search=search)
+    several = [layers for layers in clock if len(layers) > 2]  # a few ways of every form of a layer; pairs confirm what was chosen
+    assert len(several) == 4

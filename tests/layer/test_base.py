@@ -14,7 +14,7 @@ from lrp.cost.count import stored_params
 from lrp.decomposition.base import decompose
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, layer_matrices, low_rank_layer
-from lrp.matrices import cut
+from lrp.partition import cut
 
 LAYERS = {
     "plain": (nn.Conv2d(6, 10, 3, padding=1), (6, 9, 9)),

@@ -9,7 +9,7 @@ from torch import nn
 
 from lrp.decomposition.base import decompose
 from lrp.layer.build import build, layer_matrices, replace_layer
-from lrp.matrices import cut
+from lrp.partition import cut
 from lrp.selection.global_ import GlobalSelection
 
 

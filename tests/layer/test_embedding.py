@@ -15,8 +15,8 @@ from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
 from lrp.layer.build import build, kind_of
-from lrp.matrices import cut
 from lrp.network.survey import find_candidates
+from lrp.partition import cut
 
 
 class Words(nn.Module):

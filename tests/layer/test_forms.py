@@ -10,6 +10,7 @@ import lrp
 from lrp.errors import InputError
 from lrp.layer.build import kind_of
 from lrp.layer.spatial import SpatialConv2d, spatial_svd
+from lrp.layer.spatial_pivoted import SpatialPivotedConv2d
 from lrp.layer.tucker2 import Tucker2, Tucker2Conv1d, Tucker2Conv2d, balance_triple, hosvd
 
 LAYERS = {
@@ -75,6 +76,48 @@ def test_spatial_runs_as_the_dense_layer(name):
     assert torch.allclose(spatial(dense)(x), dense(x))
     check(spatial(dense, 2), dense, x)
     assert (spatial(dense).plain_layers() is None) == (dense.padding_mode != "zeros")
+
+
+@pytest.mark.parametrize("name", [name for name in TWO if LAYERS[name][0].groups == 1])
+def test_pivoted_spatial_is_spatial_in_fewer_numbers(name):
+    dense, shape = copy.deepcopy(LAYERS[name][0]).double(), LAYERS[name][1]
+    x = torch.randn(2, *shape).double()
+    for plain in (spatial(dense), spatial(dense, 2)):
+        layer = SpatialPivotedConv2d(dense, plain.rank)
+        layer.set_pairs([(U.double(), V.double()) for U, V in plain.pairs()])
+        assert torch.allclose(layer(x), plain(x))
+        held = [sum(p.numel() for n, p in each.named_parameters() if n != "bias") for each in (layer, plain)]
+        assert held[0] == held[1] - plain.rank**2
+        layer.check_loaded()
+        check(layer, dense, x)
+
+
+@pytest.mark.parametrize(
+    "form, held", [("pivoted", 3), ("tucker2_pivoted", (3, 4)), ("spatial_pivoted", 3), ("tucker2", (3, 4)), ("spatial", 3)]
+)
+def test_images_stay_in_their_order(form, held):
+    """In channels_last order or not, as the dense layer leaves them; what follows would be slower otherwise."""
+    dense, x = nn.Conv2d(6, 10, 3, padding=1), torch.randn(2, 6, 7, 5)
+    layer = kind_of(dense).form(dense, form)(dense, held).requires_grad_(False)
+    for each in layer.parameters():
+        each.normal_()
+    for order in layer.buffers():
+        order.copy_(torch.randperm(len(order)))
+    _is_kept_by(layer, x)
+
+
+def test_an_empty_layer_keeps_the_order_of_images():
+    x = torch.randn(2, 6, 7, 5)
+    empty = lrp.compress(nn.Sequential(nn.Conv2d(6, 10, 3, padding=1)), x, 1 - 1e-9, forms=["matrix"], compensation="none")[0][0]
+    assert not [name for name, _ in empty.named_parameters() if name != "bias"]
+    _is_kept_by(empty.requires_grad_(False), x)
+
+
+def _is_kept_by(layer, x):
+    y = layer(x)
+    assert y.is_contiguous()
+    last = layer(x.contiguous(memory_format=torch.channels_last))
+    assert last.is_contiguous(memory_format=torch.channels_last) and torch.allclose(last, y, atol=1e-5)
 
 
 def test_factors_are_balanced():

@@ -16,7 +16,7 @@ from lrp.decomposition.base import decompose
 from lrp.layer.base import LowRank
 from lrp.layer.build import build, layer_matrices
 from lrp.layer.hold_rank import at_rank, hold_rank
-from lrp.matrices import cut
+from lrp.partition import cut
 
 LAYERS = {
     "linear": (lambda: nn.Linear(9, 7), (9,)),

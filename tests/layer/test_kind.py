@@ -10,7 +10,7 @@ from lrp.blocking.alds import AldsBlocking
 from lrp.decomposition.base import decompose
 from lrp.layer.build import find_kind, kind_of, low_rank_layer, unsupported
 from lrp.layer_statistics.positions import columns, outputs
-from lrp.matrices import cut
+from lrp.partition import cut
 
 LAYERS = {
     "linear": (nn.Linear(7, 5), (7,)),

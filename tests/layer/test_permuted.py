@@ -9,7 +9,9 @@ from torch import nn
 
 from lrp.layer.build import kind_of
 from lrp.layer.permuted import Permuted
-from lrp.matrices import Block, Order, check_partition, spans
+from lrp.matrices import Block
+from lrp.order import Order
+from lrp.partition import check_partition, spans
 
 LAYERS = {
     "linear": (nn.Linear(10, 7), (10,)),
@@ -29,7 +31,7 @@ def permuted(dense, side, ranks=(2, None)):
             Order(tuple(channels) if side == "both" else None, kernel, tuple(rows)),
             [(a, b, 0, 10 * kernel) for a, b in spans(7, 2)],
         )
-    blocks = [Block("layer", i, *cut, order) for i, cut in enumerate(cuts)]
+    blocks = [Block("layer", i, *cut, order=order) for i, cut in enumerate(cuts)]
     layer = kind_of(dense).low_rank(dense, list(zip(blocks, ranks)))
     layer.initialise()
     if dense.bias is not None:
@@ -74,7 +76,7 @@ def test_it_runs_as_the_dense_layer_with_its_weight(name, side):
 def test_a_wrong_order_is_refused():
     dense = nn.Linear(4, 3)
     matrix = kind_of(dense).matrix("a", dense)
-    blocks = [Block("a", 0, 0, 3, 0, 2, Order((0, 1, 2, 2))), Block("a", 1, 0, 3, 2, 4, Order((0, 1, 2, 2)))]
+    blocks = [Block("a", 0, 0, 3, 0, 2, order=Order((0, 1, 2, 2))), Block("a", 1, 0, 3, 2, 4, order=Order((0, 1, 2, 2)))]
     with pytest.raises(ValueError, match="order of its channels"):
         check_partition({"a": matrix}, blocks)
     mixed = [replace(blocks[0], order=Order((0, 1, 3, 2))), replace(blocks[1], order=None)]

@@ -9,12 +9,15 @@ from helpers import BLOCKINGS, close, flat, given_network, measured
 from torch import nn
 from torch.nn import functional as F
 
+from lrp import shelf as shelf_module
 from lrp.errors import InputError, NotUsable
+from lrp.layer_statistics import combinations as combinations_module
 from lrp.layer_statistics import gather as gather_module
 from lrp.layer_statistics import sums as sums_module
 from lrp.layer_statistics.gather import gather
-from lrp.matrices import cut
+from lrp.network.frozen import FrozenNetwork
 from lrp.network.survey import find_candidates
+from lrp.partition import cut
 
 
 def unfold(module, x):
@@ -92,13 +95,16 @@ SIGNS = torch.tensor([[1.0, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1
 
 
 def test_gradients_are_those_of_every_output(network, monkeypatch):
-    """Averaged over signs that are orthogonal, the estimate is the sum over all outputs, one by one and image by image."""
+    """Averaged over signs that are orthogonal, the estimate is the sum over all outputs, one by one and image by image; of few images no
+    sign is drawn."""
     model, x = network
     x = x[:3]
     monkeypatch.setattr(gather_module, "CHUNK", 2)
+    monkeypatch.setattr(gather_module, "shrunk", lambda G, samples: G)
     read = lambda y: y[:, :4]  # noqa: E731
     candidates = find_candidates(model, x[:1])
-    total = {}
+    exact, total = gather(model, candidates, x, ["gradients"], read), {}
+    monkeypatch.setattr(combinations_module, "COMBINATIONS", 1)
     for signs in SIGNS:
         monkeypatch.setattr(torch, "randint", lambda low, high, shape, generator: ((signs[: shape[1]] + 1) / 2).expand(shape))
         found = gather(model, candidates, x, ["gradients"], read)
@@ -122,10 +128,11 @@ def test_gradients_are_those_of_every_output(network, monkeypatch):
                 g = torch.autograd.grad(y[k], held[0], retain_graph=True)[0][0]
                 g = g.reshape(-1, g.shape[-1]).T if isinstance(module, nn.Linear) else g.flatten(1)
                 G += g @ g.T
-        assert close(total[name], G / len(x))
+        assert close(total[name], G / len(x)) and close(exact[name].gradients, G / len(x))
 
 
-def test_one_output_needs_no_signs(residual):
+def test_one_output_needs_no_signs(residual, monkeypatch):
+    monkeypatch.setattr(gather_module, "shrunk", lambda G, samples: G)
     x = torch.randn(4, 3, 9, 8).double()
     candidates = find_candidates(residual, x[:1])
     G = gather(residual, candidates, x, ["gradients"], lambda y: y[:, 1:2])["fc"].gradients
@@ -191,9 +198,11 @@ class Again(nn.Module):
 
 
 @pytest.mark.parametrize("kind, shape", [(Mixed, (5, 5, 3)), (Again, (5, 2, 3))])
-def test_rows_that_belong_to_no_image(kind, shape):
+def test_rows_that_belong_to_no_image(kind, shape, monkeypatch):
     """All calls of a layer count, and all rows of each: C, the mean, and G of the random combination of the outputs."""
     model, x = kind().double(), torch.randn(*shape).double()
+    monkeypatch.setattr(combinations_module, "COMBINATIONS", 1)
+    monkeypatch.setattr(gather_module, "shrunk", lambda G, samples: G)
     _, found = measured(model, x, "outputs", "gradients")
     seen = {name: ([], []) for name in found if name != "last"}
 
@@ -226,3 +235,38 @@ def test_what_cannot_be_measured_is_named(residual):
     x[1, 0, 0, 0] = torch.inf
     with pytest.raises(InputError, match="^layer stem: its inputs or gradients on the calibration images are not finite"):
         measured(residual, x, "inputs")
+
+
+def test_a_limit_of_memory_changes_rounding_alone(residual, monkeypatch):
+    """Of one example and one layer at a time there are the same statistics as of all together, in a file or not."""
+    x, needs = torch.randn(5, 3, 9, 8).double(), ["inputs", "products", "gradients", "outputs", "magnitudes"]
+    candidates, ran = find_candidates(residual, x[:1]), []
+    inner = gather_module._gather
+    monkeypatch.setattr(gather_module, "_gather", lambda *given: ran.append((given[2], given[-2])) or inner(*given))
+    whole = gather(residual, candidates, x, needs, flat)
+    monkeypatch.setattr(shelf_module, "KEPT", 0)
+    few = gather(residual, candidates, x, needs, flat, memory=1.0)
+    assert ran == [([*candidates.matrices], 128), *(([name], 1) for name in candidates.matrices)]
+    for name, expected in whole.items():
+        assert isinstance(vars(few[name])["inputs"], shelf_module.Stored) and isinstance(vars(few[name])["outputs"], shelf_module.Joined)
+        for what in ("inputs", "zz", "gradients", "magnitudes", "mean", "outputs", "where"):
+            assert close(getattr(few[name], what).double(), getattr(expected, what).double()), (name, what)
+
+
+def test_a_network_is_measured_where_its_numbers_are(residual):
+    """But for one whose forward writes into its parameters."""
+    x, before = torch.randn(3, 3, 9, 8).double(), copy.deepcopy(residual.state_dict())
+    shared = FrozenNetwork(residual, x[:1], share=not find_candidates(residual, x[:1]).writes)
+    assert shared.modules["fc"].weight.data_ptr() == residual.fc.weight.data_ptr() and not shared.modules["fc"].weight.requires_grad
+    assert all(parameter.requires_grad for parameter in residual.parameters())
+    assert all(map(torch.equal, before.values(), residual.state_dict().values()))
+
+    class Bounded(nn.Linear):
+        def forward(self, x):
+            self.weight.data.clamp_(-0.1, 0.1)
+            return super().forward(x)
+
+    ids = torch.tensor([[1, 2]])
+    assert find_candidates(nn.Sequential(Bounded(12, 12), nn.Linear(12, 2)), torch.randn(1, 12)).writes
+    assert find_candidates(nn.Sequential(nn.Embedding(4, 12, max_norm=9.0), nn.Linear(12, 2)), ids).writes
+    assert not find_candidates(nn.Sequential(nn.Embedding(4, 12), nn.Linear(12, 2)), ids).writes

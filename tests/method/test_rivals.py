@@ -20,8 +20,9 @@ from lrp.estimator.divergence import divergence
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.gather import gather
-from lrp.matrices import Block, cut
+from lrp.matrices import Block
 from lrp.network.survey import find_candidates
+from lrp.partition import cut
 
 RIVALS = ("aa_svd", "asvd", "kfac_svd", "lems", "surgeon", "svd_llm", "swift_svd", "zero_sum")
 

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 from cases import PlainAndGrouped
-from helpers import NAMES, PAIRS, compressed, method_of, randomise, same_state
+from helpers import FACTORED, NAMES, PAIRS, compressed, method_of, randomise, same_state
 from torch import nn
 
 from lrp.config.parts import make
@@ -44,7 +44,7 @@ def test_keep_factor_is_a_share(value):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decomposition", NAMES["decomposition"])
+@pytest.mark.parametrize("decomposition", FACTORED)
 @pytest.mark.parametrize("compensation", NAMES["compensation"])
 def test_one_step_is_one_shot(net, x, decomposition, compensation):
     parts = {"scorer": "perturbation", "decomposition": decomposition, "compensation": compensation}

@@ -35,7 +35,7 @@ def test_replay_gives_what_hooks_give(network):
     model, x = network
     batches = x.split(5)
     candidates, low = prune_network(model, x)
-    of_one = Replay(copy.deepcopy(model), Batches.of(x), 5)._most() * 5
+    of_one = 5 * max(Replay(copy.deepcopy(model), Batches.of(x), 5)._most(), default=0)
     for net, memory in (
         (copy.deepcopy(model), 1e9),
         (low, 1e9),
@@ -71,6 +71,19 @@ def test_replay_runs_each_layer_once_where_it_can(residual, untraceable):
         assert count[first] <= most
         skipped = Replay(model, Batches.of(x), len(x))  # layers may be left out
         assert torch.allclose(next(iter(skipped.inputs("fc"))), slow_inputs(model, "fc", [x])[0])
+
+
+def test_deep_layers_are_held_where_the_first_ones_are_too_large():
+    """There the network runs from its beginning for the first layers alone."""
+    model = nn.Sequential(nn.Linear(4, 400), nn.ReLU(), nn.Linear(400, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)).eval()
+    x, runs = torch.randn(8, 4), []
+    model[0].register_forward_hook(lambda *_: runs.append(1))
+    with Replay(model, Batches.of(x), 4, memory=4 * 4 * 20) as replay:
+        for name in replay.order(["0", "2", "4", "6"]):
+            del runs[:]
+            assert all(map(torch.equal, replay.inputs(name), slow_inputs(model, name, x.split(4))))
+            del runs[-2:]  # of the slow way
+            assert len(runs) == {"0": 0, "2": 2, "4": 2, "6": 0}[name]
 
 
 def test_replay_of_a_layer_that_does_not_run(keywords):

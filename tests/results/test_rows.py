@@ -64,6 +64,7 @@ def test_options_that_nothing_reads_are_not_in_the_row():
 
 
 WORDS = [
+    "compensation.ridge=0.03",
     "blocking=alds",
     "blocking.k=2",
     "scorer=noise_to_signal",

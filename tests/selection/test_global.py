@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import charged, check, problems, value
 
-from lrp.cost.costs import make_costs
+from lrp.cost.costs import Costs, make_costs
+from lrp.decomposition.entries import EntryBlock
+from lrp.decomposition.filters import FilterBlock
 from lrp.errors import InputError
 from lrp.matrices import Block
 from lrp.selection.global_ import GlobalSelection
@@ -67,6 +69,20 @@ def test_budget_is_read_as_written():
     blocks = blocks_of([(1, 1)] * 1000)
     keep = GlobalSelection()(blocks, [torch.tensor([float(i)]) for i in range(1000)], 0.9)
     assert sum(int(mask.sum()) for mask in keep) == 100
+
+
+@pytest.mark.parametrize("kind", [EntryBlock, FilterBlock])
+def test_weights_and_filters_go_all_at_once(kind, monkeypatch):
+    """As they would one after the other."""
+    blocks = [kind(**vars(block)) for block in blocks_of([(4, 6), (3, 5), (1, 2)])]
+    scores = [torch.rand(b.rank, generator=torch.Generator().manual_seed(i)).mul(8).round() for i, b in enumerate(blocks)]
+    grid = (0, 0.01, 0.37, 0.5, 0.9, 0.999)
+    together = [GlobalSelection()(blocks, scores, sparsity) for sparsity in grid]
+    monkeypatch.setattr(Costs, "even", lambda *_: False)
+    for masks, sparsity in zip(together, grid, strict=True):
+        assert all(map(torch.equal, masks, GlobalSelection()(blocks, scores, sparsity)))
+        kept = sum(int(mask.sum()) * b.unit for mask, b in zip(masks, blocks, strict=True))
+        assert kept <= (1 - sparsity) * 41 + 1e-9 and kept > (1 - sparsity) * 41 - max(b.unit for b in blocks)
 
 
 @pytest.mark.parametrize("sparsity", [1, -0.1, 1.5, float("nan"), "0.5"])

@@ -1,0 +1,52 @@
+"""Sums over a few parts of the examples, so that what is fitted to some is tried on the others."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lrp.layer_statistics.sums import Sums
+
+
+class Folds:
+    """``Sums`` of each of ``count`` parts of the examples; all samples of an example are in one part."""
+
+    def __init__(self, count: int, inside: Tensor | None = None) -> None:
+        self.parts = [Sums(inside) for _ in range(count)]
+
+    def add(self, x: Tensor, z: Tensor, where: Tensor, example: Tensor) -> None:
+        """Samples x (s, groups, N), z (s, M), the positions (s,) where they are, and the examples (s,) that they are of, int64."""
+        fold = example.to(x.device) % len(self.parts)
+        for k, part in enumerate(self.parts):
+            rows = (fold == k).nonzero()[:, 0]
+            if len(rows):
+                part.add(x[rows], z[rows], where[rows])
+
+    def flush(self) -> Folds:
+        """Everything that was added is in the sums."""
+        self.parts = [part.flush() for part in self.parts if part.flush().count]
+        return self
+
+    def without(self, fold: int | None = None) -> Sums:
+        """The sums over all parts but one; None: over all."""
+        result = Sums()
+        for k, part in enumerate(self.parts):
+            if k != fold:
+                result.count += part.count
+                for name in ("x", "z", "xx", "zx"):
+                    value, sum_ = getattr(part, name), getattr(result, name)
+                    setattr(result, name, value.clone() if sum_ is None else sum_.add_(value))
+        return result
+
+
+def held_out(span: slice | Tensor, weight: Tensor, bias: Tensor, sums: Sums, G: Tensor | None) -> float:
+    """The sum over the samples of ||z - W x - b||_G^2 of the rows ``span`` of a layer, all of one group, but for what no W and b changes.
+
+    ``weight`` (p, N) and ``bias`` (p,) are those rows of W and b; ``G`` (p, p) is the rows' part of the metric, None: the identity.
+    """
+    assert sums.x is not None and sums.z is not None and sums.xx is not None and sums.zx is not None, "z was added with x"
+    first = span.start if isinstance(span, slice) else int(span[0])
+    group = first * len(sums.xx) // len(sums.z)
+    x, z = sums.x[group], sums.z[span]
+    crossed = weight @ sums.xx[group] @ weight.T - 2 * (sums.zx[span] - bias[:, None] * x) @ weight.T
+    crossed += bias[:, None] * (sums.count * bias - 2 * z)
+    return float(crossed.trace() if G is None else (G * crossed.T).sum())
