@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from lrp.evidence import Evidence
 from lrp.inputs import Arguments, Each
 from lrp.job.calibration import Calibration
 from lrp.layer.build import find_kind
-from lrp.layer.duplicate import check_module, duplicate
+from lrp.layer.duplicate import check_module, duplicate, ordinary_modes
 from lrp.method.base import FittedMethod, Method
 from lrp.network.arithmetic import in_one_sentence, run_model
 from lrp.network.wrappers import unwrap
@@ -135,7 +134,7 @@ class Fitted:
         """
         share, fitted = check_sparsity("sparsity", sparsity), self.method
         check_budget_of(budget_of)
-        with torch.inference_mode(False), _cpu_by_default():  # or nothing of the result could be trained
+        with ordinary_modes():
             with in_one_sentence(self.original):
                 plan = fitted.plan_of(share, budget_of).once(fitted.forget if last else None)
                 compressed, _ = fitted.compress(plan)
@@ -201,7 +200,7 @@ def fit(
     alone = kind is not None and kind.form(model) is not None
     if alone:  # a network of one layer has no place in which another could be put
         model = nn.Sequential(model)
-    with torch.inference_mode(False), _cpu_by_default():
+    with ordinary_modes():
         check_inputs(model, batches, calibration)
         with in_one_sentence(model):
             fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images))
@@ -212,11 +211,6 @@ def _of_one_size(calibration: Any) -> bool:
     """Whether a list holds several tensors of one shape: batches, or single examples."""
     given = calibration if isinstance(calibration, list) else []
     return len(given) > 1 and all(isinstance(each, Tensor) for each in given) and len({each.shape for each in given}) == 1
-
-
-def _cpu_by_default() -> contextlib.AbstractContextManager[Any]:
-    """Tensors are made on the CPU and moved from there, whatever the caller's default is."""
-    return contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
 def _recover(recover: Recovery, compressed: nn.Module, batches: Batches, batch_size: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import logging
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -150,11 +151,13 @@ class Evidence:
 
     def forget(self) -> None:
         """Let go of the frozen network and of what was found by scoring it; statistics stay."""
+        held = weakref.ref(self.network.module) if "network" in vars(self) else lambda: None
         for name in ("network", "loss_gradients"):
             vars(self).pop(name, None)
         self._found.moments = None
         self._found.rest.clear()
-        gc.collect()  # a network and its graph hold each other
+        if held() is not None:  # its modules hold each other
+            gc.collect()
 
     @cached_property
     def survey(self) -> Candidates:

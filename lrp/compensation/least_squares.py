@@ -195,7 +195,7 @@ def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Tenso
         for ridge in RIDGES:
             own = fit.with_ridge(ridge)
             for span, new in refitted(module, own, gradients):
-                G = None if gradients is None else gradients[span, span].to(new)
+                G = None if gradients is None else gradients[span][:, span].to(new)
                 losses[ridge] += held_out(span, new, own.bias(span, new), part, G)
             for parameter, value in zip(module.parameters(), kept):
                 parameter.copy_(value)

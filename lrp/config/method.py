@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -65,6 +66,7 @@ def _part(group: str, chosen: Any) -> Any:
     return Choice(group, "", chosen, chosen).make() if isinstance(chosen, Mapping) else make(group, chosen)
 
 
+@cache
 def default_option(group: str) -> str:
     """The option of a group that the command line has unless it is told otherwise.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any, cast
 
 import yaml
@@ -116,9 +117,23 @@ def option_defaults(group: str, option: str, config: DictConfig | None = None) -
     Raises:
         InputError: For a name that is not an option of the group, and for a file that cannot be read.
     """
+    if config is not None:
+        return _option_defaults(group, option, config)
+    if any(file.parents[1] != CONF for file in option_files(group).values()):  # your own files may change
+        return _option_defaults(group, option, OmegaConf.structured(Config))
+    return copy.deepcopy(_own_defaults(group, option))
+
+
+@cache
+def _own_defaults(group: str, option: str) -> dict[str, Any]:
+    """Of lrp's own files, which take longer to read than a small network to compress."""
+    return _option_defaults(group, option, OmegaConf.structured(Config))
+
+
+def _option_defaults(group: str, option: str, config: Any) -> dict[str, Any]:
     try:
         shared = cast(DictConfig, OmegaConf.load(CONF / "options.yaml")).get(group, {})
-        root = OmegaConf.create(plain(OmegaConf.structured(Config) if config is None else config, resolve=False))
+        root = OmegaConf.create(plain(config, resolve=False))
         own = _own_options(group, option)
         root[group] = OmegaConf.merge(shared, own)
         found = plain(root[group])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -19,14 +19,21 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@contextlib.contextmanager
+def ordinary_modes() -> Iterator[None]:
+    """Tensors are made on the CPU where no device is named, whatever the caller's default device is, and can be trained, also where the
+    caller is within inference_mode."""
+    cpu = contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
+    with torch.inference_mode(False), cpu:
+        yield
+
+
 def ordinary(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, within which tensors are made on the CPU where it names no device, whatever the caller's default device is, and can be
-    trained, also where the caller is within inference_mode."""
+    """The function within ``ordinary_modes``."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        cpu = contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
-        with torch.inference_mode(False), cpu:
+        with ordinary_modes():
             return function(*args, **kwargs)
 
     return wrapped

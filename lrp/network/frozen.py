@@ -59,6 +59,7 @@ class FrozenNetwork:
             self._fold(traced)
             _graph_out_of_place(traced)
             self.nodes = list(traced.graph.nodes)
+            traced.graph.owning_module = None  # or each would hold the other until the garbage collector runs
         self.modules: dict[str, Any] = dict(self.module.named_modules())
         self._held = {**held, **self.modules}
         for module in self.modules.values():  # known values are used again and again: nothing may write into them
