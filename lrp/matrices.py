@@ -141,6 +141,11 @@ class Block:
         """This part (p, q) of the layer's ``matrix`` (M, N), as a view; a copy where the order is another one."""
         return matrix[self.rows][:, self.columns]
 
+    def put(self, matrix: Tensor, values: Tensor) -> None:
+        """Write ``values`` (p, q) into this part of the layer's ``matrix`` (M, N)."""
+        rows, columns = (torch.arange(size)[part] for size, part in zip(matrix.shape, (self.rows, self.columns)))
+        matrix[rows[:, None], columns] = values.to(matrix)
+
 
 class Components:
     """A block W (p x q) as a sum of R components c_i (p x q), in any basis: what is scored and removed.

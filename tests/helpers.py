@@ -136,7 +136,7 @@ def slow_differences(model, factor, x):
     for i in range(factor.block.rank):
         changed = original.clone()
         U, V = factor.pair(slice(i, i + 1))
-        factor.block.of(changed).sub_(U @ V)
+        factor.block.put(changed, factor.block.of(changed) - U @ V)
         kind.set_rows(layer, slice(None), changed)
         result.append(y - model(x))
         kind.set_rows(layer, slice(None), original)

@@ -6,6 +6,7 @@ from torch import nn
 
 from lrp.layer.build import layer_matrices
 from lrp.matrices import Block, LayerMatrix
+from lrp.order import Order
 from lrp.partition import check_partition, spans
 
 
@@ -23,3 +24,13 @@ def test_a_gap_or_an_overlap_is_noticed():
 def test_only_supported_layers_are_matrices():
     model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 6, (1, 3)), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6, 2))
     assert {name: (m.shape, m.kernel) for name, m in layer_matrices(model).items()} == {"1": ((6, 12), 3), "4": ((2, 6), 1)}
+
+
+@pytest.mark.parametrize("order", [None, Order((2, 0, 1), 2, (3, 1, 0, 2))])
+def test_what_is_put_is_what_of_gives(order):
+    block, matrix = Block("layer", 0, 1, 3, 2, 6, order=order), torch.randn(4, 6)
+    before, values = matrix.clone(), torch.randn(2, 4)
+    block.put(matrix, values)
+    assert torch.equal(block.of(matrix), values)
+    block.put(matrix, block.of(before))
+    assert torch.equal(matrix, before)

@@ -36,7 +36,7 @@ class Masked(Keeps):
     def fill(self, dense: Any, factors: Sequence[Any], keep: Sequence[Tensor]) -> None:
         """The weights of ``dense``, and the mask from the components that stay."""
         for factor, mask in zip(factors, keep, strict=True):
-            factor.block.of(self.mask).copy_(factor.stays(mask))
+            factor.block.put(self.mask, factor.stays(mask))
         self.set_matrix(self.matrix_of(dense))
 
     @torch.no_grad()

@@ -70,7 +70,8 @@ class Curvature:
         ``average`` a sign of each weight (p, q)."""
         vectors = {name: torch.zeros(matrix.shape, dtype=torch.float64) for name, matrix in evidence.matrices.items()}
         for factor, z in zip(factors, probe, strict=True):
-            factor.block.of(vectors[factor.block.layer]).add_(z if self.average else factor.combine(z))
+            block, vector = factor.block, vectors[factor.block.layer]
+            block.put(vector, block.of(vector) + (z if self.average else factor.combine(z)))
         products = evidence.hessian_vector_product(vectors)
         found = []
         for factor, z in zip(factors, probe, strict=True):

@@ -52,7 +52,7 @@ def prune(layer, blocking, keep_share, seed=0):
         if f.block.is_dense(int(mask.sum())):
             mask[:] = True
         keep.append(mask)
-        f.block.of(weight)[:] = f.U[:, mask] @ f.V[mask]
+        f.block.put(weight, f.U[:, mask] @ f.V[mask])
     return factors, keep, weight.view_as(layer.weight)
 
 
