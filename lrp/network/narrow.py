@@ -93,8 +93,9 @@ def narrow(
     before = result.model
     y = _run(before, inputs)
     for name, module in dict(before.named_modules()).items():
-        for held, cut in ((found.inputs, keep_inputs), (found.norms, keep_outputs), (found.outputs, keep_outputs)):
-            if name not in held or (cut is keep_inputs and is_depthwise(module)):
+        depthwise = is_depthwise(module)  # as a grouped one may become
+        for held, cut in ((found.norms, keep_outputs), (found.outputs, keep_outputs), (found.inputs, keep_inputs)):
+            if name not in held or (cut is keep_inputs and depthwise):
                 continue
             stay = torch.tensor([c not in gone for c in held[name].tolist()])
             if not bool(stay.all()):

@@ -113,6 +113,8 @@ def test_every_key_exists_whatever_is_chosen(group):
     keys = {"calibration.scoring_images": 8, "rounds.keep_factor": 0.5, "blocking.k": 2, "estimator.memory_limit": 0.5,
             "estimator.projections": 8, "estimator.output": "probabilities", "dataset.path": "null", "tracker.project": "x",
             "compensation.ridge": 0.1, "selection.per_parameter": "true", "recovery.epochs": 2}  # fmt: skip
+    if group in ("blocking", "decomposition"):  # of which some are found or known once, and say so
+        del keys["rounds.keep_factor"]
     check_command_line(["-m", f"{group}={','.join(NAMES[group])}", *(f"{key}={value}" for key, value in keys.items())])
 
 
