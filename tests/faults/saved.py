@@ -16,6 +16,8 @@ from faults.outcomes import Counts
 from torch import nn
 
 import lrp
+from lrp.estimator.first_order import FirstOrderEstimator
+from lrp.method.hap import Hap
 
 LONGEST = 600  # characters of a sentence
 
@@ -27,7 +29,8 @@ def small_network() -> nn.Module:
 
 
 def saved_networks(folder: Path) -> list[bytes]:
-    """The bytes of four saved networks of one architecture: two sparsities, one of them with other blocks, one of them fused."""
+    """The bytes of saved networks of one architecture: two sparsities, other blocks, fused, blocks in another order, single weights
+    removed, clusters, filters removed."""
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
     model, images = small_network().eval(), torch.randn(16, 3, 8, 8)
@@ -35,8 +38,13 @@ def saved_networks(folder: Path) -> list[bytes]:
     half = lrp.compress(model, images, 0.5, forms="matrix", **options)[0]  # its description is what HOSTILE changes
     more = lrp.compress(model, images, 0.7, **options)[0]
     other = lrp.compress(model, images, 0.5, blocking="square", scorer="magnitude", **options)[0]
+    new: list[dict[str, Any]] = [
+        {"blocking": "clustered", "scorer": "magnitude"}, {"decomposition": "entries", "scorer": "magnitude"}, {"method": "messi"},
+    ]  # fmt: skip
+    newer = [lrp.compress(model, images, 0.5, **{"method": "singular_vectors", **options, **each})[0] for each in new]
+    newer.append(lrp.compress(model, images, 0.5, method=Hap(FirstOrderEstimator(), probes=2))[0])
     found = []
-    for network in (half, more, other, lrp.fuse(half)):
+    for network in (half, more, other, lrp.fuse(half), *newer):
         lrp.save(network, folder / "network.safetensors")
         found.append((folder / "network.safetensors").read_bytes())
     return found
@@ -85,7 +93,23 @@ def _block(number: int, value: Any) -> Callable[[dict[str, Any]], None]:
     return lambda d: _first(d)["blocks"][0].__setitem__(number, value)
 
 
+def _narrow(kind: str = "Conv2d", **to: int) -> Callable[[dict[str, Any]], None]:
+    sizes = {"in_channels": 3, "out_channels": 12, "groups": 1}
+    return lambda d: d.update(narrow={"0": {"type": kind, "from": sizes, "to": {**sizes, **to}}})
+
+
 HOSTILE = {
+    "narrow numbers": lambda d: d.update(narrow=[3]),
+    "narrow nothing": lambda d: d.update(narrow={"77": {"type": "Conv2d", "from": {}, "to": {}}}),
+    "narrow os.system": _narrow("os.system"),
+    "narrow to no filter": _narrow(out_channels=0),
+    "narrow to 10^12 filters": _narrow(out_channels=10**12),
+    "narrow into 5 groups": _narrow(groups=5),
+    "blocks in no order": lambda d: _first(d).update(form="permuted", orders=[1, 2]),
+    "blocks in an order": lambda d: _first(d).update(form="permuted", orders=[True, True]),
+    "clusters": lambda d: _first(d).update(form="clusters"),
+    "masked": lambda d: _first(d).update(form="masked"),
+    "filters": lambda d: _first(d).update(form="filters"),
     "format 3": lambda d: d.update(format=3),
     "form os.system": lambda d: _first(d).update(form="os.system"),
     "ranks of a list of a form": lambda d: _first(d).update(form="pivoted", rank=[1]),
