@@ -212,7 +212,11 @@ def _make_study(config: DictConfig, settings: dict[str, Any]) -> StudyJob:
 
 
 def _parts(config: DictConfig, name: str, chosen: Any) -> Any:
-    """The parts of a method that an option of a study names: one (``scorer``), or a list of them (``scorers``)."""
+    """The parts of a method that an option of a study names: one (``scorer``), or a list of them (``scorers``).
+
+    Raises:
+        InputError: For what is no name of an option, or no list of them.
+    """
     group = name.removesuffix("s")
     if name != group:
         check_list(f"study.{name}", chosen)

@@ -103,5 +103,8 @@ AT_INITIALISATION = Figure(
     "layers.csv",
 )  # fmt: skip
 ITERATIVE = Figure(
-    "iterative", partial(collect_study, name="iterative", columns=[*_IN_ROUNDS_KEYS, *_MEASURED]), partial(_draw, initial=False), "layers.csv"
+    "iterative",
+    partial(collect_study, name="iterative", columns=[*_IN_ROUNDS_KEYS, *_MEASURED]),
+    partial(_draw, initial=False),
+    "layers.csv",
 )
