@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure as MplFigure
 
 from lrp.figure.base import Figure
 from lrp.figure.style import band, one_setting, save_with_legend, write_tables
@@ -68,43 +69,55 @@ def at_initialisation_markdown(cells: pd.DataFrame) -> str:
     return _grid(pruned, [*several, "scorer"], columns) + said
 
 
-def iterative_markdown(cells: pd.DataFrame, rounds: list[int] | None = None) -> str:
-    """Accuracy (%), mean ± standard deviation: a row for each scorer and selection, a column for each of the ``rounds`` (None: all)."""
+def iterative_markdown(cells: pd.DataFrame) -> str:
+    """Accuracy (%), mean ± standard deviation: a row for each scorer and selection, a column for each round."""
     pruned, said = _dense(cells)
     left = pruned.groupby("round")["kept"].max() / pruned["weights"].max()
-    columns = {f"{100 * left[n]:.3g} % left": {"round": n} for n in left.index if rounds is None or n in rounds}
+    columns = {f"{100 * left[n]:.3g} % left": {"round": n} for n in left.index}
     return _grid(pruned, ["scorer", "selection"], columns) + said
 
 
-def _draw(table: pd.DataFrame, details: pd.DataFrame | None, target: Path, initial: bool) -> tuple[str, list[Path]]:
-    """The table (.csv, .md) and accuracy by the share that is left (.png, .pdf); the table as text, and the paths."""
-    cells = at_initialisation_table(table) if initial else iterative_table(table)
-    markdown = at_initialisation_markdown(cells) if initial else iterative_markdown(cells)
+def _figure(table: pd.DataFrame, cells: pd.DataFrame, names: list[str], what: str) -> MplFigure:
+    """Accuracy by the share that is left, a line for each combination of ``names``; a shuffled mask is dashed, of its scorer's colour."""
     pruned, _ = _dense(cells)
-    names = ["decomposition", "selection", "scorer", "mask"] if initial else ["scorer", "selection"]
-    names = [name for name in names if pruned[name].nunique() > 1] or ["scorer"]
+    names = [name for name in names if pruned[name].nunique() > 1] or names[-1:]
     figure, ax = plt.subplots(figsize=(7, 4.5))
-    colours = plt.colormaps["tab20" if initial else "tab10"]
-    for i, (key, part) in enumerate(pruned.groupby(names, sort=False)):
+    colours: dict[tuple, str] = {}
+    for key, part in pruned.groupby(names, sort=False):
         part = part.sort_values("kept")
-        x = 100 * part["kept"] / part["weights"]
-        ax.plot(x, 100 * part["mean"], marker="o", color=colours(i), label=", ".join(map(str, key)))
-        band(ax, x, part["mean"], part["std"], colours(i))
+        x, alike = 100 * part["kept"] / part["weights"], tuple(value for name, value in zip(names, key) if name != "mask")
+        own = colours.setdefault(alike, f"C{len(colours) % 10}")
+        ax.plot(x, 100 * part["mean"], "o--" if "shuffled" in key else "o-", color=own, label=", ".join(map(str, key)))
+        band(ax, x, part["mean"], part["std"], own)
     for dense in cells[cells["scorer"] == _DENSE]["mean"][:1]:
         ax.axhline(100 * dense, color="black", linewidth=0.8, linestyle=":", label="dense")
     ax.set(xscale="log", xlabel="share of the weights that is left (%)", ylabel="test accuracy (%)")
-    what = "pruned at initialisation, then trained" if initial else "pruned in rounds of training"
-    ax.set_title(f"{table['network'].iloc[0]} on {table['dataset'].iloc[0]}: {what}, {cells['seeds'].max()} seeds")
+    for axis_formatter in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
+        axis_formatter("{x:g}")
+    ax.set_title(f"{table['network'].iloc[0]} on {table['dataset'].iloc[0]}, {what} (seeds: {cells['seeds'].max()})")
+    return figure
+
+
+def draw_at_initialisation(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
+    """The table (.csv, .md) and accuracy by the share that is left (.png, .pdf); the table as text, and the paths."""
+    cells = at_initialisation_table(table)
+    markdown = at_initialisation_markdown(cells)
+    figure = _figure(table, cells, ["decomposition", "selection", "scorer", "mask"], "pruned before training")
+    return markdown, [*write_tables(target, markdown, cells), *save_with_legend(figure, target)]
+
+
+def draw_iterative(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
+    """As ``draw_at_initialisation``, of networks pruned in rounds."""
+    cells = iterative_table(table)
+    markdown = iterative_markdown(cells)
+    figure = _figure(table, cells, ["scorer", "selection"], "pruned in rounds")
     return markdown, [*write_tables(target, markdown, cells), *save_with_legend(figure, target)]
 
 
 AT_INITIALISATION = Figure(
-    "at_initialisation", partial(collect_study, name="at_initialisation", columns=[*_AT_KEYS, *_MEASURED]), partial(_draw, initial=True),
+    "at_initialisation", partial(collect_study, name="at_initialisation", columns=[*_AT_KEYS, *_MEASURED]), draw_at_initialisation,
     "layers.csv",
 )  # fmt: skip
 ITERATIVE = Figure(
-    "iterative",
-    partial(collect_study, name="iterative", columns=[*_IN_ROUNDS_KEYS, *_MEASURED]),
-    partial(_draw, initial=False),
-    "layers.csv",
+    "iterative", partial(collect_study, name="iterative", columns=[*_IN_ROUNDS_KEYS, *_MEASURED]), draw_iterative, "layers.csv"
 )

@@ -13,8 +13,9 @@ from lrp.selection.uniform import UniformSelection
 
 @dataclass(frozen=True)
 class ErkSelection(UniformSelection):
-    """Of each layer a share in proportion to the sum of the sizes of its weight over their product (outputs, inputs, and both sides of a
-    kernel); layers of which that would be more than all stay whole, and the others share what is left in the same proportion.
+    """Of each layer a share in proportion to the sum of the sizes of its weight over their product, small layers more than large ones.
+    The sizes are outputs, inputs and both sides of a kernel. Layers of which that would be more than all stay whole, and the others
+    share what is left in the same proportion.
 
     The Erdős-Rényi kernel of Evci et al., "Rigging the lottery" (ICML 2020, section 3), as the paper of LAMP uses it for allocations.
     Inside a layer the lowest score goes first. The shares are exact, so that they add up to the budget; a layer rounds its own down.
