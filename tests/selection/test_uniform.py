@@ -96,7 +96,7 @@ def test_erk_knows_the_sides_of_a_network_as_it_runs():
     assert costs.sides == {"0": tuple(model[0].weight.shape), "2": tuple(model[2].weight.shape)}
 
 
-@pytest.mark.parametrize("sparsity", [0, 0.1, 0.5, 0.8, 0.9, 0.95])
+@pytest.mark.parametrize("sparsity", [0, 0.1, 0.5, 0.8, 0.9, 0.93])
 def test_uniform_plus_spares_the_first_convolution_and_a_fifth_of_the_last(sparsity):
     shapes = NETWORK | {"last": (2, 64)}
     blocks, costs = network_costs(shapes)
