@@ -15,6 +15,7 @@ from pathlib import Path
 import accuracy_tables as accuracy
 import block_tables as blocks
 import cost_tables as cost
+import mask_tables as masks
 import network_tables as nets
 import pandas as pd
 from layout import RESULTS, ROOT
@@ -55,7 +56,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "tied": nets.tied, "networks": nets.networks, "language_model": nets.language_model, "pretrained": nets.pretrained,
     "pretrained_all": nets.pretrained_all, "clustered_blocks": blocks.clustered,
     "scale": nets.scale, "scale_growth": nets.scale_growth,
-    "few_examples": nets.few_examples,
+    "few_examples": nets.few_examples, "at_initialisation": masks.at_initialisation,
+    "at_initialisation_layers": masks.at_initialisation_layers, "iterative": masks.iterative,
 }  # fmt: skip
 
 

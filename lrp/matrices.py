@@ -48,6 +48,7 @@ class LayerMatrix:
         places: At how many positions of an example the columns are multiplied, once that is known, where the output has another number.
         uses: The other layers that hold the same weight: what becomes of the matrix becomes of all of them.
         reorders: Whether blocks may be cut from it in another order of its rows and input channels.
+        kernel_size: The sizes whose product ``kernel`` is; () for a Linear.
     """
 
     name: str
@@ -58,6 +59,7 @@ class LayerMatrix:
     places: int | None = None
     uses: tuple[Use, ...] = ()
     reorders: bool = False
+    kernel_size: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -14,11 +14,11 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from lrp.config.method import default_option
-from lrp.config.parts import Choice, make, option_defaults, plain
+from lrp.config.parts import Choice, option_defaults, plain
 from lrp.config.paths import CONF, search_path, use_folders
 from lrp.config.schema import Config, register
 from lrp.config.values import as_lists, meant
-from lrp.errors import InputError, first_line
+from lrp.errors import InputError, check_list, first_line
 from lrp.figure.accuracy import FIGURE
 from lrp.figure.base import Figure
 from lrp.job.calibration import Calibration
@@ -199,7 +199,7 @@ def _make_study(config: DictConfig, settings: dict[str, Any]) -> StudyJob:
     """The job of a study, which trains networks of its own; of the other nodes it gets those that it uses."""
     used = study_options(config) or ()
     study = _choice(config, settings, "study")
-    named = {group: make(group, option) for group, option in study.settings.items() if group in METHOD_PARTS}
+    named = {name: _parts(config, name, chosen) for name, chosen in study.settings.items() if name.removesuffix("s") in METHOD_PARTS}
     study = Choice("study", study.option, {name: value for name, value in study.settings.items() if name not in named}, study.defaults)
     settings["choices"] = {group: option for group, option in settings["choices"].items() if group in used}
     return StudyJob(
@@ -209,6 +209,22 @@ def _make_study(config: DictConfig, settings: dict[str, Any]) -> StudyJob:
         **{name: settings[name] for name in ("seed", "device", "threads", "cache_dir", "resume")},
         settings={name: value for name, value in settings.items() if name in (*used, "choices")},
     )
+
+
+def _parts(config: DictConfig, name: str, chosen: Any) -> Any:
+    """The parts of a method that an option of a study names: one (``scorer``), or a list of them (``scorers``).
+
+    Raises:
+        InputError: For what is no name of an option, or no list of them.
+    """
+    group = name.removesuffix("s")
+    if name != group:
+        check_list(f"study.{name}", chosen)
+        return [_parts(config, group, each) for each in chosen]
+    if not isinstance(chosen, str):
+        raise InputError(f"study.{group}", chosen, "must be the name of an option")
+    defaults = option_defaults(group, chosen, config)
+    return Choice(group, chosen, defaults, defaults).make()
 
 
 def _model_source(options: dict[str, Any], option: str) -> ModelSource:

@@ -53,6 +53,7 @@ class Costs:
         dense: Of each layer, its cost when it is left dense.
         break_even: Of each layer where one was measured, the sum of its blocks' ranks above which it is left dense, since it would
             not be faster.
+        sides: Of each layer the sizes of its weight: outputs, inputs, and those of a convolution's kernel, where they are known.
     """
 
     unit: list[int]
@@ -61,6 +62,7 @@ class Costs:
     blocks: dict[str, list[int]]
     dense: dict[str, int]
     break_even: Mapping[str, int] = field(default_factory=dict)
+    sides: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def layer(self, name: str, ranks: Sequence[int]) -> int:
         """The cost of a layer; ``ranks`` are of all blocks of all layers."""
@@ -108,7 +110,11 @@ def make_costs(
         largest = min((block.size - 1) // block.unit, (whole[-1] - 1) // unit[-1])
         limit.append(largest)
     sizes = {name: sum(blocks[i].size for i in among) for name, among in places.items()}
+    sides = {name: (max(blocks[i].row_stop for i in among), max(blocks[i].col_stop for i in among)) for name, among in places.items()}
+    if candidates is not None:
+        held = {name: candidates.matrices[name] for name in sizes}
+        sides = {name: (len(matrix.weight), matrix.channels, *matrix.kernel_size) for name, matrix in held.items()}
     dense = sizes
     if budget != "params" and candidates is not None:
         dense = {name: candidates.matrices[name].macs(candidates.positions[name]) for name in sizes}
-    return Costs(unit, whole, limit, places, dense, break_even or {})
+    return Costs(unit, whole, limit, places, dense, break_even or {}, sides)

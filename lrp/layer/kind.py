@@ -87,8 +87,8 @@ class LayerKind:
         form = self.form(dense)
         assert form is not None
         matrix, groups = form.matrix_of(dense), getattr(dense, "groups", 1)
-        kernel, reorders = math.prod(getattr(dense, "kernel_size", ())), groups == 1 and self.form(dense, "permuted") is not None
-        return LayerMatrix(name, matrix, kernel, groups, self.lookup, reorders=reorders)
+        size, reorders = tuple(getattr(dense, "kernel_size", ())), groups == 1 and self.form(dense, "permuted") is not None
+        return LayerMatrix(name, matrix, math.prod(size), groups, self.lookup, reorders=reorders, kernel_size=size)
 
     @torch.no_grad()
     def set_rows(self, dense: Any, rows: slice, values: Tensor) -> None:

@@ -66,7 +66,8 @@ class Masked(Keeps):
     @torch.no_grad()
     def plain_layers(self) -> list[nn.Module] | None:
         """One layer, as dense as before."""
-        return [filled(self._plain(), self._dense_weight(), self.bias)]
+        weight = self._dense_weight().requires_grad_(self.W.requires_grad)  # computed here, where no gradient is recorded
+        return [filled(self._plain(), weight, self.bias)]
 
     def _plain(self) -> nn.Module:
         """A plain layer of torch of this shape."""

@@ -27,10 +27,15 @@ class UniformSelection(GlobalSelection):
     def ranks(self, blocks: Sequence[Block], parts: Sequence[np.ndarray], costs: Costs, share: Fraction) -> list[int]:
         """As of ``Selection.ranks``: layer by layer."""
         found: dict[int, int] = {}
+        shares = self.shares(costs, share)
         for name, places in costs.blocks.items():
             among, theirs = [blocks[i] for i in places], [parts[i] for i in places]
-            found.update(zip(places, super().ranks(among, theirs, only(costs, name), share)))
+            found.update(zip(places, super().ranks(among, theirs, only(costs, name), shares[name])))
         return [found[i] for i in range(len(blocks))]
+
+    def shares(self, costs: Costs, share: Fraction) -> dict[str, Fraction]:
+        """Of each layer the share in [0, 1] of its dense cost that may be stored, where it is ``share`` of all layers together."""
+        return dict.fromkeys(costs.blocks, share)
 
 
 def only(costs: Costs, name: str) -> Costs:

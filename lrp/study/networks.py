@@ -1,9 +1,16 @@
-"""Small networks that are trained at low rank: of figures 1 and 2 and of the simplicity bias."""
+"""The networks that studies train from scratch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+
+from lrp.errors import InputError
+from lrp.model.resnet20 import ResNet20
+from lrp.model.vgg16 import VGG16
 
 
 class OneHidden(nn.Sequential):
@@ -36,3 +43,41 @@ class SwitchNet(nn.Module):
         """Images (B, in_channels, 32, 32) to logits (B, num_classes)."""
         x = torch.flatten(self.features(x), 1)
         return self.classifier(torch.relu(self.hidden(x)))
+
+
+class LeNet300100(nn.Module):
+    """Linear 300 - ReLU - Linear 100 - ReLU - Linear (classes) on the 28 x 28 pixels in the middle of images (B, C, 32, 32), the size of
+    MNIST before it was padded: 266,200 weights for one channel and ten classes (LeCun et al., 1998). Glorot's normal initialisation,
+    biases 0."""
+
+    def __init__(self, in_channels: int = 1, num_classes: int = 10) -> None:
+        super().__init__()
+        self.hidden1 = nn.Linear(28 * 28 * in_channels, 300)
+        self.hidden2 = nn.Linear(300, 100)
+        self.classifier = nn.Linear(100, num_classes)
+        for layer in (self.hidden1, self.hidden2, self.classifier):
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, in_channels, 32, 32) to logits (B, num_classes)."""
+        x = torch.flatten(x[:, :, 2:30, 2:30], 1)
+        return self.classifier(torch.relu(self.hidden2(torch.relu(self.hidden1(x)))))
+
+
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
+    "lenet_300_100": LeNet300100,
+    "resnet20": ResNet20,
+    "vgg16": VGG16,
+    "vgg16_slim": partial(VGG16, width=0.125),
+}
+
+
+def check_network(name: object) -> None:
+    """Check the name of a network that a study is to train.
+
+    Raises:
+        InputError: For one that there is not.
+    """
+    if name not in NETWORKS:
+        raise InputError("study.network", name, f"choose one of {', '.join(NETWORKS)}")

@@ -1,15 +1,19 @@
-"""The plain training of the studies: pixels / 255, no augmentation, an order of the images that follows from seed and epoch."""
+"""How studies train: plainly (pixels / 255, no augmentation, an order of the images that follows from seed and epoch), or as lrp does."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lrp.dataset.base import Part
+from lrp.dataset.base import Data, Part
 from lrp.errors import InputError
-from lrp.training import epoch_seed
+from lrp.files import sha256
+from lrp.training import Sgd, epoch_seed
 
 
 def pixels(images: Tensor, device: torch.device) -> Tensor:
@@ -64,3 +68,27 @@ def accuracy(model: nn.Module, part: Part, batch_size: int = 250) -> float:
         right += int((model(pixels(images, device)).argmax(1) == labels.to(device)).sum())
     model.train(training)
     return right / len(part)
+
+
+class StudySgd(Sgd):
+    """lrp's own training (``Sgd``), with the options of a study: normalised images, cropped and flipped as the data set says, one-cycle
+    learning rate, momentum as it is."""
+
+    option: ClassVar[str] = "study"
+    fewest: ClassVar[int] = 1
+    swing: ClassVar[float] = 0.0
+
+    def __call__(self, model: nn.Module, data: Data, part: Part, seed: int, unfinished: Path) -> float:
+        """Train ``model`` in place on ``part`` and leave it in eval mode; the mean loss of the last epoch. A killed training goes on from
+        the file ``unfinished``, which is removed at the end.
+
+        Raises:
+            InputError: For a loss that is not finite.
+        """
+        state = [each for pair in model.state_dict().items() for each in pair]
+        identity = sha256([self.identity, str(seed), str(model), data.fingerprint(), part.index, *state])
+        model.to(memory_format=torch.channels_last)
+        history = self.fit(model, data, part, seed, unfinished, None, identity=identity, memory_format=torch.channels_last)
+        model.eval()
+        unfinished.unlink(missing_ok=True)
+        return history[-1]["loss"]

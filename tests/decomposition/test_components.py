@@ -119,7 +119,8 @@ def test_masked_layers_of_every_kind(kind):
         for module in (small[0], expected[0]):
             layer_kind.scale_rows(module, scale, shift)
         assert torch.allclose(small(x), expected(x), atol=1e-6)
-    assert torch.allclose(lrp.unfold(small)(x), expected(x), atol=1e-6)
+    plain = lrp.unfold(small)
+    assert torch.allclose(plain(x), expected(x), atol=1e-6) and all(p.requires_grad for p in plain.parameters()), "it can be trained on"
 
 
 def test_compensation_keeps_to_the_mask(residual):

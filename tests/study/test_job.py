@@ -10,7 +10,7 @@ from shell import digits
 from lrp.config.build import compose_job
 from lrp.config.schema import register
 from lrp.errors import InputError
-from lrp.figure import figure1, figure2, simplicity_bias
+from lrp.figure import figure1, figure2, masks, simplicity_bias
 from lrp.figure.figure1 import figure1_table
 from lrp.figure.figure2 import figure2_table, missing_cells
 from lrp.figure.sweep import summarise_sweep
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 FIGURE1 = ["study=dim_rank", "study.dims=[4,8]", "study.ranks=[-1,2,8]", "study.epochs=1"]
 
 FIGURES = {figure.FIGURE.name: figure.FIGURE for figure in (figure1, figure2, simplicity_bias)}
+FIGURES |= {figure.name: figure for figure in (masks.AT_INITIALISATION, masks.ITERATIVE)}
 
 
 FIGURE2 = [
@@ -45,19 +46,31 @@ BIAS = [
     "study.sparsities=[0.5,0.9]",
 ]
 
+AT_INITIALISATION = [
+    "study=at_initialisation",
+    "study.scorers=[random]",
+    "study.sparsities=[0.9,0.5]",
+    "study.scoring_images=16",
+    "study.epochs=1",
+]
+
+ITERATIVE = ["study=iterative", "study.selections=[global,erk]", "study.rounds=2", "study.epochs=2", "study.round_epochs=1"]
+
+STUDIES = {"figure1": FIGURE1, "figure2": FIGURE2, "simplicity_bias": BIAS, "at_initialisation": AT_INITIALISATION, "iterative": ITERATIVE}
+
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     """Every study, two seeds each, run by its job."""
     register()
     place = tmp_path_factory.mktemp("studies")
-    for name, words in (("figure1", FIGURE1), ("figure2", FIGURE2), ("simplicity_bias", BIAS)):
+    for name, words in STUDIES.items():
         for seed in (0, 1):
             compose_job(*words, *digits(place), f"seed={seed}", f"cache_dir={place}/cache").run(place / name / str(seed))
     return place
 
 
-@pytest.mark.parametrize(("name", "rows"), [("figure1", 5), ("figure2", 6), ("simplicity_bias", 4)])
+@pytest.mark.parametrize(("name", "rows"), zip(STUDIES, [5, 6, 4, 5, 5]))
 def test_every_cell_is_a_row(tables, name, rows):
     for seed in (0, 1):
         table = pd.read_csv(tables / name / str(seed) / "results.csv")
@@ -66,7 +79,7 @@ def test_every_cell_is_a_row(tables, name, rows):
     assert not list((tables / name).rglob("*.pt"))
 
 
-@pytest.mark.parametrize("name", ["figure1", "figure2", "simplicity_bias"])
+@pytest.mark.parametrize("name", STUDIES)
 def test_figures_from_tables(tables, name):
     """What a sweep leaves: merged tables, the figure, and a table whose means are those of the rows."""
     _, paths = summarise_sweep(tables / name, FIGURES[name])
@@ -79,6 +92,10 @@ def test_figures_from_tables(tables, name):
             cells.loc[(8, 2), "std"], both.std(ddof=1), abs_tol=1e-12
         )
         assert cells.loc[(8, 2), "seeds"] == 2
+    if name == "at_initialisation":
+        cells = pd.read_csv(tables / name / f"{name}_table.csv").set_index(["scorer", "sparsity", "mask"])
+        both = table[(table["sparsity"] == 0.9) & (table["mask"] == "shuffled")]["accuracy"]
+        assert math.isclose(cells.loc[("random", 0.9, "shuffled"), "mean"], both.mean()) and (cells["seeds"] == 2).all()
     if name == "figure2":
         assert missing_cells(figure2_table(table)) == []
         part = table[~((table["rank_before"] == 2) & (table["switch_epoch"] == 1))]
@@ -91,7 +108,7 @@ def test_tables_of_two_settings_are_not_averaged(tables):
         figure1_table(pd.concat([table, table.assign(epochs=7)]))
 
 
-@pytest.mark.parametrize(("name", "words", "rows"), [("figure1", FIGURE1, 2), ("figure2", FIGURE2, 3), ("simplicity_bias", BIAS, 1)])
+@pytest.mark.parametrize(("name", "words", "rows"), zip(STUDIES, STUDIES.values(), [2, 3, 1, 3, 2]))
 def test_a_killed_job_keeps_its_cells_and_gives_the_same(tables, name, words, rows, tmp_path, monkeypatch):
     """Killed in the cell after ``rows``, continued: the finished rows stay, the table is that of an undisturbed job."""
     job = compose_job(*words, *digits(tables), "seed=1", f"cache_dir={tmp_path}/cache", "resume=true")

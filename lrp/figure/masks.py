@@ -1,0 +1,123 @@
+"""The tables and the figures of networks pruned before or while they are trained, from result tables alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure as MplFigure
+
+from lrp.figure.base import Figure
+from lrp.figure.style import band, one_setting, save_with_legend, write_tables
+from lrp.results.collect import collect_study
+
+_MEASURED = ["accuracy", "accuracy_validation", "loss", "weights", "kept", "sparsity_params", "layers_empty"]
+_AT_KEYS = ["decomposition", "selection", "scorer", "sparsity", "mask"]
+_IN_ROUNDS_KEYS = ["scorer", "selection", "round"]
+_DENSE = "dense"
+
+
+def _cells(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Mean, standard deviation and number of seeds of the accuracy of each cell."""
+    named = {"mean": ("accuracy", "mean"), "std": ("accuracy", "std"), "seeds": ("accuracy", "size"), "kept": ("kept", "mean")}
+    return table.groupby(keys, sort=False).agg(**named, weights=("weights", "mean")).reset_index()
+
+
+def at_initialisation_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean, standard deviation and number of seeds of the accuracy of each scorer, sparsity and mask."""
+    return _cells(one_setting(table, _AT_KEYS, _MEASURED), _AT_KEYS)
+
+
+def iterative_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean, standard deviation and number of seeds of the accuracy of each scorer and selection after each round."""
+    return _cells(one_setting(table, _IN_ROUNDS_KEYS, _MEASURED), _IN_ROUNDS_KEYS)
+
+
+def _text(cell: pd.Series | None) -> str:
+    if cell is None:
+        return ""
+    spread = f" ± {100 * cell['std']:.2f}" if cell["seeds"] > 1 else ""
+    return f"{100 * cell['mean']:.2f}{spread}"
+
+
+def _grid(cells: pd.DataFrame, lines: list[str], columns: dict[str, dict[str, object]]) -> str:
+    """Markdown: a row for each combination of ``lines``, a column for each title, which holds the cell with these values."""
+    rows = ["| " + " | ".join([*lines, *columns]) + " |", "|" + "---|" * (len(lines) + len(columns))]
+    for key, part in cells.groupby(lines, sort=False):
+        texts = []
+        for values in columns.values():
+            found = part[(part[[*values]] == pd.Series(values)).all(axis=1)]
+            texts.append(_text(found.iloc[0] if len(found) else None))
+        rows.append("| " + " | ".join([*map(str, key), *texts]) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _dense(cells: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The cells of pruned networks, and a sentence about the dense one."""
+    dense, pruned = cells[cells["scorer"] == _DENSE], cells[cells["scorer"] != _DENSE]
+    return pruned, f"\nThe dense network: {_text(dense.iloc[0])}.\n" if len(dense) else ""
+
+
+def at_initialisation_markdown(cells: pd.DataFrame) -> str:
+    """Accuracy (%), mean ± standard deviation: a row for each scorer, a column for each sparsity and mask."""
+    pruned, said = _dense(cells)
+    masks = [*dict.fromkeys(pruned["mask"])]
+    columns = {f"{100 * s:g} % removed, {m}": {"sparsity": s, "mask": m} for s in sorted(pruned["sparsity"].unique()) for m in masks}
+    several = [name for name in ("decomposition", "selection") if pruned[name].nunique() > 1]
+    return _grid(pruned, [*several, "scorer"], columns) + said
+
+
+def iterative_markdown(cells: pd.DataFrame) -> str:
+    """Accuracy (%), mean ± standard deviation: a row for each scorer and selection, a column for each round."""
+    pruned, said = _dense(cells)
+    left = pruned.groupby("round")["kept"].max() / pruned["weights"].max()
+    columns = {f"{100 * left[n]:.3g} % left": {"round": n} for n in left.index}
+    return _grid(pruned, ["scorer", "selection"], columns) + said
+
+
+def _figure(table: pd.DataFrame, cells: pd.DataFrame, names: list[str], what: str) -> MplFigure:
+    """Accuracy by the share that is left, a line for each combination of ``names``; a shuffled mask is dashed, of its scorer's colour."""
+    pruned, _ = _dense(cells)
+    names = [name for name in names if pruned[name].nunique() > 1] or names[-1:]
+    figure, ax = plt.subplots(figsize=(7, 4.5))
+    colours: dict[tuple, str] = {}
+    for key, part in pruned.groupby(names, sort=False):
+        part = part.sort_values("kept")
+        x, alike = 100 * part["kept"] / part["weights"], tuple(value for name, value in zip(names, key) if name != "mask")
+        own = colours.setdefault(alike, f"C{len(colours) % 10}")
+        ax.plot(x, 100 * part["mean"], "o--" if "shuffled" in key else "o-", color=own, label=", ".join(map(str, key)))
+        band(ax, x, part["mean"], part["std"], own)
+    for dense in cells[cells["scorer"] == _DENSE]["mean"][:1]:
+        ax.axhline(100 * dense, color="black", linewidth=0.8, linestyle=":", label="dense")
+    ax.set(xscale="log", xlabel="share of the weights that is left (%)", ylabel="test accuracy (%)")
+    for axis_formatter in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
+        axis_formatter("{x:g}")
+    ax.set_title(f"{table['network'].iloc[0]} on {table['dataset'].iloc[0]}, {what} (seeds: {cells['seeds'].max()})")
+    return figure
+
+
+def draw_at_initialisation(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
+    """The table (.csv, .md) and accuracy by the share that is left (.png, .pdf); the table as text, and the paths."""
+    cells = at_initialisation_table(table)
+    markdown = at_initialisation_markdown(cells)
+    figure = _figure(table, cells, ["decomposition", "selection", "scorer", "mask"], "pruned before training")
+    return markdown, [*write_tables(target, markdown, cells), *save_with_legend(figure, target)]
+
+
+def draw_iterative(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
+    """As ``draw_at_initialisation``, of networks pruned in rounds."""
+    cells = iterative_table(table)
+    markdown = iterative_markdown(cells)
+    figure = _figure(table, cells, ["scorer", "selection"], "pruned in rounds")
+    return markdown, [*write_tables(target, markdown, cells), *save_with_legend(figure, target)]
+
+
+AT_INITIALISATION = Figure(
+    "at_initialisation", partial(collect_study, name="at_initialisation", columns=[*_AT_KEYS, *_MEASURED]), draw_at_initialisation,
+    "layers.csv",
+)  # fmt: skip
+ITERATIVE = Figure(
+    "iterative", partial(collect_study, name="iterative", columns=[*_IN_ROUNDS_KEYS, *_MEASURED]), draw_iterative, "layers.csv"
+)
