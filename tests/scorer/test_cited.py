@@ -23,6 +23,7 @@ from lrp.partition import cut
 from lrp.scorer.curvature import Curvature
 from lrp.scorer.grasp import Grasp
 from lrp.scorer.lamp import Lamp
+from lrp.scorer.perturbation import Perturbation
 from lrp.scorer.snip import Snip
 from lrp.selection.global_ import GlobalSelection
 
@@ -233,6 +234,29 @@ def test_curvature_is_the_second_difference_of_the_loss():
             step = 1e-3 * component(f, i)
             second = (loss(moved(model, f, step)) - 2 * loss(model) + loss(moved(model, f, -step))) / 1e-6
             assert float(part[i] * f.energy()[i]) == pytest.approx(second, rel=1e-3, abs=1e-7)
+
+
+@pytest.mark.parametrize("basis", BASES)
+def test_perturbation_is_the_gauss_newton_term_of_the_curvature(residual, basis):
+    """Half of E ||dy||^2, y = 2 sqrt(softmax), is c^T G c / 2; along one layer's weights a network of ReLU is linear piece by piece, so
+    this is all of c^T H c / 2, whatever the labels and wherever the loss has its minimum. Of a smooth network it is not."""
+    hellinger = FirstOrderEstimator(output="hellinger")
+    for labels in (LABELS, LABELS.flip(0)):
+        evidence, factors = problem(residual, basis, labels=labels, estimator=hellinger)
+        half = [score / 2 for score in Perturbation()(factors, evidence)]
+        for i in range(0, len(factors), 2):
+            for j in {0, factors[i].count - 1}:
+                probe = [torch.zeros(f.count, dtype=torch.float64) for f in factors]
+                probe[i][j] = 1
+                exact = Curvature().curvatures(factors, evidence, probe)[i][j] * factors[i].energy()[j] / 2
+                close(exact, half[i][j], 1e-9)
+    smooth = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    evidence = Evidence(smooth, [(torch.randn(6, 5).double(), torch.zeros(6, dtype=torch.long))]).of(hellinger, (), 4096)
+    factors = decompose(evidence.matrices, cut(BLOCKINGS["none"], evidence.matrices), DECOMPOSITIONS[basis])
+    probe = [torch.zeros(f.count, dtype=torch.float64) for f in factors]
+    probe[0][0] = 1
+    exact = Curvature().curvatures(factors, evidence, probe)[0][0] * factors[0].energy()[0] / 2
+    assert abs(float(exact - Perturbation()(factors, evidence)[0][0] / 2)) > 1e-4
 
 
 def test_moments_of_weights(residual):
