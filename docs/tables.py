@@ -14,6 +14,7 @@ from pathlib import Path
 
 import accuracy_tables as accuracy
 import block_tables as blocks
+import cited_tables as cite
 import cost_tables as cost
 import network_tables as nets
 import pandas as pd
@@ -56,6 +57,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "pretrained_all": nets.pretrained_all, "clustered_blocks": blocks.clustered,
     "scale": nets.scale, "scale_growth": nets.scale_growth,
     "few_examples": nets.few_examples,
+    "cited": cite.cited, "cited_correlation": cite.cited_correlation, "cited_identity": cite.cited_identity,
 }  # fmt: skip
 
 

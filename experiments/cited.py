@@ -1,6 +1,6 @@
 """The scores that the paper cites, on the same network: one figure, how they correlate, and what they cost.
 
-    python experiments/cited.py figure outputs/SWEEP... --table cited.csv --out cited.png
+    python experiments/cited.py figure outputs/SWEEP... --table cited.csv --summary cited_summary.csv --out cited.png
     NETWORK="model=resnet20 model.checkpoint=$RESNET dataset=cifar10 dataset.path=$DATA"
     python experiments/cited.py correlation $NETWORK --out cited_correlation.csv
     python experiments/cited.py identity $NETWORK --out cited_identity.csv
@@ -52,13 +52,14 @@ STYLES = {  # the colour of each score, and the stroke of what it reads: nothing
     "grasp": ("C5", ":"), "lamp": ("black", "--"), "magnitude": ("C9", "--"), "relative_error": ("C8", "--"), "random": ("C7", "--"),
 }  # fmt: skip
 PROBES = (8, 32, 128)
+SEEDS = ["seed", "calibration_seed"]
 
 
 # accuracy against sparsity
 
 
 def treated(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per unit, score, treatment and sparsity: mean, standard deviation and number of seeds of the accuracy.
+    """One row per network, unit, score, treatment and sparsity: mean, standard deviation and number of seeds of the accuracy.
 
     A row with compensation counts as it is before batch norm is re-estimated; the others count before and after it.
     """
@@ -71,8 +72,8 @@ def treated(table: pd.DataFrame) -> pd.DataFrame:
         table[again].assign(treatment=TREATMENTS[1], y=table["accuracy"]),
         table[~plain].assign(treatment=TREATMENTS[2], y=table["accuracy_before_recovery"]),
     ]
-    rows = pd.concat(parts).drop_duplicates(["decomposition", "score", "treatment", "sparsity", "seed", "calibration_seed"], keep="last")
-    found = rows.groupby(["decomposition", "score", "treatment", "sparsity"])["y"].agg(["mean", "std", "size"])
+    rows = pd.concat(parts).drop_duplicates(["model", "decomposition", "score", "treatment", "sparsity", *SEEDS], keep="last")
+    found = rows.groupby(["model", "decomposition", "score", "treatment", "sparsity"])["y"].agg(["mean", "std", "size"])
     return found.reset_index()
 
 
@@ -264,11 +265,13 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="folders or tables of figure; of the others what experiment=cited takes")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table", type=Path, help="where figure writes all rows (.csv)")
+    parser.add_argument("--summary", type=Path, help="where figure writes the means (.csv)")
     args = parser.parse_intermixed_args()
     if args.part == "figure":
         table = collect([Path(word) for word in args.words]).drop(columns="folder").drop_duplicates()
-        if args.table:
-            write_whole(args.table, lambda path: table.to_csv(path, index=False))
+        for place, held in ((args.table, table), (args.summary, treated(table))):
+            if place:
+                write_whole(place, lambda path, held=held: held.to_csv(path, index=False))
         print(*draw(table, args.out), sep="\n")
         return
     rows = {"correlation": correlation, "identity": identity, "cost": cost}[args.part](Setting.of(args.words))
