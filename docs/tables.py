@@ -14,6 +14,7 @@ from pathlib import Path
 
 import accuracy_tables as accuracy
 import block_tables as blocks
+import cited_tables as cite
 import cost_tables as cost
 import mask_tables as masks
 import network_tables as nets
@@ -58,6 +59,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scale": nets.scale, "scale_growth": nets.scale_growth,
     "few_examples": nets.few_examples, "at_initialisation": masks.at_initialisation,
     "at_initialisation_layers": masks.at_initialisation_layers, "iterative": masks.iterative,
+    "cited": cite.cited, "cited_correlation": cite.cited_correlation, "cited_identity": cite.cited_identity,
 }  # fmt: skip
 
 

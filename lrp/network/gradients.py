@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lrp.batches import Batches, Inputs, call, on_tensors, tensors
+from lrp.batches import Batches, Inputs, call, counted, on_tensors, tensors
 from lrp.errors import InputError
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
@@ -125,7 +126,8 @@ def hessian_traces(
 
 
 def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor | None, pick: Read) -> tuple[list[Any], Tensor]:
-    """The layers in a copy of the network, whose weights need a gradient, and the loss with its graph.
+    """The layers in a copy of the network, whose weights need a gradient, and the loss with its graph; ``labels``: (B,), or one for each
+    place of an example, (B, T).
 
     Raises:
         InputError: For a loss that is not finite or carries no gradient.
@@ -134,20 +136,25 @@ def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor
     layers: list[Any] = [twin.get_submodule(name) for name in names]
     weights: list[Tensor] = [layer.weight.requires_grad_() for layer in layers]
     device = weights[0].device
-    with plain_arithmetic(device):
+    with plain_arithmetic(device), sdpa_kernel(SDPBackend.MATH):  # the faster attentions have no second derivative
         y = pick(call(twin, on_tensors(Tensor.clone, inputs)))
-        logits = y.flatten(1) if labels is not None else as_rows(y)
-        labels = logits.detach().argmax(1) if labels is None else labels
-        _check_labels(labels, len(logits), logits.shape[1])
+        logits = y.flatten(1) if labels is not None and labels.dim() < 2 else as_rows(y)
+        if labels is None:
+            labels = logits.detach().argmax(1)
+        what = "example" if labels.dim() < 2 else "place of an example"
+        labels, mask = labels.flatten(), counted(inputs)
+        _check_labels(labels, len(logits), logits.shape[1], what)
+        if mask is not None and mask.numel() == len(logits):  # of tokens that are padding nothing is asked
+            logits, labels = logits[mask.flatten()], labels[mask.flatten()]
         loss = F.cross_entropy(logits, labels.to(device))
     if not bool(torch.isfinite(loss)) or not loss.requires_grad:
         raise InputError("the loss on the calibration images is not finite or carries no gradient, so nothing can be scored by it")
     return layers, loss
 
 
-def _check_labels(labels: Tensor, examples: int, classes: int) -> None:
-    if labels.is_floating_point() or labels.shape != (examples,) or not bool(((labels >= 0) & (labels < classes)).all()):
-        raise InputError(f"calibration: its labels must be {examples} integers in [0, {classes - 1}], one for each example")
+def _check_labels(labels: Tensor, rows: int, classes: int, what: str) -> None:
+    if labels.is_floating_point() or labels.shape != (rows,) or not bool(((labels >= 0) & (labels < classes)).all()):
+        raise InputError(f"calibration: its labels must be {rows} integers in [0, {classes - 1}], one for each {what}")
 
 
 def _as_matrices(names: Sequence[str], values: Sequence[Tensor | None], layers: Sequence[Any]) -> dict[str, Tensor]:

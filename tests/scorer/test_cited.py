@@ -10,6 +10,7 @@ from helpers import BLOCKINGS, DECOMPOSITIONS, close, slow_differences
 from torch import nn
 from torch.nn import functional as F
 
+from lrp.batches import Batches
 from lrp.decomposition.base import decompose
 from lrp.errors import InputError
 from lrp.estimator.by_gradients import gradient_moments
@@ -23,6 +24,7 @@ from lrp.partition import cut
 from lrp.scorer.curvature import Curvature
 from lrp.scorer.grasp import Grasp
 from lrp.scorer.lamp import Lamp
+from lrp.scorer.perturbation import Perturbation
 from lrp.scorer.snip import Snip
 from lrp.selection.global_ import GlobalSelection
 
@@ -235,6 +237,29 @@ def test_curvature_is_the_second_difference_of_the_loss():
             assert float(part[i] * f.energy()[i]) == pytest.approx(second, rel=1e-3, abs=1e-7)
 
 
+@pytest.mark.parametrize("basis", BASES)
+def test_perturbation_is_the_gauss_newton_term_of_the_curvature(residual, basis):
+    """Half of E ||dy||^2, y = 2 sqrt(softmax), is c^T G c / 2; along one layer's weights a network of ReLU is linear piece by piece, so
+    this is all of c^T H c / 2, whatever the labels and wherever the loss has its minimum. Of a smooth network it is not."""
+    hellinger = FirstOrderEstimator(output="hellinger")
+    for labels in (LABELS, LABELS.flip(0)):
+        evidence, factors = problem(residual, basis, labels=labels, estimator=hellinger)
+        half = [score / 2 for score in Perturbation()(factors, evidence)]
+        for i in range(0, len(factors), 2):
+            for j in {0, factors[i].count - 1}:
+                probe = [torch.zeros(f.count, dtype=torch.float64) for f in factors]
+                probe[i][j] = 1
+                exact = Curvature().curvatures(factors, evidence, probe)[i][j] * factors[i].energy()[j] / 2
+                assert close(exact, half[i][j])
+    smooth = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    evidence = Evidence(smooth, [(torch.randn(6, 5).double(), torch.zeros(6, dtype=torch.long))]).of(hellinger, (), 4096)
+    factors = decompose(evidence.matrices, cut(BLOCKINGS["none"], evidence.matrices), DECOMPOSITIONS[basis])
+    probe = [torch.zeros(f.count, dtype=torch.float64) for f in factors]
+    probe[0][0] = 1
+    exact = Curvature().curvatures(factors, evidence, probe)[0][0] * factors[0].energy()[0] / 2
+    assert abs(float(exact - Perturbation()(factors, evidence)[0][0] / 2)) > 1e-4
+
+
 def test_moments_of_weights(residual):
     """Gradients of each output of each example give what contractions over positions give; of weights what setting each to zero does."""
     _, factors = problem(residual, "svd", "square")
@@ -250,6 +275,45 @@ def test_moments_of_weights(residual):
         assert close(a.second.sum(1), change.square().sum(2).mean(1)) and close(b.second.sum(1), change.square().sum(2).mean(1))
         assert close((a.second - a.first.square()).sum(1), change.var(1, correction=0).sum(1), 1e-7)
     assert FirstOrderEstimator().joint(linear, factors, X, [[torch.ones(f.count, dtype=torch.bool) for f in factors]]) is None
+
+
+class Attention(nn.Module):
+    """Tokens (B, T) to logits (B, T, 5), by torch's own attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.read, self.head = nn.Embedding(5, 6), nn.Linear(6, 18), nn.Linear(6, 5)
+
+    def forward(self, x):
+        q, k, v = self.read(self.embed(x)).chunk(3, -1)
+        return self.head(F.scaled_dot_product_attention(q, k, v))
+
+
+def test_a_label_for_each_token():
+    """The loss is the mean over all tokens; attention has a second derivative, that of differences of the gradient."""
+    torch.manual_seed(0)
+    model, x = Attention().double(), torch.randint(0, 5, (4, 7))
+    labels = torch.randint(0, 5, (4, 7))
+
+    def evidence_of(model, labels):
+        batches = Batches.of(x)
+        batches.labels = labels  # a second tensor of integers might be a mask
+        return Evidence(model, batches).of(FirstOrderEstimator(), (), 4096)
+
+    evidence = evidence_of(model, labels)
+    wanted = torch.autograd.grad(F.cross_entropy(model(x).flatten(0, 1), labels.flatten()), model.read.weight)[0]
+    assert close(evidence.loss_gradients["read"], wanted)
+    direction, step = torch.randn(18, 6).double(), 1e-5
+    sides = []
+    for sign in (1, -1):
+        twin = copy.deepcopy(model)
+        twin.read.weight.data += sign * step * direction
+        sides.append(evidence_of(twin, labels).loss_gradients)
+    product = evidence.hessian_vector_product({"read": direction})
+    for name in ("read", "head"):
+        assert close(product[name], (sides[0][name] - sides[1][name]) / (2 * step), 1e-6)
+    with pytest.raises(InputError, match="its labels must be 28 integers in .0, 4., one for each place of an example"):
+        _ = evidence_of(model, labels + 5).loss_gradients
 
 
 @pytest.mark.parametrize("scorer", [Snip(), Grasp(), Curvature()], ids=lambda scorer: scorer.name)
