@@ -15,8 +15,9 @@ from lrp.errors import InputError, first_line
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
 from lrp.layer.sliced import groups_of, inputs_of, is_depthwise, is_norm, why_not_sliced
-from lrp.network.flow import ELEMENTWISE, FLATTEN, KNOWN_MODULES, MOVES, PER_CHANNEL, REDUCTIONS, TOGETHER, UNARY
-from lrp.network.joined import NEVER, Joined, along, compact, shape_of, tensors_of, unknown, varying
+from lrp.network.flow import ELEMENTWISE, FLATTEN, KINDS, KNOWN_MODULES, MOVES, PER_CHANNEL, REDUCTIONS, TOGETHER, TYPES, UNARY
+from lrp.network.joined import NEVER, Count, Joined, along, compact, shape_of, sizes, tensors_of, unknown, varying
+from lrp.network.moves import counts_bound, why_bound
 from lrp.network.state import unchanged_state
 from lrp.network.trace import last_layers, name_of, placeholders, run_node, trace
 
@@ -140,10 +141,12 @@ class _Walk:
         name = name_of(node) if node.op == "call_method" else getattr(node.target, "__name__", str(node.target))
         first = node.args[0] if node.args else None
         x = ids[first] if isinstance(first, fx.Node) else None
-        if name == "getitem" and isinstance(x, tuple) and isinstance(node.args[1], int):
+        if name == "getitem" and isinstance(x, tuple) and isinstance(node.args[1], int | slice):
             return x[node.args[1]]
         if not tensors_of(out if isinstance(out, tuple) else (out,)):
-            return None  # a size, a shape
+            return self._number(node, x, read, name)
+        if name not in MOVES and name != "getitem":
+            self.joined.fix([each for each in read if not isinstance(each, Tensor)], f"{name} is given how many there are")
         if name in TOGETHER and len(node.args) > 1:
             return self._together(node, out, ids, name)
         if name == "cat" or name == "concat":
@@ -151,7 +154,7 @@ class _Walk:
         if not isinstance(x, Tensor):
             return self._barrier(read, out, name)
         if name in UNARY and isinstance(out, Tensor) and out.shape == x.shape:
-            return x
+            return x if len(read) == 1 or name in TYPES else self._barrier(read, out, name)
         if name in PER_CHANNEL:
             return self._per_channel(x, out, name)
         if name in REDUCTIONS:
@@ -159,6 +162,19 @@ class _Walk:
         if name in MOVES or name == "getitem":
             return self._move(node, x, out, ids, values, name)
         return self._barrier(read, out, name)
+
+    def _number(self, node: fx.Node, x: Any, read: list[Any], name: str) -> Any:
+        """Of what is no tensor the channels that it counts; what depends on values of features is no count of them."""
+        if not isinstance(x, Tensor):
+            return Count(tuple(tensors_of(read)))
+        asked = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        if name == "size" or (name, asked) == ("getattr", "shape"):
+            return sizes(x)[asked] if isinstance(asked, int) else sizes(x)
+        if name == "numel":
+            return Count(tuple(tensors_of([each.channels for each in sizes(x)])))
+        if name not in KINDS and (name, asked) not in {("getattr", each) for each in KINDS}:
+            self.joined.fix(x, f"{name} reads it")
+        return Count()
 
     def _barrier(self, read: Any, out: Any, name: str) -> Any:
         """Nothing that is read here can go."""
@@ -225,25 +241,10 @@ class _Walk:
             return self._barrier(x, out, name)
         if shape_of(moved) != shape_of(out):
             return self._barrier(x, out, name)
-        if name in ("view", "reshape", "expand", "repeat", "view_as", "reshape_as", "expand_as"):
-            sizes = node.args[1:] if len(node.args) != 2 or not isinstance(node.args[1], tuple | list) else node.args[1]
-            if len(sizes) != moved.dim() or any(isinstance(sizes[d], int) and sizes[d] != -1 for d in varying(moved)):
-                self.joined.fix(x, f"{name} names its size")
-        elif name in ("chunk", "split", "unbind", "select", "narrow", "roll", "flip", "unflatten"):
-            dim = node.args[2] if len(node.args) > 2 and name in ("chunk", "split") else node.kwargs.get("dim", 0)
-            dim = node.args[1] if name not in ("chunk", "split") and len(node.args) > 1 else dim
-            if not isinstance(dim, int) or dim % x.dim() in varying(x):
-                self.joined.fix(x, f"{name} divides it")
-        elif name == "getitem":
-            self._item(node.args[1], x)
+        if (reason := why_bound(node, name, x, moved)) is not None:
+            self.joined.fix(x, reason)
+        self.joined.fix(counts_bound(node, name, moved, ids), f"{name} is given how many there are")
         return moved
-
-    def _item(self, at: Any, x: Tensor) -> None:
-        places = [each for each in (at if isinstance(at, tuple) else (at,)) if each is not None]
-        plain = all(isinstance(each, slice | int) for each in places)
-        untouched = {d for d in range(x.dim()) if d >= len(places) or places[d] == slice(None)} if plain else set()
-        if not set(varying(x)) <= untouched:
-            self.joined.fix(x, "an index picks from it")
 
     def _module(self, node: fx.Node, out: Any, ids: Mapping[fx.Node, Any]) -> Any:
         module, given = self.modules[name_of(node)], node.args[0] if node.args else node.kwargs.get("input")

@@ -23,6 +23,8 @@ UNARY = frozenset(
     "clamp clamp_ clip abs neg exp sqrt rsqrt square sin cos erf dropout dropout1d dropout2d dropout3d contiguous clone detach to float "
     "double half type type_as requires_grad_ cpu".split()
 )
+TYPES = frozenset("to type_as".split())  # of whose further arguments only the dtype and the device count
+KINDS = frozenset("dim ndim ndimension dtype device is_floating_point is_complex is_cuda requires_grad layout training".split())
 TOGETHER = frozenset("add add_ iadd sub sub_ isub mul mul_ imul multiply truediv div div_ itruediv maximum minimum pow".split())
 PER_CHANNEL = frozenset(
     "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 NEVER = 0  # the channel of whatever cannot go
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number that changes where one of these channels goes: a size, and what is made of it. Of most sizes there are none."""
+
+    channels: tuple[Tensor, ...] = ()
 
 
 class Joined:
@@ -61,9 +69,11 @@ def unknown(value: Any) -> Any:
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """The tensors in a value."""
+    """The tensors in a value; of channels all that it has to do with."""
     if isinstance(value, Tensor):
         return [value]
+    if isinstance(value, Count):
+        return list(value.channels)
     return [each for part in value for each in tensors_of(part)] if isinstance(value, tuple | list) else []
 
 
@@ -88,3 +98,9 @@ def compact(ids: Tensor) -> Tensor:
 def along(ids: Tensor, dim: int) -> Tensor:
     """The channels along a dimension, (n,)."""
     return ids.movedim(dim, 0).flatten(1)[:, 0].clone()
+
+
+def sizes(ids: Tensor) -> tuple[Count, ...]:
+    """The size of a value along each dimension."""
+    many = varying(ids)
+    return tuple(Count((along(ids, dim),) if dim in many else ()) for dim in range(ids.dim()))

@@ -198,3 +198,47 @@ def test_what_features_leave_behind():
     before = F.gelu(model.conv3(F.relu(model.bn2(model.conv2(F.max_pool2d(F.relu(model.bn1(model.conv1(x))), 2, 1)))) + 1)).flatten(1)
     assert close(read["mean"].mean(0), model.fc1(before).mean(0))
     assert close(read["none"], F.linear(before[:, 18:], model.fc1.weight[:, 18:], model.fc1.bias))
+
+
+class Reads(nn.Module):
+    """A convolution, what ``read`` does to its features and another tensor of as many, and a convolution that reads this."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.a, self.b, self.c, self.read = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1), read
+
+    def forward(self, x):
+        return self.c(self.read(self.a(x), self.b(x)))
+
+
+READ = {
+    "rolled": lambda a, b: a.roll(3, 1),
+    "rolled by name": lambda a, b: torch.roll(a, shifts=(1, 3), dims=(2, 1)),
+    "clamped by another": lambda a, b: a.clamp(min=b),
+    "times its size": lambda a, b: a * a.size(1) ** -0.5,
+    "over a size of its shape": lambda a, b: a / a.shape[1:][0],
+    "times the size of another": lambda a, b: a * b.shape[1],
+    "times its numbers": lambda a, b: a / a.numel(),
+    "a slope from its size": lambda a, b: F.leaky_relu(a, 1 / a.shape[1]),
+    "its halves mixed": lambda a, b: a.view(a.size(0), a.size(1) // 2, -1, 4, 4).transpose(1, 2).flatten(1, 2),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_depends_on_which_features_there_are_holds_them(name):
+    """An operation that would give something else of fewer features, in any of the ways that sizes, order or a second tensor take part."""
+    model, x = randomise(Reads(READ[name])), torch.randn(2, 3, 4, 4).double()
+    keep = masks(model, without=["c"])
+    result = narrow(model, x[:1], keep)
+    assert close(result.model(x), zeroed(model, keep)(x))
+    assert "a" in result.zeroed or "b" in result.zeroed
+
+
+def test_sizes_that_features_do_not_change_hold_nothing():
+    """A roll of places, sizes of places, and a size along which the features lie themselves."""
+    model = randomise(Reads(lambda a, b: (a.roll(1, 2) / a.shape[-1]).view(a.size(0), a.size(1), a.shape[2], a.shape[3]) * a.dim() + b))
+    x, keep = torch.randn(2, 3, 4, 4).double(), masks(model, without=["b", "c"])
+    keep["b"] = keep["a"]
+    result = narrow(model, x[:1], keep)
+    assert result.rows.keys() == {"a", "b"} and not result.zeroed
+    assert close(result.model(x), zeroed(model, keep)(x))
