@@ -1,4 +1,4 @@
-"""The table of docs/results/clustered_blocks.md."""
+"""The tables of docs/results/clustered_blocks.md."""
 
 from __future__ import annotations
 
@@ -17,3 +17,10 @@ def clustered() -> str:
         "beats both", "beats both, order counted", "clustered / none", "clustered / contiguous", "shuffled / contiguous",
     ]  # fmt: skip
     return markdown(header, rows)
+
+
+def clustered_accuracy() -> str:
+    table = read("clustered_accuracy")
+    wide = table.pivot(index="blocking", columns="sparsity", values="accuracy").reindex(["none", "alds", "clustered"])
+    rows = [[name, *("" if value != value else f"{100 * value:.2f}" for value in row)] for name, row in zip(wide.index, wide.to_numpy())]
+    return markdown(["blocks", *(removed(sparsity) for sparsity in wide.columns)], rows)
