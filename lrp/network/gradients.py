@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lrp.batches import Batches, Inputs, call, on_tensors, tensors
 from lrp.errors import InputError
@@ -134,7 +135,7 @@ def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor
     layers: list[Any] = [twin.get_submodule(name) for name in names]
     weights: list[Tensor] = [layer.weight.requires_grad_() for layer in layers]
     device = weights[0].device
-    with plain_arithmetic(device):
+    with plain_arithmetic(device), sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
         y = pick(call(twin, on_tensors(Tensor.clone, inputs)))
         logits = y.flatten(1) if labels is not None else as_rows(y)
         labels = logits.detach().argmax(1) if labels is None else labels
