@@ -29,12 +29,14 @@ class LowRank(Keeps):
     Attributes:
         blocks: each block and its rank
         ranges: what is stored, row range by row range
+        alike: no number, of the layer's dtype and on its device, where no block keeps a component; else None
     """
 
     form = "matrix"
     file_format = 1
-    own = (*Compressed.own, "blocks", "ranges", "U", "V", "W", "tied_factors", "_tied_weights_keys")
+    own = (*Compressed.own, "blocks", "ranges", "U", "V", "W", "alike", "tied_factors", "_tied_weights_keys")
     turned = "transposed"  # the form of a layer that holds the same factors and whose matrix is the transpose
+    alike: Tensor | None
     tied_factors = False  # whether other layers hold its factors too
     _tied_weights_keys: dict[str, str] | None = None
 
@@ -51,6 +53,7 @@ class LowRank(Keeps):
         self.U = nn.ParameterDict([(rows.key, empty(rows.stop - rows.start, rows.rank)) for rows in self.ranges if rows.factored])
         self.V = nn.ParameterDict([(part.key, empty(part.rank, part.block.shape[1])) for part in factored])
         self.W = nn.ParameterDict([(part.key, empty(*part.block.shape)) for rows in self.ranges for part in rows.whole])
+        self.register_buffer("alike", None if self.U or self.W else like.detach().new_empty(0), persistent=False)
 
     @staticmethod
     def holding(factors: Sequence[Factors], keep: Sequence[Tensor]) -> list[tuple[Block, Rank]]:
@@ -191,7 +194,7 @@ class LowRank(Keeps):
 
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N) that the stored blocks amount to."""
-        example = next(self.parameters(), torch.empty(0))
+        example = self._example()
         matrix = torch.zeros(self.rows, self.columns, dtype=example.dtype, device=example.device)
         for rows in self.ranges:
             for part, columns in self._of_U(rows):

@@ -112,7 +112,7 @@ class Compressed(nn.Module):
     def weight(self) -> Tensor:
         """The dense weight that the parameters amount to, for code that looks at a layer's weight: its shape, dtype and device
         cost nothing, its values are made anew where they are read, and it cannot be written."""
-        return DenseView(self._dense_weight, self._weight_shape(), next(iter([*self.parameters(), torch.empty(0)])))
+        return DenseView(self._dense_weight, self._weight_shape(), self._example())
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """As of ``Module``.
@@ -127,6 +127,11 @@ class Compressed(nn.Module):
     @weight.setter
     def weight(self, value: Any) -> None:
         raise InputError("weight", type(value).__name__, "the weight of a compressed layer is made from its factors and cannot be set")
+
+    def _example(self) -> Tensor:
+        """A tensor of the layer's dtype, on its device."""
+        held = [*self.parameters(), *(buffer for buffer in self.buffers() if buffer.is_floating_point())]
+        return next(iter([*held, torch.empty(0)]))
 
     def _weight_shape(self) -> tuple[int, ...]:
         return self.rows, self.columns

@@ -50,7 +50,7 @@ class LowRankEmbedding(LowRank):
         return filled(nn.Linear(weight.shape[1], len(weight), bias=False), weight, None)
 
     def _nothing(self, x, rows, bias):
-        return torch.zeros(*x.shape, rows, dtype=next(self.parameters(), torch.empty(0)).dtype, device=x.device)
+        return torch.zeros(*x.shape, rows, dtype=self._example().dtype, device=x.device)
 
     def _weight_shape(self):
         return self.columns, self.rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -141,8 +141,8 @@ class _Walk:
         name = name_of(node) if node.op == "call_method" else getattr(node.target, "__name__", str(node.target))
         first = node.args[0] if node.args else None
         x = ids[first] if isinstance(first, fx.Node) else None
-        if name == "getitem" and isinstance(x, tuple) and isinstance(node.args[1], int | slice):
-            return x[node.args[1]]
+        if name == "getitem" and isinstance(x, tuple) and len(node.all_input_nodes) == 1:  # at places, not a node's
+            return x[cast(Any, node.args[1])]
         if not tensors_of(out if isinstance(out, tuple) else (out,)):
             return self._number(node, x, read, name)
         if name not in MOVES and name != "getitem":

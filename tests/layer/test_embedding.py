@@ -146,3 +146,20 @@ def test_gradients_are_of_the_layer_matrix(words):
     assert close(found["words"], gradient.T)
     direction = torch.randn(8, 30).double()
     assert evidence.hessian_vector_product({"words": direction})["words"].shape == (8, 30)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_one_that_lost_everything_gives_zeros_in_its_networks_precision(words, dtype, tmp_path):
+    """It has no parameter that would say it."""
+    model, x = words
+    matrices = find_candidates(model, x[:1], lookups=True).matrices
+    factors = decompose(matrices, cut(Unblocked(), matrices))
+    keep = [torch.full((len(f.S),), f.block.layer == "head") for f in factors]
+    small = build(model, factors, keep).to(dtype)
+    assert not [*small.words.parameters()] and small.words.weight.dtype == small.words(x).dtype == small(x).dtype == dtype
+    lrp.save(small, tmp_path / "a.safetensors")
+    again = lrp.load(tmp_path / "a.safetensors", Words())
+    assert again.words(x).dtype == dtype and torch.equal(again(x), small(x))
+    assert not [name for name in small.state_dict() if "alike" in name]
+    small.words.set_rank(2)
+    assert small.words.alike is None and {p.dtype for p in small.words.parameters()} == {dtype}

@@ -217,6 +217,7 @@ READ = {
     "clamped by another": lambda a, b: a.clamp(min=b),
     "times its size": lambda a, b: a * a.size(1) ** -0.5,
     "over a size of its shape": lambda a, b: a / a.shape[1:][0],
+    "a slice of its shape up to a size": lambda a, b: a * a.shape[: a.shape[1]][1],
     "times the size of another": lambda a, b: a * b.shape[1],
     "times its numbers": lambda a, b: a / a.numel(),
     "a slope from its size": lambda a, b: F.leaky_relu(a, 1 / a.shape[1]),

@@ -19,6 +19,7 @@ from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
 from lrp.layer.build import build
 from lrp.matrices import LayerMatrix
+from lrp.network import gradients
 from lrp.network.frozen import FrozenNetwork
 from lrp.partition import cut
 from lrp.scorer.curvature import Curvature
@@ -335,3 +336,19 @@ def test_labels_that_are_missing_are_asked_for(residual, scorer):
 def test_options_that_cannot_be_are_refused(make, sentence):
     with pytest.raises(InputError, match=sentence):
         make()
+
+
+def test_second_derivatives_go_through_attention():
+    """The kernel that torch takes for it by itself has none."""
+
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            y = self.a(x)[:, None]
+            return self.b(F.scaled_dot_product_attention(y, y, y).mean((1, 2)))
+
+    found = gradients.hessian_traces(Attends(), ["a", "b"], torch.randn(4, 5, 4), None, lambda y: y, 2)
+    assert all(bool(torch.isfinite(trace).all() and trace.any()) for trace in found.values())
