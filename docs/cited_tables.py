@@ -31,12 +31,13 @@ def cited() -> str:
 
 
 def _accuracy(part: pd.DataFrame, score: str) -> str:
-    """Mean ± standard deviation over seeds; the best of a column is bold."""
+    """Mean ± standard deviation over seeds; the best of a column is bold, where one is."""
     if score not in part.index:
         return ""
     row = part.loc[score]
     text = f"{100 * row['mean']:.1f}" + (f" ± {100 * row['std']:.1f}" if row["size"] > 1 else "")
-    return f"**{text}**" if row["mean"] == part["mean"].max() else text
+    best = row["mean"] == part["mean"].max() and (part["mean"] == row["mean"]).sum() == 1
+    return f"**{text}**" if best else text
 
 
 def _short(seconds: float) -> str:
@@ -66,7 +67,7 @@ def cited_identity() -> str:
     table = read("cited_identity")
     exact = table[table["layer"].notna()]
     ratio = exact["curvature"] / exact["half_perturbation"]
-    said = f"{ratio.median():.5f} ({ratio.min():.5f} to {ratio.max():.5f})"
+    said = f"{ratio.median():.6f} ({ratio.min():.6f} to {ratio.max():.6f})"
     rows = [[f"exact, {len(exact)} components", said, "", "", ""]]
     for r in table[table["probes"].notna()].itertuples():
         rows.append([f"{r.probes:.0f} random probes", "", f"{r.spearman:.2f}", f"{r.pearson:.2f}", f"{100 * r.negative:.0f} %"])

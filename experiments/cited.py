@@ -109,19 +109,21 @@ def panel(ax: Axes, part: pd.DataFrame, dense: float) -> None:
         x, y, spread = line["sparsity"].map(place), 100 * line["mean"], 100 * line["std"].fillna(0)
         colour, stroke = STYLES.get(str(score), ("C6", "-"))
         ax.errorbar(x, y, spread, color=colour, linestyle=stroke, marker="o", markersize=3, linewidth=1.4, capsize=2)
-        ends.append((y.iloc[0], y.iloc[-1], str(score), colour))
-    spreads = [max(end[side] for end in ends) - min(end[side] for end in ends) for side in (0, 1)]
-    side = int(spreads[1] >= spreads[0])  # names stand where the lines are further apart
-    ends.sort(key=lambda end: (end[side], end[1 - side]))
-    low, high = 0.0, dense + 4
-    left, right = min(place.values()), max(place.values())
-    width, out, edge = right - left or 1.0, 2 * side - 1, (left, right)[side]
-    for end, height in zip(ends, spaced([end[side] for end in ends], (high - low) / 12.5, low + 2, high - 2)):
-        ax.plot([edge, edge + 0.07 * out * width], [end[side], height], color=end[3], linewidth=0.6)
-        text, align = end[2].replace("_", " "), "left" if side else "right"
-        ax.text(edge + 0.09 * out * width, height, text, color=end[3], fontsize=7.5, va="center", ha=align)
+        ends.append(((x.iloc[0], x.iloc[-1]), (y.iloc[0], y.iloc[-1]), str(score), colour))
+    edges = min(place.values()), max(place.values())
+    width = edges[1] - edges[0] or 1.0
+    reached = [[end[1][side] for end in ends if end[0][side] == edges[side]] for side in (0, 1)]
+    side = int(
+        (len(reached[1]), np.ptp(reached[1])) >= (len(reached[0]), np.ptp(reached[0]))
+    )  # names stand where the lines are further apart
+    ends.sort(key=lambda end: (end[1][side], end[1][1 - side]))
+    low, high, out = 0.0, dense + 4, 2 * side - 1
+    for (x, y, score, colour), height in zip(ends, spaced([end[1][side] for end in ends], (high - low) / 12.5, low + 2, high - 2)):
+        ax.plot([x[side], edges[side] + 0.07 * out * width], [y[side], height], color=colour, linewidth=0.6)
+        text, align = score.replace("_", " "), "left" if side else "right"
+        ax.text(edges[side] + 0.09 * out * width, height, text, color=colour, fontsize=7.5, va="center", ha=align)
     room = 0.62 * width
-    ax.set_xlim(left - (0.05 * width if side else room), right + (room if side else 0.05 * width))
+    ax.set_xlim(edges[0] - (0.05 * width if side else room), edges[1] + (room if side else 0.05 * width))
     ax.set_ylim(low, high)
     ax.set_xticks(list(place.values()), [f"{100 * sparsity:g}" for sparsity in grid])
     ax.grid(alpha=0.25)
@@ -235,10 +237,10 @@ def identity(setting: Setting) -> list[dict]:
     return rows
 
 
-def cost(setting: Setting) -> list[dict]:
+def cost(setting: Setting, units: Sequence[str]) -> list[dict]:
     """One row per unit and score: seconds of the processor and MiB at the peak. Of curvature two probes are measured and all counted."""
     rows, trim = [], ctypes.CDLL(None).malloc_trim
-    for unit in UNITS:
+    for unit in units:
         for name in [name for name in STYLES if name != SOFTMAX]:
             evidence = setting.evidence()
             factors = setting.components(evidence, unit)
@@ -265,6 +267,7 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="folders or tables of figure; of the others what experiment=cited takes")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table", type=Path, help="where figure writes all rows (.csv)")
+    parser.add_argument("--units", nargs="+", choices=list(UNITS), default=list(UNITS), help="of cost (all)")
     parser.add_argument("--summary", type=Path, help="where figure writes the means (.csv)")
     args = parser.parse_intermixed_args()
     if args.part == "figure":
@@ -274,7 +277,8 @@ def main() -> None:
                 write_whole(place, lambda path, held=held: held.to_csv(path, index=False))
         print(*draw(table, args.out), sep="\n")
         return
-    rows = {"correlation": correlation, "identity": identity, "cost": cost}[args.part](Setting.of(args.words))
+    setting = Setting.of(args.words)
+    rows = cost(setting, args.units) if args.part == "cost" else {"correlation": correlation, "identity": identity}[args.part](setting)
     write_whole(args.out, lambda path: pd.DataFrame(rows).to_csv(path, index=False))
     print(pd.DataFrame(rows).to_string())
 
