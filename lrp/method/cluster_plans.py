@@ -84,14 +84,19 @@ class ClusterLayer:
             found.append(Factors(block, V.T, S, U.T) if self.by_rows else Factors(block, U, S, V))
         return found
 
+    def _svd(self) -> list[Factors]:
+        """The components of the whole layer, or of each group."""
+        matrices = {self.matrix.name: self.matrix}
+        return decompose(matrices, cut(Unblocked(), matrices))
+
     def whole(self) -> MatrixPlan:
         """The layer as it is."""
-        factors = decompose({self.matrix.name: self.matrix}, cut(Unblocked(), {self.matrix.name: self.matrix}))
+        factors = self._svd()
         return MatrixPlan(self.matrix, self.positions, factors, as_masks(factors, [None] * len(factors)))
 
     def plain(self, allowed: Fraction) -> MatrixPlan:
         """The truncated SVD of the whole layer, or of each group, at the rank that a budget admits."""
-        factors = decompose({self.matrix.name: self.matrix}, cut(Unblocked(), {self.matrix.name: self.matrix}))
+        factors = self._svd()
         rank = int(allowed / self.unit([factor.block for factor in factors]))
         ranks = self.spend(factors, [min(rank, most_rank(factor.block)) for factor in factors], allowed)
         return MatrixPlan(self.matrix, self.positions, factors, as_masks(factors, stored(factors, ranks)))

@@ -135,9 +135,7 @@ class FilterPlan(Plan):
 
     def build(self) -> nn.Module:
         """The smaller copy of the network."""
-        if self.untouched:
-            result, rows, reads = duplicate(self.model), {}, {}
-        elif self.channels is None:
+        if self.untouched or self.channels is None:
             result, rows, reads = duplicate(self.model), {}, {}
         else:
             found = narrow(self.model, self.example, self.chosen.keep, self.channels, constants=self.constants)

@@ -127,7 +127,7 @@ class SingularVectors:
         evidence = evidence.of(self.estimator, self.exclude, self.samples, lookups, tied)
         if self.differentiates and (lost := evidence.unreached()):
             evidence = evidence.without(dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
-        if self.compensation.needs and (never := evidence.never_run()):
+        if self.compensation.needs and not self.decomposition.needs and (never := evidence.never_run()):  # else scoring meets them
             evidence = evidence.without(never)
         while True:
             try:
