@@ -285,7 +285,7 @@ class Evidence:
     @property
     def _labels(self) -> Tensor:
         if self.labels is None:
-            raise InputError("calibration: it holds no labels, which this score needs; give batches of (inputs, labels)")
+            raise InputError("calibration: it holds no labels, which the loss of the network needs; give batches of (inputs, labels)")
         return self.labels
 
     @property

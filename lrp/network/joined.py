@@ -97,7 +97,7 @@ def compact(ids: Tensor) -> Tensor:
 
 def along(ids: Tensor, dim: int) -> Tensor:
     """The channels along a dimension, (n,)."""
-    return ids.movedim(dim, 0).flatten(1)[:, 0].clone()
+    return ids.movedim(dim, 0).reshape(ids.shape[dim], -1)[:, 0].clone()
 
 
 def sizes(ids: Tensor) -> tuple[Count, ...]:

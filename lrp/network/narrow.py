@@ -189,7 +189,8 @@ def _contributions(twin: nn.Module, found: Channels, gone: set[int], batches: It
     def look(name: str, part: nn.Module, x: Tensor, output: Tensor) -> None:
         kind, mask = kind_of(part), masks[name].to(x.device)
         gives = part(x[..., mask] if kind.feature_dim == -1 else x[:, mask])
-        seen[name].add(kind.features_last(gives).flatten(0, -2), output)
+        gives = kind.features_last(gives)
+        seen[name].add(gives.reshape(-1, gives.shape[-1]), output)
 
     handles = []
     for name, mask in masks.items():

@@ -243,3 +243,19 @@ def test_sizes_that_features_do_not_change_hold_nothing():
     result = narrow(model, x[:1], keep)
     assert result.rows.keys() == {"a", "b"} and not result.zeroed
     assert close(result.model(x), zeroed(model, keep)(x))
+
+
+def test_one_example_whose_dimension_is_squeezed_away():
+    class Squeezed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 6, 3), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.fc(self.conv(x).mean((2, 3), keepdim=True).squeeze())
+
+    model, x = randomise(Squeezed()), torch.randn(2, 3, 4, 4).double()
+    keep = {"conv": torch.arange(6) > 2}
+    result = narrow(model, x[:1], keep)
+    assert result.model.conv.out_channels == 3
+    assert close(result.model(x), zeroed(model, keep)(x))

@@ -321,7 +321,7 @@ def test_a_label_for_each_token():
 def test_labels_that_are_missing_are_asked_for(residual, scorer):
     evidence = Evidence(residual, X).of(FirstOrderEstimator(), (), 4096)
     factors = decompose(evidence.matrices, cut(BLOCKINGS["none"], evidence.matrices))
-    with pytest.raises(InputError, match="it holds no labels, which this score needs; give batches of \\(inputs, labels\\)"):
+    with pytest.raises(InputError, match="it holds no labels, which the loss of the network needs; give batches of \\(inputs, labels\\)"):
         scorer(factors, evidence)
 
 
