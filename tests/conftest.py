@@ -15,6 +15,14 @@ import pytest
 pytest.register_assert_rewrite("helpers", "problems", "deployed", "shell")
 
 
+def pytest_collectstart(collector):
+    """What a test module draws as it is imported is the same whichever modules came before it."""
+    if isinstance(collector, pytest.Module):
+        import torch
+
+        torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _quick():
     import once

@@ -17,7 +17,7 @@ SIZES = [4, 3, 2]
 LAYERS = {
     "linear": (nn.Linear(7, 9), torch.randn(5, 3, 7)),
     "linear, no bias": (nn.Linear(7, 9, bias=False), torch.randn(5, 7)),
-    "embedding": (nn.Embedding(9, 6, padding_idx=2), torch.randint(0, 9, (4, 5))),
+    "embedding": (nn.Embedding(9, 6, padding_idx=2), torch.arange(20).view(4, 5) % 9),
     "conv": (nn.Conv2d(9, 6, (3, 2), padding=1, stride=2), torch.randn(2, 9, 6, 7)),
     "conv, circular": (nn.Conv2d(9, 6, 3, padding=1, padding_mode="circular", bias=False), torch.randn(2, 9, 6, 7)),
     "conv 1d": (nn.Conv1d(9, 6, 3, padding="same", dilation=2), torch.randn(2, 9, 8)),
