@@ -3,7 +3,7 @@
     python experiments/memory.py --width 700                                      # 3.3 million parameters, half a minute
     MALLOC_MMAP_THRESHOLD_=1048576 python experiments/memory.py --width 700       # without what glibc's heap keeps of freed memory
 
-A chain of eight Linear layers on 64 examples. The peak is that of the process (Linux: VmHWM) over what it had before; a tiny network is
+A chain of eight Linear layers. The peak is that of the process (Linux: VmHWM) over what it had before; a tiny network is
 compressed first, so that what is imported late does not count. The digest shows whether a change to lrp changed the result.
 """
 
@@ -38,11 +38,12 @@ def main() -> None:
     """Print one line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=int, default=700)
+    parser.add_argument("--examples", type=int, default=64)
     parser.add_argument("--method", default="output_aware")
     args = parser.parse_args()
     torch.manual_seed(0)
     str(lrp.compress(chain(16, 12), torch.randn(64, 12), 0.5, method=args.method)[1])
-    model, x = chain(args.width, 512), torch.randn(64, 512)
+    model, x = chain(args.width, 512), torch.randn(args.examples, 512)
     weights = 4 * sum(parameter.numel() for parameter in model.parameters())
     before = of_process("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew

@@ -197,8 +197,10 @@ def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Tenso
             for span, new in refitted(module, own, gradients):
                 G = None if gradients is None else gradients[span][:, span].to(new)
                 losses[ridge] += held_out(span, new, own.bias(span, new), part, G)
+                del new, G
             for parameter, value in zip(module.parameters(), kept):
                 parameter.copy_(value)
+        del fit, own  # before the next is made
     return min(RIDGES, key=losses.__getitem__) if len(folds.parts) > 1 else RIDGE
 
 
@@ -239,7 +241,7 @@ def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | Non
     of ``LeastSquares`` on the change; how a compressed layer is fitted stands with its form (``lrp.form``).
     """
     fit = Regression(sums, weight, ridge)
-    bias = torch.empty(len(fit.W)).to(fit.W)
+    bias = torch.empty_like(fit.mean_z)
     for span, new in refitted(module, fit, gradients):
         bias[span] = fit.bias(span, new)
     set_bias(module, bias, weight)
@@ -251,8 +253,7 @@ def refitted(module: nn.Module, fit: Regression, gradients: Tensor | None) -> It
     if isinstance(module, Compressed):
         yield from form_of(module).refit(module, fit, gradients)
         return
-    for group in range(len(fit.C)):
-        span, (new, _) = fit.rows_of(group), fit.solution(group)
+    for span, new, _ in fit.solutions():
         kind_of(module).set_rows(module, span, new)
         yield span, new
 

@@ -33,14 +33,18 @@ def metric_factors(W: Tensor, products: Tensor, G: Tensor | None) -> tuple[Tenso
         basis, H = torch.linalg.qr(H)
         energy = basis.T @ energy @ basis
     energies, Q = torch.linalg.eigh(energy)
+    del energy
     energies, Q = energies.flip(0).clamp(min=0), Q.flip(1)
     live = int((energies > CUT * energies[0]).sum())
     energies[live:] = 0
     if live < len(energies):
         rest = Q[:, live:]
         Q = torch.cat([Q[:, :live], rest @ torch.linalg.svd(rest.T @ H, full_matrices=False).U], dim=1)
+        del rest
     V = Q.T @ H
+    del H
     U = Q if basis is None else basis @ Q
+    del Q, basis
     return U if inverse is None else inverse @ U, energies.sqrt(), V
 
 

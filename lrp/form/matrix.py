@@ -150,10 +150,20 @@ class Matrix:
 
     def refit(self, module: LowRank, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice | Tensor, Tensor]]:
         """Row range by row range: the best of its rank where it is one block; where several blocks share rows, U of all of them."""
-        for rows in module.ranges:
-            whole_rows = [part.columns for part in rows.parts] == [(0, module.columns)]
-            new = _refit_whole_rows(module, rows, fit, gradients) if whole_rows else _refit_jointly(module, rows, fit)
-            yield module.rows_of(rows), new
+        solved: tuple[int, Tensor, Tensor] | None = None  # of the group whose rows come now
+        for place, rows in enumerate(module.ranges):
+            if [part.columns for part in rows.parts] != [(0, module.columns)]:
+                yield module.rows_of(rows), _refit_jointly(module, rows, fit)
+                continue
+            group = fit.group(rows.start)
+            if solved is None or solved[0] != group:
+                solved = group, *fit.solution(group)
+            best = solved[1][_within(module, rows, fit)]
+            products = best if rows.whole else quadratic(best, solved[2])
+            if place == len(module.ranges) - 1:  # what follows takes several matrices of this size
+                fit.forget()
+                solved = None
+            yield module.rows_of(rows), _refit_whole_rows(module, rows, best, products, gradients)
 
 
 def _kept(score: Tensor) -> np.ndarray:
@@ -161,19 +171,20 @@ def _kept(score: Tensor) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(np.sort(score.numpy())[::-1])])
 
 
-def _refit_whole_rows(module: LowRank, rows: RowRange, fit: Regression, gradients: Tensor | None) -> Tensor:
-    """Rows that are one block: W* itself where it is stored whole, or its best approximation of the block's rank; returns the
-    rows of the new weight."""
-    group = fit.group(rows.start)
-    best, metric = fit.solution(group)
-    first = fit.rows_of(group).start
-    own = module.rows_of(rows)
-    best = best[own] if isinstance(own, Tensor) else best[rows.start - first : rows.stop - first]
+def _within(module: LowRank, rows: RowRange, fit: Regression) -> slice | Tensor:
+    """Which rows of their group these are."""
+    own, first = module.rows_of(rows), fit.rows_of(fit.group(rows.start)).start
+    return own if isinstance(own, Tensor) else slice(rows.start - first, rows.stop - first)
+
+
+def _refit_whole_rows(module: LowRank, rows: RowRange, best: Tensor, products: Tensor, gradients: Tensor | None) -> Tensor:
+    """Rows that are one block: their part of W* itself where it is stored whole, or its best approximation of the block's rank in the
+    metric that gives the ``products``; returns the rows of the new weight."""
     if rows.whole:
         module.W[rows.whole[0].key].copy_(best)
         return best
-    G = None if gradients is None else gradients[own][:, own].to(fit.C)
-    U, _, V = metric_factors(best, quadratic(best, metric), G)
+    own = module.rows_of(rows)
+    U, _, V = metric_factors(best, products, None if gradients is None else gradients[own][:, own].to(best))
     U, V = balance(U[:, : rows.rank], V[: rows.rank])
     module.U[rows.key].copy_(U)
     module.V[rows.factored[0].key].copy_(V)

@@ -75,10 +75,8 @@ class NestedForm:
         fours = []
         (height, width), (q, s, r) = module.kernel_size, module.ranks
         kernel = height * width
-        for group in range(module.groups):
-            rows = fit.rows_of(group)
-            best, metric = fit.solution(group)
-            G = None if gradients is None else gradients[rows, rows].to(fit.C)
+        for rows, best, metric in fit.solutions():
+            G = None if gradients is None else gradients[rows, rows].to(best)
             _, K, P, _ = fit_sides(best, metric, G, kernel, q, r)
             PC, Cp = inner_metric(P, metric, kernel)
             _, B, A, _ = fit_sides(K.flatten(1), Cp, None, width, s, None)  # G^1/2 U has orthonormal columns

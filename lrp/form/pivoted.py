@@ -50,8 +50,10 @@ class PivotedForm:
 
     def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
         """The best of its rank, reduced-rank regression (Izenman, 1975)."""
-        best, metric = fit.solution(0)
-        U, _, V = metric_factors(best, best @ metric @ best.T, None if gradients is None else gradients.to(fit.C))
+        ((_, best, metric),) = fit.solutions()
+        products = [best @ metric @ best.T]
+        del metric
+        U, _, V = metric_factors(best, products.pop(), None if gradients is None else gradients.to(best))
         U, V = U[:, : module.rank], V[: module.rank]
         module.set_pair(U, V)
         yield slice(0, module.rows), U @ V

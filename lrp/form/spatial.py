@@ -58,10 +58,8 @@ class SpatialForm:
         """Group by group."""
         pairs = []
         height, width = module.kernel_size
-        for group in range(module.groups):
-            rows = fit.rows_of(group)
-            best, metric = fit.solution(group)
-            G = None if gradients is None else gradients[rows, rows].to(fit.C)
+        for rows, best, metric in fit.solutions():
+            G = None if gradients is None else gradients[rows, rows].to(best)
             _, K, P, _ = fit_sides(best, metric, G, width, module.rank, None)
             pairs.append((K, P.unflatten(1, (-1, height))))
             yield rows, (P.T @ K).flatten(1)

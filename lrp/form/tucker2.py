@@ -71,10 +71,8 @@ class Tucker2Form:
         """Group by group."""
         triples = []
         kernel = module.K[0, 0].numel()
-        for group in range(module.groups):
-            rows = fit.rows_of(group)
-            best, metric = fit.solution(group)
-            G = None if gradients is None else gradients[rows, rows].to(fit.C)
+        for rows, best, metric in fit.solutions():
+            G = None if gradients is None else gradients[rows, rows].to(best)
             U, K, P, _ = fit_sides(best, metric, G, kernel, *module.ranks)
             triples.append((U, K, P))
             yield rows, U @ (P.T @ K).flatten(1)

@@ -5,13 +5,19 @@ from __future__ import annotations
 from torch import Tensor
 
 from lrp.layer_statistics.sums import Sums
+from lrp.shelf import Shelf, shelved
+
+
+@shelved("xx", "zx")
+class Part(Sums):
+    """Sums of one part, whose products may lie in a file once nothing more is added."""
 
 
 class Folds:
     """``Sums`` of each of ``count`` parts of the examples; all samples of an example are in one part."""
 
     def __init__(self, count: int, inside: Tensor | None = None) -> None:
-        self.parts = [Sums(inside) for _ in range(count)]
+        self.parts = [Part(inside) for _ in range(count)]
 
     def add(self, x: Tensor, z: Tensor, where: Tensor, example: Tensor) -> None:
         """Samples x (s, groups, N), z (s, M), the positions (s,) where they are, and the examples (s,) that they are of, int64."""
@@ -22,8 +28,14 @@ class Folds:
                 part.add(x[rows], z[rows], where[rows])
 
     def flush(self) -> Folds:
-        """Everything that was added is in the sums."""
-        self.parts = [part.flush() for part in self.parts if part.flush().count]
+        """Everything that was added is in the sums, and the products of all parts, which are several times the layer, in a file."""
+        shelf = Shelf()
+        for part in self.parts:
+            part.flush()
+        self.parts = [part for part in self.parts if part.count]
+        for part in self.parts:
+            assert part.xx is not None and part.zx is not None, "z was added with x"
+            part.xx, part.zx = shelf.put(part.xx), shelf.put(part.zx)
         return self
 
     def without(self, fold: int | None = None) -> Sums:
@@ -33,8 +45,8 @@ class Folds:
             if k != fold:
                 result.count += part.count
                 for name in ("x", "z", "xx", "zx"):
-                    value, sum_ = getattr(part, name), getattr(result, name)
-                    setattr(result, name, value.clone() if sum_ is None else sum_.add_(value))
+                    sum_ = getattr(result, name)
+                    setattr(result, name, getattr(part, name).clone() if sum_ is None else sum_.add_(getattr(part, name)))
         return result
 
 
@@ -47,6 +59,7 @@ def held_out(span: slice | Tensor, weight: Tensor, bias: Tensor, sums: Sums, G: 
     first = span.start if isinstance(span, slice) else int(span[0])
     group = first * len(sums.xx) // len(sums.z)
     x, z = sums.x[group], sums.z[span]
-    crossed = weight @ sums.xx[group] @ weight.T - 2 * (sums.zx[span] - bias[:, None] * x) @ weight.T
+    crossed = weight @ sums.xx[group] @ weight.T
+    crossed -= 2 * (sums.zx[span] - bias[:, None] * x) @ weight.T
     crossed += bias[:, None] * (sums.count * bias - 2 * z)
     return float(crossed.trace() if G is None else (G * crossed.T).sum())

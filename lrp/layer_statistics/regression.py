@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class Regression:
         C: Cov(x') (groups, N, N), made of the ``sums``, which have no second moments afterwards
         A: Cov(z, x') (M, N)
         W: the dense layer's weight (M, N)
+
+    ``forget`` lets go of all three.
     """
 
     def __init__(self, sums: Sums, weight: Tensor, ridge: float) -> None:
@@ -38,36 +41,46 @@ class Regression:
         self.A, sums.zx = sums.zx.div_(sums.count), None
         self.A.unflatten(0, (groups, -1)).sub_(means)
         self.W = weight.to(self.C)
-        self._solved: dict[int, tuple[Tensor, Tensor]] = {}
+        self.groups, self.rows = groups, len(self.W)
 
     def with_ridge(self, ridge: float) -> Regression:
         """The same regression with another ridge."""
         result = copy.copy(self)
-        result.ridge, result._solved = ridge, {}
+        result.ridge = ridge
         return result
 
     def group(self, row: int) -> int:
         """The group that a row belongs to."""
-        return row * len(self.C) // len(self.W)
+        return row * self.groups // self.rows
 
     def rows_of(self, group: int) -> slice:
         """The rows of a group."""
-        size = len(self.W) // len(self.C)
+        size = self.rows // self.groups
         return slice(group * size, (group + 1) * size)
 
     def arranged(self, rows: Tensor, columns: Tensor) -> Regression:
         """The same of a layer of one group whose rows and columns lie in another order; without its means."""
         result = copy.copy(self)
-        result.A, result.W, result._solved = self.A[rows][:, columns], self.W[rows][:, columns], {}
+        result.A, result.W = self.A[rows][:, columns], self.W[rows][:, columns]
         result.C = self.C[:, columns] if self.C.dim() == 2 else self.C[:, columns][:, :, columns]
         return result
 
     def solution(self, group: int) -> tuple[Tensor, Tensor]:
         """Without a bound on the rank: W* (M of the group, N); and C + lambda I (N, N)."""
-        if group not in self._solved:
-            own = self.rows_of(group)
-            self._solved[group] = ridge_solve(self.A[own], self.C[group], self.W[own], self.ridge)
-        return self._solved[group]
+        own = self.rows_of(group)
+        return ridge_solve(self.A[own], self.C[group], self.W[own], self.ridge)
+
+    def solutions(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """The rows and the ``solution`` of each group; with the last one everything else is let go (``forget``)."""
+        for group in range(self.groups):
+            found = [(self.rows_of(group), *self.solution(group))]
+            if group == self.groups - 1:
+                self.forget()
+            yield found.pop()  # so that it goes with whoever asked
+
+    def forget(self) -> None:
+        """Let go of everything but what ``bias`` needs; other regressions that were made of this one keep it."""
+        del self.C, self.A, self.W
 
     def within(self, rows: Tensor, support: Tensor) -> Tensor:
         """Where only the columns in ``support`` (N,) may be other than zero: what these rows (n,) of one group hold there (n, columns)."""
@@ -94,6 +107,7 @@ class LookupRegression(Regression):
 
     def __init__(self, shares: Tensor, weight: Tensor, ridge: float) -> None:
         self.ridge, self.C, self.W = ridge, shares, weight.to(shares)
+        self.groups, self.rows = len(shares), len(weight)
         self.A = self.W * shares if shares.dim() == 2 else self.W @ shares[0]
 
     def solution(self, group: int) -> tuple[Tensor, Tensor]:
