@@ -13,7 +13,7 @@ from lrp.dataset.mnist_small import MnistSmall
 
 
 def digits():
-    """The embedded digits: text, which takes two seconds to read."""
+    """The embedded digits."""
     MnistSmall._stored = functools.cache(MnistSmall._stored)
 
 

