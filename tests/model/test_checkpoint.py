@@ -1,6 +1,7 @@
 """Files of weights in the layouts that people have, and damaged ones: tensors, or one sentence."""
 
 import argparse
+import hashlib
 import io
 import os
 import warnings
@@ -8,13 +9,15 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import refused
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lrp.model.checkpoint import contents, dictionaries, read_checkpoint
+from lrp.model.resnet20 import ResNet20
 
 
 @pytest.fixture
@@ -105,3 +108,12 @@ def test_dictionaries_are_found_wherever_they_are():
 def test_contents():
     assert contents({}) == "an empty dictionary" and contents([1]) == "an object of the type list"
     assert contents({i: i for i in range(6)}) == "a dictionary of 0, 1, 2, 3 and 2 more"
+
+
+def test_the_weights_that_come_with_the_repository():
+    """They are those that the tables name, and fit the network."""
+    root = Path(__file__).parents[2] / "experiments"
+    file = root / "checkpoints" / "resnet20_cifar10.safetensors"
+    named = pd.read_csv(root / "results" / "cited.csv")["checkpoint_sha256"].unique()
+    assert named == [hashlib.sha256(file.read_bytes()).hexdigest()]
+    ResNet20().load_state_dict(load_file(file))
