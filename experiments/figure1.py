@@ -9,4 +9,4 @@ from lrp.figure.command import command
 from lrp.figure.figure1 import FIGURE
 
 if __name__ == "__main__":
-    command(FIGURE, __doc__)
+    command(FIGURE)

@@ -7,4 +7,4 @@ from lrp.figure.command import command
 from lrp.figure.figure2 import FIGURE
 
 if __name__ == "__main__":
-    command(FIGURE, __doc__)
+    command(FIGURE)

@@ -8,4 +8,4 @@ from lrp.figure.command import command
 from lrp.figure.simplicity_bias import FIGURE
 
 if __name__ == "__main__":
-    command(FIGURE, __doc__)
+    command(FIGURE)

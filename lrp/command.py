@@ -14,8 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+import lrp
 from lrp.config import callbacks
 from lrp.config.check import check_command_line
+from lrp.config.explain import help_text
 from lrp.config.paths import CONF
 from lrp.config.schema import register
 from lrp.errors import InputError, OwnCodeError, first_line, one_line
@@ -114,6 +116,12 @@ def run() -> None:
         SystemExit: With one sentence, where something failed.
     """
     words = sys.argv[1:]
+    if "--help" in words or "-h" in words:
+        print(help_text("python -m lrp.run" if sys.argv[0].endswith("run.py") else "lrp run"))
+        return
+    if "--version" in words:
+        print(f"lrp {lrp.__version__}")
+        return
     try:
         sys.argv[1:] = check_command_line(words)
     except Exception as error:

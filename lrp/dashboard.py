@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from lrp.errors import first_line
@@ -53,15 +54,15 @@ def workspace(entity: str, project: str) -> Any:
     )
 
 
-def main() -> None:
-    """Make the workspace that the command line names.
+def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.dashboard") -> None:
+    """Make the workspace that the command line names; ``words``: its words, None: those of the process.
 
     Raises:
         SystemExit: With one sentence, where it cannot be made.
     """
-    parser = argparse.ArgumentParser(prog="python -m lrp.dashboard", description=__doc__)
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("project", metavar="ENTITY/PROJECT")
-    name = parser.parse_args().project
+    name = parser.parse_args(words).project
     entity, slash, project = name.partition("/")
     if not (entity and slash and project) or "/" in project:
         raise SystemExit(f"lrp: {name}: the W&B project is written ENTITY/PROJECT")

@@ -42,6 +42,7 @@ LEVELS = (
     ("config",),
     ("command", "compression", "dashboard"),
     ("run",),
+    ("__main__",),
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 

@@ -23,8 +23,8 @@ def test_help_lists_groups_and_options(tmp_path):
     done = subprocess.run([sys.executable, "-m", "lrp.run", "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
     for group in (*GROUPS, "study", "experiment"):
-        assert f"{group}: {', '.join(NAMES[group])}" in done.stdout
-    assert "scoring_images: 64" in done.stdout and "seed: 0" in done.stdout
+        assert all(f"  {group}={name}" in done.stdout for name in NAMES[group])
+    assert "calibration.scoring_images=64  " in done.stdout and "seed=0  " in done.stdout
 
 
 def test_sweep_with_a_failing_job(tmp_path, cache):

@@ -183,4 +183,13 @@ def _draw(
     return text_table(table) if text else accuracy_table(table, column), draw_figure3(table, target, column, other, reference_column, title)
 
 
-FIGURE = Figure("figure3", collect, _draw)
+FIGURE = Figure(
+    "figure3", collect, _draw, None,
+    "Figure 3: accuracy against sparsity. Averages over seeds alone; whatever else differs is a line of its own.",
+    {
+        "--reference": {"type": Path, "help": "another system's table: method, sparsity_params or params_kept, accuracy"},
+        "--reference-column": {"default": "accuracy", "help": "its column to draw (accuracy)"},
+        "--column": {"default": "accuracy", "choices": ["accuracy", "accuracy_before_recovery"], "help": "what to draw (accuracy)"},
+        "--title": {"help": "above the figure (the networks and data sets)"},
+    },
+)  # fmt: skip

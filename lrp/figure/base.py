@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -19,9 +20,13 @@ class Figure:
         draw: Draws a table, and the table of details where there is one, beside the path of a target without suffix; gives the
             text to print and the paths of what was written.
         details: The file of the table of details in run folders; None: no details are collected.
+        about: What it shows, for the help of the command line.
+        arguments: Options that ``draw`` takes as well, as argparse describes them (``{"--title": {"help": "..."}}``).
     """
 
     name: str
     collect: Callable[[Sequence[Path]], pd.DataFrame]
     draw: Callable[..., tuple[str, list[Path]]]
     details: str | None = None
+    about: str = ""
+    arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

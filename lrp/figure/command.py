@@ -1,11 +1,10 @@
-"""The command line of the figures: ``python experiments/figure1.py FOLDER... [--out figure1]``."""
+"""The command line of the figures: ``lrp figure figure1 FOLDER... [--out figure1]``."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lrp.errors import InputError
 from lrp.figure.base import Figure
@@ -13,23 +12,22 @@ from lrp.results.collect import collect_details
 from lrp.results.tables import read_table
 
 
-def command(figure: Figure, about: str | None, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-    """Draw a figure from the folders on the command line. ``about``: the help text; ``arguments``: options that the figure's
-    ``draw`` takes as well, as argparse describes them (``{"--title": {"help": "..."}}``).
+def command(figure: Figure, words: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """Draw a figure from the folders on the command line. ``words``: its words; None: those of the process, whose name is ``prog``.
 
     Raises:
         InputError: Never: it becomes the SystemExit.
         SystemExit: With one sentence, for folders and tables that cannot be drawn.
     """
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog=prog, description=figure.about)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="run folders, sweep folders or tables (.csv)")
     parser.add_argument("--out", type=Path, default=Path(figure.name), help=f"the figure, .png and .pdf ({figure.name})")
     if figure.details is not None:
         name = figure.details.removesuffix(".csv")
         parser.add_argument(f"--{name}", dest="details", type=Path, help=f"the table of {name}, where FOLDER is a table")
-    for name, description in (arguments or {}).items():
+    for name, description in figure.arguments.items():
         parser.add_argument(name, **description)
-    chosen = vars(parser.parse_args())
+    chosen = vars(parser.parse_args(words))
     folders, target, file = chosen.pop("folders"), chosen.pop("out"), chosen.pop("details", None)
     for place in folders:
         if not place.exists():

@@ -74,4 +74,7 @@ def draw_figure1(table: pd.DataFrame, details: pd.DataFrame | None, target: Path
     return markdown, [*write_tables(target, markdown, cells), *save_figure(figure, target)]
 
 
-FIGURE = Figure("figure1", partial(collect_study, name="figure1", columns=[*_KEYS, *_MEASURED]), draw_figure1, "epochs.csv")
+FIGURE = Figure(
+    "figure1", partial(collect_study, name="figure1", columns=[*_KEYS, *_MEASURED]), draw_figure1, "epochs.csv",
+    "Figure 1: accuracy by size and rank of the last hidden layer; the paper's values in brackets.",
+)  # fmt: skip

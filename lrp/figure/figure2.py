@@ -112,5 +112,6 @@ def _count(seeds: pd.Series) -> str:
 
 
 FIGURE = Figure(
-    "figure2", partial(collect_study, name="figure2", columns=["images", "units", "epochs", *_KEYS, *_MEASURED]), draw_figure2, "epochs.csv"
-)
+    "figure2", partial(collect_study, name="figure2", columns=["images", "units", "epochs", *_KEYS, *_MEASURED]), draw_figure2,
+    "epochs.csv", "Figure 2: trained at one rank, then at another; draws what is there and says what is missing.",
+)  # fmt: skip

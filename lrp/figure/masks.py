@@ -116,8 +116,9 @@ def draw_iterative(table: pd.DataFrame, details: pd.DataFrame | None, target: Pa
 
 AT_INITIALISATION = Figure(
     "at_initialisation", partial(collect_study, name="at_initialisation", columns=[*_AT_KEYS, *_MEASURED]), draw_at_initialisation,
-    "layers.csv",
+    "layers.csv", "Networks pruned before they are trained, beside the same mask shuffled inside each layer.",
 )  # fmt: skip
 ITERATIVE = Figure(
-    "iterative", partial(collect_study, name="iterative", columns=[*_IN_ROUNDS_KEYS, *_MEASURED]), draw_iterative, "layers.csv"
-)
+    "iterative", partial(collect_study, name="iterative", columns=[*_IN_ROUNDS_KEYS, *_MEASURED]), draw_iterative, "layers.csv",
+    "Networks pruned in rounds of training, by how each round divides what goes.",
+)  # fmt: skip

@@ -142,5 +142,6 @@ def _draw_accuracy(ax: Axes, curves: pd.DataFrame, network: str, depths: list[in
 
 
 FIGURE = Figure(
-    "simplicity_bias", partial(collect_study, name="simplicity_bias", columns=[*_KEYS, *_MEASURED]), draw_simplicity_bias, "measures.csv"
-)
+    "simplicity_bias", partial(collect_study, name="simplicity_bias", columns=[*_KEYS, *_MEASURED]), draw_simplicity_bias, "measures.csv",
+    "The simplicity bias: effective ranks, singular values over time, and accuracy after pruning.",
+)  # fmt: skip

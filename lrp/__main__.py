@@ -1,0 +1,57 @@
+"""The command ``lrp``: compress and measure (``run``), draw what was measured (``figure``), make a W&B workspace (``dashboard``)."""
+
+from __future__ import annotations
+
+import sys
+
+import lrp
+
+USAGE = """usage: lrp run [group=choice] [option=value] ...    compress a network and measure it; -m for a sweep, --help for every option
+       lrp figure NAME FOLDER...                    draw the tables of runs: {figures}
+       lrp dashboard ENTITY/PROJECT                 make a W&B workspace for lrp's runs (needs lrp[dashboard])
+       lrp --version
+
+Each of them explains itself with --help. python -m lrp is the same command."""
+FIGURES = "figure1, figure2, figure3, simplicity_bias, at_initialisation, iterative"  # without loading them, which takes seconds
+
+
+def main() -> None:
+    """Do what the first word says.
+
+    Raises:
+        SystemExit: With one sentence, for a word that is none of them.
+    """
+    word, *rest = sys.argv[1:] or ["--help"]
+    if word in ("--help", "-h"):
+        print(USAGE.format(figures=FIGURES))
+    elif word == "--version":
+        print(f"lrp {lrp.__version__}")
+    elif word == "run":
+        from lrp.run import main as run  # torch
+
+        sys.argv[:] = ["lrp run", *rest]
+        run()
+    elif word == "figure":
+        _figure(rest)
+    elif word == "dashboard":
+        from lrp.dashboard import main as dashboard  # optional: wandb-workspaces
+
+        dashboard(rest, "lrp dashboard")
+    else:
+        raise SystemExit(f"lrp: {word}: give run, figure or dashboard; lrp --help says what they do")
+
+
+def _figure(words: list[str]) -> None:
+    if not words or words[0] in ("--help", "-h"):
+        print(f"usage: lrp figure NAME FOLDER... [--out FILE]\n\nNAME is one of {FIGURES}; lrp figure NAME --help has its options.")
+        return
+    from lrp.figure.command import command  # torch, pandas and matplotlib, which take seconds
+    from lrp.figure.known import FIGURES as known  # torch
+
+    if words[0] not in known:
+        raise SystemExit(f"lrp figure: {words[0]}: there is no such figure; choose one of {FIGURES}")
+    command(known[words[0]], words[1:], f"lrp figure {words[0]}")
+
+
+if __name__ == "__main__":
+    main()
