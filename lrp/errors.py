@@ -34,6 +34,11 @@ LARGEST = 2**53  # integers beyond it are exact in no table
 MOST_THREADS = 1024
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things: "1 filter", "2 filters"."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def one_line(text: str) -> str:
     """A text without line breaks and other control characters, which are written as in Python's strings."""
     return "".join(letter if letter.isprintable() else " " if letter in "\n\t" else repr(letter)[1:-1] for letter in text)
@@ -142,17 +147,19 @@ def check_threads(value: object) -> int | None:
     return int(value)
 
 
-def check_float(option: str, value: object, above: float = -math.inf, below: float = math.inf, least: float | None = None) -> float:
-    """A finite number strictly between the two bounds, or not below ``least`` where that is given.
+def check_float(
+    option: str, value: object, above: float = -math.inf, below: float = math.inf, least: float | None = None, most: float | None = None
+) -> float:
+    """A finite number strictly between the two bounds, not below ``least`` and not above ``most`` where these are given.
 
     Raises:
         InputError: For anything else.
     """
     number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
-    if not above < number < below or (least is not None and number < least):
-        allowed = (f"greater than {above:g}" if least is None else f"of at least {least:g}") + (
-            "" if below == math.inf else f" and less than {below:g}"
-        )
+    if not above < number < below or (least is not None and number < least) or (most is not None and number > most):
+        allowed = f"greater than {above:g}" if least is None else f"of at least {least:g}"
+        if most is not None or below < math.inf:
+            allowed += f" and less than {below:g}" if most is None else f" and at most {most:g}"
         raise InputError(option, value, f"must be a number {allowed}")
     return number
 
@@ -175,7 +182,7 @@ def check_sparsity(option: str, value: object) -> float:
         InputError: For anything else.
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1:
-        raise InputError(option, value, "must be a share in [0, 1)")
+        raise InputError(option, value, "must be a share in [0, 1)" + ", not a text" * isinstance(value, str))
     return float(value)
 
 

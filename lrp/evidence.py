@@ -284,6 +284,10 @@ class Evidence:
 
     @property
     def _labels(self) -> Tensor:
+        if self.labels is None and self.scoring.more:
+            raise InputError(
+                "calibration: what it has besides inputs are no labels; give an integer of each example, (B,), with every batch"
+            )
         if self.labels is None:
             raise InputError("calibration: it holds no labels, which the loss of the network needs; give batches of (inputs, labels)")
         return self.labels

@@ -101,7 +101,7 @@ class Sgd:
         check_int(f"{self.option}.batch_size", self.batch_size, 2)
         check_float(f"{self.option}.lr", self.lr, above=0)
         check_float(f"{self.option}.momentum", self.momentum, above=self.swing, below=1 - self.swing)
-        check_float(f"{self.option}.weight_decay", self.weight_decay, above=-1e-12)
+        check_float(f"{self.option}.weight_decay", self.weight_decay, least=0)
 
     def fit(
         self, model: nn.Module, data: Data, part: Part, seed: int, unfinished: Path | None, pick: Callable[[Any], Tensor] | None,

@@ -307,7 +307,7 @@ def test_a_share_of_the_whole_network():
     total, layers = sum(p.numel() for p in model.parameters()), 60 * 40 + 60 * 5
     compressed, report = lrp.compress(model, x, 0.5, budget_of="network")
     assert total * 0.49 < sum(p.numel() for p in compressed.parameters()) <= total * 0.5
-    assert report.warnings[0] == "24.5% of the parameters were left alone: 24.5% type not supported (Sequential) (the network)"
+    assert report.warnings[0] == "24.5% of the parameters were left alone: 24.5% in the network (type not supported (Sequential))"
     assert "sparsity 0.5 of params of the network asked for" in str(report)
     _, same_share = lrp.compress(model, x, 0.5 * total / layers)
     assert list(same_share["rank"].dropna()) == list(report["rank"].dropna())

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
-from lrp.errors import some
+from lrp.errors import counted, some
 from lrp.layer.build import kind_of, own_weights
 from lrp.layer.compressed import Compressed
 from lrp.matrices import LayerMatrix
@@ -140,18 +140,18 @@ def _warnings(report: Report, few_samples: Mapping[str, tuple[int, int]]) -> lis
     if a["params"] == 0:
         found.append(f"nothing is left of the compressed layers at sparsity {a['sparsity']:g}: each gives its bias alone")
     elif empty:
-        found.append(f"{_count(len(empty), 'layer')} lost all components: {some(empty, 5)}")
+        found.append(f"{counted(len(empty), 'layer')} lost all components: {some(empty, 5)}")
     masked = report[report.what == "masked"]
     if len(masked):
         found.append(
-            f"{_count(len(masked), 'layer')} as large and as slow as before, with zeros: of the numbers stored in "
+            f"{counted(len(masked), 'layer')} as large and as slow as before, with zeros: of the numbers stored in "
             f"{'it' if len(masked) == 1 else 'them'} {int(masked.params_after.sum()):,} of {int(masked.params_before.sum()):,} are not zero"
         )
     if few_samples:
         name, (samples, columns) = min(few_samples.items(), key=lambda item: item[1][0] / item[1][1])
         found.append(
             f"few calibration samples: layer {name} has {samples:,} for {columns:,} columns, several times as many are needed "
-            f"({_count(len(few_samples), 'layer')} concerned); give more images"
+            f"({counted(len(few_samples), 'layer')} concerned); give more images"
         )
     return found
 
@@ -166,9 +166,7 @@ def _left_alone(report: Report) -> str | None:
     for reason, part in sorted(left.groupby("what"), key=lambda pair: -pair[1].params_before.sum()):
         share = part.params_before.sum() / total
         if share >= WORTH_SAYING / 5:
-            reasons.append(f"{share:.1%} {reason.removeprefix('left alone: ')} ({some([name or 'the network' for name in part.layer], 2)})")
+            reasons.append(
+                f"{share:.1%} in {some([name or 'the network' for name in part.layer], 2)} ({reason.removeprefix('left alone: ')})"
+            )
     return f"{left.params_before.sum() / total:.1%} of the parameters were left alone: {'; '.join(reasons)}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

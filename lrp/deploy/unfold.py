@@ -45,12 +45,9 @@ def unfold(model: nn.Module) -> nn.Module:
         layer = result.get_submodule(name)
         assert isinstance(layer, Compressed)
         held = layer._buffers.keys() - {*layer.own} or layer._forward_hooks or layer._forward_pre_hooks
-        plain = None if held else layer.plain_layers()
-        if plain is None:
-            log.warning(
-                "layer %s stays as it is: it has several blocks, none that is left, a padding mode other than zeros, or buffers or hooks",
-                name or "(the network)",
-            )
+        plain = "it has buffers or hooks" if held else layer.plain_layers()
+        if isinstance(plain, str):
+            log.warning("layer %s stays as it is: %s", name or "(the network)", plain)
         else:
             if isinstance(layer, LowRank) and layer.tied_factors:
                 _share(plain, layer, made)

@@ -172,10 +172,10 @@ class LowRank(Keeps):
         return read_blocks(matrix, stored["blocks"])
 
     @torch.no_grad()
-    def plain_layers(self) -> list[nn.Module] | None:
-        """Two thin layers, or one where the block is stored whole; None of a layer of several blocks and of an empty one."""
+    def plain_layers(self) -> list[nn.Module] | str:
+        """Two thin layers, or one where the block is stored whole; none of a layer of several blocks and of an empty one."""
         if len(self.blocks) != 1 or self.blocks[0][1] == 0:
-            return None
+            return "it has several blocks" if len(self.blocks) != 1 else "nothing of it is left but the bias"
         if self.blocks[0][1] is None:
             return [self._thin(self.W["0_0"], self.bias)]
         return [self._thin(self.V["0_0"], None), self._pointwise(self.U["0"], self.bias)]

@@ -106,6 +106,6 @@ class Clustered(LowRank):
         return y if self.bias is None else y + self.bias
 
     @torch.no_grad()
-    def plain_layers(self) -> None:
-        """None: torch has no layer that reorders."""
-        return None
+    def plain_layers(self) -> str:
+        """As of ``Compressed``: torch has no layer that reorders."""
+        return "its clusters lie in another order, and torch has no layer that reorders"

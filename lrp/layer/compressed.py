@@ -94,8 +94,8 @@ class Compressed(nn.Module):
         """Give the outputs in this order (M,) int64 from now on; False where that cannot be done, and nothing was."""
         return False
 
-    def plain_layers(self) -> list[nn.Module] | None:
-        """Plain layers of torch with copies of the parameters that compute the same, one after the other; None where there are none."""
+    def plain_layers(self) -> list[nn.Module] | str:
+        """Plain layers of torch with copies of the parameters that compute the same, one after the other; or why there are none."""
         raise NotImplementedError
 
     def __prepare_scriptable__(self) -> nn.Module:
@@ -105,7 +105,9 @@ class Compressed(nn.Module):
             InputError: Always: it would find Python that TorchScript does not know.
         """
         raise InputError(
-            "model", type(self).__name__, "torch.jit.script knows no compressed layer; script lrp.unfold(model), or use torch.jit.trace"
+            "model",
+            type(self).__name__,
+            "torch.jit.script knows no compressed layer; use torch.jit.trace, or script lrp.unfold(model), whose log says what stays",
         )
 
     @property

@@ -34,12 +34,17 @@ class Filters(Compressed):
     whole: list[int]
     centred: list[int]
     order: Tensor
+    W: Tensor
+    P: Tensor
 
     def _hold(self, held: Held, like: Tensor) -> None:
         self.whole, self.centred = [int(i) for i in held[0]], [int(i) for i in held[1]]
         empty = parameter_maker(like)
-        self.W = empty(len(self.whole), self.columns)
-        self.P = empty(len(self.centred), self.columns // self._kernel())
+        for name, count, columns in (("W", len(self.whole), self.columns), ("P", len(self.centred), self.columns // self._kernel())):
+            if count:
+                setattr(self, name, empty(count, columns))
+            else:  # no parameter: one that no forward reads has no gradient, for which DDP waits
+                self.register_buffer(name, like.new_empty(0, columns), persistent=False)
         self.register_buffer("order", torch.tensor(self._order(), dtype=torch.int64, device=like.device), persistent=False)
 
     def _kernel(self) -> int:
@@ -93,7 +98,7 @@ class Filters(Compressed):
         self._set_bias(scale, shift)
 
     @torch.no_grad()
-    def plain_layers(self) -> list[nn.Module] | None:
+    def plain_layers(self) -> list[nn.Module] | str:
         """One dense layer, which holds the zeros as well."""
         return [self._plain(self.weight_matrix())]
 

@@ -64,7 +64,7 @@ class Masked(Keeps):
         self._set_bias(scale, shift)
 
     @torch.no_grad()
-    def plain_layers(self) -> list[nn.Module] | None:
+    def plain_layers(self) -> list[nn.Module] | str:
         """One layer, as dense as before."""
         weight = self._dense_weight().requires_grad_(self.W.requires_grad)  # computed here, where no gradient is recorded
         return [filled(self._plain(), weight, self.bias)]

@@ -104,10 +104,10 @@ class NestedConv2d(CompressedConv):
         self._set_bias(scale, shift)
 
     @torch.no_grad()
-    def plain_layers(self) -> list[nn.Module] | None:
-        """Four convolutions; None with a padding mode other than zeros, which torch's own layer cannot do for one side."""
+    def plain_layers(self) -> list[nn.Module] | str:
+        """Four convolutions; none with a padding mode other than zeros, which torch's own layer cannot do for one side."""
         if self.padding_mode != "zeros":
-            return None
+            return f"padding_mode={self.padding_mode}"
         (q, _, r), groups = self.ranks, self.groups
         return [
             filled(nn.Conv2d(self.in_channels, groups * q, 1, groups=groups, bias=False), self.P, None),

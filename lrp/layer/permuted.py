@@ -98,6 +98,11 @@ class Permuted(LowRank):
             self.bias.copy_(self.bias[order])
         return True
 
+    @torch.no_grad()
+    def plain_layers(self) -> str:
+        """As of ``Compressed``: torch has no layer that reorders."""
+        return "its blocks lie in another order, and torch has no layer that reorders"
+
     def weight_matrix(self) -> Tensor:
         """The layer matrix (M, N) that the stored blocks amount to."""
         matrix = self.columns_back(super().weight_matrix())

@@ -82,7 +82,7 @@ class Pivoted(Compressed):
         self._set_bias(scale, shift)
 
     @torch.no_grad()
-    def plain_layers(self) -> list[nn.Module] | None:
+    def plain_layers(self) -> list[nn.Module] | str:
         """Two layers, as of a matrix of this rank: torch has none that reorders, so that they hold r^2 numbers more."""
         return [self._thin(), self._pointwise(unpivot(self.C, self.order))]
 

@@ -83,10 +83,10 @@ class SpatialConv2d(CompressedConv):
         self._set_bias(scale, shift)
 
     @torch.no_grad()
-    def plain_layers(self) -> list[nn.Module] | None:
-        """Two convolutions; None with a padding mode other than zeros, which torch's own layer cannot do for one side."""
+    def plain_layers(self) -> list[nn.Module] | str:
+        """Two convolutions; none with a padding mode other than zeros, which torch's own layer cannot do for one side."""
         if self.padding_mode != "zeros":
-            return None
+            return f"padding_mode={self.padding_mode}"
         return self._plain_sides(self.in_channels, self.V, self.U, self.bias)
 
     def __repr__(self) -> str:

@@ -94,10 +94,10 @@ class SpatialPivotedConv2d(CompressedConv):
         self._set_bias(scale, shift)
 
     @torch.no_grad()
-    def plain_layers(self) -> list[nn.Module] | None:
-        """Two convolutions, as of the spatial form at this rank, which hold r^2 numbers more; None with a padding mode other than zeros."""
+    def plain_layers(self) -> list[nn.Module] | str:
+        """Two convolutions, as of the spatial form at this rank, which hold r^2 numbers more; none with a padding mode other than zeros."""
         if self.padding_mode != "zeros":
-            return None
+            return f"padding_mode={self.padding_mode}"
         return self._plain_sides(self.in_channels, self._first(), self.U, self.bias)
 
     def __repr__(self) -> str:

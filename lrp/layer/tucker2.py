@@ -138,7 +138,7 @@ class Tucker2(CompressedConv):
         self._set_bias(scale, shift)
 
     @torch.no_grad()
-    def plain_layers(self) -> list[nn.Module] | None:
+    def plain_layers(self) -> list[nn.Module] | str:
         """Three convolutions."""
         return self._plain_triple(self.P, self.K, self.U)
 

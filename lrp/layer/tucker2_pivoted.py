@@ -115,7 +115,7 @@ class Tucker2Pivoted(CompressedConv):
         self._set_bias(scale, shift)
 
     @torch.no_grad()
-    def plain_layers(self) -> list[nn.Module] | None:
+    def plain_layers(self) -> list[nn.Module] | str:
         """Three convolutions, as of Tucker-2 at these ranks: torch has no layer that reorders, so that they hold q^2 + r^2 numbers more."""
         U, _, P = self.triples()[0]
         return self._plain_triple(P, self.K, U)

@@ -17,7 +17,7 @@ from lrp.compensation.base import Compensation
 from lrp.compensation.none import NoCompensation
 from lrp.cost.costs import check_budget, kept_share
 from lrp.cost.report import Report
-from lrp.errors import InputError, check_float, check_int, check_seed, some
+from lrp.errors import InputError, check_float, check_int, check_seed, counted, some
 from lrp.estimator.base import Estimator
 from lrp.evidence import Evidence
 from lrp.layer_statistics.regression import ridge_solve
@@ -25,7 +25,8 @@ from lrp.matrices import LayerMatrix
 from lrp.method.base import FittedMethod, check_exclude
 from lrp.method.filters import Chosen, FilterLayer, FilterPlan, Stored, Unit, find_units, without_form
 from lrp.method.plan import Plan
-from lrp.network.channels import Channels, find_channels
+from lrp.network.channels import find_channels
+from lrp.network.follow import Channels
 from lrp.network.gradients import hessian_traces
 from lrp.network.narrow import removable
 
@@ -86,7 +87,7 @@ class Hap:
         check_exclude(self.exclude)
         check_int("method.probes", self.probes, 1)
         check_seed("method.seed", self.seed)
-        check_float("method.q", self.q, least=0.0, below=1.0 + 1e-12)
+        check_float("method.q", self.q, least=0.0, most=1.0)
         check_float("method.ridge", self.ridge, least=0.0)
         check_float("method.most", self.most, above=0.0, below=1.0)
         for name, known in (("implant", IMPLANTS), ("removed", REMOVED), ("labels", LABELS)):
@@ -219,10 +220,11 @@ class HapFitted(FittedMethod):
     def _layer(self, name: str, chosen: Chosen, params: int) -> FilterLayer:
         matrix, keep, centred = self.evidence.matrices[name], chosen.keep[name], chosen.centred[name]
         stuck = {unit.reason for unit in self.units if unit.reason and name in unit.rows} if not bool(keep.all()) else set[str]()
-        said = [f"{int((~keep).sum())} filters removed"] if not bool(keep.all()) else []
+        gone = counted(int((~keep).sum()), "filter")
+        said = [f"{gone} removed"] if not bool(keep.all()) else []
         said += [f"{int(centred.sum())} are 1 x 1"] if bool(centred.any()) else []
         if stuck and not bool(keep.all()):
-            said[0] = f"{int((~keep).sum())} filters are zero and not stored: {some(sorted(filter(None, stuck)), 1)}"
+            said[0] = f"{gone} kept as zeros, which are not stored: {some(sorted(filter(None, stuck)), 1)}"
         if not said:
             said = ["left dense"] if params == matrix.weight.numel() else ["reads fewer inputs"]
         macs = params * self.evidence.survey.positions[name]
@@ -249,7 +251,7 @@ class HapFitted(FittedMethod):
                 held, at = self.channels.outputs[name].tolist(), report.index[report.layer == name]
                 stay = sum(c not in gone for c in held)
                 if stay < len(held):
-                    report.loc[at, "what"] = f"{len(held) - stay} filters removed with what they read"
+                    report.loc[at, "what"] = f"{counted(len(held) - stay, 'filter')} removed with what they read"
                     for column in ("params", "macs"):
                         report.loc[at, f"{column}_after"] = report.loc[at, f"{column}_before"] * stay // len(held)
         return report

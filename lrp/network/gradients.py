@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from lrp.batches import Batches, Inputs, call, counted, on_tensors, tensors
 from lrp.errors import InputError
@@ -94,7 +97,8 @@ def hessian_vector_product(
         ]
         if not moved:  # the loss is linear in these weights
             return _as_matrices(names, [None] * len(layers), layers)
-        return _as_matrices(names, torch.autograd.grad(torch.stack(moved).sum(), weights, allow_unused=True), layers)
+        with _second():
+            return _as_matrices(names, torch.autograd.grad(torch.stack(moved).sum(), weights, allow_unused=True), layers)
 
 
 def hessian_traces(
@@ -118,7 +122,8 @@ def hessian_traces(
         weights = [layer.weight for _, layer, _ in reached]
         for _ in range(probes if reached else 0):
             signs = [random_signs((1, w.numel()), generator).view(w.shape).to(w) for w in weights]
-            products = torch.autograd.grad([g for _, _, g in reached], weights, signs, retain_graph=True, allow_unused=True)
+            with _second():
+                products = torch.autograd.grad([g for _, _, g in reached], weights, signs, retain_graph=True, allow_unused=True)
             for (name, layer, _), v, Hv in zip(reached, signs, products, strict=True):
                 if Hv is not None:
                     total[name] += kind_of(layer).as_matrix(layer, v * Hv.detach()).double().sum(1).cpu()
@@ -136,7 +141,7 @@ def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor
     layers: list[Any] = [twin.get_submodule(name) for name in names]
     weights: list[Tensor] = [layer.weight.requires_grad_() for layer in layers]
     device = weights[0].device
-    with plain_arithmetic(device), sdpa_kernel(SDPBackend.MATH):  # the faster attentions have no second derivative
+    with plain_arithmetic(device), _twice_derivable():
         y = pick(call(twin, on_tensors(Tensor.clone, inputs)))
         logits = y.flatten(1) if labels is not None and labels.dim() < 2 else as_rows(y)
         if labels is None:
@@ -150,6 +155,43 @@ def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor
     if not bool(torch.isfinite(loss)) or not loss.requires_grad:
         raise InputError("the loss on the calibration images is not finite or carries no gradient, so nothing can be scored by it")
     return layers, loss
+
+
+class _Hardsigmoid(TorchFunctionMode):
+    """Hardsigmoid by ReLU6, of which torch knows the second derivative."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: D105
+        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        if name not in ("hardsigmoid", "hardsigmoid_"):
+            return func(*args, **kwargs)
+        x = args[0] if args else kwargs["input"]
+        y = F.relu6(x + 3) / 6
+        return x.copy_(y) if name.endswith("_") or kwargs.get("inplace", args[1:2] == (True,)) else y
+
+
+@contextlib.contextmanager
+def _twice_derivable() -> Iterator[None]:
+    """Within it a network computes with operations that have a second derivative: the faster attentions have none."""
+    with sdpa_kernel(SDPBackend.MATH), _Hardsigmoid():
+        yield
+
+
+@contextlib.contextmanager
+def _second() -> Iterator[None]:
+    """Within it torch's complaint about an operation without a second derivative is a sentence.
+
+    Raises:
+        InputError: For such an operation.
+        RuntimeError: Whatever else torch raised.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if found := re.search(r"derivative for (\S+) is not implemented", str(error)):
+            raise InputError(
+                f"torch has no second derivative of {found[1]}, which the network computes with and this method needs"
+            ) from error
+        raise
 
 
 def _check_labels(labels: Tensor, rows: int, classes: int, what: str) -> None:

@@ -18,7 +18,8 @@ from lrp.layer.build import kind_of
 from lrp.layer.duplicate import duplicate, measured_copy
 from lrp.layer.sliced import is_depthwise, keep_inputs, keep_outputs
 from lrp.network.arithmetic import layer_input
-from lrp.network.channels import Channels, find_channels
+from lrp.network.channels import find_channels
+from lrp.network.follow import Channels
 from lrp.network.trace import name_of, pairs_to_fold
 
 log = logging.getLogger(__name__)

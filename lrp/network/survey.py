@@ -106,7 +106,7 @@ def find_candidates(
         seen.add(_run(model, batch, counted), examples(batch))
     left = {}
     for name, module in modules.items():
-        reason = "low rank already" if name in low_rank else unsupported(module)
+        reason = "compressed already" if name in low_rank else unsupported(module)
         if reason is None and name in excluded:
             reason = "excluded"
         elif reason is None and matrices[name].lookup and not lookups:

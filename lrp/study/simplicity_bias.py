@@ -93,7 +93,7 @@ class SimplicityBias:
         for option in ("epochs", "batch_size", "gram_images", "scoring_images"):
             check_int(f"study.{option}", getattr(self, option), 1)
         check_float("study.lr", self.lr, above=0)
-        check_float("study.momentum", self.momentum, above=-1e-12, below=1)
+        check_float("study.momentum", self.momentum, least=0, below=1)
 
     def cells(self) -> list[Cell]:
         """One network each."""

@@ -196,3 +196,13 @@ def test_bad_options_are_one_sentence():
         fitted(model, x, torch.full((16,), 3))
     with pytest.raises(lrp.InputError, match="one output"):
         fitted(nn.Sequential(nn.Flatten(), nn.Linear(84, 4), nn.Linear(4, 1)).double(), x)
+
+
+def test_every_parameter_of_the_layers_is_read():
+    """DDP waits for the gradient of each: without implants there are no empty parameters for them."""
+    torch.manual_seed(0)
+    dense, x = randomise(Residual()).float(), torch.randn(8, 3, 9, 8)
+    small, _ = lrp.compress(dense, x, 0.5, method="hap")
+    assert any(isinstance(module, Filters) for module in small.modules())
+    small(x).square().sum().backward()
+    assert all(parameter.numel() and parameter.grad is not None for parameter in small.parameters())

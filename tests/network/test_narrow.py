@@ -259,3 +259,64 @@ def test_one_example_whose_dimension_is_squeezed_away():
     result = narrow(model, x[:1], keep)
     assert result.model.conv.out_channels == 3
     assert close(result.model(x), zeroed(model, keep)(x))
+
+
+def test_constants_that_tracing_makes():
+    class Normalised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.rand(3))
+            self.a, self.b = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1)
+
+        def forward(self, x):
+            return self.b(self.a(x - self.mean[:, None, None])) * torch.tensor([1.0, 2, 3, 4])[:, None, None].to(x)
+
+    model, x = randomise(Normalised()), torch.randn(2, 3, 5, 5).double()
+    keep = {"a": torch.arange(6) > 2}
+    result = narrow(model, x[:1], keep)
+    assert result.model.a.out_channels == 3 and close(result.model(x), zeroed(model, keep)(x))
+
+
+class Auxiliary(nn.Module):
+    """What only the training mode reads: another output, or a buffer with a value of each feature."""
+
+    def __init__(self, noisy):
+        super().__init__()
+        self.noisy = noisy
+        self.a, self.b, self.c = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 4, 1)
+        self.aux = nn.Linear(6, 2)
+        self.register_buffer("noise", torch.ones(6))
+
+    def forward(self, x):
+        h = self.a(x)
+        if self.noisy and self.training:
+            h = h + torch.randn_like(h) * self.noise.view(1, -1, 1, 1)
+        y = self.c(self.b(h))
+        return (y, self.aux(h.mean((2, 3)))) if self.training and not self.noisy else y
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_what_only_the_training_mode_reads_stays(noisy):
+    model, x, keep = randomise(Auxiliary(noisy)), torch.randn(4, 3, 5, 5).double(), {n: torch.arange(6) > 2 for n in ("a", "b")}
+    if noisy:
+        model.aux = nn.Identity()
+    result = narrow(model, x[:1], keep)
+    assert result.model.a.out_channels == 6 and result.model.b.out_channels == 3 and "a" in result.zeroed
+    assert close(result.model(x), zeroed(model, keep)(x))
+    result.model.train()(x)
+
+
+@pytest.mark.parametrize(
+    "join", [lambda x: torch.cat(x.split([2, 4], 1)[::-1], 1), lambda x: torch.cat(x.chunk(3, 1)[:2] + x.chunk(3, 1)[2:], 1)]
+)
+def test_pieces_that_are_joined_without_being_named(join):
+    class Pieces(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1)
+
+        def forward(self, x):
+            return self.b(join(self.a(x)))
+
+    model, x, keep = randomise(Pieces()), torch.randn(2, 3, 5, 5).double(), {"a": torch.arange(6) % 2 == 0}
+    assert close(narrow(model, x[:1], keep).model(x), zeroed(model, keep)(x))

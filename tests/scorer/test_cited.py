@@ -10,6 +10,7 @@ from helpers import BLOCKINGS, DECOMPOSITIONS, close, slow_differences
 from torch import nn
 from torch.nn import functional as F
 
+import lrp
 from lrp.batches import Batches
 from lrp.decomposition.base import decompose
 from lrp.errors import InputError
@@ -352,3 +353,38 @@ def test_second_derivatives_go_through_attention():
 
     found = gradients.hessian_traces(Attends(), ["a", "b"], torch.randn(4, 5, 4), None, lambda y: y, 2)
     assert all(bool(torch.isfinite(trace).all() and trace.any()) for trace in found.values())
+
+
+@pytest.mark.parametrize("labels, sentence", [
+    (torch.eye(3)[torch.arange(8) % 3], "besides inputs are no labels"), (None, "give batches of"),
+])  # fmt: skip
+def test_what_is_no_label(labels, sentence):
+    model, x = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), torch.randn(8, 4)
+    with pytest.raises(InputError, match=sentence):
+        lrp.compress(model, x if labels is None else [(x, labels)], 0.5, method="singular_vectors", scorer="snip")
+
+
+@pytest.mark.parametrize("layer", [nn.Hardsigmoid(), nn.Hardsigmoid(inplace=True), nn.Hardswish()])
+def test_hardsigmoid_has_a_second_derivative(layer):
+    """Of a loss that it bends, against differences of first ones."""
+
+    def of(model, batches):
+        return Evidence(model, batches).of(FirstOrderEstimator(), (), 4096)
+
+    model = nn.Sequential(nn.Linear(3, 4), layer, nn.Linear(4, 3)).double().eval()
+    x, labels = torch.rand(6, 3).double(), torch.arange(6) % 3
+    evidence, step = of(model, [(x, labels)]), 1e-6
+    direction = torch.randn(4, 3).double()
+    product, sides = evidence.hessian_vector_product({"0": direction}), []
+    for sign in (1, -1):
+        twin = copy.deepcopy(model)
+        twin[0].weight.data += sign * step * direction
+        sides.append(of(twin, [(x, labels)]).loss_gradients["0"])
+    assert close(product["0"], (sides[0] - sides[1]) / (2 * step), 1e-6)
+
+
+def test_an_operation_without_a_second_derivative_is_named():
+    with pytest.raises(InputError, match="torch has no second derivative of aten::_a, which the network"), gradients._second():
+        raise RuntimeError("derivative for aten::_a is not implemented")
+    with pytest.raises(RuntimeError, match="another"), gradients._second():
+        raise RuntimeError("another")
