@@ -1,4 +1,4 @@
-# make run: the whole of lrp on embedded data; make test: all tests; make check: lint, format and types;
+# make run: the paper's method and lrp's own on embedded data; make test: all tests; make check: lint, format and types;
 # make docs: the tables that scripts write; make fault-campaign: kills, damaged files, full disks, bad inputs, for an hour and a half. Each builds .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: run check test docs fault-campaign clean
 
 run: .venv/installed
-	$(BIN)/python -m lrp.run -m blocking=alds,square,none scorer=magnitude,relative_error,perturbation,variance
+	$(BIN)/python -m lrp tour
 
 check: .venv/tested
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The command ``lrp``: compress and measure (``run``), draw what was measured (``figure``), make a W&B workspace (``dashboard``)."""
+"""The command ``lrp``: compress and measure (``run``), a first look (``tour``), figures, and a W&B workspace (``dashboard``)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import lrp
 
 USAGE = """usage: lrp run [group=choice] [option=value] ...    compress a network and measure it; -m for a sweep, --help for every option
+       lrp tour                                     the paper and lrp on digits that come with it: a figure, two minutes
        lrp figure NAME FOLDER...                    draw the tables of runs: {figures}
        lrp dashboard ENTITY/PROJECT                 make a W&B workspace for lrp's runs (needs lrp[dashboard])
        lrp --version
@@ -31,6 +32,10 @@ def main() -> None:
 
         sys.argv[:] = ["lrp run", *rest]
         run()
+    elif word == "tour":
+        from lrp.tour import main as tour  # torch
+
+        tour(rest, "lrp tour")
     elif word == "figure":
         _figure(rest)
     elif word == "dashboard":
@@ -38,7 +43,7 @@ def main() -> None:
 
         dashboard(rest, "lrp dashboard")
     else:
-        raise SystemExit(f"lrp: {word}: give run, figure or dashboard; lrp --help says what they do")
+        raise SystemExit(f"lrp: {word}: give run, tour, figure or dashboard; lrp --help says what they do")
 
 
 def _figure(words: list[str]) -> None:

@@ -40,7 +40,7 @@ LEVELS = (
     ("job",),
     ("study",),
     ("config",),
-    ("command", "compression", "dashboard"),
+    ("command", "compression", "dashboard", "tour"),
     ("run",),
     ("__main__",),
 )

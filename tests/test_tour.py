@@ -1,0 +1,51 @@
+"""The first look: what it runs, what it says and draws of that."""
+
+import subprocess
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from helpers import results_row, results_table
+
+from lrp import tour
+from lrp.figure.tour import conclusion
+
+PAPER = [
+    results_row(s, scorer=scorer, accuracy=a, accuracy_dense=0.98)
+    for s, a in ((0.0, 0.98), (0.5, 0.7))
+    for scorer in ("variance", "magnitude")
+]
+OURS = [results_row(s, method="output_aware", accuracy=a, accuracy_dense=0.98) for s, a in ((0.0, 0.98), (0.5, 0.97))]
+
+
+def test_it_runs_draws_and_says(monkeypatch, tmp_path, capsys):
+    ran = []
+
+    def run(words, check):
+        ran.append(words)
+        name, folder = words[-1].split("=")[0], words[-1].split("'")[1]
+        rows = PAPER if name == "hydra.sweep.dir" else OURS
+        (place := tmp_path / folder / "0" if name == "hydra.sweep.dir" else tmp_path / folder).mkdir(parents=True)
+        results_table(*rows).to_csv(place / "results.csv", index=False)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    tour.main(["--out", str(tmp_path / "here"), "threads=1"], "lrp tour")
+    out = capsys.readouterr().out
+    assert [words[3] for words in ran] == ["-m", "method=output_aware"] and all("threads=1" in words for words in ran)
+    assert "With 50% of the parameters removed the best setting of the paper" in out and "reads 70.0%" in out and "had, 97.0%" in out
+    assert (tmp_path / "here" / "tour.png").exists() and (tmp_path / "here" / "tour.pdf").exists()
+    with pytest.raises(SystemExit, match="it is no empty folder"):
+        tour.main(["--out", str(tmp_path / "here")], "lrp tour")
+
+
+def test_a_run_that_fails_is_the_end(monkeypatch, tmp_path):
+    monkeypatch.setattr(subprocess, "run", lambda *words, **kwargs: SimpleNamespace(returncode=2))
+    with pytest.raises(SystemExit) as end:
+        tour.main(["--out", str(tmp_path / "here"), "fly=1"], "lrp tour")
+    assert end.value.code == 2
+
+
+def test_nothing_spoiled_is_said():
+    table = pd.concat([results_table(*PAPER).assign(accuracy=0.98), results_table(*OURS)])
+    assert conclusion(table) == "Some setting of the paper stays within 5 points of the dense network's 98.0% everywhere."
