@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -33,7 +34,8 @@ def draw_tour(table: pd.DataFrame, target: Path) -> list[Path]:
             label = None if at else f"the paper, {BLOCKINGS.get(str(blocking), blocking)}"
             ax.plot(line["x"], 100 * line["y"], color=COLOURS.get(str(blocking)), linewidth=0.9, alpha=0.8, label=label)
     ax.plot(ours["x"], 100 * ours["y"], color=OURS, linewidth=2.4, marker="o", markersize=4)
-    middle, above = ours.iloc[len(ours) // 2], {"textcoords": "offset points", "va": "bottom"}
+    middle = ours.iloc[len(ours) // 2]
+    above: dict[str, Any] = {"textcoords": "offset points", "va": "bottom"}
     ax.annotate("output_aware", (middle["x"], 100 * middle["y"]), (0, 5), color=OURS, ha="center", weight="bold", **above)
     for name, share in (("dense", table["accuracy_dense"].iloc[0]), ("chance", CHANCE)):
         ax.axhline(100 * share, color="grey", linewidth=0.8, linestyle=(0, (1, 3)))
@@ -59,7 +61,8 @@ def conclusion(table: pd.DataFrame) -> str:
     mine = float(ours[ours["sparsity"] == at]["y"].iloc[0])
     return (
         f"The dense network reads {dense:.1%} of the test digits. With {at:.0%} of the parameters removed the best setting of the "
-        f"paper ({best['line']}) reads {best['y']:.1%}, and output_aware, which fits what is left to the outputs that the layers had, {mine:.1%}. "
+        f"paper ({best['line']}) reads {best['y']:.1%}, and output_aware, which fits what is left to the outputs that the "
+        f"layers had, {mine:.1%}. "
         f"output_aware stays within {100 * APART:g} points of the dense network up to {held:.0%} removed; nothing was trained afterwards "
         "(recovery=finetune), and batch norm was not estimated anew (recovery=batchnorm)."
     )
