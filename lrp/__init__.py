@@ -41,3 +41,8 @@ def __getattr__(name: str) -> Any:
     if name in _PLACES:
         return getattr(importlib.import_module(f"lrp.{_PLACES[name]}"), name)
     raise AttributeError(f"module 'lrp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, whether they were imported already or not."""
+    return sorted([*__all__, "__doc__", "__file__", "__name__", "__path__"])

@@ -49,3 +49,8 @@ def test_every_option_is_explained():
             assert option.comment and choices, (each.name, option)
             assert f"{each.name}.{option.name}={' '.join(option.value.split())}" in text.replace("- ", "-"), option
     assert pd.Series([option.name for option in top()]).is_unique
+
+
+def test_the_public_names_are_listed():
+    assert {*lrp.__all__} <= {*dir(lrp)} and "importlib" not in dir(lrp)
+    assert all(callable(getattr(lrp, name)) for name in lrp.__all__ if name != "__version__")
