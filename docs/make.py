@@ -27,7 +27,8 @@ Choose one of a group with `group=choice`, set a value with `node.key=value`, sw
     python -m lrp.run -m blocking=alds blocking.k=1,2,4,8 recovery=batchnorm
 
 `lrp run --help` prints what follows (`lrp run` and `python -m lrp.run` are the same).
-A bad value stops the run at once with one sentence that names the option, the value and what is allowed. `hydra/launcher=joblib hydra.launcher.n_jobs=2` runs the jobs of a sweep in parallel;
+A bad value stops the run at once with one sentence that names the option, the value and what is allowed.
+`hydra/launcher=joblib hydra.launcher.n_jobs=2` runs the jobs of a sweep in parallel;
 `hydra.run.dir` and `hydra.sweep.dir` say where the folders go (below `outputs/`).
 """
 
