@@ -78,19 +78,20 @@ def treated(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, target: Path) -> list[Path]:
-    """A panel for each unit and treatment, a line for each score, its name at the line's end."""
-    found, dense = treated(table), 100 * table["accuracy_dense"].iloc[0]
-    units = [name for name in UNITS if name in set(found["decomposition"])]
-    figure, axes = plt.subplots(len(units), 3, figsize=(13, 3.1 * len(units) + 0.5), sharey=True, squeeze=False)
-    for i, unit in enumerate(units):
-        for ax, treatment in zip(axes[i], TREATMENTS):
-            panel(ax, found[(found["decomposition"] == unit) & (found["treatment"] == treatment)], dense)
-            ax.set_title(f"{UNITS[unit]}, {treatment}", fontsize=10)
-        axes[i][0].set_ylabel("test accuracy (%)")
+    """A panel for each network, unit and treatment, a line for each score, its name at the line's end."""
+    found, dense = treated(table), 100 * table.groupby("model")["accuracy_dense"].first()
+    there = set(zip(found["model"], found["decomposition"]))
+    lines = [(model, unit) for model, unit in itertools.product(table["model"].unique(), UNITS) if (model, unit) in there]
+    figure, axes = plt.subplots(len(lines), 3, figsize=(13, 3.1 * len(lines) + 0.5), sharey=True, squeeze=False)
+    for row, (model, unit) in zip(axes, lines):
+        part = found[(found["model"] == model) & (found["decomposition"] == unit)]
+        for ax, treatment in zip(row, TREATMENTS):
+            panel(ax, part[part["treatment"] == treatment], dense[model])
+            ax.set_title(f"{model}, {UNITS[unit]}: {treatment}", fontsize=10)
+        row[0].set_ylabel("test accuracy (%)")
     for ax in axes[-1]:
         ax.set_xlabel("parameters removed (%)")
-    name = ", ".join(table["model"].unique())
-    figure.suptitle(f"{name}: solid lines read images, dotted ones images and labels, dashed ones weights alone", fontsize=11)
+    figure.suptitle("Solid lines read images, dotted ones images and labels, dashed ones weights alone", fontsize=11)
     figure.tight_layout()
     return save_figure(figure, target)
 
@@ -117,7 +118,7 @@ def panel(ax: Axes, part: pd.DataFrame, dense: float) -> None:
         (len(reached[1]), np.ptp(reached[1])) >= (len(reached[0]), np.ptp(reached[0]))
     )  # names stand where the lines are further apart
     ends.sort(key=lambda end: (end[1][side], end[1][1 - side]))
-    low, high, out = 0.0, dense + 4, 2 * side - 1
+    low, high, out = 0.0, 97.0, 2 * side - 1
     for (x, y, score, colour), height in zip(ends, spaced([end[1][side] for end in ends], (high - low) / 12.5, low + 2, high - 2)):
         ax.plot([x[side], edges[side] + 0.07 * out * width], [y[side], height], color=colour, linewidth=0.6)
         text, align = score.replace("_", " "), "left" if side else "right"
