@@ -9,6 +9,7 @@ import lrp
 USAGE = """usage: lrp run [group=choice] [option=value] ...    compress a network and measure it; -m for a sweep, --help for every option
        lrp tour                                     the paper and lrp on digits that come with it: a figure, two minutes
        lrp figure NAME FOLDER...                    draw the tables of runs: {figures}
+       lrp report FOLDER...                         one HTML file of runs, which opens without a network
        lrp dashboard ENTITY/PROJECT                 make a W&B workspace for lrp's runs (needs lrp[dashboard])
        lrp --version
 
@@ -38,12 +39,16 @@ def main() -> None:
         tour(rest, "lrp tour")
     elif word == "figure":
         _figure(rest)
+    elif word == "report":
+        from lrp.report.command import main as report  # torch
+
+        report(rest, "lrp report")
     elif word == "dashboard":
         from lrp.dashboard import main as dashboard  # optional: wandb-workspaces
 
         dashboard(rest, "lrp dashboard")
     else:
-        raise SystemExit(f"lrp: {word}: give run, tour, figure or dashboard; lrp --help says what they do")
+        raise SystemExit(f"lrp: {word}: give run, tour, figure, report or dashboard; lrp --help says what they do")
 
 
 def _figure(words: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -40,6 +41,7 @@ def job(config: DictConfig) -> None:
     """
     from lrp.config.build import find_figure, make_job  # these load torch: after the words have been checked
     from lrp.figure.sweep import summarise  # torch as well
+    from lrp.report.page import REPORT, write_report  # torch as well
 
     logging.raiseExceptions = False  # a log that cannot be written (a full disk) is not what fails
     hydra_config = HydraConfig.get()
@@ -49,7 +51,8 @@ def job(config: DictConfig) -> None:
         made = make_job(config, hydra_config)
         made.run(folder, group=Path(hydra_config.sweep.dir).name if sweeping else None)
         if not sweeping:
-            _tell(*summarise(folder, find_figure(config)))
+            text, paths = summarise(folder, find_figure(config))
+            _tell(text, [*paths, write_report([folder], folder / REPORT, _command())])
         return
     except (Exception, SystemExit) as error:  # whatever classes of the user's raise
         reason = reason_of(error, folder)
@@ -95,12 +98,19 @@ def _collect_sweep(config: DictConfig) -> None:
     """The table and the figure of a multirun, from whatever its jobs finished."""
     from lrp.config.build import find_figure  # loads torch, after the words have been checked
     from lrp.figure.sweep import summarise_sweep  # torch as well
+    from lrp.report.page import REPORT, write_report  # torch as well
 
     folder = Path(config.hydra.sweep.dir)
     try:
-        _tell(*summarise_sweep(folder, find_figure(config)))
+        text, paths = summarise_sweep(folder, find_figure(config))
+        _tell(text, [*paths, write_report([folder], folder / REPORT, _command())])
     except Exception as error:  # the jobs have told theirs
         print(f"lrp: {reason_of(error, folder)}", file=sys.stderr)
+
+
+def _command() -> str:
+    """What was typed."""
+    return shlex.join(["lrp", "run", *sys.argv[1:]])
 
 
 def _tell(text: str, paths: list[Path]) -> None:

@@ -36,10 +36,11 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
         if done.returncode:
             raise SystemExit(done.returncode)
     from lrp.figure.tour import conclusion, draw_tour  # torch: after the runs, which have loaded it themselves
+    from lrp.report.page import REPORT, write_report  # torch
     from lrp.results.collect import collect  # torch
 
     table = collect([folder / "paper", folder / "output_aware"])
-    paths = draw_tour(table, folder / "tour")
+    paths = [*draw_tour(table, folder / "tour"), write_report([folder], folder / REPORT)]
     print("", conclusion(table), "", NEXT, "", *paths, sep="\n")
 
 

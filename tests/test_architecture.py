@@ -35,6 +35,7 @@ LEVELS = (
     ("decomposition", "scorer", "selection", "results", "deploy"),
     ("form",),
     ("compensation", "figure"),
+    ("report",),
     ("method",),
     ("search",),
     ("job",),

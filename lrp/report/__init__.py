@@ -1,0 +1,1 @@
+"""report.html: what was run and what came of it, in one file that opens without a network."""
