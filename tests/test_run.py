@@ -42,7 +42,9 @@ def test_sweep_with_a_failing_job(tmp_path, cache):
         ("perturbation", 0),
         ("perturbation", 0.5),
     ]
-    assert out.strip().splitlines()[-3:] == [f"{tmp_path}/sweep/{name}" for name in ("results.csv", "figure3.png", "figure3.pdf")]
+    written = ("results.csv", "figure3.png", "figure3.pdf", "report.html")
+    assert out.strip().splitlines()[-4:] == [f"{tmp_path}/sweep/{name}" for name in written]
+    assert "job 2" in (report := (tmp_path / "sweep" / "report.html").read_text()) and "cannot be read as a safetensors file" in report
     half = table[table["sparsity"] == 0.5]
     assert (half["params"] <= half["params_dense"] / 2).all() and (half["sparsity_params"] >= 0.5).all()
     dense = table[table["sparsity"] == 0]
