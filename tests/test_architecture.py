@@ -23,7 +23,7 @@ ROOT = Path(lrp.__file__).parent
 LEVELS = (
     ("errors", "order", "shelf", "stop"),
     ("files",),
-    ("entries", "matrices", "inputs"),
+    ("entries", "identity", "matrices", "inputs"),
     ("batch_rule", "batch_shapes", "partition"),
     ("batches",),
     ("blocking", "dataset", "tracker"),

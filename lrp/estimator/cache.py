@@ -16,6 +16,7 @@ from lrp.entries import read_entry, write_entry
 from lrp.errors import InputError
 from lrp.estimator.moments import Moments
 from lrp.files import class_sources, remove_leftovers, sha256
+from lrp.identity import computes
 from lrp.matrices import Components
 from lrp.network.frozen import FrozenNetwork
 from lrp.training import computed_by
@@ -32,7 +33,7 @@ def moments_key(network: FrozenNetwork, model: nn.Module, factors: Sequence[Comp
     parts: list[Tensor | str] = [f"moments-3|{estimator}|{' '.join(sorted(kinds))}|{device}|{model}"]
     if kinds - {"svd"}:  # what statistics made them is seen in the components alone
         parts += [tensor for factor in factors for tensor in factor.values]
-    parts.append(_sources(model) if network.untraced else str(network.module.code))
+    parts += [_sources(model), *computes(model.modules())] if network.untraced else [str(network.module.code)]
     for name, value in sorted(model.state_dict().items()):
         parts += [name, value]
     parts.append(repr([factor.block for factor in factors]))

@@ -13,14 +13,15 @@ from torch import nn
 from lrp.dataset.base import Data
 from lrp.entries import read_values, write_values
 from lrp.evaluation import Metrics, evaluate
-from lrp.files import own_sources, remove_leftovers, sha256
+from lrp.files import remove_leftovers, sha256
+from lrp.identity import computes
 from lrp.training import computed_by
 
 
 def dense_metrics(model: nn.Module, data: Data, part: str, batch_size: int, estimator: Any, cache: Path, device: torch.device) -> Metrics:
     """The dense network on the images that count, ``part`` of the data: the same in every job of a sweep, so it is measured once."""
     images = getattr(data, part)
-    parts = [str(model), *own_sources(model.modules()), estimator.output_name or "", str(device), computed_by(device), str(batch_size)]
+    parts = [str(model), *computes(model.modules()), estimator.output_name or "", str(device), computed_by(device), str(batch_size)]
     key = sha256([*parts, images.images, images.labels, *model.state_dict().values()])
     file = cache / "dense" / f"{key}.json"
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from lrp.cost.costs import Costs
 from lrp.deploy.saving import read, write
 from lrp.errors import InputError, check_float
 from lrp.files import own_sources, remove_leftovers, sha256
+from lrp.identity import computes
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer
 from lrp.layer.compressed import Compressed
@@ -183,8 +184,10 @@ class Rounds(FittedMethod):
             repr(method.exclude), str(method.samples),
             str(self.keep_factor), str(len(evidence.scoring)), str(evidence.model),
         ]  # fmt: skip
-        described += own_sources([*evidence.model.modules(), *parts])
-        return sha256([*described, *tensors(evidence.batches.whole()), *evidence.model.state_dict().values()])
+        described += own_sources(parts)
+        return sha256(
+            [*described, *computes(evidence.model.modules()), *tensors(evidence.batches.whole()), *evidence.model.state_dict().values()]
+        )
 
 
 def only_alive(scores: Sequence[Tensor], ranks: Sequence[Rank]) -> list[Tensor]:

@@ -19,7 +19,8 @@ from lrp.dataset.base import Data
 from lrp.entries import read_entry, write_entry
 from lrp.errors import InputError, first_line
 from lrp.evaluation import check_logits
-from lrp.files import own_sources, remove_leftovers, sha256, sha256_file, why_unreadable
+from lrp.files import remove_leftovers, sha256, sha256_file, why_unreadable
+from lrp.identity import computes
 from lrp.layer.duplicate import load_state
 from lrp.model.loading import load_weights
 from lrp.model.tokens import run_or_explain
@@ -114,8 +115,7 @@ class ModelSource:
     def _cached(self, model: nn.Module, data: Data, seed: int, cache: Path, device: torch.device, estimator: Any) -> str:
         """Give ``model`` trained weights, from the cache where they are there; their SHA-256, of the bytes that they have as a
         safetensors file with nothing else in it."""
-        sources = own_sources(model.modules())
-        identity = [self.name, str(model), self.training.identity, str(seed), data.fingerprint(), *sources]
+        identity = [self.name, str(model), self.training.identity, str(seed), data.fingerprint(), *computes(model.modules())]
         if estimator is not None and estimator.output_name:
             identity.append(estimator.output_name)
         before, key = sha256(identity), sha256([*identity, computed_by(device)])

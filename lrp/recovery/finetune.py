@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from lrp.dataset.base import Data, Part
 from lrp.errors import InputError, check_bool, check_float, check_int, first_line
-from lrp.files import own_sources, sha256, write_whole
+from lrp.files import sha256, write_whole
+from lrp.identity import computes
 from lrp.layer.build import find_kind
 from lrp.recovery.context import Context
 from lrp.training import Loss, Sgd, cross_entropy
@@ -86,7 +87,7 @@ class FinetuneRecovery(Sgd):
             raise InputError("recovery=finetune: there is nothing to train, no parameter of the network requires a gradient")
         part = self._part(data, context.seed)
         states = [network.state_dict() for network in (model, teacher) if network is not None]
-        identity = [self.identity, str(context.seed), str(model), data.fingerprint(), context.output, *own_sources(model.modules())]
+        identity = [self.identity, str(context.seed), str(model), data.fingerprint(), context.output, *computes(model.modules())]
         identity = sha256([*identity, *(each for state in states for pair in state.items() for each in pair)])
         modes = {module: module.training for network in (model, teacher) if network is not None for module in network.modules()}
         loss = cross_entropy if teacher is None else distillation(teacher.eval(), self.distill, self.temperature, context.pick)
