@@ -177,7 +177,7 @@ def _read(source: Iterable[Any], count: int | None, name: str, rule: BatchRule) 
     digests: list[str] = []
     labels: list[Any] = []
     shapes, length = Shapes(name), 0
-    for batch in source:
+    for batch in _each(source, name):
         inputs, label = rule(batch)
         if _empty(inputs):
             continue
@@ -200,7 +200,7 @@ def _read(source: Iterable[Any], count: int | None, name: str, rule: BatchRule) 
         return Batches(lambda: held, length, known, more).take(count)
 
     def parts() -> Iterator[Inputs]:
-        batches = (rule(batch)[0] for batch in source)
+        batches = (rule(batch)[0] for batch in _each(source, name))
         for digest, inputs in zip(digests, (batch for batch in batches if not _empty(batch)), strict=False):
             if sha256(tensors(inputs)) != digest:
                 raise InputError(f"{name}: it gives other examples at each pass; give them in a fixed order, or as a list of batches")
@@ -213,11 +213,28 @@ def _empty(inputs: Inputs) -> bool:
     return bool(leaves(inputs)) and all((isinstance(leaf, Each) or leaf.dim()) and not len(leaf) for leaf in leaves(inputs))
 
 
+def _each(source: Iterable[Any], name: str) -> Iterator[Any]:
+    """The batches of a source; what it raises itself becomes a sentence.
+
+    Raises:
+        InputError: Where it cannot be read to its end.
+    """
+    count = 0
+    try:
+        for batch in source:
+            yield batch
+            count += 1
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{name}: batch {count} cannot be read ({type(error).__name__}: {first_line(error)})") from error
+
+
 def _same_twice(source: Iterable[Any], name: str, rule: BatchRule) -> bool:
     """Whether a source begins with the same batch when it is read twice."""
     seen = []
     for _ in range(2):
-        for batch in source:
+        for batch in _each(source, name):
             inputs, _ = rule(batch)
             Shapes(name).add(inputs)
             seen.append(sha256(tensors(inputs)))

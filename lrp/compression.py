@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from lrp.batches import Batches, device_of, tensors
 from lrp.config.method import default_option, make_method
@@ -235,7 +236,7 @@ def check_inputs(model: nn.Module, batches: Batches, calibration: Any = None) ->
             if device_of(model, leaf.device) != leaf.device:
                 where = device_of(model, leaf.device)
                 raise InputError(f"calibration: the inputs are on {leaf.device}, the network on {where}; move one to the other's device")
-            if leaf.is_floating_point() and not bool(torch.isfinite(leaf).all()):
+            if leaf.is_floating_point() and not bool(torch.isfinite(leaf.float() if leaf.element_size() == 1 else leaf).all()):
                 raise InputError("calibration: the inputs hold values that are not finite")
     tokens = batches.counted()
     if tokens is not None and not bool(tokens.any()):
@@ -244,8 +245,8 @@ def check_inputs(model: nn.Module, batches: Batches, calibration: Any = None) ->
         log.warning("of %d of %d calibration examples no token counts, their attention_mask is 0 everywhere", silent, len(tokens))
     example, twin = batches.example, duplicate(model).eval()
     try:
-        run_model(twin, example, "calibration: ")
-        if _of_one_size(calibration):  # one image (1, H, W) passes for a batch of one
+        output = run_model(twin, example, "calibration: ")
+        if _of_one_size(calibration) or isinstance(example, Tensor) and len(batches) > 1:  # one image (1, H, W) passes for a batch of one
             run_model(twin, batches.take(2).whole(), "calibration: ")
     except InputError as error:
         if _of_one_size(calibration):
@@ -257,3 +258,5 @@ def check_inputs(model: nn.Module, batches: Batches, calibration: Any = None) ->
             hint = "inputs=lambda batch: ... says what of a batch goes into the network"
             raise InputError(f"{error}; {hint}") from error
         raise
+    if any(leaf.is_floating_point() and bool(leaf.isnan().any()) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)):
+        raise InputError("calibration: what the network gives for the first example is not a number (NaN)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import inspect
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp.errors import InputError
+from lrp.errors import InputError, first_line
 
 KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -46,19 +47,36 @@ def why_unreadable(path: Path) -> str | None:
     return "it is a Git LFS pointer in place of the file; run git lfs pull" if start == LFS_POINTER else None
 
 
+def check_path(option: str, path: object) -> Path:
+    """A path, ~ being the user's folder.
+
+    Raises:
+        InputError: For what is no path.
+    """
+    if not isinstance(path, (str, Path)):
+        raise InputError(option, path, "give the path of a file")
+    try:
+        place = Path(path).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            place.stat()
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a user who is not known, or NUL
+        raise InputError(option, path, f"is no path of a file ({getattr(error, 'strerror', None) or first_line(error)})") from error
+    return place
+
+
 def check_file(option: str, path: object) -> Path:
     """The path of a file to write, which need not be there.
 
     Raises:
         InputError: For anything else, for a folder and for a path below a file.
     """
-    if not isinstance(path, (str, Path)):
-        raise InputError(option, path, "give the path of a file")
-    if Path(path).is_dir():
+    place = check_path(option, path)
+    if place.is_dir():
         raise InputError(option, path, "is a folder; give the name of a file in it")
-    if below := next((str(parent) for parent in Path(path).parents if parent.is_file()), None):
+    below = next((str(parent) for parent in place.parents if parent.is_file()), None)
+    if below:
         raise InputError(option, path, f"{below} is a file, not a folder")
-    return Path(path)
+    return place
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

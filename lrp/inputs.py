@@ -38,8 +38,9 @@ def arguments(inputs: Inputs) -> Arguments:
 
 
 def call(model: Callable[..., Any], inputs: Inputs) -> Any:
-    """What a network returns: a tuple is its positional arguments, a mapping its keyword arguments, anything else the one argument."""
-    given = arguments(inputs)
+    """What a network returns: a tuple is its positional arguments, a mapping its keyword arguments, anything else the one argument. It gets
+    copies of the tensors, into which it may write."""
+    given = arguments(on_tensors(Tensor.clone, inputs))
     return model(*given.args, **given.kwargs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import logging
 from collections.abc import Mapping
@@ -251,6 +252,11 @@ def _model_source(options: dict[str, Any], option: str) -> ModelSource:
         if options.get("width") == default.get("width"):  # nobody asked for it: it belongs to the network in whose place this one is
             options.pop("width", None)
         name = target
+    if not isinstance(training, Mapping):
+        raise InputError("model.training", training, "must be a mapping of options, such as {epochs: 8}")
+    if unknown := sorted({*training} - {field.name for field in dataclasses.fields(Training) if field.init}):
+        known = ", ".join(field.name for field in dataclasses.fields(Training) if field.init and field.name != "option")
+        raise InputError(f"model.training.{unknown[0]}: there is no such option; choose one of {known}")
     source = ModelSource(name, factory, options, checkpoint, Training(**training))
     accepted = source.arguments(in_channels=1, num_classes=10)
     try:

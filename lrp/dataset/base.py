@@ -119,6 +119,10 @@ class Data:
         how = f"{self.mean}{self.std}{self.crop}{self.flip}"
         return sha256([how, self.train.images, self.train.labels, self.validation.images, self.validation.labels])
 
+    def whole_fingerprint(self) -> str:
+        """The same, of the test images as well."""
+        return sha256([self.fingerprint(), self.test.images, self.test.labels])
+
 
 def batches(part: Part, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The images and labels of a part in order, ``size`` at a time."""

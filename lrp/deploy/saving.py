@@ -21,7 +21,7 @@ from lrp.deploy.reading import CONFIGURED, FROZEN, MATRIX, NARROW, STANDING, TIE
 from lrp.deploy.tied import holders, tie
 from lrp.entries import not_plain, write_tensors
 from lrp.errors import InputError, OwnCodeError, first_line, some
-from lrp.files import check_file
+from lrp.files import check_file, check_path
 from lrp.layer.build import KINDS, check_reach, find_kind, kind_of, replace_layer
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import check_values, duplicate, load_state, ordinary
@@ -46,7 +46,7 @@ def save(model: nn.Module, path: str | Path, report: pd.DataFrame | None = None)
     """
     if not isinstance(model, nn.Module):
         raise InputError("save", type(model).__name__, "give a torch.nn.Module")
-    to = file_to_write(model, path)
+    to = file_to_write(model, path := check_path("save", path))
     file = check_file("save", to)
     if getattr(model, "lrp_unfolded", False):
         raise InputError("save: lrp.unfold gave this network other layers than its architecture has; write its state_dict")
@@ -88,6 +88,8 @@ def write(
             known[place] = name
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     report = getattr(model, "lrp_report", None) if report is None else report
+    if not isinstance(report, pd.DataFrame | None):
+        raise InputError("report", type(report).__name__, "give the report that lrp.compress returned")
     number = max((module.file_format for module in model.modules() if isinstance(module, Compressed)), default=1)
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     description: dict[str, Any] = {
@@ -116,9 +118,7 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = N
         InputError: For a file that is missing, damaged or from a newer version, for another architecture, and where a closure of ``model``
             holds a layer that is to be replaced, which the network would go on with.
     """
-    if not isinstance(path, (str, Path)):
-        raise InputError("load", path, "give the path of a file")
-    return read(file_to_read(path), model)
+    return read(file_to_read(check_path("load", path)), model)
 
 
 def read(path: Path, model: nn.Module | Callable[[], nn.Module] | None, made_from: str | None = None) -> nn.Module:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lrp.batches import Batches, Inputs, call, examples, on_tensors, tensors
+from lrp.batches import Batches, Inputs, call, examples, tensors
 from lrp.estimator.moments import Moments
 from lrp.layer.build import kind_of
 from lrp.matrices import Components
@@ -85,7 +85,7 @@ class _Differentiated:
         """Of each direction the gradients of the layers' matrices (M, N) as they are before a batch norm is folded in, float64 on the CPU,
         added up over the batch."""
         with torch.enable_grad():
-            y = read_output(self.read, call(self.network.module, on_tensors(Tensor.clone, batch)), batch)
+            y = read_output(self.read, call(self.network.module, batch), batch)
         check_finite(y, self.network.module, self.layers, batch)
         chosen = directions(y)
         self.count = len(chosen)

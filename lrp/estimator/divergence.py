@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from lrp.batches import Batches, Inputs, call, counted, on_tensors, tensors
+from lrp.batches import Batches, Inputs, call, counted, tensors
 from lrp.errors import InputError
 from lrp.estimator.base import Estimator, places
 from lrp.network.arithmetic import plain_arithmetic
@@ -82,7 +82,7 @@ class Divergence:
     def _outputs(self, model: nn.Module, batch: Inputs) -> Tensor:
         """(B, places, K); a network that writes into its inputs writes into a copy."""
         with plain_arithmetic(tensors(batch)[0].device):
-            return self.estimator.by_place(self.estimator.pick(call(model, on_tensors(Tensor.clone, batch))))
+            return self.estimator.by_place(self.estimator.pick(call(model, batch)))
 
 
 def divergence(dense: nn.Module, small: nn.Module, batches: Batches, estimator: Estimator, temperature: float = 1.0) -> float:

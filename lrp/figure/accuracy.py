@@ -29,10 +29,15 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
     network's hash follows from its seed and then counts as no difference.
 
     Raises:
-        InputError: For tables without the column.
+        InputError: For tables without the column, without rows, or with texts in place of numbers.
     """
     if column not in table:
         raise InputError(f"the tables have no column {column}")
+    if not len(table):
+        raise InputError("the tables hold no rows yet")
+    for name in ("sparsity", "sparsity_params", "accuracy_dense", column):
+        if not pd.api.types.is_numeric_dtype(table[name]) and table[name].notna().any():
+            raise InputError(f"the column {name} of the tables holds texts, where numbers are expected")
     table = table.assign(options=_with_forms([_unsaid(row) for row in table.to_dict("records")]))
     # of runs whose options say what rounds they had, their number follows from the sparsity
     table = table.assign(rounds=table["rounds"].mask(table["options"].astype(str).str.contains("rounds.keep_factor"), 1))

@@ -139,7 +139,7 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
     device, cache = find_device(job.device), Path(job.cache_dir).expanduser()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     with running(cache, alone=job.latency):
-        _Pruning.begin(job, folder, device, cache).rows(results, todo, group)
+        _Pruning.begin(job, folder, device, cache, results).rows(results, todo, group)
     return results.rows
 
 
@@ -165,12 +165,13 @@ class _Pruning:
     dense: Metrics
 
     @classmethod
-    def begin(cls, job: Job, folder: Path, device: torch.device, cache: Path) -> _Pruning:
+    def begin(cls, job: Job, folder: Path, device: torch.device, cache: Path, results: RunFolder) -> _Pruning:
         """Load the data and the network, and let the method look at both."""
         job.model.check()
         with own_code(f"dataset={job.dataset.name}", job.dataset):
             data = job.dataset.load()
         model, checkpoint = job.model.obtain(data, job.seed, cache, device, job.estimator)
+        results.belongs(data=data.whole_fingerprint(), weights=checkpoint)
         calibration, scoring = calibration_parts(data, job.calibration)
         table = pd.DataFrame({"index": scoring.index.tolist()})
         write_whole(folder / "calibration.csv", lambda path: table.to_csv(path, index=False))

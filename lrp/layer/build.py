@@ -39,7 +39,10 @@ def kind_of(module: nn.Module) -> LayerKind:
 def unsupported(module: nn.Module) -> str | None:
     """Why a module that holds weights of its own cannot be compressed; None where it can."""
     kind = find_kind(module)
-    return f"type not supported ({type(module).__name__})" if kind is None else kind.unsupported(module)
+    if kind is None:
+        return f"type not supported ({type(module).__name__})"
+    reason = kind.unsupported(module)
+    return "its weight holds no numbers" if reason is None and not kind.matrix("", module).weight.numel() else reason
 
 
 def own_weights(module: nn.Module) -> list[nn.Parameter]:

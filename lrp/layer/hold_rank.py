@@ -89,6 +89,8 @@ def hold_rank(
     if not isinstance(ranks, Mapping):
         raise InputError("ranks", ranks, "give a mapping of layers' names to ranks")
     _check_init(init)
+    if not isinstance(generator, torch.Generator | None):
+        raise InputError("generator", generator, "give a torch.Generator")
     made = {}
     for name, rank in ranks.items():
         try:

@@ -48,6 +48,22 @@ def out_of_reach(model: nn.Module, layers: Iterable[nn.Module]) -> nn.Module | N
     return None
 
 
+def held_elsewhere(model: nn.Module, parameters: Iterable[Tensor]) -> set[int]:
+    """The ids of those of these parameters that the modules of a network hold outside of their tables of parameters, too: in a list, an
+    object, a closure. A layer that takes the parameter's place in the table would leave that behind."""
+    wanted, found = {id(parameter) for parameter in parameters}, set[int]()
+    waiting: list[Any] = [*model.modules()]
+    seen: dict[int, Any] = {}
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            found |= {id(value)} & wanted
+        elif id(value) not in seen and not isinstance(value, UNSEARCHED):
+            seen[id(value)] = value
+            waiting += [*_written(value), *_unwritten(value)]
+    return found
+
+
 def _written(value: Any) -> Iterator[Any]:
     """What a value holds where ``_Search`` looks, too."""
     if isinstance(value, (list, tuple, set, deque)):

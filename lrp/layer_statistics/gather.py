@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp.batches import Batches, call, counted, on_tensors, tensors
+from lrp.batches import Batches, call, counted, tensors
 from lrp.errors import InputError, NotUsable, some
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
@@ -249,7 +249,7 @@ def _gather(
         with torch.inference_mode(False), plain_arithmetic(tensors(batch)[0].device), torch.set_grad_enabled(with_gradients):
             calls: list[tuple[_Layer, Tensor]] = []
             with _watched(layers, slice(start, start + chunk), calls if with_gradients else None, counted(batch), shelf):
-                y = read_output(read, call(twin, on_tensors(Tensor.clone, batch)), batch)
+                y = read_output(read, call(twin, batch), batch)
             if lost := [layer.name for layer in layers if layer.where is not None and layer.calls != 1 + start // chunk]:
                 raise _Scattered(lost)
             if with_gradients:

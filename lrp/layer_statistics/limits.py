@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp.batches import Batches, call, on_tensors
+from lrp.batches import Batches, call
 from lrp.network.arithmetic import layer_input, memory_of
 from lrp.network.paused import ALIVE
 from lrp.network.survey import Candidates
@@ -48,7 +48,7 @@ def images_at_once(twin: nn.Module, names: Sequence[str], inputs: Batches, with_
     try:
         with torch.inference_mode(False), torch.set_grad_enabled(with_gradients):
             with torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
-                call(twin, on_tensors(Tensor.clone, example))
+                call(twin, example)
     finally:
         for handle in handles:
             handle.remove()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lrp.batches import Batches, call, on_tensors
+from lrp.batches import Batches, call
 from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.gather import CHUNK, NEVER
 from lrp.layer_statistics.limits import images_at_once
@@ -34,5 +34,5 @@ def never_run(model: nn.Module, candidates: Candidates, inputs: Batches, memory:
         for batch in inputs.split(chunk):
             if not waiting:
                 break
-            call(twin, on_tensors(Tensor.clone, batch))
+            call(twin, batch)
     return dict.fromkeys(waiting, NEVER)

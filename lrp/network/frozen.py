@@ -79,7 +79,7 @@ class FrozenNetwork:
         self.module.float()
         try:
             if inputs is not None:
-                call(duplicate(self.module), on_tensors(Tensor.clone, self.as_input(inputs)))
+                call(duplicate(self.module), self.as_input(inputs))
         except Exception:  # whatever the forward raises where types meet
             for tensor, dtype in zip(held, before, strict=True):
                 tensor.data = tensor.data.to(dtype)
@@ -92,7 +92,7 @@ class FrozenNetwork:
             ValueError: Where it does not.
         """
         inputs = on_tensors(Tensor.clone, self.as_input(inputs))
-        expected, found = (tensors(call(module, on_tensors(Tensor.clone, inputs))) for module in (self.module, traced))
+        expected, found = (tensors(call(module, inputs)) for module in (self.module, traced))
         same = len(expected) == len(found) and all(
             a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True) for a, b in zip(expected, found, strict=True)
         )

@@ -142,7 +142,7 @@ def _loss(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor
     weights: list[Tensor] = [layer.weight.requires_grad_() for layer in layers]
     device = weights[0].device
     with plain_arithmetic(device), _twice_derivable():
-        y = pick(call(twin, on_tensors(Tensor.clone, inputs)))
+        y = pick(call(twin, inputs))
         logits = y.flatten(1) if labels is not None and labels.dim() < 2 else as_rows(y)
         if labels is None:
             labels = logits.detach().argmax(1)

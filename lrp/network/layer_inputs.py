@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
 
 from lrp.batches import Batches, Inputs, call, on_tensors
 from lrp.network.arithmetic import layer_input, memory_of
@@ -82,7 +83,7 @@ class Replay:
         seen: list[str] = []
         handles = [self._modules[name].register_forward_pre_hook(lambda *_, name=name: seen.append(name)) for name in names]
         try:
-            call(self.model, on_tensors(Tensor.clone, self.batches.example))
+            call(self.model, self.batches.example)
         finally:
             for handle in handles:
                 handle.remove()
@@ -142,7 +143,7 @@ class Replay:
 
         handle = self._modules[name].register_forward_pre_hook(stop, with_kwargs=True)
         try:
-            call(self.model, on_tensors(Tensor.clone, batch))
+            call(self.model, batch)
         except _Reached:
             pass
         finally:
@@ -158,7 +159,9 @@ class Replay:
                 if self._last_use[source] <= i:
                     values.pop(source, None)
         node = self._nodes[stop]
-        return layer_input(tuple(values[a] for a in node.args), {k: values[v] for k, v in node.kwargs.items()})
+        args: Any = map_arg(node.args, values.__getitem__)
+        kwargs: Any = map_arg(node.kwargs, values.__getitem__)
+        return layer_input(args, kwargs)
 
     def _run(self, node: fx.Node, values: dict[fx.Node, Any], batch: Inputs) -> Any:
         if node.op == "placeholder":

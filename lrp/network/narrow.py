@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp.batches import Batches, Inputs, call, on_tensors, tensors
+from lrp.batches import Batches, Inputs, call, tensors
 from lrp.errors import InputError, first_line, some
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import duplicate, measured_copy
@@ -202,7 +202,7 @@ def _contributions(twin: nn.Module, found: Channels, gone: set[int], batches: It
         handles.append(modules[name].register_forward_hook(hook, with_kwargs=True))
     try:
         for batch in batches:
-            call(twin, on_tensors(Tensor.clone, batch))
+            call(twin, batch)
     finally:
         for handle in handles:
             handle.remove()
@@ -229,7 +229,7 @@ def _fold(model: nn.Module, found: Channels, constants: Mapping[str, Tensor]) ->
 
 def _run(model: nn.Module, inputs: Inputs) -> Any:
     with torch.no_grad():
-        return call(measured_copy(model), on_tensors(Tensor.clone, inputs))
+        return call(measured_copy(model), inputs)
 
 
 def _check(model: nn.Module, inputs: Inputs, y: Any) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrp.batches import Batches, Inputs, call, counted, examples, on_tensors, tensors
+from lrp.batches import Batches, Inputs, call, counted, examples, tensors
 from lrp.errors import InputError
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
@@ -48,7 +48,7 @@ def mean_gradients(model: nn.Module, names: Sequence[str], batches: Batches, pic
     for batch in batches.split(AT_ONCE):
         stop = start + examples(batch)
         with _differentiating(batch):
-            logits, wanted = _labelled(pick(call(twin, on_tensors(Tensor.clone, batch))), batch, batches.labels, slice(start, stop), labels)
+            logits, wanted = _labelled(pick(call(twin, batch)), batch, batches.labels, slice(start, stop), labels)
             found = torch.autograd.grad(_checked(F.cross_entropy(logits, wanted, reduction="sum")), weights, allow_unused=True)
         for held, grad in zip(total, found, strict=True):
             if grad is not None:
@@ -69,7 +69,7 @@ def drawn_gradients(model: nn.Module, names: Sequence[str], batches: Batches, pi
     generator = torch.Generator().manual_seed(seed)
     for batch in batches.split(1):
         with _differentiating(batch):
-            logits = _counting(as_rows(pick(call(twin, on_tensors(Tensor.clone, batch)))), counted(batch))
+            logits = _counting(as_rows(pick(call(twin, batch))), counted(batch))
             drawn = logits.detach().softmax(1).cpu().double().multinomial(1, generator=generator)[:, 0]
             loss = F.cross_entropy(logits, drawn.to(logits.device)) if len(logits) else logits.sum()
             found = torch.autograd.grad(_checked(loss), weights, allow_unused=True)

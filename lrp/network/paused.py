@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp.batches import Inputs, call, on_tensors
+from lrp.batches import Inputs, call
 from lrp.network.arithmetic import layer_input, memory_of
 
 ALIVE = 4  # values of a layer's size that a forward is taken to hold between two layers
@@ -108,7 +108,7 @@ class _Run:
         try:
             torch.set_num_threads(self._threads)  # each thread begins with all of the machine's
             if not self._stopping:
-                call(self._owner.model, on_tensors(Tensor.clone, self._batch))
+                call(self._owner.model, self._batch)
         except _Stopped:
             pass
         except BaseException as error:  # raised again where the input is asked for
@@ -130,7 +130,7 @@ def held_by_one(model: nn.Module, names: Sequence[str], example: Inputs) -> int:
 
     handles = [modules[name].register_forward_hook(look, with_kwargs=True) for name in names]
     try:
-        call(model, on_tensors(Tensor.clone, example))
+        call(model, example)
     finally:
         for handle in handles:
             handle.remove()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,11 +14,12 @@ from torch import Tensor, nn
 from lrp.batches import Inputs, examples
 from lrp.errors import InputError
 from lrp.layer.build import find_kind, kind_of, layer_matrices, own_weights, replace_layer, ties, unsupported
-from lrp.layer.carry import carry_over
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import duplicate
+from lrp.layer.references import held_elsewhere
 from lrp.matrices import LayerMatrix, Use
 from lrp.network.arithmetic import layer_input, run_model
+from lrp.network.disguise import alike, as_it_is, copied, disguised
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ def find_candidates(
     matrices, groups = layer_matrices(model), ties(model) if tied else []
     together = {name for names in groups for name in names}
     counted = [name for name, module in modules.items() if name not in low_rank and find_kind(module) is not None]
-    seen = _run(model, example, counted)
+    seen = _run(model, example, counted, excluded)
     if more is not None and any(seen.calls[name] == 0 for name in counted):
         batch = more()
-        seen.add(_run(model, batch, counted), examples(batch))
+        seen.add(_run(model, batch, counted, excluded), examples(batch))
     left = {}
     for name, module in modules.items():
         reason = "compressed already" if name in low_rank else unsupported(module)
@@ -117,6 +117,9 @@ def find_candidates(
             reason = seen.reason(name)
         if reason is not None:
             left[name] = reason
+    open_: dict[str, Any] = {name: modules[name].weight for name in seen.positions if name in matrices and name not in left}
+    outside = held_elsewhere(model, open_.values())
+    left |= {name: "its weight is also held outside of the layer" for name, weight in open_.items() if id(weight) in outside}
     first = _first_of(groups, modules, seen, left)
     chosen = {}
     for name in seen.positions:
@@ -167,6 +170,7 @@ class _Seen:
         elsewhere: Those that were called from where no other layer can be put.
         changed: Those whose forward hooks gave another output.
         late: Those that ran on a later example alone.
+        asked: Those that do not run once they are of another type.
         writes: Whether a parameter held other numbers afterwards.
     """
 
@@ -179,6 +183,7 @@ class _Seen:
         self.shared: set[str] = set()
         self.changed: set[str] = set()
         self.late: set[str] = set()
+        self.asked: set[str] = set()
         self.writes = False
 
     def add(self, others: _Seen, count: int) -> None:
@@ -191,6 +196,7 @@ class _Seen:
         self.writes |= others.writes
         self.elsewhere |= others.elsewhere
         self.shared |= others.shared
+        self.asked |= others.asked
 
     def reason(self, name: str) -> str | None:
         """Why a layer has to be left alone after what it did."""
@@ -198,12 +204,14 @@ class _Seen:
             return "called from where no other layer can be put (a closure holds it)"
         if name in self.shared:
             return "called through a closure, which every copy of the network shares with the original"
+        if name in self.asked:
+            return "the network asks of what type it is"
         if self.calls[name] == 0 and name not in self.late:
             return NOT_CALLED
         return "a forward hook changes its output" if name in self.changed else None
 
-    def watch(self, name: str, module: nn.Module) -> None:
-        """Look at all calls of a layer."""
+    def watch(self, name: str, module: nn.Module, layer: nn.Module) -> None:
+        """Look at all calls of a module in the place of a layer."""
         own: list[Tensor] = []
 
         def first(module: nn.Module, args: Any, output: Tensor) -> None:
@@ -213,7 +221,7 @@ class _Seen:
             if not output.numel():
                 return  # an expert that no row chose has done nothing yet
             self.calls[name] += 1
-            self.positions[name] = self.positions.get(name, 0) + kind_of(module).positions(module, output)
+            self.positions[name] = self.positions.get(name, 0) + kind_of(layer).positions(layer, output)
             self.inputs[name] = tuple(layer_input(args, kwargs).shape)
             self.read[name] += layer_input(args, kwargs).numel()
             if own and (output is not own[0] or not torch.equal(output, own[1])):
@@ -225,34 +233,54 @@ class _Seen:
 
 
 @torch.no_grad()
-def _run(model: nn.Module, example: Inputs, names: Sequence[str]) -> _Seen:
-    """What each layer does when the network runs on one example, with another module in the place of every layer, as after building.
+def _run(model: nn.Module, example: Inputs, names: Sequence[str], same: Collection[str] = ()) -> _Seen:
+    """What each layer does when the network runs on one example, with another module in the place of every layer, as after building: of
+    another type, but for those that are to stay the ``same``.
 
     Raises:
-        InputError: For a network that cannot run on it, and for one that makes modules as it runs.
+        InputError: For a network that cannot run on it, for one that makes modules as it runs, and for one that does something else, or
+            nothing, once its layers are of another type.
     """
+    called, wanted = as_it_is(model, example, [*names])
     twin = duplicate(model).eval()
     copies = [*twin.parameters()]  # of a layer in whose place another stands as well: both hold them
-    seen = _Seen()
+    seen, replaced = _Seen(), set[str]()
     for name in names:
         layer = twin.get_submodule(name)
         if name == "" or unsupported(layer) is not None:
-            seen.watch(name, layer)
+            seen.watch(name, layer, layer)
             continue
-        other = copy.copy(layer)
-        carry_over(layer, other)
-        seen.watch(name, other)
+        other = disguised(layer) if name not in same else copied(layer)
+        seen.watch(name, other, layer)
         layer.register_forward_pre_hook(lambda *_, name=name: seen.elsewhere.add(name))
         twin = replace_layer(twin, name, other)
+        replaced.add(name)
     before = {name for name, _ in twin.named_modules()}
     handles = [
         model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: seen.shared.add(name)) for name in names if name != ""
     ]
+    failed, found = None, None
     try:
-        run_model(twin, example)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            found = run_model(twin, example)
+    except InputError as error:
+        failed = error
     finally:
         for handle in handles:
             handle.remove()
+    asked = {name for name in called if name in replaced and seen.calls[name] == 0 and name not in seen.elsewhere | seen.shared}
+    if asked - {*same}:
+        again = _run(model, example, names, {*same, *asked})
+        again.asked |= asked
+        return again
+    if failed is not None or not (alike(found, wanted) or not alike(wanted, as_it_is(model, example, [])[1])):
+        what = "gives something else" if failed is None else f"cannot run ({failed.__cause__ or failed})"
+        raise InputError(
+            "model",
+            type(model).__name__,
+            f"it {what} once its layers are of another type: leave those that it asks about alone with exclude",
+        )
     bounded = any(getattr(module, "max_norm", None) is not None for module in model.modules())  # which is seen on some examples alone
     seen.writes = bounded or not all(map(torch.equal, model.parameters(), copies))
     if made := sorted({name for name, _ in twin.named_modules()} - before):

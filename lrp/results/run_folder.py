@@ -54,6 +54,19 @@ class RunFolder:
         write_text(config, yaml.safe_dump(dict(settings), sort_keys=False))
         write_text(folder / "versions.json", json.dumps(versions(), indent=1) + "\n")
 
+    def belongs(self, **made_of: str) -> None:
+        """Note what the rows are made of, by name: what settings name by a path may be something else by now.
+
+        Raises:
+            InputError: Where rows are there that were made of something else.
+        """
+        file = self.folder / "made_of.json"
+        before = json.loads(file.read_text(encoding="utf-8")) if len(self.rows) and file.is_file() else {}
+        if differing := [name for name, value in made_of.items() if before.get(name, value) != value]:
+            what = " and of other ".join(differing)
+            raise InputError("resume", "true", f"the rows in {self.folder} are of other {what} than now; choose another folder")
+        write_text(file, json.dumps(made_of, indent=1) + "\n")
+
     def finished(self, **key: Any) -> bool:
         """Whether the row named by these values of ``keys`` is there."""
         assert list(key) == self.keys

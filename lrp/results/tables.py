@@ -32,6 +32,8 @@ def read_if_there(file: Path, columns: list[str] | None = None) -> pd.DataFrame 
     """
     if not file.exists():
         return None
+    if file.is_dir():
+        raise InputError(f"{file} is a folder, not a table; remove it or choose another folder")
     try:
         table = pd.read_csv(file, keep_default_na=False, na_values=[""])
     except (ValueError, OverflowError, MemoryError, RecursionError) as error:

@@ -99,6 +99,7 @@ class StudyJob:
         with running(Path(self.cache_dir).expanduser(), alone=False):
             with own_code(f"dataset={self.dataset.name}", self.dataset):
                 data = self.dataset.load()
+            results.belongs(data=data.whole_fingerprint())
             place = Place(data, self.seed, device, folder)
             chosen = {"study": study.name, "dataset": data.name}
             with self.tracker.start(self.settings, chosen, folder, group) as tracked:
