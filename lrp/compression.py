@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from lrp.batches import Batches, device_of, tensors
+from lrp.batches import Batches, device_of, odd_layout, tensors
 from lrp.config.method import default_option, make_method
 from lrp.config.parts import make
 from lrp.cost.costs import check_budget_of
@@ -258,5 +258,7 @@ def check_inputs(model: nn.Module, batches: Batches, calibration: Any = None) ->
             hint = "inputs=lambda batch: ... says what of a batch goes into the network"
             raise InputError(f"{error}; {hint}") from error
         raise
-    if any(leaf.is_floating_point() and bool(leaf.isnan().any()) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)):
+    found = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and not odd_layout(leaf) and leaf.is_floating_point()]
+    finite = all(bool(torch.isfinite(weight).all()) for weight in model.parameters() if weight.dim() > 1)  # else the layer is named
+    if finite and any(bool(leaf.isnan().any()) for leaf in found):
         raise InputError("calibration: what the network gives for the first example is not a number (NaN)")

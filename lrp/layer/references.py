@@ -53,7 +53,8 @@ def held_elsewhere(model: nn.Module, parameters: Iterable[Tensor]) -> set[int]:
     object, a closure. A layer that takes the parameter's place in the table would leave that behind."""
     wanted, found = {id(parameter) for parameter in parameters}, set[int]()
     waiting: list[Any] = [*model.modules()]
-    seen: dict[int, Any] = {}
+    flat = (vars(module).get(name) for module in model.modules() for name in ("_flat_weights", "_flat_weight_refs"))
+    seen: dict[int, Any] = {id(value): value for value in flat if value is not None}  # torch's own lists in recurrent layers
     while waiting:
         value = waiting.pop()
         if isinstance(value, Tensor):
