@@ -7,7 +7,7 @@ import sys
 import lrp
 
 USAGE = """usage: lrp run [group=choice] [option=value] ...    compress a network and measure it; -m for a sweep, --help for every option
-       lrp tour                                     the paper and lrp on digits that come with it: a figure, two minutes
+       lrp tour                                     the paper and lrp on digits that come with it: a figure, in minutes
        lrp figure NAME FOLDER...                    draw the tables of runs: {figures}
        lrp report FOLDER...                         one HTML file of runs, which opens without a network
        lrp dashboard ENTITY/PROJECT                 make a W&B workspace for lrp's runs (needs lrp[dashboard])

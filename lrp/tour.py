@@ -1,4 +1,4 @@
-"""A first look, in two minutes and without a download: ``lrp tour``."""
+"""A first look, in minutes and without a download: ``lrp tour``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 PAPER = ("-m", "blocking=alds,square,none", "scorer=magnitude,relative_error,perturbation,variance")
 OURS = ("method=output_aware",)
+ALL = ("threads=1",)  # so small a network gains nothing by more, and where something else uses the cores they wait for each other
 NEXT = """What to type next:
   lrp run method=output_aware sparsity.grid=[0.9] save=true      the compressed network, as a file that lrp.load reads
   lrp run -m blocking=alds,none recovery=batchnorm,finetune      what recovery brings the paper's method
@@ -32,7 +33,7 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
         raise SystemExit(f"lrp: --out {folder}: it is no empty folder")
     print(f"{folder}: 12 runs of the paper's method, then output_aware", flush=True)
     for name, own, place in (("paper", PAPER, "hydra.sweep.dir"), ("output_aware", OURS, "hydra.run.dir")):
-        done = subprocess.run([sys.executable, "-m", "lrp.run", *own, *chosen.words, f"{place}='{folder / name}'"], check=False)
+        done = subprocess.run([sys.executable, "-m", "lrp.run", *own, *ALL, *chosen.words, f"{place}='{folder / name}'"], check=False)
         if done.returncode:
             raise SystemExit(done.returncode)
     from lrp.figure.tour import conclusion, draw_tour  # torch: after the runs, which have loaded it themselves
