@@ -259,6 +259,6 @@ def check_inputs(model: nn.Module, batches: Batches, calibration: Any = None) ->
             raise InputError(f"{error}; {hint}") from error
         raise
     found = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and not odd_layout(leaf) and leaf.is_floating_point()]
-    finite = all(bool(torch.isfinite(weight).all()) for weight in model.parameters() if weight.dim() > 1)  # else the layer is named
-    if finite and any(bool(leaf.isnan().any()) for leaf in found):
-        raise InputError("calibration: what the network gives for the first example is not a number (NaN)")
+    if any(bool(leaf.isnan().any()) for leaf in found):
+        if all(bool(torch.isfinite(weight).all()) for weight in model.parameters() if weight.dim() > 1):  # else the layer is named
+            raise InputError("calibration: what the network gives for the first example is not a number (NaN)")

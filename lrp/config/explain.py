@@ -7,6 +7,7 @@ sentence of its class. ``lrp run --help`` prints it, and docs/options.md is writ
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 import shutil
@@ -94,6 +95,7 @@ def options(text: str) -> Iterator[Option]:
         yield Option(".".join(path), match["value"], match["comment"] or "")
 
 
+@functools.cache
 def shared() -> dict[str, list[Option]]:
     """The options that all choices of a group share, from conf/options.yaml: group -> options, named within the group."""
     file, groups = CONF / "options.yaml", {}
@@ -131,6 +133,7 @@ def takers(texts: dict[str, str], option: str) -> list[str]:
     return found or list(texts)
 
 
+@functools.cache
 def chosen() -> dict[str, str]:
     """The default choice of each group."""
     entries = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["defaults"]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp.batches import Batches, call, counted, on_tensors, tensors
+from lrp.batches import Batches, call, counted, tensors
 from lrp.layer.build import kind_of
 from lrp.network.arithmetic import layer_input, plain_arithmetic, random_signs, read_output
 from lrp.network.frozen import FrozenNetwork
@@ -61,7 +61,7 @@ def _run(
         if name in network.modules
     ]
     try:
-        y = read_output(read, call(network.module, network.as_input(on_tensors(Tensor.clone, batch))), batch)
+        y = read_output(read, call(network.module, network.as_input(batch)), batch)
     finally:
         for handle in handles:
             handle.remove()

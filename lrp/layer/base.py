@@ -174,11 +174,17 @@ class LowRank(Keeps):
     @torch.no_grad()
     def plain_layers(self) -> list[nn.Module] | str:
         """Two thin layers, or one where the block is stored whole; none of a layer of several blocks and of an empty one."""
-        if len(self.blocks) != 1 or self.blocks[0][1] == 0:
-            return "it has several blocks" if len(self.blocks) != 1 else "nothing of it is left but the bias"
+        if reason := self._stays():
+            return reason
         if self.blocks[0][1] is None:
             return [self._thin(self.W["0_0"], self.bias)]
         return [self._thin(self.V["0_0"], None), self._pointwise(self.U["0"], self.bias)]
+
+    def _stays(self) -> str | None:
+        """Why there are no plain layers that compute the same; None where there are."""
+        if len(self.blocks) != 1:
+            return "it has several blocks"
+        return "nothing of it is left but the bias" if self.blocks[0][1] == 0 else None
 
     def _thin(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
         """A plain layer with this matrix (R, N) and bias (R,) that reads what this one reads."""

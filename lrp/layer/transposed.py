@@ -50,8 +50,8 @@ class LowRankTransposed(LowRank):
     @torch.no_grad()
     def plain_layers(self) -> list[nn.Module] | str:
         """As of ``LowRank``."""
-        if len(self.blocks) != 1 or self.blocks[0][1] == 0:
-            return "it has several blocks" if len(self.blocks) != 1 else "nothing of it is left but the bias"
+        if reason := self._stays():
+            return reason
         if self.blocks[0][1] is None:
             return [_plain(self.W["0_0"].T, self.bias)]
         return [_plain(self.U["0"].T, None), _plain(self.V["0_0"].T, self.bias)]

@@ -91,7 +91,7 @@ class FrozenNetwork:
         Raises:
             ValueError: Where it does not.
         """
-        inputs = on_tensors(Tensor.clone, self.as_input(inputs))
+        inputs = self.as_input(inputs)
         expected, found = (tensors(call(module, inputs)) for module in (self.module, traced))
         same = len(expected) == len(found) and all(
             a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True) for a, b in zip(expected, found, strict=True)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from lrp.batches import Batches, Inputs, call, counted, on_tensors, tensors
+from lrp.batches import Batches, Inputs, call, counted, tensors
 from lrp.errors import InputError
 from lrp.layer.build import kind_of
 from lrp.layer.duplicate import measured_copy
@@ -70,7 +70,7 @@ def _outputs(network: FrozenNetwork, names: Sequence[str], batch: Inputs, read: 
 
     handles = [network.modules[name].register_forward_hook(lambda *given, name=name: watch(name, given[-1])) for name in names]
     try:
-        return read_output(read, call(network.module, network.as_input(on_tensors(Tensor.clone, batch))), batch), held
+        return read_output(read, call(network.module, network.as_input(batch)), batch), held
     finally:
         for handle in handles:
             handle.remove()

@@ -85,7 +85,7 @@ def _of_runs(folders: Sequence[Path]) -> dict[str, Any]:
     for x, what in (("sparsity_params", "parameters"), ("sparsity_macs", "multiply-accumulates"), ("latency_64", "time")):
         if spec := charts.curves(table, x):
             found.append(_chart(f"against-{what}", f"Against {what}", "Means over seeds; a bar is one standard deviation.", spec))
-    layers = _details(jobs, "layers.csv", lambda file: read_table(file))
+    layers = _details(jobs, "layers.csv")
     if layers is not None:
         text = "How much of each layer's rank is kept. A layer that is stored whole counts with its full rank."
         found.append(_chart("ranks", "Ranks by layer", text, charts.kept_ranks(layers)))
@@ -105,7 +105,7 @@ def _of_runs(folders: Sequence[Path]) -> dict[str, Any]:
     summary = f"{counted(len(jobs), 'run')}, {counted(len(table), 'row')}" + (
         f"; the dense network has an accuracy of {dense}." if dense else "."
     )
-    return {"title": f"{names}", "summary": summary, "charts": found, **_table(table, [*varying, *shown])}
+    return {"title": names, "summary": summary, "charts": found, **_table(table, [*varying, *shown])}
 
 
 def _of_study(folders: Sequence[Path], places: Sequence[Path], study: str) -> dict[str, Any]:
@@ -140,13 +140,13 @@ def _jobs(table: pd.DataFrame) -> dict[str, str]:
     return {folder: f"{label} ({Path(folder).name})" if label in several else label for folder, label in labels.items()}
 
 
-def _details(jobs: Mapping[str, str], name: str, read: Any) -> pd.DataFrame | None:
+def _details(jobs: Mapping[str, str], name: str) -> pd.DataFrame | None:
     """The tables of this name of all jobs, as far as there is room."""
     tables, count = [], 0
     for folder, label in jobs.items():
         file = Path(folder, name)
         if file.exists():
-            table = read(file)
+            table = read_table(file)
             count += len(table)
             if count > MOST_LAYERS and tables:
                 break

@@ -11,16 +11,14 @@ import pandas as pd
 from torch import nn
 
 from lrp.decomposition.base import Decomposition
-from lrp.errors import InputError, check_bool, check_int, check_list, check_sparsity
+from lrp.errors import InputError, check_bool, check_list, check_sparsity
 from lrp.scorer.base import Scorer
 from lrp.selection.base import Selection
 from lrp.study.job import Cell, Place
-from lrp.study.networks import check_network
-from lrp.study.pruned import Pruned, begin, measured, prune, sizes
+from lrp.study.pruned import DENSE, MEASURED, SCHEDULE, Pruned, begin, check_shared, measured, prune, sizes
 from lrp.study.training import StudySgd, some
 
 MASKS = ("scored", "shuffled")
-DENSE = "dense"
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,7 @@ class AtInitialisation:
     name: ClassVar[str] = "at_initialisation"
     keys: ClassVar[tuple[str, ...]] = ("scorer", "sparsity", "mask")
     columns: ClassVar[tuple[str, ...]] = (
-        "network", "decomposition", "selection", "scoring_images", "images", "epochs", "batch_size", "lr", "momentum", "weight_decay",
-        "scorer", "sparsity", "mask", "accuracy", "accuracy_validation", "loss", "weights", "kept", "sparsity_params", "layers_empty",
+        "network", "decomposition", "selection", "scoring_images", "images", "epochs", *SCHEDULE, "scorer", "sparsity", "mask", *MEASURED,
     )  # fmt: skip
     details: ClassVar[str] = "layers.csv"
     uses: ClassVar[tuple[str, ...]] = ()
@@ -62,7 +59,7 @@ class AtInitialisation:
     weight_decay: float
 
     def __post_init__(self) -> None:
-        check_network(self.network)
+        check_shared(self.network, self.scoring_images, self.images)
         for option in ("sparsities", "masks"):
             check_list(f"study.{option}", getattr(self, option))
         for sparsity in self.sparsities:
@@ -71,9 +68,6 @@ class AtInitialisation:
             if mask not in MASKS:
                 raise InputError("study.masks", mask, f"choose among {', '.join(MASKS)}")
         check_bool("study.dense", self.dense)
-        check_int("study.scoring_images", self.scoring_images, 1)
-        if self.images is not None:
-            check_int("study.images", self.images, 2)
         _ = self.training
 
     @cached_property
@@ -93,7 +87,7 @@ class AtInitialisation:
         network, layers = self._start(cell, place)
         unfinished = place.folder / "states" / f"{'-'.join(str(cell[key]) for key in self.keys)}.pt"
         loss = self.training(network, data, part, place.seed, unfinished)
-        settings = ("network", "scoring_images", "epochs", "batch_size", "lr", "momentum", "weight_decay")
+        settings = ("network", "scoring_images", "epochs", *SCHEDULE)
         row = {
             **{name: getattr(self, name) for name in settings}, "images": len(part), "decomposition": self.decomposition.name,
             "selection": self.selection.name, **cell, **measured(network, data), "loss": loss, **sizes(layers),

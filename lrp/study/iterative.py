@@ -20,12 +20,9 @@ from lrp.layer.duplicate import load_state
 from lrp.scorer.base import Scorer
 from lrp.selection.base import Selection
 from lrp.study.job import Cell, Place
-from lrp.study.networks import check_network
-from lrp.study.pruned import begin, measured, prune, sizes
+from lrp.study.pruned import DENSE, MEASURED, SCHEDULE, begin, check_shared, measured, prune, sizes
 from lrp.study.training import StudySgd, some
 from lrp.training import computed_by
-
-DENSE = "dense"
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,7 @@ class Iterative:
     name: ClassVar[str] = "iterative"
     keys: ClassVar[tuple[str, ...]] = ("scorer", "selection", "round")
     columns: ClassVar[tuple[str, ...]] = (
-        "network", "scoring_images", "images", "share", "epochs", "round_epochs", "batch_size", "lr", "momentum", "weight_decay",
-        "scorer", "selection", "round", "accuracy", "accuracy_validation", "loss", "weights", "kept", "sparsity_params", "layers_empty",
+        "network", "scoring_images", "images", "share", "epochs", "round_epochs", *SCHEDULE, "scorer", "selection", "round", *MEASURED,
     )  # fmt: skip
     details: ClassVar[str] = "layers.csv"
     uses: ClassVar[tuple[str, ...]] = ()
@@ -66,12 +62,9 @@ class Iterative:
     weight_decay: float
 
     def __post_init__(self) -> None:
-        check_network(self.network)
+        check_shared(self.network, self.scoring_images, self.images)
         check_float("study.share", self.share, above=0, below=1)
         check_int("study.rounds", self.rounds, 1)
-        check_int("study.scoring_images", self.scoring_images, 1)
-        if self.images is not None:
-            check_int("study.images", self.images, 2)
         check_int("study.round_epochs", self.round_epochs, 1)
         _ = self.trainings
 
@@ -91,7 +84,7 @@ class Iterative:
         """The network after one round; its row, and a row for each of its layers."""
         network, found = self._after(cell["scorer"], cell["selection"], cell["round"], place)
         layers = pd.DataFrame(found["layers"])
-        settings = ("network", "scoring_images", "share", "epochs", "round_epochs", "batch_size", "lr", "momentum", "weight_decay")
+        settings = ("network", "scoring_images", "share", "epochs", "round_epochs", *SCHEDULE)
         row = {
             **{name: getattr(self, name) for name in settings}, "images": len(self._part(place)), **cell, **measured(network, place.data),
             "loss": found["loss"], **sizes(layers),

@@ -14,6 +14,7 @@ from lrp.batches import Batches
 from lrp.blocking.none import Unblocked
 from lrp.dataset.base import Data, Part
 from lrp.decomposition.base import Decomposition
+from lrp.errors import check_int
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evaluation import evaluate
 from lrp.evidence import Evidence
@@ -25,7 +26,23 @@ from lrp.recovery.context import Context
 from lrp.scorer.base import Scorer
 from lrp.selection.base import Selection
 from lrp.study.job import Place
-from lrp.study.networks import NETWORKS
+from lrp.study.networks import NETWORKS, check_network
+
+DENSE = "dense"  # the scorer and the mask of the network that nothing is taken from
+SCHEDULE = ("batch_size", "lr", "momentum", "weight_decay")  # settings of ``StudySgd`` beside its epochs
+MEASURED = ("accuracy", "accuracy_validation", "loss", "weights", "kept", "sparsity_params", "layers_empty")
+
+
+def check_shared(network: object, scoring_images: object, images: object) -> None:
+    """Check the options of a study that say what is pruned, and on which images.
+
+    Raises:
+        InputError: For a network that there is not, and for numbers of images that are none.
+    """
+    check_network(network)
+    check_int("study.scoring_images", scoring_images, 1)
+    if images is not None:
+        check_int("study.images", images, 2)
 
 
 def begin(network: str, place: Place) -> nn.Module:
