@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import lrp
@@ -21,8 +22,19 @@ def main() -> None:
     """Do what the first word says.
 
     Raises:
-        SystemExit: With one sentence, for a word that is none of them.
+        SystemExit: With one sentence, for a word that is none of them and for whatever goes wrong.
     """
+    try:
+        _do()
+    except KeyboardInterrupt:  # what runs has said how to go on
+        raise SystemExit(128 + signal.SIGINT) from None
+    except Exception as error:
+        from lrp.command import reason_of  # torch
+
+        raise SystemExit(f"lrp: {reason_of(error, None)}") from error
+
+
+def _do() -> None:
     word, *rest = sys.argv[1:] or ["--help"]
     if word in ("--help", "-h"):
         print(USAGE.format(figures=FIGURES))

@@ -54,3 +54,17 @@ def test_every_option_is_explained():
 def test_the_public_names_are_listed():
     assert {*lrp.__all__} <= {*dir(lrp)} and "importlib" not in dir(lrp)
     assert all(callable(getattr(lrp, name)) for name in lrp.__all__ if name != "__version__")
+
+
+def test_whatever_goes_wrong_is_one_sentence(monkeypatch, capsys, tmp_path):
+    """A damaged file below a folder; and somebody who stops a command ends it with the status of that signal."""
+    results_table(results_row(0.5)).to_csv(tmp_path / "results.csv", index=False)
+    (tmp_path / "scores.parquet").write_bytes(b"damaged")
+    code, out = run(monkeypatch, capsys, "report", str(tmp_path))
+    assert code.startswith("lrp: ") and "parquet" in code.lower() and "\n" not in code and not (tmp_path / "report.html").exists()
+
+    def stopped(*words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lrp.tour.main", stopped)
+    assert run(monkeypatch, capsys, "tour") == (130, "")

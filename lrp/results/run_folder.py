@@ -58,10 +58,10 @@ class RunFolder:
         """Note what the rows are made of, by name: what settings name by a path may be something else by now.
 
         Raises:
-            InputError: Where rows are there that were made of something else.
+            InputError: Where rows are there that were made of something else, or it cannot be read what they were made of.
         """
         file = self.folder / "made_of.json"
-        before = json.loads(file.read_text(encoding="utf-8")) if len(self.rows) and file.is_file() else {}
+        before = _read_hashes(file) if len(self.rows) and file.is_file() else {}
         if differing := [name for name, value in made_of.items() if before.get(name, value) != value]:
             what = " and of other ".join(differing)
             raise InputError("resume", "true", f"the rows in {self.folder} are of other {what} than now; choose another folder")
@@ -98,6 +98,16 @@ class RunFolder:
         old = read_if_there(file)
         whole = new if old is None else pd.concat([old[~old["sparsity"].isin(new["sparsity"])], new], ignore_index=True)
         write_whole(file, lambda path: whole.to_csv(path, index=False))
+
+
+def _read_hashes(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file} cannot be read ({first_line(error)}); remove it or choose another folder") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{file} holds no hashes; remove it or choose another folder")
+    return found
 
 
 class _Plain(yaml.SafeLoader):

@@ -123,3 +123,20 @@ def test_a_row_that_is_computed_again_takes_the_place_of_the_old_one(tmp_path):
     stored = pd.read_csv(tmp_path / "results.csv").set_index("sparsity")
     assert sorted(stored.index) == [0.5, 0.6] and stored.accuracy[0.5] == 0.2
     assert sorted(pd.read_csv(tmp_path / "layers.csv")["sparsity"]) == [0.5, 0.6]
+
+
+def test_rows_belong_to_what_they_were_made_of(tmp_path):
+    """The same data and weights, or a folder of an earlier version, which does not say; a damaged note is one sentence."""
+    folder = RunFolder(tmp_path, {}, False, ["sparsity", "a"])
+    folder.belongs(data="x", weights="y")
+    folder.add({"sparsity": 0.5, "a": 1}, pd.DataFrame({"sparsity": [0.5]}))
+    again = RunFolder(tmp_path, {}, True, ["sparsity", "a"])
+    again.belongs(data="x", weights="y")
+    with pytest.raises(InputError, match="are of other data and of other weights than now"):
+        again.belongs(data="z", weights="z")
+    for damaged in ('{"data": ', "[1]"):
+        (tmp_path / "made_of.json").write_text(damaged)
+        with pytest.raises(InputError, match="made_of.json .*; remove it or choose another folder"):
+            again.belongs(data="x", weights="y")
+    (tmp_path / "made_of.json").unlink()
+    again.belongs(data="x", weights="y")
