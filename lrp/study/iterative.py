@@ -137,4 +137,5 @@ class Iterative:
         """Hash of all that the states of a scorer and a selection depend on; how many rounds there are is not among that."""
         trainings = [training.identity for training in self.trainings]
         options = [self.network, str(self.share), str(self.scoring_images), str(self.images), scorer, selection, str(place.seed)]
-        return sha256(["iterative", *options, *trainings, computed_by(place.device), place.data.fingerprint()])
+        parts = [repr(part) for part in (*self.scorers, *self.selections) if part.name in (scorer, selection)]  # with their options
+        return sha256(["iterative", *options, *parts, *trainings, computed_by(place.device), place.data.fingerprint()])

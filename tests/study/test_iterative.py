@@ -86,3 +86,11 @@ def test_lamp_orders_a_layer_as_magnitude_does(data, tmp_path):
 )
 def test_refuses(options, words):
     refused(lambda: study(**options), *words)
+
+
+def test_states_know_the_options_of_their_parts(data, tmp_path):
+    place = study_place(data, tmp_path)
+    keys = [
+        study(selections=[GlobalSelection(per_parameter=each)])._made_from("magnitude", "global", place) for each in (False, True, False)
+    ]
+    assert keys[0] == keys[2] != keys[1]
