@@ -194,9 +194,11 @@ def fit(
     chosen = make_method(method, {group: part for group, part in parts.items() if part is not None}, shared, output)
     recover, find = make("recovery", recovery), make("search", search)
     searched = find(chosen, getattr(chosen, "estimator", None) or make("estimator", default_option("estimator"), output_fn=output))
+    for word in getattr(getattr(chosen, "estimator", None), "unread", ()):
+        log.warning("estimator: output=logits does not use %s", word)
     original = unwrap(model)
     batches = Batches.of(calibration, images, model=original, inputs=inputs)
-    model = with_stand_ins(original)
+    model = with_stand_ins(original, batches.example)
     kind = find_kind(model)
     alone = kind is not None and kind.form(model) is not None
     if alone:  # a network of one layer has no place in which another could be put

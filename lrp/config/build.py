@@ -93,6 +93,8 @@ def _make_pruning(config: DictConfig, settings: dict[str, Any], given: set[str])
     chosen = {group: choice for group in METHOD_PARTS if method.takes(group) for choice in [_part_choice(config, settings, method, group)]}
     parts = {group: _named(choice, choice.make()) for group, choice in chosen.items()}
     _tell_unused(config, method, chosen, settings, given)
+    for word in getattr(parts.get("estimator"), "unread", ()):
+        log.info("estimator.output=logits does not use estimator.%s", word)
     recovery, search = (_choice(config, settings, group) for group in ("recovery", "search"))
     made = _make_method(method, settings, parts)
     return Job(

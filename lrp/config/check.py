@@ -50,6 +50,7 @@ def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
         places = [str(place) for override in named for place in cast(list, override.value())]
         texts = [*(text for text in texts if not text.startswith("hydra.searchpath=")), search_path([*folders, *places])]
         overrides = parse(texts)
+    _check_once(overrides)
     if any(word in _UNCHECKED for word in flags):
         return [*flags, *texts]
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -67,6 +68,15 @@ def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
             if multirun and config.evaluation.latency:
                 _check_alone(config)
     return [*flags, *texts]
+
+
+def _check_once(overrides: Sequence[Override]) -> None:
+    """Hydra takes the last of two values without a word."""
+    given: dict[tuple[str, str | None], Override] = {}
+    for override in overrides:
+        before = given.setdefault((override.key_or_group, override.package), override)
+        if before.input_line != override.input_line and not override.is_force_add() and not override.is_delete():
+            _stop(f"{before.input_line} and {override.input_line}: one option has two values; give one of them")
 
 
 def _divide(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:

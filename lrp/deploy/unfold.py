@@ -45,7 +45,8 @@ def unfold(model: nn.Module) -> nn.Module:
         layer = result.get_submodule(name)
         assert isinstance(layer, Compressed)
         held = layer._buffers.keys() - {*layer.own} or layer._forward_hooks or layer._forward_pre_hooks
-        plain = "it has buffers or hooks" if held else layer.plain_layers()
+        with torch.random.fork_rng(devices=[]):  # plain layers draw weights when they are made, before they get theirs
+            plain = "it has buffers or hooks" if held else layer.plain_layers()
         if isinstance(plain, str):
             log.warning("layer %s stays as it is: %s", name or "(the network)", plain)
         else:

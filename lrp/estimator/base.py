@@ -74,6 +74,16 @@ class Estimator:
             raise InputError("estimator.output_fn", self.output_fn, "must be a function from the network's output to a tensor")
 
     @property
+    def unread(self) -> list[str]:
+        """The options that were set and that its output has no use for: logits know no temperature and no classes."""
+        logits = self.output == "logits"
+        return [
+            f"{name}={value}"
+            for name, value, usual in (("temperature", self.temperature, 1), ("class_dim", self.class_dim, None))
+            if logits and value != usual
+        ]
+
+    @property
     def output_name(self) -> str | None:
         """The dotted name of ``output_fn``."""
         function = self.output_fn

@@ -178,7 +178,7 @@ class _Pruning:
         inputs = Batches.of(data.network_input(calibration.images, device))
         inputs.labels = calibration.labels
         with in_one_sentence(model), own_code(f"method={job.method.name}", job.method):
-            fitted = job.search(job.method, job.estimator).fit(Evidence(with_stand_ins(model), inputs, cache, len(scoring)))
+            fitted = job.search(job.method, job.estimator).fit(Evidence(with_stand_ins(model, inputs.example), inputs, cache, len(scoring)))
         images = data.normalise(scoring.images.to(device))
         y = job.estimator.outputs(model, images)
         dense = dense_metrics(model, data, job.part, job.batch_size, job.estimator, cache, device)

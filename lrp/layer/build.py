@@ -135,7 +135,8 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
         return layer
     old = model.get_submodule(name)
     for place in [place for place, module in model.named_modules(remove_duplicate=False) if module is old]:
-        model.set_submodule(place, layer)
+        outer, _, own = place.rpartition(".")
+        model.get_submodule(outer)._modules[own] = layer  # set_submodule asks the network's own __setattr__, which may refuse
     replace_references(model, old, layer)
     if not isinstance(layer, Compressed) and not isinstance(old, nn.MultiheadAttention):
         return model

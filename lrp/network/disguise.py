@@ -8,9 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from lrp.batches import odd_layout
 from lrp.inputs import Inputs
 from lrp.layer.carry import carry_over
 from lrp.layer.duplicate import duplicate
@@ -55,15 +53,3 @@ def as_it_is(model: nn.Module, example: Inputs, names: list[str]) -> tuple[set[s
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return called, run_model(twin, example)
-
-
-def alike(one: Any, other: Any) -> bool:
-    """Whether two results hold the same numbers; sparse and nested tensors, of which torch knows little, are not looked at."""
-    a, b = ([leaf for leaf in tree_leaves(each) if isinstance(leaf, Tensor) and not odd_layout(leaf)] for each in (one, other))
-    return len(a) == len(b) and all(x.shape == y.shape and x.dtype == y.dtype and _near(x, y) for x, y in zip(a, b))
-
-
-def _near(x: Tensor, y: Tensor) -> bool:
-    if x.is_floating_point() or x.is_complex():
-        return torch.allclose(x, y, rtol=1e-3, atol=1e-3 * float(x.abs().nan_to_num().max()) if x.numel() else 0.0, equal_nan=True)
-    return True  # an argmax may turn at a tie

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from lrp.batches import Inputs, examples
 from lrp.errors import InputError
+from lrp.inputs import alike
 from lrp.layer.build import find_kind, kind_of, layer_matrices, own_weights, replace_layer, ties, unsupported
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import duplicate
 from lrp.layer.references import held_elsewhere
 from lrp.matrices import LayerMatrix, Use
 from lrp.network.arithmetic import layer_input, run_model
-from lrp.network.disguise import alike, as_it_is, copied, disguised
+from lrp.network.disguise import as_it_is, copied, disguised
 
 
 @dataclass(frozen=True)

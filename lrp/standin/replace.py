@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
+from lrp.inputs import Inputs, alike, call
 from lrp.layer.build import replace_layer
 from lrp.layer.carry import carry_over
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import duplicate
 from lrp.standin.base import StandIn
 from lrp.standin.known import KINDS, NAMED
+from lrp.standin.subclass import of_class, parent_of
 
 
-def with_stand_ins(model: nn.Module) -> nn.Module:
+def with_stand_ins(model: nn.Module, example: Inputs | None = None) -> nn.Module:
     """A copy of a network in which Linear layers and convolutions stand in for every module that is made of them; the network itself
-    where there is none. Modules that tie a weight to another module stay.
+    where there is none. Modules that tie a weight to another module stay; so do, given an ``example`` of its inputs, those whose own
+    methods the network calls from outside.
 
     The copy shares the parameters of all other modules with the network: neither is to be trained while both are in use.
 
@@ -26,12 +30,36 @@ def with_stand_ins(model: nn.Module) -> nn.Module:
         InputError: For a network that holds something which cannot be copied.
     """
     found = _find(model)
+    result = _with(model, found)
+    asked = {name for name in found if _has_methods(model.get_submodule(name))}
+    if example is None or not asked or alike(_output(result, example), _output(model, example)):
+        return result
+    return _with(model, {name: kind for name, kind in found.items() if name not in asked})
+
+
+def _with(model: nn.Module, found: Mapping[str, StandIn]) -> nn.Module:
     if not found:
         return model
     result = duplicate(model, share=True)
     for name, kind in found.items():
         result = stand_in(result, name, kind)
     return result
+
+
+def _has_methods(module: nn.Module) -> bool:
+    parent = parent_of(module)
+    return parent is not None and any(hasattr(value, "__get__") for value in of_class(module, parent).values())
+
+
+@torch.no_grad()
+def _output(model: nn.Module, example: Inputs) -> Any:
+    twin = duplicate(model).eval()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return call(twin, example)
+    except Exception:  # whatever the network raises
+        return None
 
 
 def stand_in(model: nn.Module, name: str, kind: StandIn) -> nn.Module:

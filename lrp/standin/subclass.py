@@ -50,11 +50,18 @@ def parent_of(module: nn.Module) -> type[nn.Module] | None:
     return parent if usual and isinstance(module.weight, nn.Parameter) else None
 
 
+def of_class(module: nn.Module, parent: type[nn.Module]) -> dict[str, Any]:
+    """What the classes of a module have that their parent has not, by name: constants, and methods and properties as they are defined."""
+    below = [kind for kind in reversed(type(module).__mro__) if not issubclass(parent, kind)]
+    return {name: value for kind in below for name, value in vars(kind).items() if name[:2] != "__" and not hasattr(parent, name)}
+
+
 def plain_layer(module: Any, parent: Any, **options: Any) -> nn.Module:
     """A layer of the type ``parent`` with the parameters and options of a module of a subclass, but for these ``options``."""
     layer = parent(*[1] * (2 if parent is nn.Linear else 3), bias=module.bias is not None, device="meta")
     held = vars(layer)
     held |= {name: vars(module)[name] for name in held if name not in OF_TORCH and name in vars(module)} | options
+    held |= {name: value for name, value in of_class(module, parent).items() if not hasattr(value, "__get__")}
     layer.weight, layer.bias = module.weight, module.bias
     return layer
 

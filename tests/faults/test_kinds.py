@@ -141,3 +141,70 @@ def test_rows_of_another_network_are_not_joined(cache, tmp_path):
     torch.save(VGG16(in_channels=1, width=0.03125).state_dict(), file)
     _, err = run_lrp(cache, *words, f"model.checkpoint={file}", "resume=true", cwd=tmp_path, code=1)
     assert "are of other weights than now; choose another folder" in err and len(pd.read_csv(tmp_path / "run" / "results.csv")) == 1
+
+
+class Scaled(nn.Linear):
+    """A subclass with more than its parent: a constant, and a method."""
+
+    factor = 2.0
+
+    def more(self):
+        return self.factor + 1
+
+
+class Uses(nn.Module):
+    """A network that uses the constant of a layer, its method, or asks whether there is one."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what, self.a, self.b = what, Scaled(12, 24), nn.Linear(24, 12)
+
+    def forward(self, x):
+        y = self.a(x)
+        factor = {"constant": lambda: self.a.factor, "method": lambda: self.a.more(), "asks": lambda: 1 + hasattr(self.a, "more")}
+        return self.b(y * factor[self.what]())
+
+
+@pytest.mark.parametrize(("what", "left"), [("constant", 0), ("method", 1), ("asks", 1)])
+def test_what_a_subclass_adds_is_there_or_the_layer_stays(what, left, tmp_path):
+    model = Uses(what).eval()
+    small, report = lrp.compress(model, X, 0.5)
+    assert sum(text.startswith("left alone: type not supported (Scaled)") for text in report.what) == left
+    assert (type(small.a) is Scaled) == bool(left)
+    lrp.save(small, tmp_path / "a.safetensors")
+    assert torch.equal(lrp.load(tmp_path / "a.safetensors", model=lambda: Uses(what))(X), small(X))
+
+
+def test_a_network_that_refuses_to_set_a_layer_twice():
+    class Once(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(12, 24), nn.Linear(24, 12)
+
+        def __setattr__(self, name, value):
+            if name in self.__dict__.get("_modules", ()):
+                raise AttributeError(f"{name} is set")
+            super().__setattr__(name, value)
+
+        def forward(self, x):
+            return self.b(self.a(x))
+
+    small, report = lrp.compress(Once().eval(), X, 0.5)
+    assert not any(text.startswith("left alone") for text in report.what) and type(small.a) is not nn.Linear
+
+
+def test_random_numbers_of_the_caller_stay():
+    model = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 12)).eval()
+    state = torch.get_rng_state()
+    small, _ = lrp.compress(model, X, 0.5)
+    lrp.unfold(small)
+    lrp.fuse(small)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_what_logits_do_not_use_is_said(caplog):
+    from lrp.estimator.first_order import FirstOrderEstimator
+
+    model = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 12)).eval()
+    lrp.compress(model, X, 0.5, method="singular_vectors", estimator=FirstOrderEstimator(temperature=4.0))
+    assert "output=logits does not use temperature=4.0" in caplog.text
