@@ -32,8 +32,8 @@ class JobFailed(RuntimeError):
     """A job of a sweep failed; its reason has been printed."""
 
 
-def job(config: DictConfig) -> None:
-    """One job in its Hydra run folder.
+def job(config: DictConfig) -> float | None:
+    """One job in its Hydra run folder; what a sweeper that searches is to know of it (``optimise``).
 
     Raises:
         JobFailed: In a sweep, whose other jobs go on.
@@ -42,6 +42,7 @@ def job(config: DictConfig) -> None:
     from lrp.config.build import find_figure, make_job  # these load torch: after the words have been checked
     from lrp.figure.sweep import summarise  # torch as well
     from lrp.report.page import REPORT, write_report  # torch as well
+    from lrp.results.run_folder import mean_of  # pandas, and torch as well
 
     logging.raiseExceptions = False  # a log that cannot be written (a full disk) is not what fails
     hydra_config = HydraConfig.get()
@@ -49,11 +50,15 @@ def job(config: DictConfig) -> None:
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     try:
         made = make_job(config, hydra_config)
-        made.run(folder, group=Path(hydra_config.sweep.dir).name if sweeping else None)
-        if not sweeping:
+        if sweeping:
+            _number_lines(f"[{callbacks.place_in_sweep(hydra_config.job.num)}] ")
+        rows = made.run(folder, group=Path(hydra_config.sweep.dir).name if sweeping else None)
+        if sweeping:
+            log.info("done%s", callbacks.time_left(hydra_config.job.num))
+        else:
             text, paths = summarise(folder, find_figure(config))
             _tell(text, [*paths, write_report([folder], folder / REPORT, _command())])
-        return
+        return None if config.optimise is None else mean_of(rows, config.optimise)
     except (Exception, SystemExit) as error:  # whatever classes of the user's raise
         reason = reason_of(error, folder)
     if sweeping:  # the other jobs go on; Hydra ends with exit code 1
@@ -61,6 +66,13 @@ def job(config: DictConfig) -> None:
         raise JobFailed(f"job {hydra_config.job.num}: {reason}")
     print(f"lrp: {reason}", file=sys.stderr)
     raise SystemExit(1)
+
+
+def _number_lines(prefix: str) -> None:
+    """Let each line on the console say which job it is of: jobs may run beside each other."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setFormatter(logging.Formatter(prefix + "%(message)s"))
 
 
 def reason_of(error: BaseException, folder: Path | None) -> str:

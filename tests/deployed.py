@@ -22,7 +22,8 @@ DEPLOYED = {
 
 
 def deployed(name, sparsity=0.6, **options):
-    """(dense, compressed, inputs)"""
+    """(dense, compressed, inputs); not refitted, which takes most of the time and changes nothing about files."""
+    options.setdefault("compensation", "none")
     build, shape = DEPLOYED[name]
     dense, x = build().eval(), torch.randn(4, *shape)
     return dense, lrp.compress(dense, x, sparsity, scoring_images=2, images=4, **options)[0], x
@@ -58,7 +59,8 @@ def shaken(model, seed=0):
 
 
 def exported(name, blocking="none", sparsity=0.6, **options):
-    """(a compressed network whose batch norms have statistics of their own, inputs)"""
+    """(a compressed network whose batch norms have statistics of their own, inputs); not refitted, as ``deployed``."""
+    options.setdefault("compensation", "none")
     build, shape = DEPLOYED[name]
     x = torch.randn(5, *shape)
     model, _ = lrp.compress(shaken(build().eval()), x, sparsity, blocking=blocking, scoring_images=2, images=5, **options)

@@ -41,8 +41,10 @@ def digits(cache):
 
 def command(cache, *words):
     """The command line of a quick job; words that name a data set replace the one it has."""
-    data = [] if any(word.startswith("dataset=") for word in words) else digits(cache)
-    return [sys.executable, "-m", "lrp.run", *QUICK, *data, f"cache_dir={cache}", *words]
+    given = {word.partition("=")[0] for word in words}
+    data = [] if "dataset" in given else digits(cache)
+    usual = [word for word in (*QUICK, *data, f"cache_dir={cache}") if word.partition("=")[0] not in given]
+    return [sys.executable, "-m", "lrp.run", *usual, *words]
 
 
 def run_here(cache, folder, *words):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 ROUNDS = 30  # of assignment, at most; most stop after a few
@@ -81,6 +80,8 @@ class Points:
 
     def assign(self, costs: Tensor) -> Tensor:
         """The labels (channels,) of least cost (channels, groups) where each group has its number of seats."""
+        from scipy.optimize import linear_sum_assignment  # a second to load beside torch, for this blocking alone
+
         rows, columns = linear_sum_assignment(costs[:, self.seats].numpy())
         labels = torch.empty(self.channels, dtype=torch.int64)
         labels[torch.from_numpy(rows)] = self.seats[torch.from_numpy(columns)]

@@ -53,12 +53,23 @@ def compose_job(*overrides: str, config_dir: str | Path | None = None) -> Any:
 
 def make_job(config: DictConfig, hydra: Any) -> Any:
     """The job that a configuration describes; ``hydra`` is Hydra's own node, which knows the options chosen and where options
-    are found. Raises InputError for a value that no part accepts."""
+    are found.
+
+    Raises:
+        InputError: For a value that no part accepts, and a column to optimise that there is not.
+    """
     use_folders(source.path for source in hydra.runtime.config_sources if source.schema == "file")
     config = OmegaConf.create({name: node for name, node in plain(config, resolve=False).items() if name != "hydra"})
     settings = meant(plain(config))
     chosen = {group: option for group, option in hydra.runtime.choices.items() if group in settings}
     settings["choices"] = chosen
+    job = _make(config, settings, hydra)
+    if settings["optimise"] is not None and settings["optimise"] not in job.numbers:
+        raise InputError("optimise", settings["optimise"], f"choose one of {', '.join(job.numbers)}")
+    return job
+
+
+def _make(config: DictConfig, settings: dict[str, Any], hydra: Any) -> Any:
     given = {str(word).lstrip("+").partition("=")[0] for word in hydra.overrides.task}
     return _make_pruning(config, settings, given) if config.study is None else _make_study(config, settings)
 

@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
+import math
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from lrp.config.words import word
+from lrp.config.plugins import BASIC
+from lrp.config.words import parse, sweep_values, word
+
+STARTED = "LRP_SWEEP"  # when a multirun began, and how many jobs it has
 
 multirun: DictConfig | None = None
 single: DictConfig | None = None
 tell_folder: Callable[[str], None] | None = None  # gets the word that names the folder, before the first job
+
+
+def count_jobs(config: DictConfig) -> int | None:
+    """How many jobs a multirun has: all combinations of its values, or the trials of a search; None where the sweeper alone knows."""
+    sweeper = config.hydra.sweeper
+    if sweeper._target_ != BASIC:
+        return sweeper.get("n_trials")
+    words = [*config.hydra.overrides.task, *(f"{key}={value}" for key, value in (sweeper.get("params") or {}).items())]
+    loader = GlobalHydra.instance().config_loader()
+    return math.prod(len(sweep_values(each)) for each in parse(words, loader) if each.is_sweep_override())
+
+
+def place_in_sweep(number: int) -> str:
+    """Which job of how many one is, counted from 1."""
+    jobs = _started()[1]
+    return f"job {number + 1}" + (f" of {jobs}" if jobs is not None else "")
+
+
+def time_left(number: int) -> str:
+    """About how long the jobs after this one will take, from how long those up to it took: they start in order."""
+    began, jobs = _started()
+    if began is None or jobs is None or number + 1 >= jobs:
+        return ""
+    minutes = (time.time() - began) / (number + 1) * (jobs - number - 1) / 60
+    return f", about {minutes:.0f} min left" if minutes >= 1 else f", about {60 * minutes:.0f} s left"
+
+
+def _started() -> tuple[float | None, int | None]:
+    began, _, jobs = os.environ.get(STARTED, "").partition(" ")
+    return float(began) if began else None, int(jobs) if jobs else None
+
+
+def _tell(option: str, folder: str, more: str = "") -> None:
+    print(f"folder: {folder}{more}", flush=True)
+    if tell_folder is not None:
+        tell_folder(word(option, folder))
 
 
 class RememberSweep(Callback):
@@ -23,15 +66,15 @@ class RememberSweep(Callback):
         """Called by Hydra before a single job."""
         global single
         single = config
-        if tell_folder is not None:
-            tell_folder(word("hydra.run.dir", str(config.hydra.run.dir)))
+        _tell("hydra.run.dir", str(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before the first job."""
         global multirun
         multirun = config
-        if tell_folder is not None:
-            tell_folder(word("hydra.sweep.dir", str(config.hydra.sweep.dir)))
+        jobs = count_jobs(config)
+        os.environ[STARTED] = f"{time.time()} {jobs or ''}"  # jobs in processes of their own read it
+        _tell("hydra.sweep.dir", str(config.hydra.sweep.dir), "" if jobs is None else f", {jobs} jobs")
 
 
 def folder() -> Path | None:

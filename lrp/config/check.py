@@ -10,6 +10,7 @@ from typing import NoReturn, cast
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -17,7 +18,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from lrp.config.parts import no_such_option, plain
 from lrp.config.paths import CONF, option_files, search_path, use_folders
-from lrp.config.words import parse, quoted, sweep_values
+from lrp.config.plugins import BASIC, check_plugins, search_words
+from lrp.config.words import is_interval, parse, quoted, sweep_values
 from lrp.errors import InputError, first_line
 
 _UNCHECKED = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--shell-completion", "-sc")
@@ -53,7 +55,10 @@ def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
     _check_once(overrides)
     if any(word in _UNCHECKED for word in flags):
         return [*flags, *texts]
+    check_plugins(overrides)
+    texts = [*texts, *search_words(overrides)]
     with initialize_config_dir(str(CONF), version_base="1.3"):
+        overrides = parse(texts, GlobalHydra.instance().config_loader())
         _find_folders(overrides)
         for override in overrides:
             _check_group(override)
@@ -61,10 +66,13 @@ def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
         for override in overrides:
             if override.is_sweep_override() and not multirun:
                 _stop(_several(override))
+        _check_intervals(overrides)
+        real = [str(each.input_line) for each in overrides if is_interval(each)]
+        whole = [f"int({text.partition('=')[2]})" for text in real if "int(" not in text]
         for combination in _combinations(overrides, multirun):
             config = _compose(combination)
             _check_study(config, combination)
-            _make(config)
+            _make(config, whole)
             if multirun and config.evaluation.latency:
                 _check_alone(config)
     return [*flags, *texts]
@@ -77,6 +85,16 @@ def _check_once(overrides: Sequence[Override]) -> None:
         before = given.setdefault((override.key_or_group, override.package), override)
         if before.input_line != override.input_line and not override.is_force_add() and not override.is_delete():
             _stop(f"{before.input_line} and {override.input_line}: one option has two values; give one of them")
+
+
+def _check_intervals(overrides: Sequence[Override]) -> None:
+    intervals = [override.input_line for override in overrides if is_interval(override)]
+    if intervals:
+        fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
+        if _compose(fixed).hydra.sweeper._target_ == BASIC:
+            _stop(
+                f"{intervals[0]}: an interval has no list of values; add hydra/sweeper=optuna, which searches it, or write range() or a,b"
+            )
 
 
 def _divide(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -239,13 +257,13 @@ def _known() -> list[str]:
     return [*names, "experiment"]
 
 
-def _make(config: DictConfig) -> None:
+def _make(config: DictConfig, whole: Sequence[str]) -> None:
     from lrp.config.build import make_job  # loads torch, after the words have been composed
 
     try:
         make_job(config, config.hydra)
     except InputError as error:
-        _stop(str(error))
+        _stop(str(error) + (f"; {whole[0]} draws whole numbers" if whole and "integer" in str(error) else ""))
     except OmegaConfBaseException as error:
         _stop(first_line(error))
 

@@ -72,6 +72,8 @@ MEANINGS = {
     "threads": "Threads of torch; null leaves torch's number",
     "resume": "Goes on in a folder that has rows; without it such a folder is refused",
     "cache_dir": "Scores, statistics and trained networks are cached here, by content",
+    "optimise": "A column of results.csv, such as `accuracy` or `macs`: its mean over the rows of a job is what a job returns to a sweeper "
+    "that searches (`hydra/sweeper=optuna`, see docs/sweeps.md); null: nothing is returned",
 }
 
 

@@ -66,6 +66,7 @@ class Config:
     threads: int | None = None  # omegaconf reads this annotation
     resume: Any = False
     cache_dir: str = "outputs/cache"
+    optimise: str | None = None  # a column of results.csv
 
 
 def register() -> None:

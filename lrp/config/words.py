@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 
 from lrp.errors import InputError, first_line
@@ -15,8 +17,8 @@ from lrp.errors import InputError, first_line
 MOST = 100_000  # values of one sweep
 
 
-def parse(texts: Sequence[str]) -> list[Override]:
-    """The options that these words set.
+def parse(texts: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
+    """The options that these words set; ``loader`` knows the options that ``glob()`` stands for.
 
     Raises:
         InputError: For a word that the parser does not understand, with the way to write it where quotes are missing.
@@ -25,7 +27,7 @@ def parse(texts: Sequence[str]) -> list[Override]:
         if text.lstrip("+~").startswith("="):
             raise InputError(f"{text}: options are written group=option or node.key=value")
     try:
-        return OverridesParser.create().parse_overrides(list(texts))
+        return OverridesParser.create(loader).parse_overrides(list(texts))
     except (HydraException, RecursionError) as error:
         for text in texts:
             try:
@@ -70,12 +72,24 @@ def word(key: str, value: str) -> str:
     return f'{key}="{escaped}"'
 
 
+def is_interval(override: Override) -> bool:
+    """Whether a word stands for all numbers between two."""
+    return isinstance(override.value(), IntervalSweep)
+
+
 def sweep_values(override: Override) -> list[str]:
     """The values of a sweep, as words.
+
+    Of an interval, which only a sweeper that searches understands, both ends and the middle.
 
     Raises:
         InputError: Where there are none, or more than anybody waits for.
     """
+    if is_interval(override):
+        interval: Any = override.value()
+        ends = [interval.start, interval.end]
+        middle = sum(ends) / 2 if any(isinstance(end, float) for end in ends) else sum(ends) // 2
+        return [str(value) for value in [ends[0], middle, ends[1]]]
     try:
         values = list(itertools.islice(override.sweep_string_iterator(), MOST + 1))
     except (HydraException, ValueError, OverflowError, ZeroDivisionError) as error:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import nn
 
 from lrp.cost.timing import alternate, repeat_to
@@ -110,6 +109,8 @@ def spread(points: np.ndarray, count: int) -> list[int]:
 
 def _fit(work: np.ndarray, times: np.ndarray) -> np.ndarray:
     """(1 + t,): of a call and of one unit of each column of ``work`` (n, t) the times that explain ``times`` (n,)."""
+    from scipy.optimize import nnls  # a second to load beside torch, for measured times alone
+
     columns = np.hstack([np.ones((len(work), 1)), work])
     if not len(work):
         return np.zeros(columns.shape[1])

@@ -37,7 +37,7 @@ from lrp.model.source import ModelSource
 from lrp.network.arithmetic import in_one_sentence
 from lrp.recovery.base import Recovery
 from lrp.recovery.context import Context
-from lrp.results.columns import COLUMNS, LAYER_COLUMNS, TEXT_COLUMNS
+from lrp.results.columns import COLUMNS, LAYER_COLUMNS, NUMBERS, TEXT_COLUMNS
 from lrp.results.run_folder import RunFolder
 from lrp.search.base import Search
 from lrp.standin.replace import put_back, with_stand_ins
@@ -96,6 +96,11 @@ class Job:
             raise InputError("sparsity.grid", list(self.sparsities), "each sparsity may appear only once")
         find_device(self.device)
         self.search(self.method, self.estimator)
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns of its table that hold numbers which were measured."""
+        return [*NUMBERS, *(TEXT_COLUMNS if getattr(self.dataset, "text", False) else ())]
 
     def label(self, sparsity: float) -> str:
         """A sparsity in the name of a file: six digits, or all where others of the grid have the same six."""
@@ -234,6 +239,7 @@ class _Pruning:
             "blocks": len(layers), "components": int(layers["full"].sum()), "components_kept": int(layers["kept"].sum()), **latency,
             **{f"seconds_{name}": fitted.seconds.get(name) for name in ("statistics", "decompose", "score")},
             "seconds_select": plan.seconds, "seconds_compensate": seconds_compensate, "seconds_recover": seconds_recover,
+            "threads": torch.get_num_threads(),
         }  # fmt: skip
         evidence = fitted.evidence
         asked = asked_columns(job, self.data.name, self.checkpoint, len(evidence.scoring), len(evidence.batches))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from lrp.partition import spans
@@ -38,6 +37,8 @@ def nearest(lost: Tensor, labels: Tensor) -> Tensor:
 
 def balanced(lost: Tensor, labels: Tensor) -> Tensor:
     """The assignment of least cost whose clusters stay as large as they are."""
+    from scipy.optimize import linear_sum_assignment  # a second to load beside torch, for this method alone
+
     sizes = labels.bincount(minlength=lost.shape[1])
     seats = torch.arange(lost.shape[1]).repeat_interleave(sizes)
     _, columns = linear_sum_assignment(lost[:, seats].numpy())

@@ -102,6 +102,7 @@ DESCRIBED = (
     _asked("blocking_k", "groups of input channels, where the blocking has an option k"),
     _asked("calibration_images", "calibration images"),
     _asked("calibration_seed", "seed that draws them"),
+    _measured("threads", "threads of torch, on which the last digits of weights that were trained here depend", None),
 )
 OF_TEXT = (  # which tables of text alone have
     _measured("perplexity", "of text: e to the loss after recovery", None),
@@ -111,6 +112,7 @@ OF_TEXT = (  # which tables of text alone have
 COLUMNS = [column.name for column in DESCRIBED]
 TEXT_COLUMNS = [column.name for column in OF_TEXT]
 MEASURED = [column.name for column in (*DESCRIBED, *OF_TEXT) if column.measured]
+NUMBERS = [column.name for column in DESCRIBED if column.measured and column.name != "latency_device"]
 ADDED = {column.name: column.before for column in DESCRIBED if column.before is not _ALWAYS}
 # Options that have a column besides their word in ``options``, with the values at which they are not listed there.
 OWN_COLUMN = {

@@ -131,3 +131,15 @@ def _read_settings(file: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise InputError(f"{file} holds no settings; choose another folder")
     return settings
+
+
+def mean_of(rows: pd.DataFrame, column: str) -> float:
+    """The mean of a column of a job's rows, which a sweeper that searches is given.
+
+    Raises:
+        InputError: Where the rows hold no number in it.
+    """
+    values = pd.to_numeric(rows[column], errors="coerce").dropna() if column in rows else ()
+    if not len(values):
+        raise InputError("optimise", column, "the rows of this job have no number there")
+    return float(sum(values) / len(values))

@@ -8,7 +8,17 @@ from typing import Any
 from lrp.files import flatten
 
 # Settings that change where and how a job runs or what is drawn of it, not what it computes.
-_INCIDENTAL = ("resume", "threads", "cache_dir", "tracker", "choices", "dataset.root", "study.figure", "compensation.memory_limit")
+_INCIDENTAL = (
+    "resume",
+    "threads",
+    "cache_dir",
+    "tracker",
+    "choices",
+    "dataset.root",
+    "study.figure",
+    "compensation.memory_limit",
+    "optimise",
+)
 # What options were before they could be set, or after they were taken away, where that is not null.
 _WITHOUT = {
     "recovery.hold_out": True,

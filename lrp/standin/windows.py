@@ -3,94 +3,15 @@
 from __future__ import annotations
 
 import copy
-import math
+import sys
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional as F
-from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
+from torch import nn
 
 from lrp.standin.base import StandIn, is_usual
 
-FAR = -100.0  # what torchvision adds where two places of a window are not neighbours
-
-
-def _shifts(height: int, width: int, window: list[int], shift: list[int]) -> tuple[int, int, int, int]:
-    """Of a map of this size: the size that whole windows need, and by how much it is shifted: not at all where one window holds it."""
-    high, wide = (-(-size // step) * step for size, step in zip((height, width), window))
-    return high, wide, 0 if window[0] >= high else shift[0], 0 if window[1] >= wide else shift[1]
-
-
-@fx.wrap
-def windows_of(x: Tensor, window: list[int], shift: list[int]) -> Tensor:
-    """A map (B, H, W, C), shifted, in windows: (B * windows, places, C)."""
-    _, height, width, channels = x.shape
-    high, wide, down, right = _shifts(height, width, window, shift)
-    x = F.pad(x, (0, 0, 0, wide - width, 0, high - height)).roll((-down, -right), (1, 2))
-    x = x.unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0]))  # (B, rows, window, columns, window, C)
-    return x.transpose(2, 3).reshape(-1, window[0] * window[1], channels)
-
-
-@fx.wrap
-def joined(windows: Tensor, x: Tensor, window: list[int], shift: list[int]) -> Tensor:
-    """Windows as a map of the size of ``x`` (B, H, W, C), shifted back."""
-    _, height, width, _ = x.shape
-    high, wide, down, right = _shifts(height, width, window, shift)
-    grid = windows.view(-1, high // window[0], wide // window[1], window[0], window[1], windows.shape[-1])
-    return grid.transpose(2, 3).flatten(3, 4).flatten(1, 2).roll((down, right), (1, 2))[:, :height, :width].contiguous()
-
-
-@fx.wrap
-def attended(
-    qkv: Tensor, x: Tensor, bias: Tensor, window: list[int], shift: list[int], heads: int, scale: Tensor | None, dropout: float
-) -> Tensor:
-    """Attention inside windows, (B * windows, places, C); ``scale`` (heads, 1, 1): of the cosines, in their logarithm."""
-    q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-    if scale is None:
-        scores = (q * q.shape[-1] ** -0.5) @ k.mT
-    else:
-        scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT * scale.clamp(max=math.log(100.0)).exp()
-    scores = scores + bias
-    high, wide, down, right = _shifts(x.shape[1], x.shape[2], window, shift)
-    if down or right:
-        parts = [_parts(size, step, by, x) for size, step, by in zip((high, wide), window, (down, right))]
-        region = windows_of((3 * parts[0][:, None] + parts[1])[None, :, :, None], window, [0, 0])  # (windows, places, 1)
-        apart = torch.where(region != region.mT, FAR, 0.0).to(scores)
-        scores = (scores.unflatten(0, (-1, len(region))) + apart[:, None]).flatten(0, 1)
-    weights = F.dropout(scores.softmax(-1), dropout, dropout > 0)
-    return (weights @ v).transpose(1, 2).flatten(2)
-
-
-def _parts(size: int, step: int, by: int, like: Tensor) -> Tensor:
-    """Along one side of a shifted map: 0 before the last window, 1 in what belongs to it, 2 in what was shifted in from the other end."""
-    at = torch.arange(size, device=like.device)
-    return (at >= size - step).long() + (at >= size - by).long() * (by > 0)
-
-
-class _Calls:
-    """The forward that calls ``qkv`` and ``proj``."""
-
-    def forward(self: Any, x: Tensor) -> Tensor:
-        """(B, H, W, C) to the same."""
-        where = list(self.window_size), list(self.shift_size)
-        qkv = self.qkv(windows_of(x, *where))
-        dropout = self.attention_dropout if self.training else 0.0
-        y = attended(qkv, x, self.get_relative_position_bias(), *where, self.num_heads, self.logit_scale, dropout)
-        return joined(F.dropout(self.proj(y), self.dropout, self.training), x, *where)
-
-
-class Windows(_Calls, ShiftedWindowAttention):
-    """Of Swin."""
-
-    logit_scale = None
-
-
-class WindowsV2(_Calls, ShiftedWindowAttentionV2):
-    """Of Swin V2."""
-
-
-OF = {ShiftedWindowAttention: Windows, ShiftedWindowAttentionV2: WindowsV2}
+TORCHVISION = "torchvision.models.swin_transformer"
 
 
 class ShiftedWindows(StandIn):
@@ -101,14 +22,27 @@ class ShiftedWindows(StandIn):
     shares = True
 
     def stands_for(self, module: nn.Module) -> bool:  # noqa: D102
-        known = {"relative_position_bias_table"} if type(module) is ShiftedWindowAttention else {"logit_scale"}
-        return type(module) in OF and is_usual(module, *known) and all(type(each) is nn.Linear for each in (module.qkv, module.proj))
+        kind = type(module)
+        if kind not in _kinds():
+            return False
+        known = {"relative_position_bias_table"} if kind.__name__ == "ShiftedWindowAttention" else {"logit_scale"}
+        held: Any = module
+        return is_usual(module, *known) and all(type(each) is nn.Linear for each in (held.qkv, held.proj))
 
     def make(self, module: Any) -> nn.Module:  # noqa: D102
         result = copy.copy(module)
-        result.__class__ = OF[type(module)]
+        result.__class__ = _kinds()[type(module)]
         result._modules, result._parameters, result._buffers = ({**held} for held in (module._modules, module._parameters, module._buffers))
-        if isinstance(result, WindowsV2) and module.qkv.bias is not None:  # torchvision puts zeros there at each call
+        if type(module).__name__.endswith("V2") and module.qkv.bias is not None:  # torchvision puts zeros there at each call
             with torch.no_grad():
                 module.qkv.bias.chunk(3)[1].zero_()
         return result
+
+
+def _kinds() -> dict[type[nn.Module], type[nn.Module]]:
+    """What stands in for which class: for none where nobody has imported torchvision's, which takes seconds."""
+    if TORCHVISION not in sys.modules:
+        return {}
+    from lrp.standin.shifted_windows import OF  # imports torchvision, optional here
+
+    return OF

@@ -58,7 +58,7 @@ class Study(Protocol):
         """Remove the states of a job that is done."""
 
 
-USES = ("study", "dataset", "tracker", "seed", "device", "threads", "resume", "cache_dir", "experiment")
+USES = ("study", "dataset", "tracker", "seed", "device", "threads", "resume", "cache_dir", "experiment", "optimise")
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class StudyJob:
         check_folder("cache_dir", self.cache_dir)
         check_bool("resume", self.resume)
         find_device(self.device)
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns of its table, without those that name a cell."""
+        return [name for name in self.study.columns if name not in self.study.keys]
 
     def run(self, folder: Path, group: str | None = None) -> pd.DataFrame:
         """Run the cells that the folder does not hold yet and return all its rows. Raises InputError."""

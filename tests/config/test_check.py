@@ -2,14 +2,19 @@
 
 import logging
 import shlex
+import time
 
 import pytest
 from helpers import GROUPS, NAMES
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from shell import check_refused
 
 from lrp.config.build import compose_job
+from lrp.config.callbacks import STARTED, count_jobs, place_in_sweep, time_left
 from lrp.config.check import check_command_line
 from lrp.config.paths import CONF
+from lrp.config.plugins import PLUGINS
 from lrp.config.schema import register
 
 # Each composes configurations, a quarter of a second and more.
@@ -51,6 +56,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
         (["scorer=magnitude,variance"], "scorer=magnitude,variance: several values are a sweep, which needs -m"),
         (["-m", "blocking=alds", "blocking.k=4,0"], "blocking.k=0: must be an integer of at least 1"),
         (["calibration.scoring_images=9999"], "calibration.scoring_images=9999: must be at most calibration.images=512"),
+        (["-m", "blocking.k=interval(1,8)"], "blocking.k=interval(1,8): an interval has no list of values; add hydra/sweeper=optuna"),
+        (["-m", "scorer=glob(xyz*)"], "scorer=glob(xyz*): it holds no value"),
+        (["optimise=speed"], "optimise=speed: choose one of sparsity_params, sparsity_macs, params"),
+        (["-m", "hydra/sweeper=optuna", "seed=1"], "hydra/sweeper=optuna: nothing says what a job is judged by; add optimise=accuracy"),
+        (
+            ["-m", "hydra/sweeper=optuna", "optimise=loss", "blocking.k=interval(1,8)", "blocking=alds"],
+            "blocking.k=1.0: must be an integer of at least 1; int(interval(1,8)) draws whole numbers",
+        ),
         (["model.wdth=3"], "did you mean model.width?"),
         (["model.width=-1"], "model.width=-1: must be a number greater than 0"),
         (["device=gpu"], "device=gpu: must be auto, cpu, or a device that torch finds here"),
@@ -95,6 +108,42 @@ def test_one_sentence_for_bad_input(words, sentence, capsys):
 @pytest.mark.parametrize("file", sorted(CONF.glob("experiment/*.yaml")), ids=lambda file: file.stem)
 def test_every_experiment_composes(file):
     check_command_line(["-m", f"experiment={file.stem}"])
+
+
+@pytest.mark.parametrize(("column", "direction"), [("accuracy", "maximize"), ("macs", "minimize")])
+def test_a_search_gets_its_direction(column, direction):
+    words = ["-m", "hydra/sweeper=optuna", f"optimise={column}", "scorer=noise_to_signal", "scorer.depth=interval(0,1)"]
+    assert {f"hydra.sweeper.direction={direction}", "hydra.sweeper.n_jobs=1"} < set(check_command_line(words))
+    chosen = [*words, "hydra.sweeper.direction=minimize"]
+    assert "hydra.sweeper.direction=maximize" not in check_command_line(chosen)
+
+
+def test_a_plugin_that_is_missing(capsys, monkeypatch):
+    monkeypatch.setitem(PLUGINS, ("hydra/sweeper", "optuna"), ("hydra_plugins.nothing_of_this_name", "search"))
+    check_refused(["-m", "hydra/sweeper=optuna"], "hydra/sweeper=optuna: a package is missing; pip install 'lrp[search]' brings it", capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "jobs"),
+    [
+        (["seed=0,1,2", "scorer=magnitude,variance"], 6),
+        (["scorer=glob(re*)", "seed=range(3)"], 3),
+        (["experiment=figure3"], 12),
+        (["hydra/sweeper=optuna", "optimise=accuracy", "seed=range(5)"], 20),
+    ],
+)
+def test_the_jobs_of_a_sweep_are_counted(words, jobs, monkeypatch):
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=[word for word in words if "(" not in word and "," not in word], return_hydra_config=True)
+        OmegaConf.set_readonly(config.hydra, False)
+        config.hydra.overrides.task = [word for word in words if not word.startswith("hydra")]
+        assert count_jobs(config) == jobs
+    monkeypatch.setenv(STARTED, f"{time.time() - 60} {jobs}")
+    assert place_in_sweep(0) == f"job 1 of {jobs}" and time_left(jobs - 1) == ""
+    assert time_left(0) == f", about {jobs - 1} min left"
+    monkeypatch.delenv(STARTED)
+    assert (place_in_sweep(0), time_left(0)) == ("job 1", "")
 
 
 @pytest.mark.parametrize("group", sorted(set(NAMES) - {"hydra"}))
