@@ -64,6 +64,8 @@ class TrackioTracker:
             yield Writing("trackio", sink, told)
         finally:
             quietly("trackio", sink.finish)
+            told.step = max(told.step, sink.step)
+            quietly("trackio", told.ended)
 
     def _init(self, settings: Mapping[str, Any], chosen: Mapping[str, str], told: Told, group: str | None) -> Any:
         place = Path(str(self.dir)).expanduser().resolve()
@@ -115,8 +117,12 @@ class _TrackioSink:
         """End the run, with its summary as the last step."""
         if self.numbers:
             self.run.log({f"summary/{name}": value for name, value in self.numbers.items()}, step=self.step)
+            self.step += 1
+        # optional: it is imported by then
+        import trackio
+
         with _silent():
-            self.run.finish()
+            trackio.finish()  # the run of trackio.init, which it would end once more at exit
 
     def image(self, path: Path) -> Any:
         """A picture that can be logged."""

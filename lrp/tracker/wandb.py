@@ -80,6 +80,7 @@ class WandbTracker:
             failed = 0
         finally:
             quietly("wandb", lambda: run.finish(exit_code=failed))
+            quietly("wandb", told.ended)
 
     def _init(self, config: dict[str, Any], chosen: Mapping[str, str], folder: Path, told: Told) -> Any:
         place = Path(self.dir or folder).expanduser()
@@ -106,8 +107,9 @@ class WandbTracker:
             "config": config,
             "dir": str(place),
             "reinit": "finish_previous",
-            "settings": wandb.Settings(silent=True, console="off", init_timeout=30),
+            "settings": _settings(wandb),
         }
+        written = _last_written(place, told.id)
         try:
             run = wandb.init(mode=mode, **options)
         except Exception as error:
@@ -116,13 +118,32 @@ class WandbTracker:
             log.warning("tracker.mode=online: W&B cannot be reached (%s); the run stays offline in %s", first_line(error), place)
             mode = "offline"
             run = wandb.init(mode=mode, **options)
-        if mode == "online" and told.step and not run.resumed:
-            told.forget()  # it was offline before, and has not been synced
-        told.id, told.step = run.id, max(told.step, run.step if mode == "online" else 0)
         if mode == "disabled":
             told.file = None
+        elif mode == "online":
+            if not run.resumed:  # W&B does not know it: it was offline before, and has not been synced
+                told.step, told.rows, told.epochs, told.recent = 0, 0, {}, []
+            told.keep(lambda state: state["step"] <= run.step)
+            told.step = max(told.step, run.step)
+        else:
+            told.keep(lambda state: state["time"] < written)
+        told.id = run.id
         told.write()
         return run
+
+
+def _settings(wandb: Any) -> Any:
+    quiet = {"silent": True, "console": "off", "init_timeout": 30}
+    try:
+        return wandb.Settings(**quiet, x_transaction_log_flush_interval=1.0)  # W&B keeps 15 seconds in memory, which a kill loses
+    except ValueError:  # an older version, which writes 32 KiB at a time
+        return wandb.Settings(**quiet)
+
+
+def _last_written(place: Path, run: str) -> float:
+    """When W&B wrote to the log of an offline run for the last time (seconds since 1970), less what a step takes to get there."""
+    files = place.glob(f"wandb/offline-run-*-{run}/run-{run}.wandb") if run else ()
+    return max((file.stat().st_mtime for file in files), default=0.0) - 0.5
 
 
 class _WandbSink:

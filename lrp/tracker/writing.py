@@ -134,8 +134,7 @@ class Writing:
 
     def _log(self, values: Mapping[str, Any]) -> None:
         self.sink.log(values, self.told.step)
-        self.told.step += 1
-        self.told.write()
+        self.told.logged()
 
     def _quietly(self, action: Callable[[], None]) -> None:
         quietly(self.tracker, action)
