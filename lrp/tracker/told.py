@@ -15,6 +15,7 @@ from lrp.files import write_text
 
 log = logging.getLogger(__name__)
 
+_LARGEST = 2**20  # bytes of the file
 _RECENT = 50  # steps that may not have reached the tracker's own file when a job is killed
 
 
@@ -49,11 +50,12 @@ class Told:
         if not resume or not file.is_file():
             return cls(file)
         try:
-            told = cls(file, **json.loads(file.read_text(encoding="utf-8")))
-            if told._sound():
-                return told
             reason = "it holds other values than lrp writes"
-        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+            if file.stat().st_size <= _LARGEST:
+                told = cls(file, **json.loads(file.read_text(encoding="utf-8")))
+                if told._sound():
+                    return told
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             reason = first_line(error)
         log.warning("%s cannot be used (%s); the tracker begins a new run", file, reason)
         return cls(file)

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrackioTracker:
-    """One trackio run per job, in one store for all: what ``WandbTracker`` writes, but for summaries, which are the last step of a run.
+    """One trackio run per job, in one store for all: what tracker=wandb writes, with the summary as the last step of a run.
 
     Attributes:
         project: Of trackio; None: lrp.

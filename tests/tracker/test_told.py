@@ -42,7 +42,21 @@ def test_of_a_run_that_was_ended_everything_arrived(told):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "5", '{"step": "a"}', '{"other": 1}', '{"rows": -1}', '{"epochs": [1]}', '{"recent": [{"time": 1.0}]}', "\x00"]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "5",
+        '{"step": "a"}',
+        '{"other": 1}',
+        '{"rows": -1}',
+        '{"epochs": [1]}',
+        '{"recent": [{"time": 1.0}]}',
+        "\x00",
+        "[" * 100_000,
+        " " * 2**21 + "{}",
+    ],
 )
 def test_a_damaged_file_begins_a_new_run(text, tmp_path, caplog):
     file = tmp_path / "wandb.json"
