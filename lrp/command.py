@@ -8,6 +8,7 @@ import shlex
 import sys
 import tempfile
 import traceback
+from functools import cache
 from pathlib import Path
 
 import hydra
@@ -21,6 +22,7 @@ from lrp.config.check import check_command_line
 from lrp.config.explain import help_text
 from lrp.config.paths import CONF
 from lrp.config.schema import register
+from lrp.config.sweeps import sweep_name
 from lrp.errors import InputError, OwnCodeError, first_line, one_line
 from lrp.stop import remember_folder
 
@@ -52,12 +54,17 @@ def job(config: DictConfig) -> float | None:
         made = make_job(config, hydra_config)
         if sweeping:
             _number_lines(f"[{callbacks.place_in_sweep(hydra_config.job.num)}] ")
-        rows = made.run(folder, group=Path(hydra_config.sweep.dir).name if sweeping else None)
+
+        @cache
+        def drawn() -> tuple[str, list[Path]]:
+            text, paths = summarise(folder, find_figure(config))
+            return text, [*paths, write_report([folder], folder / REPORT, _command())]
+
+        rows = made.run(folder, group=sweep_name(hydra_config) if sweeping else None, draw=lambda: drawn()[1])
         if sweeping:
             log.info("done%s", callbacks.time_left(hydra_config.job.num))
         else:
-            text, paths = summarise(folder, find_figure(config))
-            _tell(text, [*paths, write_report([folder], folder / REPORT, _command())])
+            _tell(*drawn())
         return None if config.optimise is None else mean_of(rows, config.optimise)
     except (Exception, SystemExit) as error:  # whatever classes of the user's raise
         reason = reason_of(error, folder)
@@ -108,14 +115,16 @@ def _foreign(error: OSError) -> bool:
 
 def _collect_sweep(config: DictConfig) -> None:
     """The table and the figure of a multirun, from whatever its jobs finished."""
-    from lrp.config.build import find_figure  # loads torch, after the words have been checked
+    from lrp.config.build import find_figure, track_sweep  # loads torch, after the words have been checked
     from lrp.figure.sweep import summarise_sweep  # torch as well
     from lrp.report.page import REPORT, write_report  # torch as well
 
     folder = Path(config.hydra.sweep.dir)
     try:
         text, paths = summarise_sweep(folder, find_figure(config))
-        _tell(text, [*paths, write_report([folder], folder / REPORT, _command())])
+        paths.append(write_report([folder], folder / REPORT, _command()))
+        _tell(text, paths)
+        track_sweep(config, folder, paths)
     except Exception as error:  # the jobs have told theirs
         print(f"lrp: {reason_of(error, folder)}", file=sys.stderr)
 

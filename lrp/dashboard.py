@@ -8,22 +8,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrp.errors import first_line
+from lrp.tracker.summary import AT
 
+SUMMARY = (*(f"accuracy_at_{at}" for at in AT), "accuracy_area")
 STAGES = ("seconds_decompose", "seconds_score", "seconds_select", "seconds_recover")
 
 
 def workspace(entity: str, project: str) -> Any:
-    """The workspace, built without a network: accuracy against sparsity and MACs by the labels of lrp's figures, the ranks that
-    each layer keeps, and the seconds of each stage. Raises ImportError without wandb-workspaces."""
+    """The workspace, built without a network: accuracy against sparsity and MACs by method, the summaries of the runs, the ranks that
+    each layer keeps, the trainings, and the seconds of each stage. Raises ImportError without wandb-workspaces."""
     # the extra dashboard
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
     def accuracy(x: str, title: str, column: str = "accuracy") -> Any:
-        return wr.LinePlot(title=title, x=x, y=[column], title_x=x, title_y=column, legend_fields=["config:label", "config:method"])
+        return wr.LinePlot(title=title, x=x, y=[column], title_x=x, title_y=column, legend_fields=["config:method", "config:label"])
 
-    # the label of the line in lrp's figures; runs of earlier versions lack it and are told apart by the others
-    groups: list[Any] = [ws.Config(name) for name in ("label", "method", "blocking", "scorer")]
+    # balf, svd_energy and pca have parts of the same names: the method comes first, then what tells runs of one method apart. The label
+    # is that of the line in lrp's figures; runs of earlier versions lack it.
+    groups: list[Any] = [ws.Config(name) for name in ("method", "label", "blocking", "scorer")]
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -41,9 +44,28 @@ def workspace(entity: str, project: str) -> Any:
                 ],
             ),
             ws.Section(
+                name="Summary",
+                is_open=True,
+                panels=[wr.BarPlot(title=name, metrics=[name], groupby_aggfunc="mean") for name in SUMMARY],
+            ),
+            ws.Section(
                 name="Ranks by layer",
                 is_open=True,
                 panels=[wr.LinePlot(title="Components kept", x="sparsity_params", metric_regex="rank/.*", title_x="sparsity_params")],
+            ),
+            ws.Section(
+                name="Trainings",
+                is_open=True,
+                panels=[
+                    wr.LinePlot(title="Training", x="train/epoch", y=["train/loss", "train/validation_accuracy"], title_x="epoch"),
+                    wr.LinePlot(title="Fine-tuning, loss", x="finetune/epoch", metric_regex="finetune/loss/.*", title_x="epoch"),
+                    wr.LinePlot(
+                        title="Fine-tuning, validation accuracy",
+                        x="finetune/epoch",
+                        metric_regex="finetune/validation_accuracy/.*",
+                        title_x="epoch",
+                    ),
+                ],
             ),
             ws.Section(
                 name="Seconds by stage",

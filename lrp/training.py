@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from lrp.dataset.base import Data, Part
 from lrp.entries import read_state, write_state
+from lrp.epochs import tell
 from lrp.errors import InputError, check_float, check_int, first_line
 from lrp.evaluation import evaluate
 from lrp.files import sha256
@@ -138,6 +139,8 @@ class Sgd:
             load_state(model, begin)
             optimizer, schedule = self._optimizer(model, len(part))
             history = []
+        for done in history:
+            tell(done)
         for epoch in range(len(history), self.epochs):
             start = time.perf_counter()
             mean = self._epoch(task, optimizer, schedule, epoch)
@@ -149,6 +152,7 @@ class Sgd:
             told = f", validation accuracy {100 * accuracy:.2f} %" if held_out else ""
             log.info("epoch %d of %d: loss %.3f%s", epoch + 1, self.epochs, mean, told)
             history.append({"epoch": epoch + 1, "loss": mean, "validation_accuracy": accuracy, "seconds": seconds})
+            tell(history[-1])
             if unfinished is not None:
                 state = {
                     "model": model.state_dict(),
@@ -245,10 +249,11 @@ class Training(Sgd):
 
     def __call__(
         self, model: nn.Module, data: Data, seed: int, unfinished: Path, pick: Callable[[Any], Tensor] | None = None, made_from: str = ""
-    ) -> None:
-        """Train ``model`` in place on the training part, and leave it in eval mode. Arguments and errors as of ``fit``; ``made_from``
-        stands for what else the weights depend on than the settings, the seed, the network and the images."""
+    ) -> list[dict[str, float]]:
+        """Train ``model`` in place on the training part, and leave it in eval mode. Arguments, errors and what is returned as of ``fit``;
+        ``made_from`` stands for what else the weights depend on than the settings, the seed, the network and the images."""
         states = [part for pair in model.state_dict().items() for part in pair]
         identity = sha256([self.identity, str(seed), str(model), data.fingerprint(), made_from, *states])
-        self.fit(model, data, data.train, seed, unfinished, pick, identity=identity)
+        history = self.fit(model, data, data.train, seed, unfinished, pick, identity=identity)
         model.eval()
+        return history

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import one_channel_vgg
 
+from lrp.epochs import listening
 from lrp.errors import InputError
 from lrp.training import Training
 
@@ -52,3 +53,24 @@ def test_momentum_swings_around_what_is_asked(tmp_path, tiny, monkeypatch):
 def test_divergence_is_a_sentence(tmp_path, tiny):
     with pytest.raises(InputError, match="model.training.lr=1e.*diverged"):
         Training(epochs=1, lr=1e30, batch_size=32)(one_channel_vgg(), tiny, 0, tmp_path / "x.pt")
+
+
+def test_epochs_are_told_as_they_come_and_again_after_a_kill(tmp_path, tiny, monkeypatch):
+    real, told = Training._epoch, []
+    train = lambda: Training(epochs=3, lr=0.05, batch_size=32)(one_channel_vgg(), tiny, 0, tmp_path / "x.pt")  # noqa: E731
+
+    def dies_in_third(self, *args):
+        if args[-1] == 2 and len(told) == 2:
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    monkeypatch.setattr(Training, "_epoch", dies_in_third)
+    with listening(told.append):
+        with pytest.raises(KeyboardInterrupt):
+            train()
+        assert [epoch["epoch"] for epoch in told] == [1, 2]
+        told.append({"epoch": 0})  # so that it goes on
+        history = train()
+    assert [epoch["epoch"] for epoch in told] == [1, 2, 0, 1, 2, 3] and told[3:] == history
+    train()  # nobody listens any more
+    assert len(told) == 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lrp.config.method import default_option
 from lrp.config.parts import Choice, option_defaults, plain
 from lrp.config.paths import CONF, search_path, use_folders
 from lrp.config.schema import Config, register
+from lrp.config.sweeps import sweep_name
 from lrp.config.values import as_lists, meant
 from lrp.errors import InputError, check_list, first_line
 from lrp.figure.accuracy import FIGURE
@@ -25,6 +26,7 @@ from lrp.figure.base import Figure
 from lrp.job.calibration import Calibration
 from lrp.job.prune import Job
 from lrp.job.row import changed_options
+from lrp.job.tracked import track_files
 from lrp.method.base import METHOD_PARTS
 from lrp.model.source import ModelSource
 from lrp.study.job import USES, StudyJob
@@ -72,6 +74,19 @@ def make_job(config: DictConfig, hydra: Any) -> Any:
 def _make(config: DictConfig, settings: dict[str, Any], hydra: Any) -> Any:
     given = {str(word).lstrip("+").partition("=")[0] for word in hydra.overrides.task}
     return _make_pruning(config, settings, given) if config.study is None else _make_study(config, settings)
+
+
+def track_sweep(config: DictConfig, folder: Path, drawn: Sequence[Path]) -> None:
+    """Give the tables and figures of a whole sweep to its tracker, where it has one: a run of their own, in the group of the jobs."""
+    hydra = config.hydra
+    settings = meant(plain(OmegaConf.create({name: node for name, node in plain(config, resolve=False).items() if name != "hydra"})))
+    settings["choices"] = {group: option for group, option in hydra.runtime.choices.items() if group in settings}
+    tracker = _choice(config, settings, "tracker").make()
+    if not tracker.active:
+        return
+    name = sweep_name(hydra)
+    with tracker.start(settings, {"study": "sweep", "label": name}, folder, name) as tracked:
+        track_files(tracker, tracked, folder, lambda: drawn)
 
 
 def find_figure(config: DictConfig) -> Figure | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lrp.cost.count import count_params
 from lrp.cost.timing import LATENCY_COLUMNS, measure_latency
 from lrp.dataset.base import Data, Dataset
 from lrp.deploy.saving import save
+from lrp.epochs import listening
 from lrp.errors import InputError, check_bool, check_folder, check_int, check_seed, check_sparsity, check_threads, own_code
 from lrp.estimator.base import Estimator
 from lrp.estimator.divergence import Divergence
@@ -32,6 +33,7 @@ from lrp.job.dense import dense_metrics
 from lrp.job.device import find_device
 from lrp.job.row import asked_columns, chosen_parts, share
 from lrp.job.running import running
+from lrp.job.tracked import track_files
 from lrp.method.base import FittedMethod, Method, Prediction
 from lrp.model.source import ModelSource
 from lrp.network.arithmetic import in_one_sentence
@@ -41,7 +43,7 @@ from lrp.results.columns import COLUMNS, LAYER_COLUMNS, NUMBERS, TEXT_COLUMNS
 from lrp.results.run_folder import RunFolder
 from lrp.search.base import Search
 from lrp.standin.replace import put_back, with_stand_ins
-from lrp.tracker.base import Tracker
+from lrp.tracker.base import Tracked, Tracker
 
 log = logging.getLogger(__name__)
 
@@ -122,13 +124,19 @@ class Job:
             return False
         return True
 
-    def run(self, folder: Path, group: str | None = None) -> pd.DataFrame:
-        """Run the job in its folder and return its rows."""
-        return run(self, folder, group)
+    def run(self, folder: Path, group: str | None = None, draw: Callable[[], Sequence[Path]] | None = None) -> pd.DataFrame:
+        """Run the job in its folder and return its rows; see ``run``."""
+        return run(self, folder, group, draw)
 
 
-def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
+def run(job: Job, folder: Path, group: str | None = None, draw: Callable[[], Sequence[Path]] | None = None) -> pd.DataFrame:
     """Run a job in its folder and return its rows.
+
+    Args:
+        job: What is to be done.
+        folder: The run folder.
+        group: What the sweep is called that the job belongs to.
+        draw: Makes figures and pages of the finished tables, for a tracker to keep; their files.
 
     Raises:
         InputError: For input that cannot be used.
@@ -144,7 +152,13 @@ def run(job: Job, folder: Path, group: str | None = None) -> pd.DataFrame:
     device, cache = find_device(job.device), Path(job.cache_dir).expanduser()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     with running(cache, alone=job.latency):
-        _Pruning.begin(job, folder, device, cache, results).rows(results, todo, group)
+        job.model.check()
+        with own_code(f"dataset={job.dataset.name}", job.dataset):
+            data = job.dataset.load()
+        with job.tracker.start(job.settings, chosen_parts(job, data.name), folder, group) as tracked:
+            tracked.rows(results.rows)
+            _Pruning.begin(job, folder, data, tracked, device, cache, results).rows(results, todo)
+            track_files(job.tracker, tracked, folder, draw)
     return results.rows
 
 
@@ -162,6 +176,7 @@ class _Pruning:
     job: Job
     folder: Path
     data: Data
+    tracked: Tracked
     model: nn.Module
     checkpoint: str
     fitted: FittedMethod
@@ -170,12 +185,10 @@ class _Pruning:
     dense: Metrics
 
     @classmethod
-    def begin(cls, job: Job, folder: Path, device: torch.device, cache: Path, results: RunFolder) -> _Pruning:
-        """Load the data and the network, and let the method look at both."""
-        job.model.check()
-        with own_code(f"dataset={job.dataset.name}", job.dataset):
-            data = job.dataset.load()
-        model, checkpoint = job.model.obtain(data, job.seed, cache, device, job.estimator)
+    def begin(cls, job: Job, folder: Path, data: Data, tracked: Tracked, device: torch.device, cache: Path, results: RunFolder) -> _Pruning:
+        """Load the network, and let the method look at it and the data."""
+        with listening(partial(tracked.epoch, "train", "")):
+            model, checkpoint = job.model.obtain(data, job.seed, cache, device, job.estimator)
         results.belongs(data=data.whole_fingerprint(), weights=checkpoint)
         calibration, scoring = calibration_parts(data, job.calibration)
         table = pd.DataFrame({"index": scoring.index.tolist()})
@@ -189,9 +202,9 @@ class _Pruning:
         dense = dense_metrics(model, data, job.part, job.batch_size, job.estimator, cache, device)
         text = f", perplexity {math.exp(dense.loss):.3f}" if getattr(job.dataset, "text", False) else ""
         log.info("dense: %s accuracy %.2f %%%s, %s parameters", job.part, 100 * dense.accuracy, text, f"{count_params(model):,}")
-        return cls(job, folder, data, model, checkpoint, fitted, images, y, dense)
+        return cls(job, folder, data, tracked, model, checkpoint, fitted, images, y, dense)
 
-    def rows(self, results: RunFolder, todo: Sequence[float], group: str | None) -> None:
+    def rows(self, results: RunFolder, todo: Sequence[float]) -> None:
         """Prune to each sparsity; a row is written as soon as it is there."""
         job, scores = self.job, self.fitted.score_table()
         if scores is not None:
@@ -199,22 +212,20 @@ class _Pruning:
         predicted = dict(zip(job.sparsities, self.fitted.predict(job.sparsities)))  # of all: sums of fewer are rounded otherwise
         chosen = chosen_parts(job, self.data.name)
         said = " ".join(str(value) for name, value in chosen.items() if name in ("method", "blocking", "scorer"))
-        with job.tracker.start(job.settings, chosen, self.folder, group) as tracked:
-            tracked.rows(results.rows)
-            for sparsity in todo:
-                with in_one_sentence(self.model):
-                    row, layers, pruned = self.row(sparsity, predicted[sparsity])
-                results.add(row, layers)
-                results.add_trials(self.fitted.trials)
-                if job.save:
-                    save(put_back(pruned, self.model), job.file(self.folder, sparsity))
-                tracked.row(row, layers)
-                text = "" if "perplexity" not in row else f", perplexity {row['perplexity']:.3f}, divergence {row['divergence']:.4f}"
-                log.info(
-                    "%s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)%s",
-                    said, row["sparsity_params"], row["sparsity_macs"], 100 * row["accuracy"], 100 * row["accuracy_before_recovery"], text,
-                )  # fmt: skip
-            tracked.file(self.folder / "results.csv")
+        for sparsity in todo:
+            with in_one_sentence(self.model):
+                row, layers, pruned = self.row(sparsity, predicted[sparsity])
+            results.add(row, layers)
+            results.add_trials(self.fitted.trials)
+            self.tracked.row(row, layers)
+            if job.save:
+                save(put_back(pruned, self.model), job.file(self.folder, sparsity))
+                self.tracked.model(job.file(self.folder, sparsity), job.label(sparsity), row)
+            text = "" if "perplexity" not in row else f", perplexity {row['perplexity']:.3f}, divergence {row['divergence']:.4f}"
+            log.info(
+                "%s, sparsity %.4f (MACs %.4f): accuracy %.2f %% (before recovery %.2f %%)%s",
+                said, row["sparsity_params"], row["sparsity_macs"], 100 * row["accuracy"], 100 * row["accuracy_before_recovery"], text,
+            )  # fmt: skip
 
     def row(self, sparsity: float, prediction: Prediction) -> tuple[dict[str, Any], pd.DataFrame, nn.Module]:
         """The network pruned to one sparsity, recovered and measured: its row, those of its layers, and the network with its report."""
@@ -253,7 +264,8 @@ class _Pruning:
             lambda: batches.even(job.calibration.batch_size), self.data, self.model,
             self.folder / f"unfinished-{job.label(sparsity)}.pt", job.seed, job.estimator.pick, job.estimator.output_name or "",
         )  # fmt: skip
-        with own_code(f"recovery={job.recovery.name}", job.recovery):
+        listener = partial(self.tracked.epoch, job.recovery.name, f"{100 * sparsity:.10g}")
+        with own_code(f"recovery={job.recovery.name}", job.recovery), listening(listener):
             job.recovery(pruned, context)
         return time.perf_counter() - start
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from filelock import FileLock
 from safetensors.torch import save as to_bytes
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 
 from lrp.dataset.base import Data
 from lrp.entries import read_entry, write_entry
+from lrp.epochs import tell
 from lrp.errors import InputError, first_line
 from lrp.evaluation import check_logits
-from lrp.files import remove_leftovers, sha256, sha256_file, why_unreadable
+from lrp.files import remove_leftovers, sha256, sha256_file, why_unreadable, write_whole
 from lrp.identity import computes
 from lrp.layer.duplicate import load_state
 from lrp.model.loading import load_weights
@@ -127,11 +129,14 @@ class ModelSource:
             old = file.with_name(f"{name}-{before[:24]}.safetensors")
             if old.exists() and not file.exists():
                 log.info("network: %s is of an earlier version of lrp, without its threads and a checksum, and is not used", old)
-            unfinished = file.with_suffix(".unfinished.pt")
-            if not self._load_cached(model, file, key):
+            unfinished, curve = file.with_suffix(".unfinished.pt"), file.with_suffix(".csv")
+            if self._load_cached(model, file, key):
+                _tell_again(curve)
+            else:
                 remove_leftovers(file.parent, unfinished.stem)
                 log.info("network: training %s on %s, %d images", self.name, data.name, len(data.train))
-                self.training(model.to(device), data, seed, unfinished, None if estimator is None else estimator.pick, key)
+                history = self.training(model.to(device), data, seed, unfinished, None if estimator is None else estimator.pick, key)
+                write_whole(curve, lambda path: pd.DataFrame(history).to_csv(path, index=False))
                 write_entry(file, _state(model), key)
             unfinished.unlink(missing_ok=True)  # also where a kill fell between the two
             model.to(device).eval()
@@ -150,6 +155,17 @@ class ModelSource:
         load_state(model, state)
         log.info("network: trained before, from %s", file)
         return True
+
+
+def _tell_again(curve: Path) -> None:
+    """The epochs of a training that is found in the cache, where its table is there: it is looked at and decides nothing."""
+    try:
+        epochs = pd.read_csv(curve, dtype=float).to_dict("records")
+    except (OSError, ValueError):
+        return
+    for epoch in epochs:
+        if "epoch" in epoch:
+            tell({str(name): value for name, value in epoch.items()})
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

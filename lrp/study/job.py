@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -17,6 +17,7 @@ from lrp.dataset.base import Data, Dataset
 from lrp.errors import check_bool, check_folder, check_seed, check_threads, own_code
 from lrp.job.device import find_device
 from lrp.job.running import running
+from lrp.job.tracked import track_files
 from lrp.results.columns import COMMON
 from lrp.results.run_folder import RunFolder
 from lrp.tracker.base import Tracker
@@ -87,8 +88,8 @@ class StudyJob:
         """The columns of its table, without those that name a cell."""
         return [name for name in self.study.columns if name not in self.study.keys]
 
-    def run(self, folder: Path, group: str | None = None) -> pd.DataFrame:
-        """Run the cells that the folder does not hold yet and return all its rows. Raises InputError."""
+    def run(self, folder: Path, group: str | None = None, draw: Callable[[], Sequence[Path]] | None = None) -> pd.DataFrame:
+        """Run the cells that the folder does not hold yet and return all its rows. ``draw``: as of a pruning. Raises InputError."""
         study = self.study
         results = RunFolder(folder, self.settings, self.resume, [*COMMON, *study.columns], study.details, study.keys)
         cells = study.cells()
@@ -116,7 +117,7 @@ class StudyJob:
                     results.add(row, details[[*study.keys, *(name for name in details if name not in study.keys)]])
                     tracked.row(row, None)
                     log.info("%s", ", ".join(f"{key} {_short(value)}" for key, value in row.items() if key not in COMMON))
-                tracked.file(folder / "results.csv")
+                track_files(self.tracker, tracked, folder, draw)
             study.finish(place)
         return results.rows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ class NoTracker:
     """Nothing is tracked."""
 
     name: ClassVar[str] = "none"
+    active: ClassVar[bool] = False
 
     @contextlib.contextmanager
     def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Tracked]:
@@ -30,5 +31,11 @@ class NoTracker:
     def row(self, row: Mapping[str, Any], layers: pd.DataFrame | None) -> None:
         """A row of results.csv, with its rows of layers.csv where there are any."""
 
-    def file(self, path: Path) -> None:
-        """A file to keep with the run."""
+    def epoch(self, training: str, which: str, values: Mapping[str, float]) -> None:
+        """An epoch of a training."""
+
+    def model(self, path: Path, label: str, row: Mapping[str, Any]) -> None:
+        """A network that was saved."""
+
+    def files(self, paths: Sequence[Path]) -> None:
+        """Files to keep with the run."""

@@ -5,124 +5,192 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pandas as pd
 
 from lrp.errors import InputError, first_line
 from lrp.files import flatten
 from lrp.tracker.base import Tracked
+from lrp.tracker.names import group_name, run_name, tags
 from lrp.tracker.none import NoTracker
+from lrp.tracker.options import check_tags, needs, option
+from lrp.tracker.told import Told
+from lrp.tracker.writing import Writing, quietly
 
 log = logging.getLogger(__name__)
 
+MODES = ("offline", "online", "disabled")
 _FROM_USER = frozenset(name for name in os.environ if name.startswith("WANDB_"))
 
 
 @dataclass(frozen=True)
 class WandbTracker:
-    """One Weights & Biases run per job, grouped by sweep: the settings flat, one step per sparsity, results.csv as an artifact.
+    """One Weights & Biases run per job: the settings flat, a step for each row and each epoch, figures, tables and networks.
 
-    ``mode`` is offline (no account, nothing leaves the machine), online or disabled. Online without a key or without a
-    network becomes offline, with one line that says so: a job never waits for its log, nor dies for it.
+    Online without a key or without a network becomes offline, with one line that says so: a job never waits for its log, nor dies
+    for it. A resumed job goes on with its own run, whose id the run folder keeps (wandb.json).
+
+    Attributes:
+        project: Of W&B; None: WANDB_PROJECT, or lrp.
+        entity: The account or team; None: WANDB_ENTITY, or the one that the key belongs to.
+        mode: offline (no account, nothing leaves the machine), online or disabled; None: WANDB_MODE, or offline.
+        dir: Where the folder ``wandb`` is written; None: WANDB_DIR, or the run folder.
+        tags: Beside the names of the parts; those of WANDB_TAGS (divided by commas) are added.
     """
 
     name: ClassVar[str] = "wandb"
-    project: str = "lrp"
-    mode: Literal["offline", "online", "disabled"] = "offline"
+    active: ClassVar[bool] = True
+
+    project: str | None = None
+    entity: str | None = None
+    mode: str | None = None
+    dir: str | None = None
+    tags: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if self.mode not in ("offline", "online", "disabled"):
-            raise InputError("tracker.mode", self.mode, "choose one of offline, online, disabled")
+        needs("wandb", "wandb")
+        place = "WANDB_MODE" if self.mode is None else "tracker.mode"
+        for name, default in {"project": "lrp", "entity": None, "mode": "offline", "dir": None}.items():
+            object.__setattr__(self, name, option(name, getattr(self, name), f"WANDB_{name.upper()}", default))
+        if self.mode not in MODES:
+            raise InputError(place, self.mode, f"choose one of {', '.join(MODES)}")
+        check_tags(self.tags)
 
     @contextlib.contextmanager
     def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Tracked]:
         """A W&B run of the job in ``folder`` while the context lasts; ``chosen`` names the option of each group, ``group`` the sweep."""
+        told = Told.read(folder / "wandb.json", settings.get("resume") is True)
+        if not told.name:
+            now = datetime.now()
+            told.name, told.group = run_name(chosen, settings, now), group or group_name(chosen, now)
         try:
-            run = self._init({**flatten(settings, "_"), **chosen}, folder, group)
+            run = self._init({**flatten(settings, "_"), **chosen}, chosen, folder, told)
         except Exception as error:
             log.warning("tracker=wandb: no run could be started (%s); the job goes on without it", first_line(error))
             yield NoTracker()
             return
         failed = 1
         try:
-            yield _WandbRun(run)
+            yield Writing("wandb", _WandbSink(run), told)
             failed = 0
         finally:
-            _quietly(run.finish, exit_code=failed)
+            quietly("wandb", lambda: run.finish(exit_code=failed))
+            quietly("wandb", told.ended)
 
-    def _init(self, config: dict[str, Any], folder: Path, group: str | None) -> Any:
-        for name, place in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):  # staged here, not in the home folder
+    def _init(self, config: dict[str, Any], chosen: Mapping[str, str], folder: Path, told: Told) -> Any:
+        place = Path(self.dir or folder).expanduser()
+        place.mkdir(parents=True, exist_ok=True)  # W&B would write to the temporary folder of the system
+        for name, part in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):  # staged here, not in the home folder
             if name not in _FROM_USER:
-                os.environ[name] = str((folder / "wandb" / place).resolve())
+                os.environ[name] = str((place / "wandb" / part).resolve())
         # optional: it reads its settings as it is imported, and slowly
         import wandb
 
-        mode = self.mode
+        mode: Any = self.mode
         if mode == "online" and not wandb.api.api_key:
-            log.warning("tracker.mode=online: there is no W&B key (wandb login makes one); the run stays offline in %s", folder)
+            log.warning("tracker.mode=online: there is no W&B key (wandb login makes one); the run stays offline in %s", place)
             mode = "offline"
+        own = [tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag.strip()]
+        # what the user, or the agent of a sweep, says in the environment is W&B's to read
+        named = {"name": ("WANDB_NAME", told.name), "group": ("WANDB_RUN_GROUP", told.group)}
+        named |= {"id": ("WANDB_RUN_ID", told.id), "resume": ("WANDB_RESUME", "allow" if told.id else "")}
         options: dict[str, Any] = {
+            **{option: value for option, (variable, value) in named.items() if value and not os.environ.get(variable)},
             "project": self.project,
-            "group": group,
+            "entity": self.entity,
+            "tags": tags(chosen, [*check_tags(self.tags), *own]),
             "config": config,
-            "dir": str(folder),
+            "dir": str(place),
             "reinit": "finish_previous",
-            "settings": wandb.Settings(silent=True, console="off", init_timeout=30),
+            "settings": _settings(wandb),
         }
+        written = _last_written(place, told.id)
         try:
-            return wandb.init(**options, mode="online" if mode == "online" else "disabled" if mode == "disabled" else "offline")
+            run = wandb.init(mode=mode, **options)
         except Exception as error:
             if mode != "online":
                 raise
-            log.warning("tracker.mode=online: W&B cannot be reached (%s); the run stays offline in %s", first_line(error), folder)
-            return wandb.init(mode="offline", **options)
+            log.warning("tracker.mode=online: W&B cannot be reached (%s); the run stays offline in %s", first_line(error), place)
+            mode = "offline"
+            run = wandb.init(mode=mode, **options)
+        if mode == "disabled":
+            told.file = None
+        elif mode == "online":
+            if not run.resumed:  # W&B does not know it: it was offline before, and has not been synced
+                told.step, told.rows, told.epochs, told.recent = 0, 0, {}, []
+            told.keep(lambda state: state["step"] <= run.step)
+            told.step = max(told.step, run.step)
+        else:
+            told.keep(lambda state: state["time"] < written)
+        told.id = run.id
+        told.write()
+        return run
 
 
-class _WandbRun:
-    """A job's view of a run: a failure to log is said and otherwise ignored."""
+def _settings(wandb: Any) -> Any:
+    quiet = {"silent": True, "console": "off", "init_timeout": 30}
+    try:
+        return wandb.Settings(**quiet, x_transaction_log_flush_interval=1.0)  # W&B keeps 15 seconds in memory, which a kill loses
+    except ValueError:  # an older version, which writes 32 KiB at a time
+        return wandb.Settings(**quiet)
+
+
+def _last_written(place: Path, run: str) -> float:
+    """When W&B wrote to the log of an offline run for the last time (seconds since 1970), less what a step takes to get there."""
+    files = place.glob(f"wandb/offline-run-*-{run}/run-{run}.wandb") if run else ()
+    return max((file.stat().st_mtime for file in files), default=0.0) - 0.5
+
+
+class _WandbSink:
+    """One run in W&B's terms."""
 
     def __init__(self, run: Any) -> None:
         self.run = run
 
-    def rows(self, rows: pd.DataFrame) -> None:
-        """The rows that an earlier, killed run had finished."""
-        for row in rows.to_dict("records"):
-            _quietly(self.run.log, _numbers(row))
+    def define(self, metric: str, x: str | None) -> None:
+        """Draw a metric over another; its last value is no summary."""
+        self.run.define_metric(metric.replace(".", "\\."), step_metric=x, summary="none")  # a dot would divide the name
 
-    def row(self, row: Mapping[str, Any], layers: pd.DataFrame | None) -> None:
+    def log(self, values: Mapping[str, Any], step: int) -> None:
+        """Values of one step, written at once."""
+        self.run.log(dict(values), step=step, commit=True)
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """The columns of the table of runs."""
+        self.run.summary.update(dict(values))
+
+    def image(self, path: Path) -> Any:
+        """A picture that can be logged."""
         # optional: it reads its settings as it is imported, and slowly
         import wandb
 
-        if layers is None:
-            _quietly(self.run.log, _numbers(row))
-            return
+        return wandb.Image(str(path))
 
-        ranks = layers.groupby("layer", sort=False)[["kept", "full"]].sum()
-        by_layer = {f"rank/{name}": int(kept) for name, kept in ranks["kept"].items()}
-        _quietly(lambda: self.run.log({**_numbers(row), **by_layer, "ranks": wandb.Table(dataframe=ranks.reset_index())}))
-
-    def file(self, path: Path) -> None:
+    def page(self, path: Path) -> Any:
+        """A page of HTML that can be logged, as it is."""
         # optional: it reads its settings as it is imported, and slowly
         import wandb
 
-        def log_file() -> None:
-            artifact = wandb.Artifact(f"results-{self.run.id}", type="results")
+        return wandb.Html(path.read_text(encoding="utf-8"), inject=False, data_is_not_path=True)
+
+    def table(self, table: pd.DataFrame) -> Any:
+        """A table that can be logged."""
+        # optional: it reads its settings as it is imported, and slowly
+        import wandb
+
+        return wandb.Table(dataframe=table, allow_mixed_types=True)
+
+    def artifact(self, kind: str, paths: Sequence[Path], aliases: Sequence[str], about: Mapping[str, Any]) -> None:
+        """A version of ``<kind>-<id of the run>``."""
+        # optional: it reads its settings as it is imported, and slowly
+        import wandb
+
+        artifact = wandb.Artifact(f"{kind}-{self.run.id}", type=kind, metadata=dict(about))
+        for path in paths:
             artifact.add_file(str(path))
-            self.run.log_artifact(artifact)
-
-        _quietly(log_file)
-
-
-def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if isinstance(value, (int, float)) and value == value}
-
-
-def _quietly(action: Any, *args: Any, **kwargs: Any) -> None:
-    try:
-        action(*args, **kwargs)
-    except Exception as error:
-        log.warning("tracker=wandb: not logged (%s)", first_line(error))
+        self.run.log_artifact(artifact, aliases=["latest", *aliases])

@@ -12,6 +12,7 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from lrp.config.build import compose_job
+from lrp.epochs import listening
 from lrp.model.source import ModelSource
 from lrp.training import Training
 
@@ -107,3 +108,19 @@ def test_a_network_of_other_threads_is_another_one(tmp_path, tiny, monkeypatch):
 def test_seeds_up_to_the_largest_can_be_trained_with(tmp_path, tiny):
     source = ModelSource("tiny", one_channel_vgg, {}, None, Training(epochs=1, lr=0.05, batch_size=32))
     assert source.obtain(tiny, 2**63 - 1, tmp_path, torch.device("cpu"))[1]
+
+
+@pytest.mark.slow
+def test_the_epochs_of_a_training_in_the_cache_are_told_again(tmp_path, tiny):
+    source, told = ModelSource("tiny", one_channel_vgg, {}, None, Training(epochs=2, lr=0.05, batch_size=32)), []
+    with listening(told.append):
+        for _ in range(2):
+            source.obtain(tiny, 0, tmp_path, torch.device("cpu"))
+        first, again = told[:2], told[2:]
+        assert again == first and [epoch["epoch"] for epoch in first] == [1, 2]
+        (table,) = (tmp_path / "models").glob("*.csv")
+        table.write_bytes(b"\xff\x00 no table")  # it decides nothing
+        source.obtain(tiny, 0, tmp_path, torch.device("cpu"))
+        table.unlink()
+        source.obtain(tiny, 0, tmp_path, torch.device("cpu"))
+    assert len(told) == 4
