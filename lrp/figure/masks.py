@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lrp.figure.accuracy import FEW
 from lrp.figure.base import Figure
 from lrp.figure.palette import looks
 from lrp.figure.style import PAGE, accuracy_axis, band, curve, grid, level, name_lines, one_setting, save_figure, styled, write_tables
@@ -83,7 +84,8 @@ def _draw(table: pd.DataFrame, cells: pd.DataFrame, names: list[str], what: str,
     has several lines; of a scorer one colour."""
     pruned, _ = _dense(cells)
     names = [name for name in names if distinct(pruned[name]) > 1] or names[-1:]
-    panels = list(dict.fromkeys(pruned[names[-1]])) if len(names) > 1 else [None]
+    many = len(names) > 1 and pruned.groupby(names).ngroups > FEW
+    panels = list(dict.fromkeys(pruned[names[-1]])) if many else [None]
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = grid(rows, columns, PAGE if columns > 1 else 4.8, 2.3 * rows + 0.2, sharey=True)
@@ -94,8 +96,12 @@ def _draw(table: pd.DataFrame, cells: pd.DataFrame, names: list[str], what: str,
         here = [i for i, values in enumerate(inside) if panel is None or values[names[-1]] == panel]
         shown = [[name for name in names if panel is None or name != names[-1]] for _ in here]
         ax.set_xscale("log")
-        accuracy_axis(ax, list(100 * cells["mean"]), "test accuracy (%)" if at % columns == 0 else None)
-        things = [str(inside[i]["scorer"] if "scorer" in names else groups[i][0][0]) for i in here]
+        accuracy_axis(
+            ax,
+            [*(100 * cells["mean"]), *(100 * (cells["mean"] - cells["std"].fillna(0)))],
+            "test accuracy (%)" if at % columns == 0 else None,
+        )
+        things = [str(groups[i][1]["scorer"].iloc[0]) for i in here]
         for depth, (i, own, words) in enumerate(zip(here, looks(things), shown)):
             part = groups[i][1]
             x = 100 * part["kept"] / part["weights"]
@@ -105,9 +111,10 @@ def _draw(table: pd.DataFrame, cells: pd.DataFrame, names: list[str], what: str,
         for dense in cells[cells["scorer"] == _DENSE]["mean"][:1]:
             level(ax, 100 * dense, "dense")
         ax.set(xlabel="weights left (%)", title=None if panel is None else f"{named(panel)}{' mask' if names[-1] == 'mask' else ''}")
-        for formatter in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
-            formatter("{x:g}")
-        ax.tick_params(axis="x", which="minor", labelsize=6)
+        low, high = ax.get_xlim()
+        ax.set_xticks([tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= tick <= high])
+        ax.set_xticks([], minor=True)
+        ax.xaxis.set_major_formatter("{x:g}")
         name_lines(ax, found)
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()

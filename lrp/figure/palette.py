@@ -10,6 +10,8 @@ from zlib import crc32
 # Okabe and Ito's colours, which colour-blind readers tell apart (without their yellow, which is too light for a line), and a violet.
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 VIOLET, GREY, BLACK = "#8c6bb1", "#666666", "#000000"
+BROWN = "#7f5539"
+INK = "#333333"  # of what stands for a line of any colour
 COLOURS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, VIOLET, GREY)
 MARKERS = "os^DvPX*<>"
 STROKES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (2.5, 1)))
@@ -42,7 +44,7 @@ KNOWN = {
     "lamp": Look(BLACK, "v", STROKES[1]),
     "snip": Look(VERMILION, "P", STROKES[2]),
     "grasp": Look(VIOLET, "X", STROKES[2]),
-    "curvature": Look(PINK, "*", STROKES[4]),
+    "curvature": Look(BROWN, "*", STROKES[4]),
     "random": Look(GREY, "<", STROKES[2]),
     "output_aware": Look(VERMILION, "o", STROKES[0]),
     "forms": Look(BLUE, "s", STROKES[0]),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lrp.figure.palette import Look, looks
+from lrp.figure.palette import INK, Look, look, looks
 from lrp.figure.style import PAGE, accuracy_axis, band, curve, grid, level, name_lines, removed_axis, save_figure, styled
 
 NAMED_EVERYWHERE, NAMED_ONCE = 3, 4  # panels beside each other, where each has names of its own or the last one's are those of all
+_NOWHERE = ([0.0, 1.0], [np.nan, np.nan])  # of a name without a line
 
 
 @dataclass(frozen=True)
@@ -32,72 +33,92 @@ class Axis:
 
 
 @styled
-def small_multiples(lines: pd.DataFrame, axes: Sequence[Axis], target: Path, label: str, title: str = "") -> list[Path]:
+def small_multiples(
+    lines: pd.DataFrame, axes: Sequence[Axis], target: Path, label: str, title: str = "", key: bool = False, linear: bool = False
+) -> list[Path]:
     """A column for each panel and a row for each axis; .png and .pdf.
 
     Args:
         lines: ``panel``, ``name`` (of the line), ``thing`` (what its colour stands for), ``y`` and ``spread`` (shares), ``dense`` (the
             dense network's accuracy), ``seeds``, and the columns of ``axes``; one row per point.
-        axes: What accuracy is drawn against, without those of which no value is known.
+        axes: What accuracy is drawn against; those of which no value is known are left out.
         target: Where the figure goes.
         label: Of the accuracy.
         title: Above the figure.
+        key: Whether a name stands for one thing in each panel (its colour is then the panel's) and all names stand beside the last one.
+        linear: Whether accuracy has a linear axis where it could be divided by the error that is left.
     """
     axes = [axis for axis in axes if lines[axis.column].notna().any()]
-    panels = list(dict.fromkeys(lines["panel"]))
-    last = {*lines[lines["panel"] == panels[-1]]["name"]}
-    once = len(panels) > 1 and all({*lines[lines["panel"] == panel]["name"]} <= last for panel in panels)
+    panels = {panel: part for panel, part in lines.groupby("panel", sort=False)}
+    missing = {*lines["name"]} - {*[*panels.values()][-1]["name"]}  # beside the last panel
+    once = key or len(panels) > 1 and len(missing) < 2
+    alike = once and lines["dense"].dropna().round(6).nunique() < 2  # one network: one scale
     columns = min(len(panels), NAMED_ONCE if once else NAMED_EVERYWHERE)
     bands = -(-len(panels) // columns)  # rows of panels for each axis
-    most = max(lines.groupby("panel")["name"].nunique())
-    width = PAGE if len(panels) > 1 else 4.8
-    height = max(1.9 if len(panels) > 1 else 2.5, 0.125 * most + 0.55)
-    order = lines.drop_duplicates("name")
-    chosen = {name: (own, i / max(1, len(order) - 1)) for i, (name, own) in enumerate(zip(order["name"], looks([*order["thing"]])))}
-    figure, grid_of = grid(
-        bands * len(axes), columns, width, bands * len(axes) * height + (0.3 if title else 0), sharey="row" if once else False
-    )
+    height = max(1.9 if len(panels) > 1 else 2.5, 0.125 * lines.groupby("panel")["name"].nunique().max() + 0.55)
+    size = (PAGE if len(panels) > 1 else 4.8, bands * len(axes) * height + (0.3 if title else 0))
+    figure, places = grid(bands * len(axes), columns, *size, sharey="row" if alike else False)
+    chosen = _chosen(lines)
     named = []
     for i, axis in enumerate(axes):
-        for j, panel in enumerate(panels):
-            ax = grid_of[i * bands + j // columns][j % columns]
-            of_row = lines if once else lines[lines["panel"] == panel]
-            found = draw_panel(ax, lines[lines["panel"] == panel], axis, lines[axis.column].dropna(), of_row, chosen)
+        for j, (panel, part) in enumerate(panels.items()):
+            ax = places[i * bands + j // columns][j % columns]
+            own = chosen
+            if key:
+                own = {name: (replace(had, colour=_colour(part, name) or had.colour), depth) for name, (had, depth) in chosen.items()}
+            found = _draw_panel(ax, part, axis, lines if alike else part, own, linear)
+            if not found:
+                ax.set_axis_off()
+                continue
             if j % columns == 0:
                 ax.set_ylabel(label)
-            if i == 0:
+            if i == 0 or bands > 1:
                 ax.set_title(panel)
-            if not once or j % columns == columns - 1 or j == len(panels) - 1:
+            last = j == len(panels) - 1
+            if key and last and i == 0:
+                named.append((ax, _key(lines, chosen)))
+            elif not key and last and once:
+                there = {each[0] for each in found}
+                named.append((ax, [*found, *((name, had, *_NOWHERE) for name, (had, _) in chosen.items() if name not in there)]))
+            elif not key and (not once or j % columns == columns - 1):
                 named.append((ax, found))
-        for j in range(len(panels), bands * columns):
-            grid_of[i * bands + j // columns][j % columns].set_axis_off()
-    if title:
-        figure.suptitle(title)
+        for ax in [*places[i * bands : (i + 1) * bands].flat][len(panels) :]:
+            ax.set_axis_off()
+    figure.suptitle(title)
     for ax, found in named:
-        name_lines(ax, found)
+        name_lines(ax, found, room=not key or len(panels) % columns == 0)
     return save_figure(figure, target)
 
 
-def draw_panel(
-    ax: Axes, part: pd.DataFrame, axis: Axis, places: pd.Series, of_row: pd.DataFrame, chosen: Mapping[str, tuple[Look, float]]
-) -> list[tuple]:
-    """Draw the lines of one panel; what ``name_lines`` takes.
+def _chosen(lines: pd.DataFrame) -> dict[str, tuple[Look, float]]:
+    """The look of each name, and how far above the others it lies: the same in all panels."""
+    order = lines.drop_duplicates("name")
+    return {name: (own, i / max(1, len(order) - 1)) for i, (name, own) in enumerate(zip(order["name"], looks([*order["thing"]])))}
 
-    Args:
-        ax: The panel.
-        part: Its lines.
-        axis: What they are drawn against.
-        places: All that is known of it.
-        of_row: The lines that share the heights.
-        chosen: The look of each name, and how far above the others it lies.
-    """
-    heights = 100 * pd.concat([of_row["y"], of_row["dense"].dropna() if "dense" in of_row else of_row["y"]])
-    accuracy_axis(ax, list(heights))
+
+def _colour(part: pd.DataFrame, name: str) -> str | None:
+    things = part[part["name"] == name]["thing"]
+    return look(things.iloc[0]).colour if len(things) else None
+
+
+def _key(lines: pd.DataFrame, chosen: Mapping[str, tuple[Look, float]]) -> list[tuple]:
+    """Every name; what has another colour in each panel is dark grey here."""
+    several = lines.groupby("name")["thing"].nunique() > 1
+    return [(name, replace(own, colour=INK) if several[name] else own, *_NOWHERE) for name, (own, _) in chosen.items()]
+
+
+def _draw_panel(
+    ax: Axes, part: pd.DataFrame, axis: Axis, of_scale: pd.DataFrame, chosen: Mapping[str, tuple[Look, float]], linear: bool
+) -> list[tuple]:
+    """Draw the lines of one panel on the scales of ``of_scale``; what ``name_lines`` takes, nothing where no place is known."""
+    of_scale = of_scale[of_scale[axis.column].notna()]
+    if part[axis.column].isna().all():
+        return []
+    accuracy_axis(ax, [*(100 * of_scale["y"]), *(100 * of_scale["dense"].dropna())], linear=linear)
     if axis.share:
-        removed_axis(ax, list(places), axis.label)
+        removed_axis(ax, [*of_scale[axis.column]], axis.label)
     else:
         ax.set_xlabel(axis.label)
-        ax.margins(x=0.05)
     found = []
     for name, (own, depth) in chosen.items():
         line = part[part["name"] == name].dropna(subset=[axis.column, "y"]).sort_values(axis.column)

@@ -34,6 +34,7 @@ TEXT = 7.0  # points: names of lines
 LEAST_ERROR = 0.02  # points of accuracy: what is nearer to 100 % is drawn there
 LEAST_LEFT = 2.0**-12  # share that is left: less is drawn there
 REMOVED = (0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
+FINE = (0, 10, 20, 30, 40, 50, 60, 65, 70, 75, 78, 80, 82, 84, 86, 88, 90, 91, 92, 93, 94, 95, 96, 97, 98, 98.5, 99, 99.5, 99.9)
 ACCURACIES = (0, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98, 99, 99.5, 99.9)
 
 
@@ -80,19 +81,19 @@ def _halvings(share: Any) -> np.ndarray:
     return -np.log2(np.maximum(1 - np.asarray(share, float), LEAST_LEFT))
 
 
-def accuracy_axis(ax: Axes, values: Sequence[float], label: str | None = None) -> None:
+def accuracy_axis(ax: Axes, values: Sequence[float], label: str | None = None, linear: bool = False) -> None:
     """Make y an accuracy in per cent, its room divided by the error that is left: 80 to 90 % takes as much as 60 to 80 %.
 
-    Where all values lie close together it is linear.
+    Where all values lie close together, or with ``linear``, it is linear.
     """
     known = [float(value) for value in values if value == value]
     low, high = (min(known), max(known)) if known else (0.0, 100.0)
-    wide = high - low > 15 and high > 70
+    wide = high - low > 15 and high > 70 and not linear
     if wide:
         ax.set_yscale("function", functions=(_closeness, lambda place: 100 - np.exp(-np.asarray(place, float))))
         span = float(_closeness(high) - _closeness(low))
         bottom, top = (100 - np.exp(-(float(_closeness(edge)) + part * span)) for edge, part in ((low, -0.03), (high, 0.08)))
-        ticks = np.array([tick for tick in ACCURACIES if bottom <= tick <= top])
+        ticks = np.array([tick for tick in (FINE if span < 1.2 else ACCURACIES) if bottom <= tick <= top])
         ax.set_yticks(_apart(ticks, _closeness(ticks), 0.075, span * 1.11))
         ax.set_yticks([], minor=True)
         ax.yaxis.set_major_formatter("{x:g}")
@@ -163,7 +164,7 @@ def name_lines(ax: Axes, lines: Sequence[tuple[str, Look, Any, Any]], room: bool
         drawn.append(places[~np.isnan(places).any(axis=1)])
     wanted = _heights(drawn, TEXT * 1.25 / height)
     gap = TEXT * 1.25 / height
-    order = sorted(range(len(lines)), key=lambda i: (wanted[i], [float(each) for each in drawn[i][::-1, 1]]))
+    order = sorted(range(len(lines)), key=lambda i: (wanted[i], [float(each) for each in drawn[i][::-1, 1]], -i))
     for i, at in zip(order, spaced([wanted[i] for i in order], gap, 0.5 * gap, 1 - 0.5 * gap)):
         name, look, _, _ = lines[i]
         start, end = 1 + 5 / width, 1 + 21 / width
@@ -185,9 +186,9 @@ def name_lines(ax: Axes, lines: Sequence[tuple[str, Look, Any, Any]], room: bool
 
 def _heights(drawn: Sequence[np.ndarray], gap: float) -> list[float]:
     """The height of each line (its points, shares of the axes) where the lines are furthest apart, the right end where that is level."""
-    best, found = -1.0, [float(points[-1, 1]) if len(points) else 0.0 for points in drawn]
+    best, found = -1.0, [float(points[-1, 1]) if len(points) else 0.5 for points in drawn]
     for x in np.linspace(1, 0, 41):
-        heights = [float(np.interp(x, points[:, 0], points[:, 1])) if len(points) else 0.0 for points in drawn]
+        heights = [float(np.interp(x, points[:, 0], points[:, 1])) if len(points) else 0.5 for points in drawn]
         apart = float(np.minimum(np.diff(np.sort(heights)), gap).sum()) if len(heights) > 1 else 0.0
         if apart > best + 0.15 * gap:
             best, found = apart, heights

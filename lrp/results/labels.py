@@ -10,8 +10,8 @@ import pandas as pd
 # Of scores, methods and blockings, where it is not the word itself with its underscores as spaces.
 NAMES = {
     "lamp": "LAMP", "snip": "SNIP", "grasp": "GraSP", "noise_to_signal": "noise to signal", "output_aware": "output-aware",
-    "alds": "ALDS", "balf": "BALF", "pca": "PCA", "svd_energy": "SVD, equal energy", "svd_uniform": "SVD, equal shares",
-    "hosvd": "Tucker-2, higher-order SVD", "input_tucker": "Tucker-2, norm of the inputs", "svd_llm": "SVD-LLM", "aa_svd": "AA-SVD",
+    "alds": "ALDS", "balf": "BALF", "pca": "PCA", "svd_energy": "equal-energy SVD", "svd_uniform": "equal-share SVD",
+    "hosvd": "higher-order SVD (Tucker-2)", "input_tucker": "input-norm Tucker-2", "svd_llm": "SVD-LLM", "aa_svd": "AA-SVD",
     "asvd": "ASVD", "kfac_svd": "K-FAC SVD", "lems": "LEMS", "swift_svd": "Swift-SVD", "hap": "HAP", "messi": "MESSI", "erk": "ERK",
     "uniform_plus": "uniform+", "vgg16": "VGG16", "vgg16_slim": "slim VGG16", "resnet20": "ResNet-20", "resnet18": "ResNet-18",
     "lenet_300_100": "LeNet-300-100", "mlp": "MLP", "cifar10": "CIFAR-10", "mnist": "MNIST", "mnist_small": "5,000 digits of MNIST",
