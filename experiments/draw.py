@@ -47,7 +47,7 @@ def main() -> None:
     for name in args.names or DRAWN:
         figure, *words = DRAWN[name].split()
         words = [str(RESULTS / word) if word.endswith(".csv") else word for word in words] + ["--out", str(args.out / name)]
-        print("lrp figure", figure, shlex.join(words), flush=True)
+        print("lrp figure", figure, shlex.join(word.replace(f"{Path.cwd()}/", "") for word in words), flush=True)
         with contextlib.redirect_stdout(io.StringIO()):  # the tables, which docs/tables.py writes into the pages
             command(FIGURES[figure], words)
 

@@ -133,7 +133,7 @@ def draw_figure3(
     lines = in_panels(average_over_seeds(table, column))
     if reference is not None:
         parts = [reference.assign(panel=panel) for panel in lines["panel"].unique()]
-        macs = 1 - reference["macs_kept"] if "macs_kept" in reference else reference.get("sparsity_macs")
+        macs = 1 - reference["macs_kept"] if "macs_kept" in reference else reference.get("sparsity_macs", float("nan"))
         other = pd.concat([part.assign(macs=macs, y=part[reference_column], x=part["sparsity_params"]) for part in parts])
         name = other["method"].map(lambda method: f"{named(method)}, reference")
         lines = pd.concat([lines, other.assign(name=name, thing="reference", seeds=1)], ignore_index=True)

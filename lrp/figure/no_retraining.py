@@ -67,10 +67,14 @@ def _by_options(part: pd.DataFrame) -> pd.DataFrame:
         return part.drop_duplicates(["sparsity", "seed", "calibration_seed"], keep="last")
     options = [text.split() if isinstance(text, str) else [] for text in part["options"]]
     shared = set.intersection(*map(set, options))
-    found = [
+    found: list[tuple[tuple[str, object], ...]] = [
         (
             *((name, value) for name, value in zip(differing, values) if name != "options"),
-            *(word.partition("=")[::2] for word in own if word not in shared and word.partition("=")[0] not in OWN_COLUMN),
+            *(
+                (word.partition("=")[0], word.partition("=")[2])
+                for word in own
+                if word not in shared and word.partition("=")[0] not in OWN_COLUMN
+            ),
         )
         for values, own in zip(part[differing].itertuples(index=False), options)
     ]

@@ -64,12 +64,13 @@ def removed_axis(ax: Axes, shares: Sequence[float], label: str) -> None:
         ax.set_xscale("function", functions=(_halvings, lambda place: 1 - 2.0 ** -np.asarray(place, float)))
     low, high = _halvings(min([*shares, most])), _halvings(most)
     margin = 0.04 * max(float(high - low), 0.05)
-    ax.set_xlim(1 - 2.0 ** -(low - margin), 1 - 2.0 ** -(high + margin))
+    ax.set_xlim(float(1 - 2.0 ** -(low - margin)), float(1 - 2.0 ** -(high + margin)))
     wanted = [share for share in REMOVED if low - margin <= _halvings(share) <= high + margin]
     if len(wanted) < 2:
         wanted = sorted(set(shares))[:8]
-    box = ax.get_position()
-    gap = 14 / (72 * box.width * ax.figure.get_size_inches()[0])  # points that a number takes
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    gap = 14 / (72 * ax.get_position().width * figure.get_figwidth())  # points that a number takes
     places = _halvings(wanted) if most > 0.6 else np.asarray(wanted)
     ax.set_xticks(_apart(wanted, places, gap), minor=False)
     ax.set_xticks([], minor=True)

@@ -19,11 +19,11 @@ def test_runs_with_other_options_are_other_lines():
         )
     )
     assert sorted(zip(lines["line"].str.split(", ").str[-1], lines["y"].round(6), lines["seeds"])) == [
-        ("c.d=2", 0.5, 1),
-        ("default options", 0.75, 2),
+        ("d = 2", 0.5, 1),
+        ("options default", 0.75, 2),
     ]
     lines = average_over_seeds(results_table(results_row(exclude=None), results_row(exclude="classifier")))
-    assert sorted(lines["line"].str.split(", ").str[-1]) == ["exclude=classifier", "exclude=none"]
+    assert sorted(lines["line"].str.split(", ").str[-1]) == ["every layer", "without classifier"]
 
 
 def test_runs_on_other_images_and_of_other_rounds_are_other_lines():
@@ -34,8 +34,8 @@ def test_runs_on_other_images_and_of_other_rounds_are_other_lines():
         )
     )
     assert sorted(zip(lines["line"].str.split(", ").str[-1], lines["y"].round(6), lines["seeds"])) == [
-        ("part=test", 0.6, 2),
-        ("part=validation", 0.9, 1),
+        ("test images", 0.6, 2),
+        ("validation images", 0.9, 1),
     ]
     slow, fast = ({"options": f"rounds.keep_factor={k}"} for k in (0.8, 0.5))
     lines = average_over_seeds(
@@ -67,9 +67,9 @@ def test_the_same_run_twice_counts_once():
 def test_k_names_a_line_only_where_it_differs():
     lines = average_over_seeds(results_table(*[results_row(blocking="alds", blocking_k=k) for k in (2, 4)], results_row()))
     assert sorted(lines["line"]) == [
-        "alignment variance (variance), alds, blocking_k=2",
-        "alignment variance (variance), alds, blocking_k=4",
-        "alignment variance (variance), none",
+        "variance, ALDS blocks (k = 2)",
+        "variance, ALDS blocks (k = 4)",
+        "variance, whole layers",
     ]  # fmt: skip
 
 
