@@ -80,7 +80,7 @@ def _differences(chosen: Mapping[str, Any], differing: Sequence[str], shared: se
     """The columns and options of a line in which it differs from others of its label."""
     found = [(name, chosen[name]) for name in differing if name != "options"]
     if "options" in differing:
-        words = [word.partition("=")[::2] for word in _words(chosen["options"]) if word not in shared]
+        words = [(word.partition("=")[0], word.partition("=")[2]) for word in _words(chosen["options"]) if word not in shared]
         found += words or [("options", "default")]
     return found
 
