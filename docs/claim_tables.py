@@ -3,6 +3,8 @@
 What the verdict on a claim is was judged by a reader; what it rests on is computed here.
 """
 
+# ruff: noqa: E501  (sentences that become cells of a table)
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -215,6 +217,13 @@ def no_retraining_goals() -> str:
         accuracy = 100 * ours[ours["sparsity"] == share]["accuracy_before_recovery"]
         rival = best[best["sparsity"] == share].nlargest(1, "best").iloc[0]
         ahead, spread = accuracy.mean() - 100 * rival["best"], accuracy.std()
-        cells = [f"{goal:.1f}", f"{accuracy.mean():.2f}", f"{accuracy.mean() - goal:+.2f}", f"`{rival['method']}`, {100 * rival['best']:.2f}"]
+        cells = [
+            f"{goal:.1f}",
+            f"{accuracy.mean():.2f}",
+            f"{accuracy.mean() - goal:+.2f}",
+            f"`{rival['method']}`, {100 * rival['best']:.2f}",
+        ]
         rows.append([f"{100 * share:g} %", *cells, f"{ahead:+.1f}", f"{spread:.2f}"])
-    return markdown(["removed", "goal (%)", "reached (%)", "from the goal", "best rival (%)", "ahead of it by", "spread of the seeds"], rows)
+    return markdown(
+        ["removed", "goal (%)", "reached (%)", "from the goal", "best rival (%)", "ahead of it by", "spread of the seeds"], rows
+    )

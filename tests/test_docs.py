@@ -54,7 +54,9 @@ def test_links_lead_somewhere(page):
 def test_the_index_names_everything():
     """experiments/README.md has a place for every table, figure and script, and for every page."""
     text = (ROOT / "experiments/README.md").read_text(encoding="utf-8")
-    spread = re.sub(r"(\w+)\{([\w,]+)\}(\.csv)", lambda match: " ".join(f"`{match[1]}{each}{match[3]}`" for each in match[2].split(",")), text)
+    spread = re.sub(
+        r"(\w+)\{([\w,]+)\}(\.csv)", lambda match: " ".join(f"`{match[1]}{each}{match[3]}`" for each in match[2].split(",")), text
+    )
     results = ROOT / "experiments/results"
     named = [f"`{file.name}`" for file in results.glob("*.csv")] + [f"`{file.stem}`" for file in results.glob("*.png")]
     named += [f"docs/results/{file.name}" for file in (DOCS / "results").glob("*.md")]

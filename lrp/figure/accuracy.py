@@ -50,6 +50,8 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
     among = {label: part for label, part in table.groupby(table.apply(line_label, axis=1), sort=False)}
     differing = {label: [k for k in keys if distinct(part[k]) > 1] for label, part in among.items()}
     shared = {label: set.intersection(*(set(_words(options)) for options in part["options"])) for label, part in among.items()}
+    for name, (images, ratio) in {"faster_64": (64, "latency_dense_64"), "faster_1": (1, "latency_dense_1")}.items():
+        table[name] = pd.to_numeric(table[ratio], "coerce") / pd.to_numeric(table[f"latency_{images}"], "coerce")
     groups = [(dict(zip(keys, key)), part) for key, part in table.groupby(keys, dropna=False, sort=False)]
     labels = [line_label(chosen) for chosen, _ in groups]
     details = [""] * len(groups)
@@ -57,13 +59,11 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
         own = [i for i, each in enumerate(labels) if each == label]
         for i, text in zip(own, apart([_differences(groups[i][0], differing[label], shared[label]) for i in own])):
             details[i] = text
-    for name, (images, ratio) in {"faster_64": (64, "latency_dense_64"), "faster_1": (1, "latency_dense_1")}.items():
-        table[name] = pd.to_numeric(table[ratio], "coerce") / pd.to_numeric(table[f"latency_{images}"], "coerce")
     means = {"x": "sparsity_params", "y": column, "dense": "accuracy_dense", "macs": "sparsity_macs"}
     named_means = {name: (source, "mean") for name, source in means.items()} | {name: (name, "mean") for name in ("faster_64", "faster_1")}
     lines = []
     for (chosen, part), label, detail in zip(groups, labels, details):
-        at = table.loc[part.index].groupby("sparsity").agg(**named_means, spread=(column, "std"), seeds=(column, "size"))
+        at = part.groupby("sparsity").agg(**named_means, spread=(column, "std"), seeds=(column, "size"))
         lines.append(
             at.reset_index().assign(
                 line=", ".join(filter(None, [label, detail])),
@@ -149,14 +149,21 @@ def in_panels(lines: pd.DataFrame) -> pd.DataFrame:
     """The lines with their ``panel``, their ``name`` in it and their ``thing``, which the colour stands for."""
     lines = lines.assign(thing=lines["scorer"], panel="", name=lines["line"])
     each = lines.drop_duplicates("line")
-    if each["blocks"].nunique() > 1 and each["scorer"].duplicated().any():
+    blocks = [name for name in lines["blocks"].unique() if name]
+    few = all(each["blocks"].isin([name, ""]).sum() <= FEW for name in blocks)
+    if len(blocks) > 1 and each["scorer"].duplicated().any() and few:
         short = lines["scorer"].map(named) + lines["detail"].map(lambda text: f", {text}" if text else "")
-        blocks = [name for name in lines["blocks"].unique() if name]
         parts = [lines.assign(name=short)[lines["blocks"].isin([name, ""])].assign(panel=name) for name in blocks]
         return pd.concat(parts, ignore_index=True)
     if len(each) > FEW:
-        return lines.assign(panel=lines["scorer"].map(named), name=lines["detail"].where(lines["detail"] != "", lines["line"]))
+        return lines.assign(panel=lines["scorer"].map(named), name=_without_kind(lines))
     return lines
+
+
+def _without_kind(lines: pd.DataFrame) -> pd.Series:
+    """The names of lines in a panel that is called as their scorer or method."""
+    kinds = lines["scorer"].map(named)
+    return pd.Series([line.removeprefix(f"{kind}, ") for line, kind in zip(lines["line"], kinds)], lines.index)
 
 
 def accuracy_table(table: pd.DataFrame, column: str = "accuracy") -> str:

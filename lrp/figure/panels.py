@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from lrp.figure.palette import INK, Look, look, looks
 from lrp.figure.style import PAGE, accuracy_axis, band, curve, grid, level, name_lines, removed_axis, save_figure, styled
 
+WRAPPED = 30  # letters of a line of a name
 NAMED_EVERYWHERE, NAMED_ONCE = 3, 4  # panels beside each other, where each has names of its own or the last one's are those of all
 _NOWHERE = ([0.0, 1.0], [np.nan, np.nan])  # of a name without a line
 
@@ -49,13 +51,16 @@ def small_multiples(
         linear: Whether accuracy has a linear axis where it could be divided by the error that is left.
     """
     axes = [axis for axis in axes if lines[axis.column].notna().any()]
+    lines = lines.assign(name=[textwrap.fill(name, WRAPPED) for name in lines["name"]])
     panels = {panel: part for panel, part in lines.groupby("panel", sort=False)}
     missing = {*lines["name"]} - {*[*panels.values()][-1]["name"]}  # beside the last panel
     once = key or len(panels) > 1 and len(missing) < 2
     alike = once and lines["dense"].dropna().round(6).nunique() < 2  # one network: one scale
-    columns = min(len(panels), NAMED_ONCE if once else NAMED_EVERYWHERE)
+    narrow = max(len(each) for name in lines["name"] for each in name.split("\n")) <= WRAPPED - 8
+    columns = min(len(panels), NAMED_ONCE if once else NAMED_EVERYWHERE if narrow else 2)
     bands = -(-len(panels) // columns)  # rows of panels for each axis
-    height = max(1.9 if len(panels) > 1 else 2.5, 0.125 * lines.groupby("panel")["name"].nunique().max() + 0.55)
+    most = max(part["name"].nunique() * (part["name"].str.count("\n").max() + 1) for part in panels.values())
+    height = max(1.9 if len(panels) > 1 else 2.5, 0.125 * most + 0.55)
     size = (PAGE if len(panels) > 1 else 4.8, bands * len(axes) * height + (0.3 if title else 0))
     figure, places = grid(bands * len(axes), columns, *size, sharey="row" if alike else False)
     chosen = _chosen(lines)

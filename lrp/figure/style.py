@@ -163,8 +163,8 @@ def name_lines(ax: Axes, lines: Sequence[tuple[str, Look, Any, Any]], room: bool
         places = to_axes.transform(ax.transData.transform(np.column_stack([np.asarray(x, float), np.asarray(y, float)])))
         places = np.clip(places[np.argsort(places[:, 0])], 0, 1)
         drawn.append(places[~np.isnan(places).any(axis=1)])
-    wanted = _heights(drawn, TEXT * 1.25 / height)
-    gap = TEXT * 1.25 / height
+    gap = TEXT * 1.25 * max(name.count("\n") + 1 for name, *_ in lines) / height
+    wanted = _heights(drawn, gap)
     order = sorted(range(len(lines)), key=lambda i: (wanted[i], [float(each) for each in drawn[i][::-1, 1]], -i))
     for i, at in zip(order, spaced([wanted[i] for i in order], gap, 0.5 * gap, 1 - 0.5 * gap)):
         name, look, _, _ = lines[i]
@@ -182,7 +182,7 @@ def name_lines(ax: Axes, lines: Sequence[tuple[str, Look, Any, Any]], room: bool
         )
         place = {"xy": (end, at), "xycoords": "axes fraction", "xytext": (3, 0), "textcoords": "offset points"}
         text = ax.annotate(name, fontsize=TEXT, color=look.colour, va="center", annotation_clip=False, **place)
-        text.set_in_layout(room)
+        text.set(in_layout=room, linespacing=1.0)
 
 
 def _heights(drawn: Sequence[np.ndarray], gap: float) -> list[float]:

@@ -5,7 +5,7 @@ import pytest
 from helpers import results_row, results_table
 
 from lrp.errors import InputError
-from lrp.figure.accuracy import FIGURE, accuracy_table, average_over_seeds, draw_figure3, read_reference
+from lrp.figure.accuracy import FIGURE, accuracy_table, average_over_seeds, draw_figure3, in_panels, read_reference
 
 
 @pytest.mark.slow
@@ -58,6 +58,27 @@ def test_networks_trained_by_seed_are_one_line_but_two_checkpoints_are_two():
     assert average_over_seeds(trained)["line"].nunique() == 1
     given = results_table(results_row(checkpoint_sha256="a"), results_row(checkpoint_sha256="b"))
     assert average_over_seeds(given)["line"].nunique() == 2
+
+
+def test_tables_put_together_are_not_mixed():
+    """Rows of two tables may have one index."""
+    table = pd.concat([results_table(results_row(scorer="variance")), results_table(results_row(accuracy=0.7))]).assign(
+        scorer=["variance", "magnitude"]
+    )
+    assert average_over_seeds(table)[["y", "seeds"]].values.tolist() == [[0.5, 1], [0.7, 1]]
+
+
+def test_panels_hold_few_lines():
+    """Scores under several blockings: a panel for each, methods without blocks in all; many settings: a panel for each score."""
+    rows = [results_row(scorer=s, blocking=b, blocking_k=None) for s in ("variance", "magnitude") for b in ("none", "square")]
+    found = in_panels(average_over_seeds(results_table(*rows, results_row(method="alds", blocking=None, scorer=None))))
+    assert found.groupby("panel")["name"].apply(set).to_dict() == {
+        "whole layers": {"variance", "magnitude", "ALDS"},
+        "square blocks": {"variance", "magnitude", "ALDS"},
+    }
+    many = [results_row(scorer=s, options=f"scorer.depth={d}") for s in ("variance", "magnitude") for d in range(5)]
+    found = in_panels(average_over_seeds(results_table(*many)))
+    assert found.groupby("panel")["name"].nunique().to_dict() == {"variance": 5, "magnitude": 5}
 
 
 def test_the_same_run_twice_counts_once():
