@@ -68,9 +68,7 @@ def small_multiples(
     for i, axis in enumerate(axes):
         for j, (panel, part) in enumerate(panels.items()):
             ax = places[i * bands + j // columns][j % columns]
-            own = chosen
-            if key:
-                own = {name: (replace(had, colour=_colour(part, name) or had.colour), depth) for name, (had, depth) in chosen.items()}
+            own = {name: (replace(had, colour=_colour(part, name) or had.colour), depth) for name, (had, depth) in chosen.items()}
             found = _draw_panel(ax, part, axis, lines if alike else part, own, linear)
             if not found:
                 ax.set_axis_off()
