@@ -1,9 +1,9 @@
 # make run: the paper's method and lrp's own on embedded data; make test: all tests; make check: lint, format and types;
-# make docs: the tables that scripts write; make fault-campaign: kills, damaged files, full disks, bad inputs, for an hour and a half. Each builds .venv first, once.
+# make docs: the tables that scripts write; make figures: experiments/results/*.png and .pdf, from the tables there; make fault-campaign: kills, damaged files, full disks, bad inputs, for an hour and a half. Each builds .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run check test docs fault-campaign clean
+.PHONY: run check test docs figures fault-campaign clean
 
 run: .venv/installed
 	$(BIN)/python -m lrp tour
@@ -35,6 +35,9 @@ fault-campaign: .venv/tested
 docs: .venv/tested
 	$(BIN)/python docs/make.py
 	$(BIN)/python docs/tables.py
+
+figures: .venv/installed
+	$(BIN)/python experiments/draw.py
 
 clean:
 	rm -rf .venv build *.egg-info

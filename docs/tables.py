@@ -15,6 +15,7 @@ from pathlib import Path
 import accuracy_tables as accuracy
 import block_tables as blocks
 import cited_tables as cite
+import claim_tables as claims
 import cost_tables as cost
 import mask_tables as masks
 import network_tables as nets
@@ -49,6 +50,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "figure1": lambda: figure1_markdown(figure1_table(read_table(RESULTS / "figure1.csv"))),
     "figure2_small": lambda: figure2_markdown(figure2_table(read_table(RESULTS / "figure2_small.csv"))),
     "simplicity_bias": lambda: simplicity_markdown(_bias()[0]), "simplicity_bias_pruned": lambda: pruned_markdown(*_bias()),
+    "figure1_claims": claims.figure1_claims, "figure2_claims": claims.figure2_claims, "figure3_claims": claims.figure3_claims,
+    "simplicity_bias_claims": claims.simplicity_bias_claims, "no_retraining_goals": claims.no_retraining_goals,
     "scoring_speed": cost.scoring_speed, "scoring_quality": cost.scoring_quality, "scoring_correlation": cost.scoring_correlation,
     "scoring_images": cost.scoring_images, "scoring_outputs": cost.scoring_outputs, "scoring_fewer": cost.scoring_fewer,
     "speed_vgg16": lambda: cost.speed("vgg16"), "speed_resnet18": lambda: cost.speed("resnet18"), "speed_layers": cost.speed_layers,

@@ -19,13 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import pandas as pd
 import torch
-from matplotlib import pyplot as plt
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -38,6 +33,7 @@ from lrp.deploy.fuse import fuse
 from lrp.deploy.saving import save
 from lrp.errors import InputError
 from lrp.evidence import Evidence
+from lrp.figure import speed
 from lrp.files import write_whole
 from lrp.layer.build import low_rank_layer
 from lrp.method.singular_vectors import SingularVectors
@@ -291,7 +287,7 @@ def summarise(out: Path) -> None:
         summary = pd.DataFrame(summary)
         print(summary.round(3).to_string(index=False))
         write_whole(out / "speed_summary.csv", lambda path: summary.to_csv(path, index=False, float_format="%.4g"))
-        _draw_whole(summary, out / "speed_whole.png")
+        print(*speed.WHOLE.draw(summary, None, out / "speed_whole")[1], sep="\n")
     if (out / "speed_layers.csv").exists():
         table = pd.read_csv(out / "speed_layers.csv")
         rows = []
@@ -304,82 +300,11 @@ def summarise(out: Path) -> None:
                 "median_share_of_macs_ratio": (part["speedup"] / part["macs_ratio"]).median(),
             })  # fmt: skip
         print(pd.DataFrame(rows).round(2).to_string(index=False))
-        _draw_layers(table, out / "speed_layers.png")
+        print(*speed.LAYERS.draw(table, None, out / "speed_layers")[1], sep="\n")
     if (out / "speed_batch.csv").exists():
         table = pd.read_csv(out / "speed_batch.csv")
         print(table.round(3).to_string(index=False))
-        _draw_batch(table, out / "speed_batch.png")
-
-
-def _save(figure: plt.Figure, file: Path) -> None:
-    figure.tight_layout()
-    write_whole(file, lambda path: figure.savefig(path, dpi=120))
-    plt.close(figure)
-    print(file)
-
-
-def _diagonal(ax: plt.Axes, highest: float) -> None:
-    ax.plot([1, highest], [1, highest], color="grey", linewidth=0.8, label="the MAC ratio")
-    ax.axhline(1, color="grey", linewidth=0.6, linestyle=":")
-    ax.set_xlabel("MAC ratio (dense / compressed)")
-    ax.set_ylabel("measured speed-up")
-    ax.grid(alpha=0.25)
-
-
-def _draw_whole(summary: pd.DataFrame, file: Path) -> None:
-    groups = list(summary.groupby(["network", "batch"], sort=False))
-    figure, axes = plt.subplots(1, len(groups), figsize=(4.6 * len(groups), 4.2), squeeze=False)
-    for ax, ((network, batch_size), part) in zip(axes[0], groups):
-        for i, ((device, threads), rows) in enumerate(part.groupby(["device", "threads"], sort=False)):
-            for marker, (name, line) in zip("osD^v", rows.groupby(["blocking", "break_even", "budget"], sort=False)):
-                line = line.sort_values("macs_ratio")
-                blocking, break_even, budget = name
-                how = "8, measured" if break_even == "measured" else "8, same MACs" if budget == "macs" else "as pruned"
-                label = f"{device}, {threads} threads: {blocking}, {how}"
-                ax.plot(
-                    line["macs_ratio"],
-                    line["speedup"],
-                    marker=marker,
-                    color=f"C{i}",
-                    linewidth=1 if marker in "os" else 0,
-                    markersize=5,
-                    label=label,
-                )
-            bound = rows.sort_values("macs_ratio")
-            ax.plot(
-                bound["macs_ratio"], bound["amdahl_bound"], f"C{i}--", linewidth=0.8, label=f"{device}, {threads} threads: Amdahl bound"
-            )
-        _diagonal(ax, part["macs_ratio"].max())
-        ax.set_title(f"{network}, batch {batch_size}: best dense / best compressed", fontsize=10)
-        ax.legend(fontsize=6)
-    _save(figure, file)
-
-
-def _draw_layers(table: pd.DataFrame, file: Path) -> None:
-    groups = list(table.groupby(["network", "device", "threads"], sort=False))
-    figure, axes = plt.subplots(1, len(groups), figsize=(4.6 * len(groups), 4.2), squeeze=False)
-    for ax, ((network, device, threads), part) in zip(axes[0], groups):
-        for i, (_, rows) in enumerate(part.groupby("layer", sort=False)):
-            label = f"{rows['shape'].iloc[0]} on {rows['input'].iloc[0]}"
-            colour = plt.cm.viridis(i / max(1, part["layer"].nunique() - 1))
-            ax.loglog(rows["macs_ratio"], rows["speedup"], marker=".", color=colour, linewidth=1, label=label)
-        _diagonal(ax, part["macs_ratio"].max())
-        ax.set_title(f"{network} layer by layer, {device}, {threads} threads, batch {part['batch'].iloc[0]}", fontsize=9)
-        ax.legend(fontsize=6)
-    _save(figure, file)
-
-
-def _draw_batch(table: pd.DataFrame, file: Path) -> None:
-    figure, ax = plt.subplots(figsize=(5.5, 4))
-    for (device, threads, what), rows in table.groupby(["device", "threads", "what"], sort=False):
-        ax.semilogx(rows["batch"], rows["speedup"], marker="o", label=f"{what}, {device}, {threads} threads", base=2)
-    ax.axhline(table["macs_ratio"].iloc[0], color="grey", linewidth=0.8, label="the MAC ratio")
-    ax.set_xlabel("batch size")
-    ax.set_ylabel("measured speed-up")
-    ax.set_title("VGG16 at 90 % of parameters removed, eager, channels_last", fontsize=10)
-    ax.grid(alpha=0.25)
-    ax.legend(fontsize=8)
-    _save(figure, file)
+        print(*speed.BATCH.draw(table, None, out / "speed_batch")[1], sep="\n")
 
 
 def main() -> None:

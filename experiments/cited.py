@@ -6,7 +6,8 @@
     python experiments/cited.py identity $NETWORK --out cited_identity.csv
     python experiments/cited.py cost $NETWORK --out cited_cost.csv
 
-``figure`` reads the tables of experiment=cited and draws a panel for each unit (singular triplets, filters, weights) and treatment.
+``figure`` reads the tables of experiment=cited and draws a panel for each unit (singular triplets, filters, weights) and treatment
+(``lrp figure cited``), against parameters and, beside it, against MACs.
 ``correlation`` compares the scores of singular triplets, pair by pair. ``identity`` compares half the perturbation of 2 sqrt(softmax)
 with the curvature along single components, exactly, and with its estimate from random probes. ``cost``: seconds of the processor and
 the peak of memory over what the process had before (Linux), each scorer by itself. Words are those of the command line of experiment=cited.
@@ -26,8 +27,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from memory import of_process
 from torch import Tensor
 
@@ -36,7 +35,7 @@ from lrp.config.build import compose_job
 from lrp.config.parts import make
 from lrp.decomposition.base import decompose
 from lrp.evidence import Evidence
-from lrp.figure.style import save_figure
+from lrp.figure.cited import SOFTMAX, UNITS, draw_cited, treated
 from lrp.files import write_whole
 from lrp.job.calibration import calibration_parts
 from lrp.matrices import Components
@@ -44,104 +43,8 @@ from lrp.results.collect import collect
 from lrp.scorer.curvature import Curvature
 from lrp.standin.replace import with_stand_ins
 
-UNITS = {"svd": "singular triplets", "filters": "filters", "entries": "weights"}
-TREATMENTS = ("nothing recovered", "batch norm re-estimated", "compensated")
-SOFTMAX = "perturbation, softmax"
-STYLES = {  # the colour of each score, and the stroke of what it reads: nothing but weights, images, or images with labels
-    "perturbation": ("C3", "-"), SOFTMAX: ("C1", "-"), "variance": ("C4", "-"), "curvature": ("C0", ":"), "snip": ("C2", ":"),
-    "grasp": ("C5", ":"), "lamp": ("black", "--"), "magnitude": ("C9", "--"), "relative_error": ("C8", "--"), "random": ("C7", "--"),
-}  # fmt: skip
+SCORERS = ("perturbation", "variance", "curvature", "snip", "grasp", "lamp", "magnitude", "relative_error", "random")
 PROBES = (8, 32, 128)
-SEEDS = ["seed", "calibration_seed"]
-
-
-# accuracy against sparsity
-
-
-def treated(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per network, unit, score, treatment and sparsity: mean, standard deviation and number of seeds of the accuracy.
-
-    A row with compensation counts as it is before batch norm is re-estimated; the others count before and after it.
-    """
-    softmax = table["options"].fillna("").str.contains("estimator.output=hellinger")
-    table = table.assign(score=table["scorer"].where(~softmax, table["scorer"] + ", softmax"))
-    plain = table["compensation"].fillna("none").eq("none")
-    again = plain & table["recovery"].eq("batchnorm")
-    parts = [
-        table[plain].assign(treatment=TREATMENTS[0], y=table["accuracy_before_recovery"]),
-        table[again].assign(treatment=TREATMENTS[1], y=table["accuracy"]),
-        table[~plain].assign(treatment=TREATMENTS[2], y=table["accuracy_before_recovery"]),
-    ]
-    rows = pd.concat(parts).drop_duplicates(["model", "decomposition", "score", "treatment", "sparsity", *SEEDS], keep="last")
-    found = rows.groupby(["model", "decomposition", "score", "treatment", "sparsity"])["y"].agg(["mean", "std", "size"])
-    return found.reset_index()
-
-
-def draw(table: pd.DataFrame, target: Path) -> list[Path]:
-    """A panel for each network, unit and treatment, a line for each score, its name at the line's end."""
-    found, dense = treated(table), 100 * table.groupby("model")["accuracy_dense"].first()
-    there = set(zip(found["model"], found["decomposition"]))
-    lines = [(model, unit) for model, unit in itertools.product(table["model"].unique(), UNITS) if (model, unit) in there]
-    figure, axes = plt.subplots(len(lines), 3, figsize=(13, 3.1 * len(lines) + 0.5), sharey=True, squeeze=False)
-    for row, (model, unit) in zip(axes, lines):
-        part = found[(found["model"] == model) & (found["decomposition"] == unit)]
-        for ax, treatment in zip(row, TREATMENTS):
-            panel(ax, part[part["treatment"] == treatment], dense[model])
-            ax.set_title(f"{model}, {UNITS[unit]}: {treatment}", fontsize=10)
-        row[0].set_ylabel("test accuracy (%)")
-    for ax in axes[-1]:
-        ax.set_xlabel("parameters removed (%)")
-    figure.suptitle("Solid lines read images, dotted ones images and labels, dashed ones weights alone", fontsize=11)
-    figure.tight_layout()
-    return save_figure(figure, target)
-
-
-def panel(ax: Axes, part: pd.DataFrame, dense: float) -> None:
-    """Draw the lines of one panel."""
-    ax.axhline(dense, color="grey", linewidth=0.8, linestyle=(0, (1, 3)))
-    if part.empty:
-        ax.text(0.5, 0.5, "not measured", ha="center", transform=ax.transAxes, color="grey")
-        return
-    grid = sorted(part["sparsity"].unique())
-    place = {sparsity: -np.log2(1 - sparsity) for sparsity in grid}
-    ends = []
-    for score, line in part.groupby("score"):
-        line = line.sort_values("sparsity")
-        x, y, spread = line["sparsity"].map(place), 100 * line["mean"], 100 * line["std"].fillna(0)
-        colour, stroke = STYLES.get(str(score), ("C6", "-"))
-        ax.errorbar(x, y, spread, color=colour, linestyle=stroke, marker="o", markersize=3, linewidth=1.4, capsize=2)
-        ends.append(((x.iloc[0], x.iloc[-1]), (y.iloc[0], y.iloc[-1]), str(score), colour))
-    edges = min(place.values()), max(place.values())
-    width = edges[1] - edges[0] or 1.0
-    reached = [[end[1][side] for end in ends if end[0][side] == edges[side]] for side in (0, 1)]
-    side = int(
-        (len(reached[1]), np.ptp(reached[1])) >= (len(reached[0]), np.ptp(reached[0]))
-    )  # names stand where the lines are further apart
-    ends.sort(key=lambda end: (end[1][side], end[1][1 - side]))
-    low, high, out = 0.0, 97.0, 2 * side - 1
-    for (x, y, score, colour), height in zip(ends, spaced([end[1][side] for end in ends], (high - low) / 12.5, low + 2, high - 2)):
-        ax.plot([x[side], edges[side] + 0.07 * out * width], [y[side], height], color=colour, linewidth=0.6)
-        text, align = score.replace("_", " "), "left" if side else "right"
-        ax.text(edges[side] + 0.09 * out * width, height, text, color=colour, fontsize=7.5, va="center", ha=align)
-    room = 0.62 * width
-    ax.set_xlim(edges[0] - (0.05 * width if side else room), edges[1] + (room if side else 0.05 * width))
-    ax.set_ylim(low, high)
-    ax.set_xticks(list(place.values()), [f"{100 * sparsity:g}" for sparsity in grid])
-    ax.grid(alpha=0.25)
-
-
-def spaced(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Heights in the order of ``wanted``, rising, near to them, at least ``gap`` apart and within ``low`` and ``high`` where they fit."""
-    found: list[float] = []
-    for value in wanted:
-        found.append(max(value, low, found[-1] + gap if found else low))
-    for i in reversed(range(len(found))):
-        limit = high if i == len(found) - 1 else found[i + 1] - gap
-        found[i] = min(found[i], limit)
-    return found
-
-
-# the scores themselves
 
 
 @dataclass(frozen=True)
@@ -242,7 +145,7 @@ def cost(setting: Setting, units: Sequence[str]) -> list[dict]:
     """One row per unit and score: seconds of the processor and MiB at the peak. Of curvature two probes are measured and all counted."""
     rows, trim = [], ctypes.CDLL(None).malloc_trim
     for unit in units:
-        for name in [name for name in STYLES if name != SOFTMAX]:
+        for name in SCORERS:
             evidence = setting.evidence()
             factors = setting.components(evidence, unit)
             scorer, times = make("scorer", name), 1.0
@@ -276,7 +179,7 @@ def main() -> None:
         for place, held in ((args.table, table), (args.summary, treated(table))):
             if place:
                 write_whole(place, lambda path, held=held: held.to_csv(path, index=False))
-        print(*draw(table, args.out), sep="\n")
+        print(*draw_cited(table, None, args.out)[1], sep="\n")
         return
     setting = Setting.of(args.words)
     rows = cost(setting, args.units) if args.part == "cost" else {"correlation": correlation, "identity": identity}[args.part](setting)

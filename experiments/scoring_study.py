@@ -14,9 +14,7 @@ Accuracy is of validation images, batch norm re-estimated. The first table is dr
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,6 +26,7 @@ from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.estimator.moments import Moments
 from lrp.evidence import Evidence
+from lrp.figure.scoring import draw_scoring_images
 from lrp.scorer.magnitude import Magnitude
 from lrp.scorer.relative_error import RelativeError
 
@@ -195,25 +194,6 @@ def _exact_images(setting: Setting, args) -> int:
     return args.square_images if setting.blocking == "square" else args.images
 
 
-def draw(table: pd.DataFrame, file: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6.4, 4))
-    styles = defaultdict(lambda: "-", {"probabilities": "--"})
-    part = table[table["scorer"] == "perturbation"]
-    colours = {name: f"C{i}" for i, name in enumerate(part["blocking"].unique())}
-    for (blocking, output), line in part.groupby(["blocking", "output"], sort=False):
-        axis.plot(
-            line["images"], line["spearman_of_two_sets"], styles[output], color=colours[blocking], marker="o", label=f"{blocking}, {output}"
-        )
-    axis.set(xscale="log", xticks=SIZES, xlabel="images in each of two disjoint sets", ylabel="Spearman correlation of their scores")
-    axis.set_xticklabels([str(size) for size in SIZES])
-    axis.minorticks_off()
-    axis.grid(alpha=0.3)
-    axis.legend()
-    figure.savefig(file, dpi=150, bbox_inches="tight")
-
-
 PARTS = {"correlation": correlation, "outputs": outputs, "fewer": fewer, "images": images}
 
 
@@ -236,7 +216,7 @@ def main() -> None:
             table = write_table(rows, file)
         print(f"\n{file}\n\n{table.to_string(index=False)}", flush=True)
         if part == "images":
-            draw(table, file.with_suffix(".png"))
+            draw_scoring_images(table, None, file.with_suffix(""))
 
 
 if __name__ == "__main__":

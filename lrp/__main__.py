@@ -15,7 +15,10 @@ USAGE = """usage: lrp run [group=choice] [option=value] ...    compress a networ
        lrp --version
 
 Each of them explains itself with --help. python -m lrp is the same command."""
-FIGURES = "figure1, figure2, figure3, simplicity_bias, at_initialisation, iterative"  # without loading them, which takes seconds
+FIGURES = (  # without loading them, which takes seconds
+    "figure1, figure2, figure3, simplicity_bias, at_initialisation, iterative, no_retraining, forms, cited, scoring_images, speed_whole, "
+    "speed_layers, speed_batch"
+)
 
 
 def main() -> None:

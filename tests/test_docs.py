@@ -51,6 +51,26 @@ def test_links_lead_somewhere(page):
         assert "://" in target or (page.parent / target).exists(), target
 
 
+def test_the_index_names_everything():
+    """experiments/README.md has a place for every table, figure and script, and for every page."""
+    text = (ROOT / "experiments/README.md").read_text(encoding="utf-8")
+    spread = re.sub(
+        r"(\w+)\{([\w,]+)\}(\.csv)", lambda match: " ".join(f"`{match[1]}{each}{match[3]}`" for each in match[2].split(",")), text
+    )
+    results = ROOT / "experiments/results"
+    named = [f"`{file.name}`" for file in results.glob("*.csv")] + [f"`{file.stem}`" for file in results.glob("*.png")]
+    named += [f"docs/results/{file.name}" for file in (DOCS / "results").glob("*.md")]
+    missing = [name for name in named if name not in spread]
+    missing += [file.name for file in (ROOT / "experiments").glob("*.py") if file.name not in text]
+    assert not missing
+
+
+def test_every_figure_of_the_results_is_drawn_by_one_command():
+    text = (ROOT / "experiments/draw.py").read_text(encoding="utf-8")
+    drawn = {*re.findall(r'^    "(\w+)": ', text, re.MULTILINE), "cited_macs"}  # which is drawn with cited
+    assert {file.stem for file in (ROOT / "experiments/results").glob("*.png")} == drawn
+
+
 def headings(page: Path) -> set[str]:
     """The anchors that GitHub gives the headings of a page."""
     found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)

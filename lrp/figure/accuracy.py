@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 
 from lrp.errors import InputError
 from lrp.figure.base import Figure
-from lrp.figure.style import band, save_with_legend
+from lrp.figure.panels import Axis, small_multiples
 from lrp.results.collect import collect
 from lrp.results.columns import COLUMNS, MEASURED, OWN_COLUMN
-from lrp.results.labels import distinct, line_kind, line_label
+from lrp.results.labels import apart, blocking_label, distinct, line_kind, line_label, named
 
 SEEDS = ["seed", "calibration_seed"]
-_FIRST_COLOURS = ("magnitude", "relative_error", "perturbation", "variance")  # the same in every figure
-_STYLES = {"none": "-", "alds": "--", "square": ":"}
+PARAMETERS = Axis("x", "parameters removed (%)")
+MACS = Axis("macs", "MACs removed (%)")
+TIMES = (Axis("faster_64", "times faster, 64 images", share=False), Axis("faster_1", "times faster, one image", share=False))
+FEW = 7  # lines that one panel can hold
 
 
 def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.DataFrame:
@@ -50,28 +50,39 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
     among = {label: part for label, part in table.groupby(table.apply(line_label, axis=1), sort=False)}
     differing = {label: [k for k in keys if distinct(part[k]) > 1] for label, part in among.items()}
     shared = {label: set.intersection(*(set(_words(options)) for options in part["options"])) for label, part in among.items()}
+    for name, (images, ratio) in {"faster_64": (64, "latency_dense_64"), "faster_1": (1, "latency_dense_1")}.items():
+        table[name] = pd.to_numeric(table[ratio], "coerce") / pd.to_numeric(table[f"latency_{images}"], "coerce")
+    groups = [(dict(zip(keys, key)), part) for key, part in table.groupby(keys, dropna=False, sort=False)]
+    labels = [line_label(chosen) for chosen, _ in groups]
+    details = [""] * len(groups)
+    for label in dict.fromkeys(labels):
+        own = [i for i, each in enumerate(labels) if each == label]
+        for i, text in zip(own, apart([_differences(groups[i][0], differing[label], shared[label]) for i in own])):
+            details[i] = text
+    means = {"x": "sparsity_params", "y": column, "dense": "accuracy_dense", "macs": "sparsity_macs"}
+    named_means = {name: (source, "mean") for name, source in means.items()} | {name: (name, "mean") for name in ("faster_64", "faster_1")}
     lines = []
-    for key, part in table.groupby(keys, dropna=False, sort=False):
-        named = dict(zip(keys, key))
-        label = line_label(named)
-        extra = [f"{k}={_short(named[k])}" for k in differing[label] if k != "options"]
-        if "options" in differing[label]:
-            extra.append(" ".join(word for word in _words(named["options"]) if word not in shared[label]) or "default options")
-        means = part.groupby("sparsity").agg(
-            x=("sparsity_params", "mean"),
-            y=(column, "mean"),
-            spread=(column, "std"),
-            seeds=(column, "size"),
-            dense=("accuracy_dense", "mean"),
-        )
+    for (chosen, part), label, detail in zip(groups, labels, details):
+        at = part.groupby("sparsity").agg(**named_means, spread=(column, "std"), seeds=(column, "size"))
         lines.append(
-            means.reset_index().assign(
-                line=", ".join([label, *extra]),
-                blocking=named["blocking"] if isinstance(named["blocking"], str) else "",
-                scorer=line_kind(named),
+            at.reset_index().assign(
+                line=", ".join(filter(None, [label, detail])),
+                detail=detail,
+                blocking=chosen["blocking"] if isinstance(chosen["blocking"], str) else "",
+                blocks=blocking_label(chosen),
+                scorer=line_kind(chosen),
             )
         )
     return pd.concat(lines, ignore_index=True)
+
+
+def _differences(chosen: Mapping[str, Any], differing: Sequence[str], shared: set[str]) -> list[tuple[str, Any]]:
+    """The columns and options of a line in which it differs from others of its label."""
+    found = [(name, chosen[name]) for name in differing if name != "options"]
+    if "options" in differing:
+        words = [(word.partition("=")[0], word.partition("=")[2]) for word in _words(chosen["options"]) if word not in shared]
+        found += words or [("options", "default")]
+    return found
 
 
 def _with_forms(options: Sequence[str | None]) -> list[str | None]:
@@ -89,12 +100,6 @@ def _unsaid(row: Mapping[str, Any]) -> str | None:
 
 def _words(options: object) -> list[str]:
     return options.split() if isinstance(options, str) else []
-
-
-def _short(value: object) -> str:
-    if pd.isna(value):
-        return "none"
-    return f"{value:g}" if isinstance(value, float) else text if len(text := str(value)) < 30 else text[:8]  # a hash
 
 
 def read_reference(file: Path, column: str) -> pd.DataFrame:
@@ -120,47 +125,45 @@ def draw_figure3(
     table: pd.DataFrame, target: Path, column: str = "accuracy", reference: pd.DataFrame | None = None,
     reference_column: str = "accuracy", title: str | None = None,
 ) -> list[Path]:  # fmt: skip
-    """Accuracy against sparsity, one line per blocking and scorer, all sparsities on the left and from 0.9 on the right.
+    """Accuracy against what is removed: a row of panels for parameters, one for MACs, and one for times where they were measured.
 
-    Colours are scorers, strokes are blockings; a band is one standard deviation over seeds. Writes ``target`` as PNG and
-    PDF and returns both paths.
+    Where scores are compared under several blockings, each blocking has a panel; where there are more lines than one panel can hold,
+    each score or method has. A band is one standard deviation over seeds. Writes ``target`` as PNG and PDF and returns both paths.
     """
-    lines = average_over_seeds(table, column)
-    figure, axes = plt.subplots(1, 2, figsize=(13, 5.2))
-    for ax, start in zip(axes, (0.0, 0.9)):
-        _draw_lines(ax, lines, start)
-        if reference is not None:
-            _draw_reference(ax, reference, reference_column, start)
-        for i, dense in enumerate(sorted(set(lines["dense"].round(6)))):
-            ax.axhline(100 * dense, color="grey", linewidth=0.8, linestyle=(0, (1, 3)), label="dense" if i == 0 else None)
-        ax.set(xlabel="sparsity (share of parameters removed)", ylabel="test accuracy (%)")
-        ax.set_title("all sparsities" if start == 0 else "0.9 and above")
-        ax.grid(alpha=0.25)
-    axes[1].set_xlim(left=0.895)
-    figure.suptitle(title or f"{', '.join(table['model'].unique())} on {', '.join(table['dataset'].unique())} ({column.replace('_', ' ')})")
-    return save_with_legend(figure, target)
+    lines = in_panels(average_over_seeds(table, column))
+    if reference is not None:
+        parts = [reference.assign(panel=panel) for panel in lines["panel"].unique()]
+        macs = 1 - reference["macs_kept"] if "macs_kept" in reference else reference.get("sparsity_macs", float("nan"))
+        other = pd.concat([part.assign(macs=macs, y=part[reference_column], x=part["sparsity_params"]) for part in parts])
+        name = other["method"].map(lambda method: f"{named(method)}, reference")
+        lines = pd.concat([lines, other.assign(name=name, thing="reference", seeds=1)], ignore_index=True)
+    where = "validation" if (table["part"] == "validation").all() else "test"
+    said = f"{', '.join(map(named, table['model'].unique()))} on {', '.join(map(named, table['dataset'].unique()))}"
+    if column == "accuracy_before_recovery":
+        said += ", before recovery"
+    times = [axis for axis in TIMES if lines[axis.column].notna().any()]
+    return small_multiples(lines, [PARAMETERS, MACS, *times], target, f"{where} accuracy (%)", said if title is None else title)
 
 
-def _draw_lines(ax: Axes, lines: pd.DataFrame, start: float) -> None:
-    """The lines from a sparsity on; lines of one colour and stroke differ in their markers."""
-    scorers = list(dict.fromkeys([*_FIRST_COLOURS, *lines["scorer"]]))
-    kinds = lines.drop_duplicates("line").set_index("line")[["blocking", "scorer"]]
-    for name, (blocking, scorer) in zip(kinds.index, kinds.itertuples(index=False)):
-        part = lines[(lines["line"] == name) & (lines["sparsity"] >= start)].sort_values("x")
-        if part.empty:
-            continue
-        siblings = list(kinds.index[(kinds == (blocking, scorer)).all(axis=1)])
-        colour = f"C{scorers.index(scorer)}"
-        style: dict[str, Any] = {"color": colour, "linestyle": _STYLES.get(blocking, "-."), "marker": "osDv^P*X"[siblings.index(name) % 8]}
-        ax.plot(part["x"], 100 * part["y"], label=name, markersize=3.5, linewidth=1.4, **style)
-        if (part["seeds"] > 1).any():
-            band(ax, part["x"], part["y"], part["spread"], colour)
+def in_panels(lines: pd.DataFrame) -> pd.DataFrame:
+    """The lines with their ``panel``, their ``name`` in it and their ``thing``, which the colour stands for."""
+    lines = lines.assign(thing=lines["scorer"], panel="", name=lines["line"])
+    each = lines.drop_duplicates("line")
+    blocks = [name for name in lines["blocks"].unique() if name]
+    few = all(each["blocks"].isin([name, ""]).sum() <= FEW for name in blocks)
+    if len(blocks) > 1 and each["scorer"].duplicated().any() and few:
+        short = lines["scorer"].map(named) + lines["detail"].map(lambda text: f", {text}" if text else "")
+        parts = [lines.assign(name=short)[lines["blocks"].isin([name, ""])].assign(panel=name) for name in blocks]
+        return pd.concat(parts, ignore_index=True)
+    if len(each) > FEW:
+        return lines.assign(panel=lines["scorer"].map(named), name=_without_kind(lines))
+    return lines
 
 
-def _draw_reference(ax: Axes, reference: pd.DataFrame, column: str, start: float) -> None:
-    for name, part in reference.groupby("method"):
-        part = part[part["sparsity_params"] >= start - 0.005].sort_values("sparsity_params")
-        ax.plot(part["sparsity_params"], 100 * part[column], "k-x", label=f"{name} (reference)", markersize=4, linewidth=1.2)
+def _without_kind(lines: pd.DataFrame) -> pd.Series:
+    """The names of lines in a panel that is called as their scorer or method."""
+    kinds = lines["scorer"].map(named)
+    return pd.Series([line.removeprefix(f"{kind}, ") for line, kind in zip(lines["line"], kinds)], lines.index)
 
 
 def accuracy_table(table: pd.DataFrame, column: str = "accuracy") -> str:

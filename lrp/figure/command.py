@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lrp.errors import InputError
 from lrp.figure.base import Figure
+from lrp.files import write_whole
 from lrp.results.collect import collect_details
 from lrp.results.tables import read_table
 
@@ -25,10 +26,12 @@ def command(figure: Figure, words: Sequence[str] | None = None, prog: str | None
     if figure.details is not None:
         name = figure.details.removesuffix(".csv")
         parser.add_argument(f"--{name}", dest="details", type=Path, help=f"the table of {name}, where FOLDER is a table")
+    parser.add_argument("--table", type=Path, help="where all rows go, put together (.csv)")
     for name, description in figure.arguments.items():
         parser.add_argument(name, **description)
     chosen = vars(parser.parse_args(words))
     folders, target, file = chosen.pop("folders"), chosen.pop("out"), chosen.pop("details", None)
+    rows_to = chosen.pop("table")
     for place in folders:
         if not place.exists():
             raise SystemExit(f"lrp: {place}: no such folder or file")
@@ -38,6 +41,10 @@ def command(figure: Figure, words: Sequence[str] | None = None, prog: str | None
         if figure.details is not None:
             details = collect_details(folders, figure.details) if file is None else read_table(file)
         text, paths = figure.draw(table, details, target, **chosen)
+        if rows_to is not None:
+            rows = table.drop(columns="folder", errors="ignore").drop_duplicates()
+            write_whole(rows_to, lambda path: rows.to_csv(path, index=False))
+            paths = [*paths, rows_to]
     except InputError as error:
         raise SystemExit(f"lrp: {error}") from None
     print(text)

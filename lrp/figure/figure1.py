@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import pyplot as plt
 
 from lrp.figure.base import Figure
-from lrp.figure.style import heat_map, one_setting, save_figure, write_tables
+from lrp.figure.style import PAGE, grid, heat_map, one_setting, save_figure, styled, write_tables
 from lrp.results.collect import collect_study
+from lrp.results.labels import named
 
 _KEYS = ["dim", "rank"]
 _MEASURED = ["accuracy", "accuracy_validation", "loss", "params_hidden", "params"]
@@ -55,6 +55,7 @@ def figure1_markdown(cells: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+@styled
 def draw_figure1(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
     """The table (.csv, .md) and the heat maps, ours and the paper's side by side (.png, .pdf); the table as text, and the paths."""
     cells = figure1_table(table)
@@ -64,13 +65,15 @@ def draw_figure1(table: pd.DataFrame, details: pd.DataFrame | None, target: Path
     panels = [(f"here, mean of {cells['seeds'].max()} seeds", "mean")]
     if cells["paper"].notna().any():
         panels.append(("the paper", "paper"))
-    figure, axes = plt.subplots(1, len(panels), figsize=(6.3 * len(panels), 4.2), squeeze=False)
+    low, high = (100 * edge for edge in (cells[["mean", "paper"]].min().min(), cells[["mean", "paper"]].max().max()))
+    figure, axes = grid(1, len(panels), PAGE if len(panels) > 1 else 4.2, 2.5, sharey=True)
     for ax, (title, column) in zip(axes[0], panels):
-        grid = cells.pivot(index="dim", columns="rank", values=column).astype(float).reindex(index=dims, columns=ranks)
-        heat_map(ax, 100 * grid.to_numpy(float), dims, ranks, 60, 100)
-        ax.set(title=title, xlabel="rank (-1: one dense matrix)", ylabel="dim")
-    figure.suptitle(f"Test accuracy (%) on {table['dataset'].iloc[0]} by size and rank of the last hidden layer")
-    figure.tight_layout()
+        shares = cells.pivot(index="dim", columns="rank", values=column).astype(float).reindex(index=dims, columns=ranks)
+        names = ["dense" if rank == -1 else rank for rank in ranks]
+        heat_map(ax, 100 * shares.to_numpy(float), dims, names, low, high, 0 if column == "paper" else 1)
+        ax.set(title=title, xlabel="rank")
+    axes[0][0].set_ylabel("units of the last hidden layer")
+    figure.suptitle(f"Test accuracy (%) on {named(table['dataset'].iloc[0])} by size and rank of the last hidden layer")
     return markdown, [*write_tables(target, markdown, cells), *save_figure(figure, target)]
 
 

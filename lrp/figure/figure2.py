@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from lrp.figure.base import Figure
-from lrp.figure.style import band, heat_map, one_setting, save_figure, write_tables
+from lrp.figure.palette import COLOURS, MARKERS, STROKES, Look
+from lrp.figure.style import PAGE, band, curve, grid, heat_map, name_lines, one_setting, save_figure, styled, write_tables
 from lrp.results.collect import collect_study
+from lrp.results.labels import named
 
 _KEYS = ["rank_before", "rank_after", "switch_epoch"]
 _MEASURED = ["accuracy", "accuracy_best_after_switch", "accuracy_before_switch", "accuracy_at_switch", "params_hidden", "loss"]
@@ -54,56 +53,81 @@ def missing_cells(cells: pd.DataFrame) -> list[str]:
     return [f"{a} to {b} after {e}" if e else f"{a} throughout" for a, b, e in wanted if (a, b, e) not in have]
 
 
+@styled
 def draw_figure2(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
     """Final accuracy against the switch epoch, one line per pair of ranks, and a heat map of the pairs for each switch epoch (.png,
     .pdf), with the table (.csv, .md); the title names what is missing. Returns the table as text, and the paths."""
     cells = figure2_table(table)
     epochs = sorted(cells[cells["switch_epoch"] > 0]["switch_epoch"].unique())
     ranks = {name: sorted({*cells[f"rank_{name}"]}, key=lambda rank: (rank == -1, rank)) for name in ("before", "after")}
-    figure, axes = plt.subplots(1, 1 + len(epochs), figsize=(6.5 + 3.6 * len(epochs), 4.6), squeeze=False)
-    _draw_lines(axes[0][0], cells, ranks)
-    for ax, epoch in zip(axes[0][1:], epochs):
-        _draw_pairs(ax, cells, ranks, epoch)
+    several = cells[cells["switch_epoch"] > 0]["rank_after"].nunique() > 1
+    panels = epochs if several else [None]
+    figure, axes = grid(1, 1 + len(panels), PAGE, 2.5, width_ratios=[1.5 if several else 1] + [1] * len(panels))
+    curves = _draw_lines(axes[0][0], cells, ranks)
+    if several:
+        for ax, epoch in zip(axes[0][1:], epochs):
+            _draw_pairs(ax, cells, ranks, epoch)
+    else:  # the same, from the lowest line of a switch on
+        curves = _draw_lines(axes[0][1], cells, ranks)
+        switched = 100 * cells[cells["switch_epoch"] > 0]["accuracy_mean"]
+        _, top = axes[0][1].get_ylim()
+        axes[0][1].set_ylim(switched.min() - 0.15 * (top - switched.min()), top)
+        axes[0][1].set_ylabel("")
     missing = missing_cells(cells)
-    figure.suptitle(_title(table.iloc[0], cells, missing), fontsize=10)
-    figure.tight_layout()
+    figure.suptitle(_title(table.iloc[0], cells, missing))
+    name_lines(axes[0][0 if several else 1], curves)
     markdown = figure2_markdown(cells)
     said = f"{markdown}\nmissing: {', '.join(missing)}\n" if missing else f"{markdown}\nno cell is missing\n"
     return said, [*write_tables(target, markdown, cells), *save_figure(figure, target)]
 
 
-def _draw_lines(ax: Axes, cells: pd.DataFrame, ranks: dict[str, list[int]]) -> None:
-    """Final accuracy against the switch epoch; dotted: without a switch."""
+def _draw_lines(ax: Axes, cells: pd.DataFrame, ranks: dict[str, list[int]]) -> list[tuple]:
+    """Final accuracy against the switch epoch; dotted: without a switch. What ``name_lines`` takes."""
     befores, afters = ranks["before"], ranks["after"]
-    for (a, b), part in cells[cells["switch_epoch"] > 0].groupby(["rank_before", "rank_after"]):
-        colour = f"C{befores.index(a)}"
-        style: dict[str, Any] = {"color": colour, "linestyle": ["-", "--", ":", "-."][afters[::-1].index(b) % 4]}
+    groups = list(cells[cells["switch_epoch"] > 0].groupby(["rank_before", "rank_after"]))
+    found = []
+    ax.set_xscale("log")
+    ax.margins(x=0.22, y=0.06)
+    for i, ((a, b), part) in enumerate(groups):
+        at, other = befores.index(a), afters[::-1].index(b)
+        own = Look(COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)], STROKES[other % len(STROKES)], i % 2 == 1)
         part = part.sort_values("switch_epoch")
-        ax.plot(part["switch_epoch"], 100 * part["accuracy_mean"], "o", markersize=4, label=f"{a} to {b}", **style)
-        band(ax, part["switch_epoch"], part["accuracy_mean"], part["accuracy_std"], colour)
+        curve(ax, part["switch_epoch"], 100 * part["accuracy_mean"], own, i / max(1, len(groups) - 1))
+        band(ax, part["switch_epoch"], part["accuracy_mean"], part["accuracy_std"], own.colour)
+        found.append((f"{_rank(a)} to {_rank(b)}", own, part["switch_epoch"].to_numpy(float), 100 * part["accuracy_mean"].to_numpy(float)))
     for row in cells[cells["switch_epoch"] == 0].itertuples(index=False):
-        a = row.rank_before
-        style = {"color": f"C{befores.index(a)}", "linewidth": 1, "linestyle": (0, (1, 3))}
-        ax.axhline(100 * row.accuracy_mean, label=f"{a} throughout", **style)
-    ax.set(xlabel="switch after epoch", ylabel="final test accuracy (%)", title="rank before to rank after (-1: dense)")
-    ax.legend(fontsize=7, ncol=2)
-    ax.grid(alpha=0.25)
+        colour, height = COLOURS[befores.index(row.rank_before) % len(COLOURS)], 100 * row.accuracy_mean
+        ax.axhline(height, color=colour, linewidth=0.9, linestyle=(0, (1, 2)))
+        found.append((f"{_rank(row.rank_before)} throughout", Look(colour, "", (0, (1, 2))), ax.get_xlim(), (height, height)))
+    epochs = sorted(cells[cells["switch_epoch"] > 0]["switch_epoch"].unique())
+    ax.set_xticks(epochs, [f"{epoch:g}" for epoch in epochs])
+    ax.set_xticks([], minor=True)
+    ax.set(xlabel="epochs before the switch", ylabel="final test accuracy (%)")
+    return found
+
+
+def _rank(rank: int) -> str:
+    return "dense" if rank == -1 else f"rank {rank}"
+
+
+def _pairs(cells: pd.DataFrame, epoch: int, ranks: dict[str, list[int]]) -> pd.DataFrame:
+    """The final accuracy (%) of every pair of ranks at one switch epoch."""
+    part = cells[cells["switch_epoch"].isin([0, epoch])]
+    found = 100 * part.pivot(index="rank_before", columns="rank_after", values="accuracy_mean")
+    return found.reindex(index=ranks["before"], columns=ranks["after"])
 
 
 def _draw_pairs(ax: Axes, cells: pd.DataFrame, ranks: dict[str, list[int]], epoch: int) -> None:
-    """The final accuracy of every pair of ranks at one switch epoch."""
-    befores, afters = ranks["before"], ranks["after"]
-    grid = np.full((len(befores), len(afters)), np.nan)
-    for row in cells[cells["switch_epoch"].isin([0, epoch])].itertuples(index=False):
-        grid[befores.index(row.rank_before), afters.index(row.rank_after)] = 100 * row.accuracy_mean
-    heat_map(ax, grid, befores, afters, 100 * cells["accuracy_mean"].min(), 100 * cells["accuracy_mean"].max())
+    names = {name: ["dense" if rank == -1 else rank for rank in values] for name, values in ranks.items()}
+    least, most = 100 * cells["accuracy_mean"].min(), 100 * cells["accuracy_mean"].max()
+    heat_map(ax, _pairs(cells, epoch, ranks).to_numpy(float), names["before"], names["after"], least, most)
     ax.set(title=f"switch after epoch {epoch}", xlabel="rank after", ylabel="rank before")
 
 
 def _title(first: pd.Series, cells: pd.DataFrame, missing: list[str]) -> str:
     more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""
     note = f"; missing: {', '.join(missing[:6])}{more}" if missing else ""
-    setting = f"{first['dataset']}, {first['images']:,} images, {first['units']} units, {first['epochs']} epochs"
+    setting = f"{named(first['dataset'])}, {first['images']:,} images, {first['units']} units, {first['epochs']} epochs"
     return f"{setting}, {_count(cells['seeds'])} seeds{note}"
 
 

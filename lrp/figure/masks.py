@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure as MplFigure
 
+from lrp.figure.accuracy import FEW
 from lrp.figure.base import Figure
-from lrp.figure.style import band, one_setting, save_with_legend, write_tables
+from lrp.figure.palette import looks
+from lrp.figure.style import PAGE, accuracy_axis, band, curve, grid, level, name_lines, one_setting, save_figure, styled, write_tables
 from lrp.results.collect import collect_study
+from lrp.results.labels import distinct, named
 
 _MEASURED = ["accuracy", "accuracy_validation", "loss", "weights", "kept", "sparsity_params", "layers_empty"]
 _AT_KEYS = ["decomposition", "selection", "scorer", "sparsity", "mask"]
@@ -77,41 +78,67 @@ def iterative_markdown(cells: pd.DataFrame) -> str:
     return _grid(pruned, ["scorer", "selection"], columns) + said
 
 
-def _figure(table: pd.DataFrame, cells: pd.DataFrame, names: list[str], what: str) -> MplFigure:
-    """Accuracy by the share that is left, a line for each combination of ``names``; a shuffled mask is dashed, of its scorer's colour."""
+@styled
+def _draw(table: pd.DataFrame, cells: pd.DataFrame, names: list[str], what: str, target: Path) -> list[Path]:
+    """Accuracy by the share that is left, a line for each combination of ``names``, a panel for each of the last one's values that
+    has several lines; of a scorer one colour."""
     pruned, _ = _dense(cells)
-    names = [name for name in names if pruned[name].nunique() > 1] or names[-1:]
-    figure, ax = plt.subplots(figsize=(7, 4.5))
-    colours: dict[tuple, str] = {}
-    for key, part in pruned.groupby(names, sort=False):
-        part = part.sort_values("kept")
-        x, alike = 100 * part["kept"] / part["weights"], tuple(value for name, value in zip(names, key) if name != "mask")
-        own = colours.setdefault(alike, f"C{len(colours) % 10}")
-        ax.plot(x, 100 * part["mean"], "o--" if "shuffled" in key else "o-", color=own, label=", ".join(map(str, key)))
-        band(ax, x, part["mean"], part["std"], own)
-    for dense in cells[cells["scorer"] == _DENSE]["mean"][:1]:
-        ax.axhline(100 * dense, color="black", linewidth=0.8, linestyle=":", label="dense")
-    ax.set(xscale="log", xlabel="share of the weights that is left (%)", ylabel="test accuracy (%)")
-    for axis_formatter in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
-        axis_formatter("{x:g}")
-    ax.set_title(f"{table['network'].iloc[0]} on {table['dataset'].iloc[0]}, {what} (seeds: {cells['seeds'].max()})")
-    return figure
+    names = [name for name in names if distinct(pruned[name]) > 1] or names[-1:]
+    many = len(names) > 1 and pruned.groupby(names).ngroups > FEW
+    panels = list(dict.fromkeys(pruned[names[-1]])) if many else [None]
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = grid(rows, columns, PAGE if columns > 1 else 4.8, 2.3 * rows + 0.2, sharey=True)
+    groups = [(key, part.sort_values("kept")) for key, part in pruned.groupby(names, sort=False)]
+    inside = [dict(zip(names, key)) for key, _ in groups]
+    for at, panel in enumerate(panels):
+        ax, found = axes[at // columns][at % columns], []
+        here = [i for i, values in enumerate(inside) if panel is None or values[names[-1]] == panel]
+        shown = [[name for name in names if panel is None or name != names[-1]] for _ in here]
+        ax.set_xscale("log")
+        accuracy_axis(
+            ax,
+            [*(100 * cells["mean"]), *(100 * (cells["mean"] - cells["std"].fillna(0)))],
+            "test accuracy (%)" if at % columns == 0 else None,
+        )
+        things = [str(groups[i][1]["scorer"].iloc[0]) for i in here]
+        for depth, (i, own, words) in enumerate(zip(here, looks(things), shown)):
+            part = groups[i][1]
+            x = 100 * part["kept"] / part["weights"]
+            curve(ax, x, 100 * part["mean"], own, depth / max(1, len(here) - 1))
+            band(ax, x, part["mean"], part["std"], own.colour)
+            found.append((", ".join(named(inside[i][name]) for name in words), own, x.to_numpy(float), 100 * part["mean"].to_numpy(float)))
+        for dense in cells[cells["scorer"] == _DENSE]["mean"][:1]:
+            level(ax, 100 * dense, "dense")
+        ax.set(xlabel="weights left (%)", title=None if panel is None else f"{named(panel)}{' mask' if names[-1] == 'mask' else ''}")
+        low, high = ax.get_xlim()
+        ax.set_xticks([tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= tick <= high])
+        ax.set_xticks([], minor=True)
+        ax.xaxis.set_major_formatter("{x:g}")
+        name_lines(ax, found)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    seeds = cells["seeds"].max()
+    figure.suptitle(
+        f"{named(table['network'].iloc[0])} on {named(table['dataset'].iloc[0])}, {what}, {seeds} seed{'' if seeds == 1 else 's'}"
+    )
+    return save_figure(figure, target)
 
 
 def draw_at_initialisation(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
     """The table (.csv, .md) and accuracy by the share that is left (.png, .pdf); the table as text, and the paths."""
     cells = at_initialisation_table(table)
     markdown = at_initialisation_markdown(cells)
-    figure = _figure(table, cells, ["decomposition", "selection", "scorer", "mask"], "pruned before training")
-    return markdown, [*write_tables(target, markdown, cells), *save_with_legend(figure, target)]
+    paths = _draw(table, cells, ["decomposition", "selection", "scorer", "mask"], "pruned before training", target)
+    return markdown, [*write_tables(target, markdown, cells), *paths]
 
 
 def draw_iterative(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
     """As ``draw_at_initialisation``, of networks pruned in rounds."""
     cells = iterative_table(table)
     markdown = iterative_markdown(cells)
-    figure = _figure(table, cells, ["scorer", "selection"], "pruned in rounds")
-    return markdown, [*write_tables(target, markdown, cells), *save_with_legend(figure, target)]
+    paths = _draw(table, cells, ["scorer", "selection"], "pruned in rounds", target)
+    return markdown, [*write_tables(target, markdown, cells), *paths]
 
 
 AT_INITIALISATION = Figure(

@@ -6,13 +6,27 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import pyplot as plt
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 
 from lrp.errors import InputError
 from lrp.figure.base import Figure
-from lrp.figure.style import band, one_setting, save_figure, write_tables
+from lrp.figure.palette import BLUE, COLOURS, MARKERS, STROKES, VERMILION, Look
+from lrp.figure.style import (
+    PAGE,
+    accuracy_axis,
+    band,
+    curve,
+    grid,
+    name_lines,
+    one_setting,
+    removed_axis,
+    save_figure,
+    styled,
+    write_tables,
+)
 from lrp.results.collect import collect_study
+from lrp.results.labels import named
 
 _KEYS = ["network", "depth"]
 _MEASURED = [
@@ -65,6 +79,7 @@ def _pruned_curves(table: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([dense, pruned[["seed", "network", "depth", "sparsity", "value"]]], ignore_index=True)
 
 
+@styled
 def draw_simplicity_bias(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
     """Effective rank by depth, the linear network's singular values over time, accuracy against sparsity of the collapsed
     networks (.png, .pdf), and the tables (.md); the tables as text, and the paths.
@@ -78,67 +93,77 @@ def draw_simplicity_bias(table: pd.DataFrame, details: pd.DataFrame | None, targ
     rows = _simplicity_rows(table)
     measures = details.drop_duplicates(subset=["seed", *_MEASURES[:-1]], keep="last")
     networks, depths = list(dict.fromkeys(rows["network"])), sorted(rows["depth"].unique())
-    columns = max(2, len(networks) + 1, len(depths))
-    figure, axes = plt.subplots(3, columns, figsize=(3.6 * columns, 10), squeeze=False)
     curves = _pruned_curves(table, measures)
-    for network, above, below in zip(networks, axes[0], axes[2]):
-        _draw_ranks(above, rows[rows["network"] == network], network, depths)
-        _draw_accuracy(below, curves[curves["network"] == network], network, depths)
     linear = measures[(measures["network"] == "linear") & (measures["part"] == "network")]
-    if not linear.empty:
-        _draw_rank_over_time(axes[0][len(networks)], linear, depths)
-        for ax, depth in zip(axes[1], depths):
-            _draw_singular_values(ax, linear, depth)
+    columns, lines = max(len(networks), len(depths) if len(linear) else 1), 3 if len(linear) else 2
+    figure, axes = grid(lines, columns, PAGE, 1.9 * lines)
+    to_name = []
+    for i, network in enumerate(networks):
+        for ax, found in (
+            (axes[0][i], _draw_ranks(axes[0][i], rows[rows["network"] == network], network, depths)),
+            (axes[1][i], _draw_accuracy(axes[1][i], curves[curves["network"] == network], depths, curves)),
+        ):
+            if i == len(networks) - 1:
+                to_name.append((ax, found))
+    if len(linear):
+        most = linear[linear["measure"] == "singular_value"].groupby(["depth", "index", "step"])["value"].mean().max()
+        for ax, depth in zip(axes[2], depths):
+            _draw_singular_values(ax, linear, depth, 1.03 * most)
+    for row, label in zip(axes, ("effective rank (nats)", "pruned: accuracy (%)", "singular value")):
+        row[0].set_ylabel(label)
     for ax in axes.flat:
-        if ax.has_data():
-            ax.grid(alpha=0.25)
-        else:
+        if not ax.has_data():
             ax.set_axis_off()
-    figure.tight_layout()
+    for ax, found in to_name:
+        name_lines(ax, found, room=len(networks) == columns)
     markdown = simplicity_markdown(table) + "\n" + pruned_markdown(table, measures)
     return markdown, [*write_tables(target, markdown), *save_figure(figure, target)]
 
 
-def _draw_ranks(ax: Axes, rows: pd.DataFrame, network: str, depths: list[int]) -> None:
-    """Effective rank of the layers and of the Gram matrix by depth, before and after training."""
-    for what, colour in (("layers", "C0"), ("gram", "C1")):
-        for moment, line in (("initial", "--"), ("trained", "-")):
+def _draw_ranks(ax: Axes, rows: pd.DataFrame, network: str, depths: list[int]) -> list[tuple]:
+    """Effective rank of the layers and of the Gram matrix by depth, before and after training; what ``name_lines`` takes."""
+    found = []
+    for what, colour, name in (("layers", BLUE, "layers"), ("gram", VERMILION, "Gram matrix")):
+        for moment, stroke, marker in (("initial", STROKES[2], "s"), ("trained", STROKES[0], "o")):
             values = rows.groupby("depth")[f"{what}_entropy_{moment}"].agg(["mean", "std"])
-            style = {"color": colour, "linestyle": line, "marker": "o", "markersize": 3}
-            ax.errorbar(values.index, values["mean"], values["std"].fillna(0), label=f"{what}, {moment}", **style)
-    ax.set(title=network, xlabel="matrices per layer", ylabel="effective rank (entropy, nats)")
+            own = Look(colour, marker, stroke, hollow=moment == "initial")
+            curve(ax, values.index, values["mean"], own, 0.8)
+            spread = values["std"].fillna(0)
+            ax.fill_between(values.index, values["mean"] - spread, values["mean"] + spread, color=colour, alpha=0.18, linewidth=0)
+            found.append((f"{name}, {moment}", own, values.index.to_numpy(float), values["mean"].to_numpy(float)))
+    ax.set(title=f"{named(network)} network", xlabel="matrices per layer", ylim=(0, 4.2))
     ax.set(xscale="log", xticks=depths, xticklabels=depths)
     ax.set_xticks([], minor=True)
-    ax.legend(fontsize=7)
+    return found
 
 
-def _draw_rank_over_time(ax: Axes, linear: pd.DataFrame, depths: list[int]) -> None:
-    """Effective rank of the linear network's end-to-end matrix, one line per depth."""
-    entropy = linear[linear["measure"] == "effective_rank_entropy"]
-    for i, depth in enumerate(depths):
-        line = entropy[entropy["depth"] == depth].groupby("step")["value"].mean()
-        ax.plot(line.index, line, marker="o", markersize=3, color=f"C{i}", label=f"{depth} matrices per layer")
-    ax.set(title="linear, end to end", xlabel="SGD step", ylabel="effective rank (entropy, nats)")
-    ax.legend(fontsize=7)
-
-
-def _draw_singular_values(ax: Axes, linear: pd.DataFrame, depth: int) -> None:
-    """The singular values of the linear network's end-to-end matrix over time, at one depth."""
+def _draw_singular_values(ax: Axes, linear: pd.DataFrame, depth: int, most: float) -> None:
+    """The singular values of the linear network's end-to-end matrix over time, at one depth; above, the effective rank at both ends."""
     rows = linear[(linear["measure"] == "singular_value") & (linear["depth"] == depth)]
     lines = rows.groupby(["index", "step"])["value"].mean().unstack("step")
     for k, line in lines.iterrows():
-        ax.plot(line.index, line, color=plt.cm.viridis(k / max(1, len(lines) - 1)), linewidth=1.2)
-    ax.set(title=f"singular values, {depth} per layer", xlabel="SGD step", ylim=(0, None))
+        ax.plot(line.index, line, color=colormaps["cividis"](0.9 * k / max(1, len(lines) - 1)), linewidth=1.1)
+    ranks = linear[(linear["measure"] == "effective_rank_entropy") & (linear["depth"] == depth)].groupby("step")["value"].mean()
+    moved = f"\nrank {ranks.iloc[0]:.2f} to {ranks.iloc[-1]:.2f} nats" if len(ranks) else ""
+    ax.set_title(f"linear, {depth} per layer{moved}", fontsize=7)
+    ax.set(xlabel="SGD step", ylim=(0, most))
 
 
-def _draw_accuracy(ax: Axes, curves: pd.DataFrame, network: str, depths: list[int]) -> None:
-    """Test accuracy of the collapsed network against sparsity, one line per depth."""
+def _draw_accuracy(ax: Axes, curves: pd.DataFrame, depths: list[int], of_all: pd.DataFrame) -> list[tuple]:
+    """Test accuracy of the collapsed network against sparsity, one line per depth; what ``name_lines`` takes."""
+    means = of_all.groupby(["network", "depth", "sparsity"])["value"].mean()
+    accuracy_axis(ax, list(100 * means))
+    removed_axis(ax, list(curves["sparsity"]), "removed (%)")
+    found = []
     for i, depth in enumerate(depths):
         part = curves[curves["depth"] == depth].groupby("sparsity")["value"].agg(["mean", "std"])
-        ax.plot(part.index, 100 * part["mean"], marker="o", markersize=3, color=f"C{i}", label=f"{depth} matrices per layer")
-        band(ax, part.index, part["mean"], part["std"], f"C{i}")
-    ax.set(title=f"{network}, collapsed and pruned", xlabel="sparsity", ylabel="test accuracy (%)")
-    ax.legend(fontsize=7)
+        own = Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], STROKES[i % len(STROKES)], i % 2 == 1)
+        curve(ax, part.index, 100 * part["mean"], own, i / max(1, len(depths) - 1))
+        band(ax, part.index, part["mean"], part["std"], own.colour)
+        found.append(
+            (f"{depth} matri{'x' if depth == 1 else 'ces'} per layer", own, part.index.to_numpy(float), 100 * part["mean"].to_numpy(float))
+        )
+    return found
 
 
 FIGURE = Figure(

@@ -8,17 +8,8 @@ from typing import Any
 import pandas as pd
 
 from lrp.figure.accuracy import average_over_seeds
+from lrp.figure.palette import COLOURS
 
-COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#8c6bb1",
-    "#999999",
-)  # Okabe and Ito's, but for black and yellow
 STROKES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 MANY = 6  # lines in one panel
 POINTS = 60  # of a spectrum

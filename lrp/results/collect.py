@@ -61,6 +61,25 @@ def collect_study(places: Sequence[Path], name: str, columns: Sequence[str]) -> 
     return pd.concat(filled, ignore_index=True)
 
 
+def collect_tables(places: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
+    """All rows of these .csv files, of any kind, which have these columns among theirs.
+
+    Raises:
+        InputError: For a folder, for a file that is not a table, for one that lacks columns, and where there are no rows.
+    """
+    tables = []
+    for file in places:
+        table = read_table(file)
+        missing = [name for name in columns if name not in table]
+        if missing:
+            raise InputError(f"{file} lacks the columns {', '.join(missing)}")
+        tables.append(table)
+    found = pd.concat(tables, ignore_index=True)
+    if found.empty:
+        raise InputError(f"{_listed(places)} hold no rows yet")
+    return found
+
+
 def collect_details(folders: Sequence[Path], file_name: str) -> pd.DataFrame | None:
     """The tables of details of these job folders, with the seed of each job's rows as first column; None where there are none."""
     tables = []

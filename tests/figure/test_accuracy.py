@@ -5,7 +5,7 @@ import pytest
 from helpers import results_row, results_table
 
 from lrp.errors import InputError
-from lrp.figure.accuracy import FIGURE, accuracy_table, average_over_seeds, draw_figure3, read_reference
+from lrp.figure.accuracy import FIGURE, accuracy_table, average_over_seeds, draw_figure3, in_panels, read_reference
 
 
 @pytest.mark.slow
@@ -19,11 +19,11 @@ def test_runs_with_other_options_are_other_lines():
         )
     )
     assert sorted(zip(lines["line"].str.split(", ").str[-1], lines["y"].round(6), lines["seeds"])) == [
-        ("c.d=2", 0.5, 1),
-        ("default options", 0.75, 2),
+        ("d = 2", 0.5, 1),
+        ("options default", 0.75, 2),
     ]
     lines = average_over_seeds(results_table(results_row(exclude=None), results_row(exclude="classifier")))
-    assert sorted(lines["line"].str.split(", ").str[-1]) == ["exclude=classifier", "exclude=none"]
+    assert sorted(lines["line"].str.split(", ").str[-1]) == ["every layer", "without classifier"]
 
 
 def test_runs_on_other_images_and_of_other_rounds_are_other_lines():
@@ -34,8 +34,8 @@ def test_runs_on_other_images_and_of_other_rounds_are_other_lines():
         )
     )
     assert sorted(zip(lines["line"].str.split(", ").str[-1], lines["y"].round(6), lines["seeds"])) == [
-        ("part=test", 0.6, 2),
-        ("part=validation", 0.9, 1),
+        ("test images", 0.6, 2),
+        ("validation images", 0.9, 1),
     ]
     slow, fast = ({"options": f"rounds.keep_factor={k}"} for k in (0.8, 0.5))
     lines = average_over_seeds(
@@ -60,6 +60,27 @@ def test_networks_trained_by_seed_are_one_line_but_two_checkpoints_are_two():
     assert average_over_seeds(given)["line"].nunique() == 2
 
 
+def test_tables_put_together_are_not_mixed():
+    """Rows of two tables may have one index."""
+    table = pd.concat([results_table(results_row(scorer="variance")), results_table(results_row(accuracy=0.7))]).assign(
+        scorer=["variance", "magnitude"]
+    )
+    assert average_over_seeds(table)[["y", "seeds"]].values.tolist() == [[0.5, 1], [0.7, 1]]
+
+
+def test_panels_hold_few_lines():
+    """Scores under several blockings: a panel for each, methods without blocks in all; many settings: a panel for each score."""
+    rows = [results_row(scorer=s, blocking=b, blocking_k=None) for s in ("variance", "magnitude") for b in ("none", "square")]
+    found = in_panels(average_over_seeds(results_table(*rows, results_row(method="alds", blocking=None, scorer=None))))
+    assert found.groupby("panel")["name"].apply(set).to_dict() == {
+        "whole layers": {"variance", "magnitude", "ALDS"},
+        "square blocks": {"variance", "magnitude", "ALDS"},
+    }
+    many = [results_row(scorer=s, options=f"scorer.depth={d}") for s in ("variance", "magnitude") for d in range(5)]
+    found = in_panels(average_over_seeds(results_table(*many)))
+    assert found.groupby("panel")["name"].nunique().to_dict() == {"variance": 5, "magnitude": 5}
+
+
 def test_the_same_run_twice_counts_once():
     assert average_over_seeds(results_table(results_row(), results_row()))["seeds"].tolist() == [1]
 
@@ -67,9 +88,9 @@ def test_the_same_run_twice_counts_once():
 def test_k_names_a_line_only_where_it_differs():
     lines = average_over_seeds(results_table(*[results_row(blocking="alds", blocking_k=k) for k in (2, 4)], results_row()))
     assert sorted(lines["line"]) == [
-        "alignment variance (variance), alds, blocking_k=2",
-        "alignment variance (variance), alds, blocking_k=4",
-        "alignment variance (variance), none",
+        "variance, ALDS blocks (k = 2)",
+        "variance, ALDS blocks (k = 4)",
+        "variance, whole layers",
     ]  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def test_a_resumed_table_has_the_labels_of_an_undisturbed_one(tmp_path):
     RunFolder(tmp_path, {}, resume=False).add(results_row(0.5, exclude=None, options=None), RESULT_LAYERS)
     again = RunFolder(tmp_path, {}, resume=True)
     again.add(results_row(0.6, exclude=None, options=None), RESULT_LAYERS.assign(sparsity=0.6))
-    assert set(average_over_seeds(again.rows)["line"]) == {"alignment variance (variance), none"}
+    assert set(average_over_seeds(again.rows)["line"]) == {"variance, whole layers"}
 
 
 def test_many_other_settings_are_told_in_a_short_line(tmp_path):
