@@ -227,3 +227,20 @@ def no_retraining_goals() -> str:
     return markdown(
         ["removed", "goal (%)", "reached (%)", "from the goal", "best rival (%)", "ahead of it by", "spread of the seeds"], rows
     )
+
+
+def claims_in_short() -> str:
+    """README: of each figure how many claims of the paper were reproduced."""
+    pages = {
+        "figure 1, MNIST by size and rank": ("figure1", figure1_claims), "figure 2, rank switched while training": ("figure2", figure2_claims),
+        "figure 3, VGG16 on CIFAR-10": ("figure3", figure3_claims), "section on simplicity bias": ("simplicity_bias", simplicity_bias_claims),
+    }  # fmt: skip
+    rows = []
+    for what, (page, table) in pages.items():
+        verdicts = [line.split("|")[-2].strip() for line in table().splitlines()[2:]]
+        counts = {"reproduced": 0, "in part": 0, "not": 0}
+        for verdict in filter(None, verdicts):
+            exact = verdict in ("reproduced", "reproduced in kind")
+            counts["not" if verdict.startswith("not") else "reproduced" if exact else "in part"] += 1
+        rows.append([f"[{what}](docs/results/{page}.md)", *counts.values()])
+    return markdown(["the paper's claims", "reproduced", "in part, or on a condition", "not reproduced"], rows)

@@ -50,6 +50,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "figure1": lambda: figure1_markdown(figure1_table(read_table(RESULTS / "figure1.csv"))),
     "figure2_small": lambda: figure2_markdown(figure2_table(read_table(RESULTS / "figure2_small.csv"))),
     "simplicity_bias": lambda: simplicity_markdown(_bias()[0]), "simplicity_bias_pruned": lambda: pruned_markdown(*_bias()),
+    "claims_in_short": claims.claims_in_short,
     "figure1_claims": claims.figure1_claims, "figure2_claims": claims.figure2_claims, "figure3_claims": claims.figure3_claims,
     "simplicity_bias_claims": claims.simplicity_bias_claims, "no_retraining_goals": claims.no_retraining_goals,
     "scoring_speed": cost.scoring_speed, "scoring_quality": cost.scoring_quality, "scoring_correlation": cost.scoring_correlation,
