@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from lrp.deploy.unfold import unfold as unfold
     from lrp.errors import InputError as InputError
     from lrp.layer.hold_rank import hold_rank as hold_rank
+
+if "torch" not in sys.modules:
+    # Threads of OpenMP wait for each other by spinning, and two of them on cores that something else uses make a job tens of times slower
+    # (docs/results/speed.md). It reads this when torch loads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _PLACES = {
     "compress": "compression", "fit": "compression", "save": "deploy.saving", "load": "deploy.saving", "fuse": "deploy.fuse",
