@@ -193,7 +193,7 @@ def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Tenso
     for k, part in enumerate(folds.parts if len(folds.parts) > 1 else ()):
         fit = Regression(folds.without(k), weight, RIDGE)
         for ridge in RIDGES:
-            own = fit.with_ridge(ridge)
+            own = fit.with_ridge(ridge, rough=True)
             for span, new in refitted(module, own, gradients):
                 G = None if gradients is None else gradients[span][:, span].to(new)
                 losses[ridge] += held_out(span, new, own.bias(span, new), part, G)

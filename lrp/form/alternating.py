@@ -9,11 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lrp.decomposition.metric import metric_factors, roots
+from lrp.layer_statistics.regression import Regression
 
 STALLED = 1e-3  # of what is lost: rounds that win less than this are not worth their time
 ENOUGH = 1e-3  # of the whole: where no more is lost, no round is
 MOST_ROUNDS = 5
 STEPS = 8  # of conjugate gradients for the input side, in each round
+
+
+def rounds(fit: Regression) -> int:
+    """How many are worth their time for a regression."""
+    return 1 if fit.rough else MOST_ROUNDS
 
 
 class Sides(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrp.form.alternating import cholesky, fit_sides, inner_metric
+from lrp.form.alternating import cholesky, fit_sides, inner_metric, rounds
 from lrp.form.base import Choices, ScoredLayer, lost_after, rank_grid
 from lrp.form.factored import FactoredPlan, Kept
 from lrp.form.spatial import between, kernel_size
@@ -77,9 +77,9 @@ class NestedForm:
         kernel = height * width
         for rows, best, metric in fit.solutions():
             G = None if gradients is None else gradients[rows, rows].to(best)
-            _, K, P, _ = fit_sides(best, metric, G, kernel, q, r)
+            _, K, P, _ = fit_sides(best, metric, G, kernel, q, r, rounds=rounds(fit))
             PC, Cp = inner_metric(P, metric, kernel)
-            _, B, A, _ = fit_sides(K.flatten(1), Cp, None, width, s, None)  # G^1/2 U has orthonormal columns
+            _, B, A, _ = fit_sides(K.flatten(1), Cp, None, width, s, None, rounds=rounds(fit))  # G^1/2 U has orthonormal columns
             F = (A.T @ B).flatten(1)  # (r, q k)
             U = torch.cholesky_solve(F @ PC @ best.T, cholesky(F @ Cp @ F.T, 1e-10)).T
             fours.append((U, B, A.unflatten(1, (q, height)), P))

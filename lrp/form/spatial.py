@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrp.form.alternating import fit_sides
+from lrp.form.alternating import fit_sides, rounds
 from lrp.form.base import Choices, ScoredLayer, Side, lost_after, rank_grid
 from lrp.form.factored import FactoredPlan, Kept
 from lrp.form.unfolding import shares
@@ -60,7 +60,7 @@ class SpatialForm:
         height, width = module.kernel_size
         for rows, best, metric in fit.solutions():
             G = None if gradients is None else gradients[rows, rows].to(best)
-            _, K, P, _ = fit_sides(best, metric, G, width, module.rank, None)
+            _, K, P, _ = fit_sides(best, metric, G, width, module.rank, None, rounds=rounds(fit))
             pairs.append((K, P.unflatten(1, (-1, height))))
             yield rows, (P.T @ K).flatten(1)
         module.set_pairs(pairs)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from lrp.form.alternating import fit_sides
+from lrp.form.alternating import fit_sides, rounds
 from lrp.form.base import Choices, ScoredLayer, Side, lost_after, rank_grid
 from lrp.form.factored import FactoredPlan, Kept
 from lrp.form.unfolding import shares
@@ -73,7 +73,7 @@ class Tucker2Form:
         kernel = module.K[0, 0].numel()
         for rows, best, metric in fit.solutions():
             G = None if gradients is None else gradients[rows, rows].to(best)
-            U, K, P, _ = fit_sides(best, metric, G, kernel, *module.ranks)
+            U, K, P, _ = fit_sides(best, metric, G, kernel, *module.ranks, rounds=rounds(fit))
             triples.append((U, K, P))
             yield rows, U @ (P.T @ K).flatten(1)
         module.set_triples(triples)

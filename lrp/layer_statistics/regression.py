@@ -20,9 +20,12 @@ class Regression:
         C: Cov(x') (groups, N, N), made of the ``sums``, which have no second moments afterwards
         A: Cov(z, x') (M, N)
         W: the dense layer's weight (M, N)
+        rough: whether a layer that is fitted in turns may be left after the first: to compare ridges that is enough
 
-    ``forget`` lets go of all three.
+    ``forget`` lets go of C, A and W.
     """
+
+    rough = False
 
     def __init__(self, sums: Sums, weight: Tensor, ridge: float) -> None:
         self.ridge = ridge
@@ -43,10 +46,10 @@ class Regression:
         self.W = weight.to(self.C)
         self.groups, self.rows = groups, len(self.W)
 
-    def with_ridge(self, ridge: float) -> Regression:
+    def with_ridge(self, ridge: float, rough: bool = False) -> Regression:
         """The same regression with another ridge."""
         result = copy.copy(self)
-        result.ridge = ridge
+        result.ridge, result.rough = ridge, rough
         return result
 
     def group(self, row: int) -> int:
