@@ -12,6 +12,7 @@ from lrp.config.build import compose_job
 from lrp.config.parts import make
 from lrp.decomposition.base import decompose
 from lrp.errors import InputError
+from lrp.form.alternating import fit_sides, rounds
 from lrp.layer.base import LowRank
 from lrp.layer.build import layer_matrices, low_rank_layer
 from lrp.layer_statistics.folds import Folds, held_out
@@ -145,3 +146,14 @@ def test_refused():
     with pytest.raises(InputError, match=r"compensation.ridge='?much'?: must be a number of at least 0, or auto"):
         LeastSquares(ridge="much")
     assert compose_job("compensation=least_squares", "compensation.ridge=auto").method.compensation.ridge == "auto"
+
+
+def test_ridges_are_compared_on_the_first_turn():
+    """A form that is fitted in turns: the comparison stops after one, the fit goes on."""
+    torch.manual_seed(0)
+    x, W = torch.randn(400, 18, dtype=torch.float64), torch.randn(8, 18, dtype=torch.float64)
+    fit = Regression(Sums.of_moments(x.T[None] @ x / 400, x.mean(0)[None], W, None), W, RIDGE)
+    rough = fit.with_ridge(0.3, rough=True)
+    assert rounds(rough) == 1 < rounds(fit) == rounds(rough.with_ridge(0.3)) and not fit.rough
+    best, metric = fit.solution(0)
+    assert fit_sides(best, metric, None, 9, 1, 3, rounds=rounds(fit)).lost < fit_sides(best, metric, None, 9, 1, 3, rounds=1).lost
