@@ -35,6 +35,7 @@ def test_sweep_with_a_failing_job(tmp_path, cache):
     words = ["-m", f"model.checkpoint=null,{bad}", "scorer=magnitude,perturbation", "sparsity.grid=[0,0.5]", "recovery=batchnorm"]
     out, err = run_lrp(cache, *words, f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path, code=1)
     assert f"model.checkpoint={bad}: it cannot be read as a safetensors file" in err
+    assert out.startswith(f"folder: {tmp_path}/sweep, 4 jobs\n") and "[job 2 of 4] done, about " in err and "subset" not in err
     table = pd.read_csv(tmp_path / "sweep" / "results.csv")
     assert sorted(zip(table["scorer"], table["sparsity"])) == [
         ("magnitude", 0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from lrp.figure.palette import Look
 from lrp.files import write_text, write_whole
 from lrp.results.labels import distinct
 
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # of each table of a font that goes into a PDF it says what it does
 SHEET = Path(__file__).with_name("paper.mplstyle")
 P = ParamSpec("P")
 T = TypeVar("T")
