@@ -54,8 +54,7 @@ def compose_job(*overrides: str, config_dir: str | Path | None = None) -> Any:
 
 
 def make_job(config: DictConfig, hydra: Any) -> Any:
-    """The job that a configuration describes; ``hydra`` is Hydra's own node, which knows the options chosen and where options
-    are found.
+    """The job that a configuration describes; ``hydra``, Hydra's own node, knows the options chosen and where options are found.
 
     Raises:
         InputError: For a value that no part accepts, and a column to optimise that there is not.

@@ -114,6 +114,7 @@ TEXT_COLUMNS = [column.name for column in OF_TEXT]
 MEASURED = [column.name for column in (*DESCRIBED, *OF_TEXT) if column.measured]
 NUMBERS = [column.name for column in DESCRIBED if column.measured and column.name != "latency_device"]
 ADDED = {column.name: column.before for column in DESCRIBED if column.before is not _ALWAYS}
+LATER = ("threads",)  # columns that a folder from before them goes on without
 # Options that have a column besides their word in ``options``, with the values at which they are not listed there.
 OWN_COLUMN = {
     "blocking.k": ("blocking_k", 4),

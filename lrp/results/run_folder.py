@@ -12,7 +12,7 @@ import yaml
 
 from lrp.errors import InputError, first_line
 from lrp.files import remove_leftovers, write_text, write_whole
-from lrp.results.columns import COLUMNS
+from lrp.results.columns import COLUMNS, LATER
 from lrp.results.settings import differences
 from lrp.results.tables import read_if_there
 from lrp.results.versions import versions
@@ -45,7 +45,7 @@ class RunFolder:
                 raise InputError("resume", "true", f"{folder} was made with other settings: {'; '.join(differing[:MOST_TOLD])}{more}")
         if rows is None or not resume:
             rows, self.details = pd.DataFrame(columns=self.columns), None
-        self.rows = rows
+        self.rows, self.columns = rows, list(rows)
         if self.details is not None:  # a kill may fall between the two tables
             if missing := [key for key in self.keys if key not in self.details]:
                 raise InputError(f"{folder / details} lacks the columns {', '.join(missing)}; remove it or choose another folder")
@@ -74,14 +74,14 @@ class RunFolder:
 
     def add(self, row: Mapping[str, Any], details: pd.DataFrame) -> None:
         """Store the details of one row and then the row, in place of one with the same ``keys``."""
-        assert set(row) == set(self.columns), set(row) ^ set(self.columns)
+        assert set(row) ^ set(self.columns) <= set(LATER), set(row) ^ set(self.columns)
         if self.finished(**{key: row[key] for key in self.keys}):
             self.rows = self._without(self.rows, row)
             self.details = None if self.details is None else self._without(self.details, row)
         whole = details if self.details is None or self.details.empty else pd.concat([self.details, details], ignore_index=True)
         write_whole(self.folder / self.file, lambda path: whole.to_csv(path, index=False))
         self.details = whole
-        new = pd.DataFrame([row], columns=self.columns)
+        new = pd.DataFrame([{name: row[name] for name in self.columns}], columns=self.columns)
         self.rows = new if self.rows.empty else pd.concat([self.rows, new], ignore_index=True)
         write_whole(self.folder / "results.csv", lambda path: self.rows.to_csv(path, index=False))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lrp.errors import InputError, first_line
 from lrp.matrices import Components
+from lrp.results.columns import LATER
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -25,7 +26,7 @@ def read_table(file: Path) -> pd.DataFrame:
 
 
 def read_if_there(file: Path, columns: list[str] | None = None) -> pd.DataFrame | None:
-    """As ``read_table``, None where there is no file; with ``columns``, it has exactly these.
+    """As ``read_table``, None where there is no file; with ``columns``, it has exactly these, or all but some of ``LATER``.
 
     Raises:
         InputError: For a file that is not a table, or has other columns.
@@ -38,7 +39,7 @@ def read_if_there(file: Path, columns: list[str] | None = None) -> pd.DataFrame 
         table = pd.read_csv(file, keep_default_na=False, na_values=[""])
     except (ValueError, OverflowError, MemoryError, RecursionError) as error:
         raise InputError(f"{file} cannot be read as a table ({first_line(error)}); remove it or choose another folder") from error
-    if columns is not None and list(table.columns) != list(columns):
+    if columns is not None and list(table.columns) != [name for name in columns if name in table or name not in LATER]:
         raise InputError(f"{file} has other columns than this version of lrp writes; choose another folder")
     return table
 

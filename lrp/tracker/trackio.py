@@ -7,7 +7,7 @@ import io
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,7 +41,7 @@ class TrackioTracker:
 
     project: str | None = None
     dir: str | None = None
-    tags: Sequence[str] = ()
+    tags: Sequence[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         needs("trackio", "trackio")

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -50,7 +50,7 @@ class WandbTracker:
     entity: str | None = None
     mode: str | None = None
     dir: str | None = None
-    tags: Sequence[str] = ()
+    tags: Sequence[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         needs("wandb", "wandb")

@@ -3,11 +3,12 @@
 import pandas as pd
 import pytest
 import torch
-from shell import run_lrp
+from shell import run_here
 from torch import nn
 
 import lrp
 from lrp.errors import InputError
+from lrp.model.vgg16 import VGG16
 
 X = torch.randn(120, 12, generator=torch.Generator().manual_seed(0))
 
@@ -130,17 +131,15 @@ def test_layers_without_numbers_and_constants_among_the_arguments():
 @pytest.mark.slow
 def test_rows_of_another_network_are_not_joined(cache, tmp_path):
     """A checkpoint that was exchanged between a run and its resumption."""
-    words = ["dataset=mnist_small", "model.width=0.03125", "sparsity.grid=[0,0.5]", "method=svd_uniform", f"hydra.run.dir={tmp_path}/run"]
     file = tmp_path / "a.pt"
-    from lrp.model.vgg16 import VGG16
-
+    words = ["model.width=0.03125", "sparsity.grid=[0,0.5]", "method=svd_uniform", f"model.checkpoint={file}"]
     torch.save(VGG16(in_channels=1, width=0.03125).state_dict(), file)
-    run_lrp(cache, *words, f"model.checkpoint={file}", cwd=tmp_path)
-    table = pd.read_csv(tmp_path / "run" / "results.csv")
-    table[:1].to_csv(tmp_path / "run" / "results.csv", index=False)
+    rows = run_here(cache, tmp_path / "run", *words)
+    rows[:1].to_csv(tmp_path / "run" / "results.csv", index=False)
     torch.save(VGG16(in_channels=1, width=0.03125).state_dict(), file)
-    _, err = run_lrp(cache, *words, f"model.checkpoint={file}", "resume=true", cwd=tmp_path, code=1)
-    assert "are of other weights than now; choose another folder" in err and len(pd.read_csv(tmp_path / "run" / "results.csv")) == 1
+    with pytest.raises(InputError, match="are of other weights than now; choose another folder"):
+        run_here(cache, tmp_path / "run", *words, "resume=true")
+    assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 1
 
 
 class Scaled(nn.Linear):

@@ -162,13 +162,19 @@ def test_compress_with_a_search_is_not_worse():
 @pytest.mark.slow
 def test_on_the_command_line(cache, tmp_path, capsys):
     """The row says that there was a search, the folder what it tried; a run with another search is another job."""
-    words = ["method=output_aware", "search=coordinate", "search.steps=[{scorer: [{depth: 0}, {depth: 1}]}]", "sparsity.grid=[0.5,0.8]"]
+    words = [
+        "method=output_aware",
+        "search=coordinate",
+        "search.steps=[{scorer: [{depth: 0}, {depth: 1}]}]",
+        "sparsity.grid=[0.5,0.8]",
+        "forms=matrix",
+    ]
     rows = run_here(cache, tmp_path / "run", *words)
     assert all("search=coordinate" in options.split() for options in rows["options"])
     trials = pd.read_csv(tmp_path / "run" / "search.csv")
     assert list(trials) == ["sparsity", "set", "divergence", "best"] and list(trials["set"]) == ["as set", "scorer.depth=1"] * 2
     assert list(trials.groupby("sparsity")["best"].sum()) == [1, 1]
-    refused(lambda: run_here(cache, tmp_path / "run", "method=output_aware", "sparsity.grid=[0.5,0.8]", "resume=true"), "search")
+    refused(lambda: run_here(cache, tmp_path / "run", "method=output_aware", *words[-2:], "resume=true"), "search")
     rows.head(1).to_csv(tmp_path / "run" / "results.csv", index=False)  # killed before the second row: what the first one tried stays
     run_here(cache, tmp_path / "run", *words, "resume=true")
     assert pd.read_csv(tmp_path / "run" / "search.csv").equals(trials)

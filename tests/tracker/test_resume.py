@@ -103,7 +103,7 @@ def test_the_summary_is_of_all_rows(folder, runs):
 
 def test_names_tags_and_settings(runs):
     run = runs[0].run
-    assert run.display_name.startswith("singular_vectors: magnitude, none; vgg16_slim on mnist; seed 0; 20")
+    assert run.display_name.startswith("singular_vectors: magnitude, whole layers; vgg16_slim on mnist; seed 0; 20")
     assert run.run_group.startswith("singular_vectors vgg16_slim 20")
     assert {"singular_vectors", "vgg16_slim", "mnist", "magnitude", "finetune", "mine"} <= {*run.tags} and "none" not in run.tags
     assert runs[0].config["method"] == "singular_vectors" and runs[0].config["calibration_scoring_images"] == 4

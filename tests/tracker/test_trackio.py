@@ -75,7 +75,7 @@ def test_rows_trainings_and_the_summary(folder, store):
 def test_it_is_one_run(store):
     steps = [log["step"] for log in store["logs"]]
     assert steps == list(range(len(steps))) and store["name"].startswith(
-        "singular_vectors: magnitude, none; vgg16_slim on mnist; seed 0; 20"
+        "singular_vectors: magnitude, whole layers; vgg16_slim on mnist; seed 0; 20"
     )
     assert store["config"]["method"] == "singular_vectors" and "magnitude" in store["config"]["tags"]
     assert store["config"]["_Group"].startswith("singular_vectors vgg16_slim 20")
