@@ -21,7 +21,9 @@ SCRIPTS = PACKAGE.parent / "experiments"
 
 def test_pyplot_is_left_alone():
     """lrp draws into files: it chooses no backend and keeps no figure open, so that a notebook shows what its own cells draw."""
-    assert not [file.name for file in PACKAGE.rglob("*.py") if re.search(r"import pyplot|matplotlib\.pyplot|matplotlib\.use", file.read_text())]
+    assert not [
+        file.name for file in PACKAGE.rglob("*.py") if re.search(r"import pyplot|matplotlib\.pyplot|matplotlib\.use", file.read_text())
+    ]
     plt.close("all")
     style.grid(1, 1, 4, 3)
     assert not plt.get_fignums()
