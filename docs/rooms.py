@@ -41,7 +41,7 @@ SHARED = {
 INDEX = """# Python
 
 Written by `python docs/make.py`; what a name does comes from its docstring. `import lrp` offers what stands here. Below are the packages
-whose parts you can replace ([how](../extending.md)), each named as its group of [options](../options.md). Shape letters (B, K, M, N, ...) are
+whose parts you can replace ([how](../extending.md)), each named as its group of [options](../options.md). Shape letters (B, K, M, N) are
 explained in [CONTRIBUTING.md](../../CONTRIBUTING.md#shapes).
 """
 
@@ -53,11 +53,11 @@ def targets(room: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def directive(name: str, options: str = "") -> str:
+def directive(name: str) -> str:
     """A class with its public members, or a function."""
-    kind = "class" if inspect.isclass(get_object(name)) else "exception" if name.endswith("Error") else "function"
-    members = ":members:\n" if kind == "class" else ""
-    return f"```{{eval-rst}}\n.. auto{kind}:: {name}\n" + "".join(f"   {line}\n" for line in (members + options).splitlines()) + "```"
+    thing = get_object(name)
+    kind = "function" if not inspect.isclass(thing) else "exception" if issubclass(thing, Exception) else "class"
+    return f"```{{eval-rst}}\n.. auto{kind}:: {name}\n" + ("   :members:\n" if kind == "class" else "") + "```"
 
 
 def pages() -> dict[Path, str]:
