@@ -37,6 +37,7 @@ suppress_warnings = ["myst.header", "mystnb.unknown_mime_type"]  # a page may be
 
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -47,7 +48,8 @@ nitpick_ignore_regex = [("py:.*", ".*")]  # types of torch and pandas, whose pag
 
 html_theme = "furo"
 html_title = f"lrp {release}".strip()
-html_static_path = ["docs/_static"] if (ROOT / "docs/_static").is_dir() else []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_additional_pages = {"index": "redirect.html"}  # the folder itself opens on the first page
 templates_path = ["_templates"]
 html_copy_source = False
