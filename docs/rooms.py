@@ -57,7 +57,8 @@ def directive(name: str) -> str:
     """A class with its public members, or a function."""
     thing = get_object(name)
     kind = "function" if not inspect.isclass(thing) else "exception" if issubclass(thing, Exception) else "class"
-    return f"```{{eval-rst}}\n.. auto{kind}:: {name}\n" + ("   :members:\n" if kind == "class" else "") + "```"
+    members = "   :members:\n   :special-members: __call__\n" if kind == "class" else ""
+    return f"```{{eval-rst}}\n.. auto{kind}:: {name}\n{members}```"
 
 
 def pages() -> dict[Path, str]:
