@@ -20,7 +20,8 @@ def executed(file: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(file, 4)
     path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     client = NotebookClient(notebook, timeout=3600, record_timing=False, resources={"metadata": {"path": str(HERE)}})
-    client.execute(env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
+    quiet = "ignore:IProgress not found"  # tqdm without ipywidgets, which nothing here needs
+    client.execute(env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": quiet})
     notebook.metadata["language_info"] = {"name": "python"}  # without the version, which would change from machine to machine
     return notebook
 
