@@ -1,5 +1,5 @@
 # make run: the paper's method and lrp's own on embedded data; make test: all tests; make check: lint, format and types;
-# make docs: the tables that scripts write; make figures: experiments/results/*.png and .pdf, from the tables there; make fault-campaign: kills, damaged files, full disks, bad inputs, for an hour and a half. Each builds .venv first, once.
+# make docs: the tables that scripts write, and the site in docs/_build/html; make figures: experiments/results/*.png and .pdf, from the tables there; make fault-campaign: kills, damaged files, full disks, bad inputs, for an hour and a half. Each builds .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -15,7 +15,6 @@ check: .venv/tested
 
 test: .venv/tested
 	$(BIN)/python -m pytest tests -n 2 --dist worksteal --durations=5
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=3600 notebooks
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lrp needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -35,9 +34,10 @@ fault-campaign: .venv/tested
 docs: .venv/tested
 	$(BIN)/python docs/make.py
 	$(BIN)/python docs/tables.py
+	$(BIN)/python -m sphinx -W --keep-going -b html -c docs . docs/_build/html
 
 figures: .venv/installed
 	$(BIN)/python experiments/draw.py
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build docs/_build *.egg-info

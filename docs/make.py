@@ -1,4 +1,5 @@
-"""Write docs/options.md from the comments in conf/ and the typed top of the configuration, and the columns in docs/run_folder.md.
+"""Write docs/options.md from the comments in conf/ and the typed top of the configuration, the columns in docs/run_folder.md, and the
+pages of docs/reference.
 
     python docs/make.py
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+import rooms
 from layout import ROOT, markdown
 
 from lrp.config.explain import GROUPS, chosen, group, top
@@ -76,3 +78,5 @@ def page() -> str:
 if __name__ == "__main__":
     write_text(OPTIONS, page())
     write_text(RUN_FOLDER, columns(RUN_FOLDER.read_text(encoding="utf-8")))
+    for place, text in rooms.pages().items():
+        write_text(place, text)

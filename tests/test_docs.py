@@ -27,6 +27,16 @@ def test_the_columns_are_those_of_the_tables():
     assert make.columns(text) == text, "run: python docs/make.py"
 
 
+def test_the_reference_has_a_page_for_each_room():
+    """The public names, and every part that an option names."""
+    pages = make.rooms.pages()
+    assert {*pages} == {*make.rooms.REFERENCE.glob("*.md")}, "run: python docs/make.py"
+    assert all(text == place.read_text(encoding="utf-8") for place, text in pages.items()), "run: python docs/make.py"
+    named = {name for file in (ROOT / "conf").glob("*/*.yaml") for name in re.findall(r"^_target_: (lrp\.[\w.]+)$", file.read_text(), re.M)}
+    missing = [name for name in named if not any(f":: {name}\n" in text for text in pages.values())]
+    assert len(named) > 50 and not missing
+
+
 def test_every_option_of_conf_is_listed():
     text = make.OPTIONS.read_text(encoding="utf-8")
     for file in (ROOT / "conf").glob("*/*.yaml"):
@@ -100,7 +110,7 @@ def narrow_resnet18(weights=None):
 
 @pytest.mark.slow
 def test_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
-    """On a narrower network: the whole one takes half a minute, and is compressed in notebooks/your_own_model.ipynb."""
+    """On a narrower network: the whole one takes half a minute."""
     monkeypatch.setattr("torchvision.models.resnet18", narrow_resnet18)
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
@@ -108,3 +118,12 @@ def test_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
     assert "randn(64, 3, 64, 64)" in code
     exec(compile(code.replace("randn(64, 3, 64, 64)", "randn(16, 3, 32, 32)"), "README.md", "exec"), {})
     assert (tmp_path / "small.safetensors").stat().st_size > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["deploy", "tutorial"])
+def test_the_code_of_a_page_runs_as_it_stands(page, tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, page, "exec"), {})
+    assert [file.name for file in tmp_path.iterdir()] == [{"deploy": "small.onnx", "tutorial": "small.safetensors"}[page]]

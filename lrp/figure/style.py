@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import functools
-import logging
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import matplotlib
 import numpy as np
 import pandas as pd
-
-if "ipykernel" not in sys.modules:  # a notebook shows what its own cells draw
-    matplotlib.use("Agg")  # files only: this needs no display
-
-from matplotlib import pyplot as plt
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure as MplFigure
@@ -26,7 +19,6 @@ from lrp.figure.palette import Look
 from lrp.files import write_text, write_whole
 from lrp.results.labels import distinct
 
-logging.getLogger("fontTools").setLevel(logging.WARNING)  # of each table of a font that goes into a PDF it says what it does
 SHEET = Path(__file__).with_name("paper.mplstyle")
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,15 +37,19 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **options: P.kwargs) -> T:
-        with plt.style.context(SHEET):
+        with style.context(SHEET):
             return draw(*args, **options)
 
     return drawn
 
 
 def grid(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[MplFigure, np.ndarray]:
-    """A figure of this size (inches) with its axes, (rows, columns)."""
-    return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **options)
+    """A figure of this size (inches) with its axes, (rows, columns).
+
+    It is not one of pyplot's: no backend is chosen, so that no display is needed, and a notebook goes on showing what its own cells draw.
+    """
+    figure = MplFigure(figsize=(width, height))
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 # scales
@@ -238,12 +234,11 @@ def one_setting(table: pd.DataFrame, keys: list[str], measured: list[str]) -> pd
 
 
 def save_figure(figure: MplFigure, target: Path) -> list[Path]:
-    """Write a figure as PNG and PDF beside ``target``, whose own suffix does not count, and close it; both paths."""
+    """Write a figure as PNG and PDF beside ``target``, whose own suffix does not count; both paths."""
     stem = target.with_suffix("") if target.suffix in (".png", ".pdf") else target
     paths = [stem.parent / f"{stem.name}{suffix}" for suffix in (".png", ".pdf")]
     for path in paths:
         write_whole(path, lambda file: figure.savefig(file))
-    plt.close(figure)
     return paths
 
 

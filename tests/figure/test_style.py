@@ -1,13 +1,10 @@
 """What the figures share."""
 
-import importlib
 import inspect
 import re
-import sys
 import tomllib
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pytest
 from helpers import results_row, results_table
@@ -22,16 +19,14 @@ PACKAGE = Path(lrp.__file__).parent
 SCRIPTS = PACKAGE.parent / "experiments"
 
 
-@pytest.mark.parametrize("notebook", [True, False])
-def test_pictures_of_a_notebook_are_left_alone(notebook, monkeypatch):
-    """lrp draws into files; in a notebook the cells' own pictures are still shown."""
-    chosen = []
-    monkeypatch.setattr(matplotlib, "use", chosen.append)
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
-    if notebook:
-        monkeypatch.setitem(sys.modules, "ipykernel", matplotlib)
-    importlib.reload(style)
-    assert chosen == ([] if notebook else ["Agg"])
+def test_pyplot_is_left_alone():
+    """lrp draws into files: it chooses no backend and keeps no figure open, so that a notebook shows what its own cells draw."""
+    assert not [
+        file.name for file in PACKAGE.rglob("*.py") if re.search(r"import pyplot|matplotlib\.pyplot|matplotlib\.use", file.read_text())
+    ]
+    plt.close("all")
+    style.grid(1, 1, 4, 3)
+    assert not plt.get_fignums()
 
 
 def test_figures_are_made_in_one_place():
@@ -60,7 +55,7 @@ def test_every_figure_is_drawn_in_the_style(name):
 
 def test_the_style_of_others_stays(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(panels, "save_figure", lambda figure, target: seen.append(plt.rcParams["font.size"]) or plt.close(figure) or [])
+    monkeypatch.setattr(panels, "save_figure", lambda figure, target: seen.append(plt.rcParams["font.size"]) or [])
     with plt.rc_context({"font.size": 23}):
         accuracy.draw_figure3(results_table(results_row()), tmp_path / "x")
         assert plt.rcParams["font.size"] == 23
@@ -78,7 +73,6 @@ def test_removed_shares_and_accuracies_have_their_ticks():
     y = ax.transData.transform([(0, 60), (0, 80), (0, 90)])[:, 1]
     assert y[2] - y[1] == pytest.approx(y[1] - y[0])
     assert {0, 0.9, 0.99} <= {*ax.get_xticks()} and {50, 80, 90} <= {*ax.get_yticks()}
-    plt.close(figure)
 
 
 @pytest.mark.parametrize("wanted", [[10, 10, 10], [0, 50, 99], [98, 99, 99], [0, 0, 99]])
@@ -97,4 +91,3 @@ def test_names_do_not_overlap():
     boxes = [text.get_window_extent() for text in axes[0][0].texts]
     assert len(boxes) == 4 and all(a.y0 >= b.y1 or b.y0 >= a.y1 for i, a in enumerate(boxes) for b in boxes[:i])
     assert np.argmax([box.y0 for box in boxes]) == [text.get_text() for text in axes[0][0].texts].index("line 3")
-    plt.close(figure)
