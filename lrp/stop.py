@@ -41,6 +41,10 @@ def stoppable(arguments: Sequence[str]) -> Iterator[None]:
     _folder.clear()
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
         print(f"lrp: stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}; {_how_to_go_on(arguments)}", file=sys.stderr)

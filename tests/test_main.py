@@ -1,5 +1,6 @@
 """The command lrp: what it says of itself, and that it does what the modules do."""
 
+import subprocess
 import sys
 
 import pandas as pd
@@ -68,3 +69,10 @@ def test_whatever_goes_wrong_is_one_sentence(monkeypatch, capsys, tmp_path):
 
     monkeypatch.setattr("lrp.tour.main", stopped)
     assert run(monkeypatch, capsys, "tour") == (130, "")
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_read_enough():
+    """lrp run --help | head: no word about the pipe."""
+    done = subprocess.run(f"{sys.executable} -m lrp run --help | head -1", shell=True, capture_output=True, text=True)
+    assert done.stdout and not done.stderr

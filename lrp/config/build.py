@@ -29,6 +29,7 @@ from lrp.job.row import changed_options
 from lrp.job.tracked import track_files
 from lrp.method.base import METHOD_PARTS
 from lrp.model.source import ModelSource
+from lrp.results.columns import check_column
 from lrp.study.job import USES, StudyJob
 from lrp.training import Training
 
@@ -65,8 +66,7 @@ def make_job(config: DictConfig, hydra: Any) -> Any:
     chosen = {group: option for group, option in hydra.runtime.choices.items() if group in settings}
     settings["choices"] = chosen
     job = _make(config, settings, hydra)
-    if settings["optimise"] is not None and settings["optimise"] not in job.numbers:
-        raise InputError("optimise", settings["optimise"], f"choose one of {', '.join(job.numbers)}")
+    check_column(settings["optimise"], job.numbers, getattr(job, "latency", True))
     return job
 
 

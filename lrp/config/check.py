@@ -66,6 +66,9 @@ def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
         for override in overrides:
             if override.is_sweep_override() and not multirun:
                 _stop(_several(override))
+        sweepers = [str(each.input_line) for each in overrides if each.key_or_group == "hydra/sweeper"]
+        if sweepers and not multirun:
+            _stop(f"{sweepers[0]}: a sweeper runs several jobs, which needs -m")
         _check_intervals(overrides)
         real = [str(each.input_line) for each in overrides if is_interval(each)]
         whole = [f"int({text.partition('=')[2]})" for text in real if "int(" not in text]
@@ -75,6 +78,8 @@ def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
             _make(config, whole)
             if multirun and config.evaluation.latency:
                 _check_alone(config)
+            if multirun:
+                _check_folder(config)
     return [*flags, *texts]
 
 
@@ -188,6 +193,14 @@ def _check_alone(config: DictConfig) -> None:
     jobs = config.hydra.launcher.get("n_jobs", 1)
     if jobs != 1:
         _stop(f"evaluation.latency=true: jobs that run beside each other disturb it; set hydra.launcher.n_jobs=1, not {jobs}")
+
+
+def _check_folder(config: DictConfig) -> None:
+    """Each job would refuse rows that are there: said once, before any of them."""
+    folder = Path(str(config.hydra.sweep.dir))
+    rows = next((file for pattern in ("results.csv", "*/results.csv") for file in folder.glob(pattern)), None)
+    if rows is not None and config.resume is False:
+        _stop(f"hydra.sweep.dir={folder}: it holds finished rows; resume=true keeps them and computes the rest, or choose another folder")
 
 
 def _combinations(overrides: Sequence[Override], multirun: bool) -> Iterator[list[str]]:

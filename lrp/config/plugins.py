@@ -27,8 +27,8 @@ def check_plugins(overrides: Sequence[Override]) -> None:
 
 
 def search_words(overrides: Sequence[Override]) -> list[str]:
-    """What a search by Optuna needs besides, where the command line does not say it: the direction, of ``optimise``, and trials one after
-    the other. Optuna minimises by default, whatever a column holds.
+    """What a search by Optuna needs besides, where the command line does not say it: the direction, of ``optimise``, trials one after
+    the other, and that a trial which fails does not take the others with it. Optuna minimises by default, whatever a column holds.
 
     Raises:
         InputError: Where nothing says what a job is judged by.
@@ -42,8 +42,8 @@ def search_words(overrides: Sequence[Override]) -> list[str]:
         )
     column = str(given["optimise"].value())
     best = "maximize" if "accuracy" in column or column.startswith("sparsity") else "minimize"
-    words = {"hydra.sweeper.direction": best, "hydra.sweeper.n_jobs": "1", "hydra.sweeper.sampler.seed": "0"}
-    return [f"{key}={value}" for key, value in words.items() if key not in given]
+    words = {"direction": best, "n_jobs": "1", "sampler.seed": "0", "max_failure_rate": "1"}
+    return [f"hydra.sweeper.{key}={value}" for key, value in words.items() if f"hydra.sweeper.{key}" not in given]
 
 
 def _installed(module: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
 
 from lrp.errors import InputError, first_line
@@ -95,7 +95,8 @@ def sweep_values(override: Override) -> list[str]:
     except (HydraException, ValueError, OverflowError, ZeroDivisionError) as error:
         raise InputError(f"{override.input_line}: it is not a sweep ({first_line(error)})") from error
     if not values:
-        raise InputError(f"{override.input_line}: it holds no value")
+        glob = "; glob() stands for options of a group, such as scorer" if isinstance(override.value(), Glob) else ""
+        raise InputError(f"{override.input_line}: it holds no value{glob}")
     if len(values) > MOST:
         raise InputError(f"{override.input_line}: it holds more than {MOST} values")
     return values

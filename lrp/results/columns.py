@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from lrp.errors import InputError
 
 COMMON = ("study", "dataset", "seed")  # of every study's table, before the study's own
 _ALWAYS = "always"
@@ -125,3 +129,19 @@ OWN_COLUMN = {
 
 # Of layers.csv.
 LAYER_COLUMNS = "sparsity layer block shape kept full dense form".split()
+
+
+def check_column(name: str | None, numbers: Sequence[str], timed: bool) -> None:
+    """That a job's rows will have a number in a column, if any: it is one of these ``numbers``, and latency is measured where it is one.
+
+    Raises:
+        InputError: Where they will not.
+    """
+    if name is None:
+        return
+    if name not in numbers:
+        close = [each for each in numbers if each.startswith(name)] or difflib.get_close_matches(name, numbers, 1, 0.5)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise InputError("optimise", name, f"{meant}choose one of {', '.join(numbers)}")
+    if name.startswith("latency") and not timed:
+        raise InputError("optimise", name, "nothing is timed; add evaluation.latency=true")

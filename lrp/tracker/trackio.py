@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from lrp.errors import first_line
+from lrp.errors import InputError, first_line
 from lrp.files import flatten
 from lrp.tracker.base import Tracked
 from lrp.tracker.names import group_name, run_name, tags
@@ -69,12 +69,22 @@ class TrackioTracker:
 
     def _init(self, settings: Mapping[str, Any], chosen: Mapping[str, str], told: Told, group: str | None) -> Any:
         place = Path(str(self.dir)).expanduser().resolve()
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError("tracker.dir", place, f"it cannot be made ({error.strerror})") from error
+        before = os.environ.get("TRACKIO_DIR")
         os.environ["TRACKIO_DIR"] = str(place)
-        # optional: it reads TRACKIO_DIR as it is imported
-        import trackio
+        try:
+            # optional: it reads TRACKIO_DIR as it is imported
+            import trackio
 
-        # optional: as above
-        from trackio.utils import TRACKIO_DIR
+            # optional: as above
+            from trackio.utils import TRACKIO_DIR
+        finally:  # a process that this one starts is to find what its user set
+            os.environ.pop("TRACKIO_DIR")
+            if before is not None:
+                os.environ["TRACKIO_DIR"] = before
 
         if Path(TRACKIO_DIR) != place:
             log.warning("tracker.dir=%s: trackio was imported before and writes to %s", place, TRACKIO_DIR)

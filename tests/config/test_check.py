@@ -58,7 +58,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
         (["calibration.scoring_images=9999"], "calibration.scoring_images=9999: must be at most calibration.images=512"),
         (["-m", "blocking.k=interval(1,8)"], "blocking.k=interval(1,8): an interval has no list of values; add hydra/sweeper=optuna"),
         (["-m", "scorer=glob(xyz*)"], "scorer=glob(xyz*): it holds no value"),
-        (["optimise=speed"], "optimise=speed: choose one of sparsity_params, sparsity_macs, params"),
+        (["optimise=0"], "optimise=0: choose one of sparsity_params, sparsity_macs, params"),
+        (["optimise=acc"], "optimise=acc: did you mean accuracy? choose one of "),
+        (["optimise=latency_1"], "optimise=latency_1: nothing is timed; add evaluation.latency=true"),
+        (["hydra/sweeper=optuna", "optimise=accuracy"], "hydra/sweeper=optuna: a sweeper runs several jobs, which needs -m"),
+        (["-m", "seed=glob(*)"], "seed=glob(*): it holds no value; glob() stands for options of a group, such as scorer"),
         (["-m", "hydra/sweeper=optuna", "seed=1"], "hydra/sweeper=optuna: nothing says what a job is judged by; add optimise=accuracy"),
         (
             ["-m", "hydra/sweeper=optuna", "optimise=loss", "blocking.k=interval(1,8)", "blocking=alds"],
@@ -116,6 +120,15 @@ def test_a_search_gets_its_direction(column, direction):
     assert {f"hydra.sweeper.direction={direction}", "hydra.sweeper.n_jobs=1"} < set(check_command_line(words))
     chosen = [*words, "hydra.sweeper.direction=minimize"]
     assert "hydra.sweeper.direction=maximize" not in check_command_line(chosen)
+
+
+def test_a_sweep_in_a_folder_with_rows_is_refused_once(capsys, tmp_path):
+    """Before any job; resume=true goes on."""
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "results.csv").write_text("a")
+    words = ["-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}"]
+    check_refused(words, f"hydra.sweep.dir={tmp_path}: it holds finished rows; resume=true keeps them", capsys)
+    check_command_line([*words, "resume=true"])
 
 
 def test_a_plugin_that_is_missing(capsys, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from shell import command
 
 from lrp.results.tables import read_table
+from lrp.tracker.trackio import TrackioTracker
 
 pytestmark = pytest.mark.slow
 
@@ -89,3 +90,11 @@ def test_media_and_artifacts(folder, store):
 
 def test_nothing_in_the_home_folder(folder):
     assert (folder / "outputs/trackio").is_dir()
+
+
+def test_a_file_in_the_place_of_its_folder(tmp_path, caplog):
+    """Said by name; the job goes on, and nothing counts as told."""
+    (tmp_path / "file").touch()
+    with TrackioTracker(dir=str(tmp_path / "file")).start({}, {}, tmp_path, None) as tracked:
+        assert not tracked.active
+    assert f"tracker.dir={tmp_path}/file: it cannot be made" in caplog.text and not (tmp_path / "trackio.json").exists()
