@@ -187,3 +187,9 @@ def overview() -> str:
         what = f"times faster, every form, {threads} thread{'s' * (threads > 1)}, batch {batch}"
         rows.append([what, "1", *(f"{speed[threads, batch, s]:.2f}" if (threads, batch, s) in speed.index else "" for s in SHOWN)])
     return markdown(["VGG16 on CIFAR-10", "dense", *(f"{removed(share)} removed" for share in SHOWN)], rows)
+
+
+def waiting() -> str:
+    """How often the work of experiments/waiting.py is done in a second."""
+    rows = [[r.busy_loops, r.threads, r.waiting, r.small_per_second, r.large_per_second] for r in read("waiting").itertuples()]
+    return markdown(["busy loops beside it", "threads", "waiting", "small operations (1/s)", "a large convolution (1/s)"], rows)

@@ -37,7 +37,7 @@ def _bias() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "overview": cost.overview,
+    "overview": cost.overview, "waiting": cost.waiting,
     "figure3_batchnorm": lambda: accuracy.figure3("batchnorm"), "figure3_no_recovery": lambda: accuracy.figure3("none"),
     "figure3_collapse": accuracy.figure3_collapse, "figure3_blocks": accuracy.figure3_blocks,
     "figure3_spearman": accuracy.figure3_spearman, "figure3_k": accuracy.figure3_k, "alds_authors": accuracy.alds_authors,
