@@ -61,25 +61,24 @@ def make_job(config: DictConfig, hydra: Any) -> Any:
         InputError: For a value that no part accepts, and a column to optimise that there is not.
     """
     use_folders(source.path for source in hydra.runtime.config_sources if source.schema == "file")
-    config = OmegaConf.create({name: node for name, node in plain(config, resolve=False).items() if name != "hydra"})
-    settings = meant(plain(config))
-    chosen = {group: option for group, option in hydra.runtime.choices.items() if group in settings}
-    settings["choices"] = chosen
-    job = _make(config, settings, hydra)
+    config, settings = _without_hydra(config, hydra)
+    given = {str(word).lstrip("+").partition("=")[0] for word in hydra.overrides.task}
+    job = _make_pruning(config, settings, given) if config.study is None else _make_study(config, settings)
     check_column(settings["optimise"], job.numbers, getattr(job, "latency", True))
     return job
 
 
-def _make(config: DictConfig, settings: dict[str, Any], hydra: Any) -> Any:
-    given = {str(word).lstrip("+").partition("=")[0] for word in hydra.overrides.task}
-    return _make_pruning(config, settings, given) if config.study is None else _make_study(config, settings)
+def _without_hydra(config: DictConfig, hydra: Any) -> tuple[DictConfig, dict[str, Any]]:
+    """A configuration without Hydra's own node, and its values, with the options chosen."""
+    config = OmegaConf.create({name: node for name, node in plain(config, resolve=False).items() if name != "hydra"})
+    settings = meant(plain(config))
+    return config, {**settings, "choices": {group: option for group, option in hydra.runtime.choices.items() if group in settings}}
 
 
 def track_sweep(config: DictConfig, folder: Path, drawn: Sequence[Path]) -> None:
     """Give the tables and figures of a whole sweep to its tracker, where it has one: a run of their own, in the group of the jobs."""
     hydra = config.hydra
-    settings = meant(plain(OmegaConf.create({name: node for name, node in plain(config, resolve=False).items() if name != "hydra"})))
-    settings["choices"] = {group: option for group, option in hydra.runtime.choices.items() if group in settings}
+    config, settings = _without_hydra(config, hydra)
     tracker = _choice(config, settings, "tracker").make()
     if not tracker.active:
         return

@@ -25,6 +25,7 @@ from lrp.errors import InputError, first_line
 _UNCHECKED = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--shell-completion", "-sc")
 _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--config-path", "-cp", "--experimental-rerun")
 _CONFIG_DIR = ("--config-dir", "-cd")
+NUMBERED = "${hydra.job.num}"  # the folder of a job in that of its sweep
 _FLAGS = (*_UNCHECKED, *_WITH_VALUE, "--multirun", "-m", "--run", "-r")
 
 
@@ -69,16 +70,14 @@ def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
         sweepers = [str(each.input_line) for each in overrides if each.key_or_group == "hydra/sweeper"]
         if sweepers and not multirun:
             _stop(f"{sweepers[0]}: a sweeper runs several jobs, which needs -m")
-        _check_intervals(overrides)
-        real = [str(each.input_line) for each in overrides if is_interval(each)]
-        whole = [f"int({text.partition('=')[2]})" for text in real if "int(" not in text]
-        for combination in _combinations(overrides, multirun):
+        whole = _check_intervals(overrides)
+        for at, combination in enumerate(_combinations(overrides, multirun)):
             config = _compose(combination)
             _check_study(config, combination)
             _make(config, whole)
             if multirun and config.evaluation.latency:
                 _check_alone(config)
-            if multirun:
+            if multirun and not at:
                 _check_folder(config)
     return [*flags, *texts]
 
@@ -92,14 +91,16 @@ def _check_once(overrides: Sequence[Override]) -> None:
             _stop(f"{before.input_line} and {override.input_line}: one option has two values; give one of them")
 
 
-def _check_intervals(overrides: Sequence[Override]) -> None:
-    intervals = [override.input_line for override in overrides if is_interval(override)]
+def _check_intervals(overrides: Sequence[Override]) -> list[str]:
+    """How those of the intervals that hold all numbers would be written for whole ones."""
+    intervals = [str(override.input_line) for override in overrides if is_interval(override)]
     if intervals:
         fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
         if _compose(fixed).hydra.sweeper._target_ == BASIC:
             _stop(
                 f"{intervals[0]}: an interval has no list of values; add hydra/sweeper=optuna, which searches it, or write range() or a,b"
             )
+    return [f"int({text.partition('=')[2]})" for text in intervals if "int(" not in text]
 
 
 def _divide(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -196,10 +197,10 @@ def _check_alone(config: DictConfig) -> None:
 
 
 def _check_folder(config: DictConfig) -> None:
-    """Each job would refuse rows that are there: said once, before any of them."""
+    """Jobs in folders that are numbered would refuse rows that are there: said once, before any of them."""
     folder = Path(str(config.hydra.sweep.dir))
     rows = next((file for pattern in ("results.csv", "*/results.csv") for file in folder.glob(pattern)), None)
-    if rows is not None and config.resume is False:
+    if rows is not None and config.resume is False and plain(config.hydra.sweep, resolve=False)["subdir"] == NUMBERED:
         _stop(f"hydra.sweep.dir={folder}: it holds finished rows; resume=true keeps them and computes the rest, or choose another folder")
 
 

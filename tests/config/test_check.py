@@ -129,6 +129,7 @@ def test_a_sweep_in_a_folder_with_rows_is_refused_once(capsys, tmp_path):
     words = ["-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}"]
     check_refused(words, f"hydra.sweep.dir={tmp_path}: it holds finished rows; resume=true keeps them", capsys)
     check_command_line([*words, "resume=true"])
+    check_command_line([*words, "hydra.sweep.subdir=of-${seed}"])  # folders of one's own naming: these jobs may be new
 
 
 def test_a_plugin_that_is_missing(capsys, monkeypatch):
