@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 
 import lrp
+from lrp.stop import read_or_not
 
 USAGE = """usage: lrp run [group=choice] [option=value] ...    compress a network and measure it; -m for a sweep, --help for every option
        lrp tour                                     the paper and lrp on digits that come with it: a figure, in minutes
@@ -29,11 +29,8 @@ def main() -> None:
         SystemExit: With one sentence, for a word that is none of them and for whatever goes wrong.
     """
     try:
-        _do()
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
+        with read_or_not():
+            _do()
     except KeyboardInterrupt:  # what runs has said how to go on
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:

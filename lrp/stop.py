@@ -30,6 +30,21 @@ def remember_folder(word: str) -> None:
 
 
 @contextlib.contextmanager
+def read_or_not() -> Iterator[None]:
+    """What runs in this context ends without a word where whoever reads its output has read enough.
+
+    Raises:
+        SystemExit: Where that was so.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+@contextlib.contextmanager
 def stoppable(arguments: Sequence[str]) -> Iterator[None]:
     """What runs in this context ends by SIGINT or SIGTERM with one line on stderr and exit status 130 or 143.
 
@@ -40,11 +55,8 @@ def stoppable(arguments: Sequence[str]) -> Iterator[None]:
     before = [signal.signal(number, _stop) for number in _SIGNALS] if main else []
     _folder.clear()
     try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
+        with read_or_not():
+            yield
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
         print(f"lrp: stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}; {_how_to_go_on(arguments)}", file=sys.stderr)

@@ -76,12 +76,10 @@ class Estimator:
     @property
     def unread(self) -> list[str]:
         """The options that were set and that its output has no use for: logits know no temperature and no classes."""
-        logits = self.output == "logits"
-        return [
-            f"{name}={value}"
-            for name, value, usual in (("temperature", self.temperature, 1), ("class_dim", self.class_dim, None))
-            if logits and value != usual
-        ]
+        if self.output != "logits":
+            return []
+        given = (("temperature", self.temperature, 1), ("class_dim", self.class_dim, None))
+        return [f"{name}={value}" for name, value, usual in given if value != usual]
 
     @property
     def output_name(self) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ SEEDS = ["seed", "calibration_seed"]
 PARAMETERS = Axis("x", "parameters removed (%)")
 MACS = Axis("macs", "MACs removed (%)")
 TIMES = (Axis("faster_64", "times faster, 64 images", share=False), Axis("faster_1", "times faster, one image", share=False))
+MEANS = {"x": ("sparsity_params", "mean"), "macs": ("sparsity_macs", "mean"), "dense": ("accuracy_dense", "mean")}  # of a point
 FEW = 7  # lines that one panel can hold
 
 
@@ -49,7 +50,7 @@ def average_over_seeds(table: pd.DataFrame, column: str = "accuracy") -> pd.Data
         keys.append("checkpoint_sha256")
     among = {label: part for label, part in table.groupby(table.apply(line_label, axis=1), sort=False)}
     differing = {label: [k for k in keys if distinct(part[k]) > 1] for label, part in among.items()}
-    shared = {label: set.intersection(*(set(_words(options)) for options in part["options"])) for label, part in among.items()}
+    shared = {label: set.intersection(*(set(words(options)) for options in part["options"])) for label, part in among.items()}
     for name, (images, ratio) in {"faster_64": (64, "latency_dense_64"), "faster_1": (1, "latency_dense_1")}.items():
         table[name] = pd.to_numeric(table[ratio], "coerce") / pd.to_numeric(table[f"latency_{images}"], "coerce")
     groups = [(dict(zip(keys, key)), part) for key, part in table.groupby(keys, dropna=False, sort=False)]
@@ -80,26 +81,36 @@ def _differences(chosen: Mapping[str, Any], differing: Sequence[str], shared: se
     """The columns and options of a line in which it differs from others of its label."""
     found = [(name, chosen[name]) for name in differing if name != "options"]
     if "options" in differing:
-        words = [(word.partition("=")[0], word.partition("=")[2]) for word in _words(chosen["options"]) if word not in shared]
-        found += words or [("options", "default")]
+        found += pairs(word for word in words(chosen["options"]) if word not in shared) or [("options", "default")]
     return found
 
 
 def _with_forms(options: Sequence[str | None]) -> list[str | None]:
     """The options with the forms of rows that name none, matrix alone, where other rows name theirs."""
-    if not any("forms=" in (words or "") for words in options):
+    if not any("forms=" in (text or "") for text in options):
         return list(options)
-    return [words if "forms=" in (words or "") else f"{words or ''} forms=['matrix']".strip() for words in options]
+    return [text if "forms=" in (text or "") else f"{text or ''} forms=['matrix']".strip() for text in options]
 
 
 def _unsaid(row: Mapping[str, Any]) -> str | None:
     """The options of a row without those that a column of it says as well."""
     said = [name for name, (column, _) in OWN_COLUMN.items() if not pd.isna(row[column])]
-    return " ".join(word for word in _words(row["options"]) if word.partition("=")[0] not in said) or None
+    return " ".join(word for word in words(row["options"]) if word.partition("=")[0] not in said) or None
 
 
-def _words(options: object) -> list[str]:
+def words(options: object) -> list[str]:
+    """The options of a row, one by one."""
     return options.split() if isinstance(options, str) else []
+
+
+def pairs(options: Iterable[str]) -> list[tuple[str, object]]:
+    """Of each option its name and its value."""
+    return [(word.partition("=")[0], word.partition("=")[2]) for word in options]
+
+
+def subject(table: pd.DataFrame) -> str:
+    """What a table is of: the networks on the data sets."""
+    return f"{', '.join(map(named, table['model'].unique()))} on {', '.join(map(named, table['dataset'].unique()))}"
 
 
 def read_reference(file: Path, column: str) -> pd.DataFrame:
@@ -138,7 +149,7 @@ def draw_figure3(
         name = other["method"].map(lambda method: f"{named(method)}, reference")
         lines = pd.concat([lines, other.assign(name=name, thing="reference", seeds=1)], ignore_index=True)
     where = "validation" if (table["part"] == "validation").all() else "test"
-    said = f"{', '.join(map(named, table['model'].unique()))} on {', '.join(map(named, table['dataset'].unique()))}"
+    said = subject(table)
     if column == "accuracy_before_recovery":
         said += ", before recovery"
     times = [axis for axis in TIMES if lines[axis.column].notna().any()]

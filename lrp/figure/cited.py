@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lrp.figure.accuracy import MACS, PARAMETERS
+from lrp.figure.accuracy import MACS, MEANS, PARAMETERS
 from lrp.figure.base import Figure
 from lrp.figure.panels import small_multiples
+from lrp.figure.style import stem_of
 from lrp.results.collect import collect
 from lrp.results.labels import named
 
@@ -45,8 +46,7 @@ def _rows(table: pd.DataFrame) -> pd.DataFrame:
 
 def lines(table: pd.DataFrame) -> pd.DataFrame:
     """As ``small_multiples`` takes it."""
-    means = {"x": ("sparsity_params", "mean"), "macs": ("sparsity_macs", "mean"), "dense": ("accuracy_dense", "mean")}
-    found = _rows(table).groupby(_KEYS, sort=False).agg(**means, y=("y", "mean"), spread=("y", "std"), seeds=("y", "size")).reset_index()
+    found = _rows(table).groupby(_KEYS, sort=False).agg(**MEANS, y=("y", "mean"), spread=("y", "std"), seeds=("y", "size")).reset_index()
     parts = []
     for model, unit, treatment in itertools.product(table["model"].unique(), UNITS, TREATMENTS):
         part = found[(found["model"] == model) & (found["decomposition"] == unit) & (found["treatment"] == treatment)]
@@ -58,7 +58,7 @@ def lines(table: pd.DataFrame) -> pd.DataFrame:
 def draw_cited(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
     """The means as text, and two figures (.png, .pdf): against parameters, and beside it against MACs (``_macs``),
     for units without which a network takes fewer."""
-    drawn, stem = lines(table), target.with_suffix("") if target.suffix in (".png", ".pdf") else target
+    drawn, stem = lines(table), stem_of(target)
     paths = small_multiples(drawn, [PARAMETERS], stem, "test accuracy (%)", linear=True)
     saving = drawn[drawn.groupby("panel")["macs"].transform("max") > 0]  # zeros that are stored take as long as other weights
     if len(saving):

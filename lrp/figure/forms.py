@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lrp.errors import InputError
-from lrp.figure.accuracy import MACS, PARAMETERS
+from lrp.figure.accuracy import MACS, MEANS, PARAMETERS
 from lrp.figure.base import Figure
 from lrp.figure.panels import Axis, small_multiples
 from lrp.results.collect import collect
@@ -42,9 +42,8 @@ def lines(table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(y=table["y"].mask(rivals, best))[ours | rivals]
     table = usual_images(table, ["model", "thing"])
     table = table.drop_duplicates(["model", "thing", "sparsity", "seed", "calibration_seed", "options"], keep="last")
-    means = {"x": ("sparsity_params", "mean"), "macs": ("sparsity_macs", "mean"), "dense": ("accuracy_dense", "mean")}
     values = {"mean": ("y", "mean"), "spread": ("y", "std"), "seeds": ("y", "size")}
-    found = table.groupby(["model", "thing", "sparsity"], sort=False).agg(**means, **values).reset_index()
+    found = table.groupby(["model", "thing", "sparsity"], sort=False).agg(**MEANS, **values).reset_index()
     found = found.rename(columns={"mean": "y"})
     found = found.assign(panel=found["model"].map(named), name=found["thing"].map(lambda thing: OURS.get(thing, named(thing))))
     order = {thing: at for at, thing in enumerate([*OURS, *RIVALS])}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lrp.errors import InputError
-from lrp.figure.accuracy import MACS, PARAMETERS, SEEDS, read_reference
+from lrp.figure.accuracy import MACS, MEANS, PARAMETERS, SEEDS, pairs, read_reference, subject, words
 from lrp.figure.base import Figure
 from lrp.figure.panels import small_multiples
 from lrp.results.collect import collect
@@ -29,7 +29,6 @@ _HANDLED = {
     *SEEDS,
 }
 _COMPARED = [name for name in COLUMNS if name not in _HANDLED and name not in MEASURED]
-MEANS = {"x": ("sparsity_params", "mean"), "macs": ("sparsity_macs", "mean"), "dense": ("accuracy_dense", "mean")}
 
 
 def settings(table: pd.DataFrame) -> pd.DataFrame:
@@ -65,21 +64,17 @@ def _by_options(part: pd.DataFrame) -> pd.DataFrame:
     differing = [name for name in _COMPARED if one[name] > 1]
     if not differing:
         return part.drop_duplicates(["sparsity", "seed", "calibration_seed"], keep="last")
-    options = [text.split() if isinstance(text, str) else [] for text in part["options"]]
+    options = [words(text) for text in part["options"]]
     shared = set.intersection(*map(set, options))
     found: list[tuple[tuple[str, object], ...]] = [
         (
             *((name, value) for name, value in zip(differing, values) if name != "options"),
-            *(
-                (word.partition("=")[0], word.partition("=")[2])
-                for word in own
-                if word not in shared and word.partition("=")[0] not in OWN_COLUMN
-            ),
+            *(pair for pair in pairs(word for word in own if word not in shared) if pair[0] not in OWN_COLUMN),
         )
         for values, own in zip(part[differing].itertuples(index=False), options)
     ]
-    words = dict(zip(dict.fromkeys(found), apart(list(dict.fromkeys(found)))))
-    variants = [", ".join(filter(None, [variant, words[own]])) for variant, own in zip(part["variant"], found)]
+    texts = dict(zip(dict.fromkeys(found), apart(list(dict.fromkeys(found)))))
+    variants = [", ".join(filter(None, [variant, texts[own]])) for variant, own in zip(part["variant"], found)]
     return part.assign(variant=variants).drop_duplicates(["variant", "sparsity", "seed", "calibration_seed"], keep="last")
 
 
@@ -143,7 +138,7 @@ def draw_no_retraining(
     """The table as text, and the figure (.png, .pdf). ``reference``: another system's table, drawn beside the method it names."""
     found = treated(table)
     other = None if reference is None else read_reference(reference, "accuracy")
-    what = f"{', '.join(map(named, table['model'].unique()))} on {', '.join(map(named, table['dataset'].unique()))}, nothing trained"
+    what = f"{subject(table)}, nothing trained"
     lines = panels(found, other)
     return text(found), small_multiples(lines, [PARAMETERS, MACS], target, "test accuracy (%)", what, key=True)
 

@@ -233,9 +233,14 @@ def one_setting(table: pd.DataFrame, keys: list[str], measured: list[str]) -> pd
     return table.drop_duplicates(subset=[*keys, "seed"], keep="last")
 
 
+def stem_of(target: Path) -> Path:
+    """Where a figure goes, without the suffix of a picture."""
+    return target.with_suffix("") if target.suffix in (".png", ".pdf") else target
+
+
 def save_figure(figure: MplFigure, target: Path) -> list[Path]:
     """Write a figure as PNG and PDF beside ``target``, whose own suffix does not count; both paths."""
-    stem = target.with_suffix("") if target.suffix in (".png", ".pdf") else target
+    stem = stem_of(target)
     paths = [stem.parent / f"{stem.name}{suffix}" for suffix in (".png", ".pdf")]
     for path in paths:
         write_whole(path, lambda file: figure.savefig(file))

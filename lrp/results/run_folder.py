@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def mean_of(rows: pd.DataFrame, column: str) -> float:
     Raises:
         InputError: Where the rows hold no number in it.
     """
-    values = pd.to_numeric(rows[column], errors="coerce").dropna() if column in rows else ()
-    if not len(values):
+    mean = float(pd.to_numeric(rows[column], errors="coerce").mean()) if column in rows else math.nan
+    if math.isnan(mean):
         raise InputError("optimise", column, "the rows of this job have no number there")
-    return float(sum(values) / len(values))
+    return mean

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lrp.errors import first_line
 from lrp.files import write_text
+from lrp.tracker.names import group_name, run_name
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,12 @@ class Told:
             and all(type(number) is int and number >= 0 for number in numbers)
             and all(isinstance(when, float) for when in times)
         )
+
+    def named(self, chosen: Mapping[str, str], settings: Mapping[str, Any], group: str | None) -> None:
+        """Give a run that has not begun its name, and its group: ``group``, or one by method, model and day."""
+        if not self.name:
+            now = datetime.now()
+            self.name, self.group = run_name(chosen, settings, now), group or group_name(chosen, now)
 
     def logged(self) -> None:
         """A step was logged."""

@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +16,7 @@ import pandas as pd
 from lrp.errors import InputError, first_line
 from lrp.files import flatten
 from lrp.tracker.base import Tracked
-from lrp.tracker.names import group_name, run_name, tags
+from lrp.tracker.names import tags
 from lrp.tracker.none import NoTracker
 from lrp.tracker.options import check_tags, needs, option
 from lrp.tracker.told import Told
@@ -88,9 +87,7 @@ class TrackioTracker:
 
         if Path(TRACKIO_DIR) != place:
             log.warning("tracker.dir=%s: trackio was imported before and writes to %s", place, TRACKIO_DIR)
-        if not told.id:
-            now = datetime.now()
-            told.name, told.group = run_name(chosen, settings, now), group or group_name(chosen, now)
+        told.named(chosen, settings, group)
         # a run is found again by its name alone; two jobs may begin in one minute
         told.id = told.id or f"{told.name}; {os.urandom(3).hex()}"
         config = {**flatten(settings, "_"), **chosen, "tags": tags(chosen, check_tags(self.tags))}

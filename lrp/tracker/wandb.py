@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +15,7 @@ import pandas as pd
 from lrp.errors import InputError, first_line
 from lrp.files import flatten
 from lrp.tracker.base import Tracked
-from lrp.tracker.names import group_name, run_name, tags
+from lrp.tracker.names import tags
 from lrp.tracker.none import NoTracker
 from lrp.tracker.options import check_tags, needs, option
 from lrp.tracker.told import Told
@@ -65,9 +64,7 @@ class WandbTracker:
     def start(self, settings: Mapping[str, Any], chosen: Mapping[str, str], folder: Path, group: str | None) -> Iterator[Tracked]:
         """A W&B run of the job in ``folder`` while the context lasts; ``chosen`` names the option of each group, ``group`` the sweep."""
         told = Told.read(folder / "wandb.json", settings.get("resume") is True)
-        if not told.name:
-            now = datetime.now()
-            told.name, told.group = run_name(chosen, settings, now), group or group_name(chosen, now)
+        told.named(chosen, settings, group)
         try:
             run = self._init({**flatten(settings, "_"), **chosen}, chosen, folder, told)
         except Exception as error:
