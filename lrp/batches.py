@@ -14,6 +14,7 @@ from lrp.batch_rule import BatchRule, Forward
 from lrp.batch_shapes import Shapes
 from lrp.errors import InputError, first_line
 from lrp.files import sha256
+from lrp.group import ALONE, UNIT, Group
 from lrp.inputs import Each, Inputs, call, counted, cut, examples, join, leaves, odd_layout, on_tensors, tensors
 
 __all__ = ["Batches", "Inputs", "call", "counted", "cut", "device_of", "examples", "join", "odd_layout", "on_tensors", "tensors"]
@@ -29,7 +30,12 @@ class Batches:
     Attributes:
         labels: (B,) of the same examples, where the source gave them; None otherwise.
         more: Whether the source's batches hold more than what goes into the network.
+        group: The processes that share these examples (``shared``), of which this one has a part.
+        start: Where this part begins in all of them.
     """
+
+    group, start = ALONE, 0
+    _all: Batches | None = None
 
     def __init__(self, parts: Callable[[], Iterable[Inputs]], length: int, labels: Tensor | None = None, more: bool = False) -> None:
         """``parts()`` gives the batches from the beginning, ``length`` examples or more in all."""
@@ -114,6 +120,20 @@ class Batches:
 
         return Batches(parts, self._length - count, None if self.labels is None else self.labels[count:], self.more)
 
+    def shared(self, group: Group, unit: int = UNIT) -> Batches:
+        """The part of them that this process of a group looks at, whole units of examples, which may be none."""
+        if not group.fixed:
+            return self
+        part = group.part(len(self), unit)
+        result = copy.copy((self.drop(part.start) if part.start else self).take(part.stop - part.start))
+        result.group, result.start, result._all = group, part.start, self
+        return result
+
+    @property
+    def total(self) -> int:
+        """How many examples the processes of the group have together."""
+        return len(self._all or self)
+
     def to(self, device: torch.device | str) -> Batches:
         """The same examples on a device, moved batch by batch as they are read."""
         labels = None if self.labels is None else self.labels.to(device)
@@ -140,8 +160,8 @@ class Batches:
 
     @property
     def example(self) -> Inputs:
-        """The first example alone, as a batch of one."""
-        return self.take(1).whole()
+        """The first example alone, as a batch of one; of a part that processes share the first of all."""
+        return (self._all or self).take(1).whole()
 
     def _cut(self, sizes: Sequence[int]) -> Iterator[Inputs]:
         """The examples in batches of these sizes."""

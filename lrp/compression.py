@@ -18,8 +18,10 @@ from lrp.cost.costs import check_budget_of
 from lrp.cost.report import Report
 from lrp.errors import InputError, called, check_int, check_sparsity, first_line, own_code
 from lrp.evidence import Evidence
+from lrp.group import Group
 from lrp.inputs import Arguments, Each
 from lrp.job.calibration import Calibration
+from lrp.job.together import check_together
 from lrp.layer.build import find_kind
 from lrp.layer.duplicate import check_module, duplicate, ordinary_modes
 from lrp.method.base import FittedMethod, Method
@@ -60,6 +62,7 @@ def compress(
     scoring_images: int = DEFAULT.scoring_images,
     samples: int = DEFAULT.samples,
     batch_size: int = DEFAULT.batch_size,
+    group: Any = None,
 ) -> tuple[nn.Module, Report]:
     """A smaller copy of a network by low-rank pruning, and what was done to each layer. The original is untouched.
 
@@ -96,6 +99,8 @@ def compress(
         samples: About how many positions of each layer's output decomposition and compensation look at, in all examples together:
             use several times the columns of the widest layer matrix.
         batch_size: How many examples the recovery looks at at a time.
+        group: A ``torch.distributed.ProcessGroup`` whose processes share the work: each calls this with the same network and the same
+            examples, looks at its own part of them, 128 at a time, and gets the same result. None: this process alone.
 
     Returns:
         The compressed network, in the modes (train, eval) of the original, module by module, which carries the report as
@@ -110,7 +115,7 @@ def compress(
         model, calibration, method=method, blocking=blocking, decomposition=decomposition, scorer=scorer, estimator=estimator,
         selection=selection, compensation=compensation, recovery=recovery, search=search, budget=budget, macs_removed=macs_removed,
         forms=forms, exclude=exclude, output=output, inputs=inputs, images=images, scoring_images=scoring_images, samples=samples,
-        batch_size=batch_size,
+        batch_size=batch_size, group=group,
     )  # fmt: skip
     return fitted.compress(share, budget_of, last=True)
 
@@ -171,6 +176,7 @@ def fit(
     scoring_images: int = DEFAULT.scoring_images,
     samples: int = DEFAULT.samples,
     batch_size: int = DEFAULT.batch_size,
+    group: Any = None,
 ) -> Fitted:
     """Look at a network once: ``lrp.fit(model, calibration).compress(0.5)`` is ``lrp.compress(model, calibration, 0.5)``, and a further
     ``compress(0.8)`` of the result costs no statistics and no scores. The arguments are those of ``lrp.compress``.
@@ -189,6 +195,7 @@ def fit(
     }  # fmt: skip
     if not isinstance(exclude, Iterable | None):
         raise InputError("exclude", exclude, "give names of layers")
+    together = Group(group)
     exclude = tuple([exclude] if isinstance(exclude, str) else exclude or ())
     shared = {"budget": budget, "macs_removed": macs_removed, "forms": forms, "exclude": exclude, "samples": samples}
     chosen = make_method(method, {group: part for group, part in parts.items() if part is not None}, shared, output)
@@ -204,9 +211,11 @@ def fit(
     if alone:  # a network of one layer has no place in which another could be put
         model = nn.Sequential(model)
     with ordinary_modes():
-        check_inputs(model, batches, calibration)
+        with together.agreed():
+            check_inputs(model, batches, calibration)
+        check_together(together, model, batches)
         with in_one_sentence(model):
-            fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images))
+            fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images, group=together))
     return Fitted(original, batches, fitted, recover, batch_size, alone)
 
 

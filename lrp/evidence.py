@@ -8,19 +8,21 @@ import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
-from lrp.batches import Batches, cut, examples, tensors
+from lrp.batches import Batches
 from lrp.cost.layer_time import LayerTime
 from lrp.errors import InputError
 from lrp.estimator.cache import cached_moments, moments_key
 from lrp.estimator.divergence import Divergence
-from lrp.files import sha256
+from lrp.estimator.shared import moments_of, once_for_all
+from lrp.group import ALONE, Group
 from lrp.layer_statistics.gather import gather
+from lrp.layer_statistics.limits import few_samples
 from lrp.layer_statistics.reached import never_run
 from lrp.matrices import Components, LayerMatrix
 from lrp.network.arithmetic import check_weights
@@ -71,6 +73,7 @@ class Evidence:
         lookups: Whether embeddings are compressed too.
         tied: Whether layers that hold one weight are compressed too.
         samples: About how many positions of each layer's output statistics look at, in all examples together.
+        group: Processes that share the work: each has this evidence, of the same network and the same examples.
     """
 
     def __init__(
@@ -83,12 +86,14 @@ class Evidence:
         estimator: Estimator | None = None,
         exclude: Sequence[str] = (),
         samples: int = 65536,
+        group: Group = ALONE,
     ) -> None:
         """``batches``: whatever ``Batches.of`` takes; scores look at the first ``scoring_images`` examples (None: at all)."""
         self.model, self.batches, self.cache = model, Batches.of(batches, model=model), cache
         self.scoring = self.batches.take(scoring_images)
         self.labels = self.scoring.labels
         self.estimator, self.exclude, self.samples = estimator, tuple(exclude), samples
+        self.group = group
         self.lookups = self.tied = False
         self.times: dict[str, LayerTime] = {}  # of layers, measured once for all methods
         self.unusable: dict[str, str] = {}  # layers that the method leaves alone, with the reasons
@@ -118,6 +123,7 @@ class Evidence:
             estimator=self.estimator,
             exclude=self.exclude,
             samples=self.samples,
+            group=self.group,
         )
         result.unusable, result.lookups, result.tied = self.unusable, self.lookups, self.tied
         return result
@@ -201,28 +207,14 @@ class Evidence:
         if not set(needs) <= found.needs:
             wanted = found.needs | set(needs)
             memory = self._estimator.memory_limit * 2**30
-            found.statistics = gather(self.model, self.survey, self.batches, wanted, self._estimator.read, self.samples, memory)
+            found.statistics = gather(self.model, self.survey, self.batches, wanted, self._estimator.read, self.samples, memory, self.group)
             found.needs = wanted
         return found.statistics
 
     @cached_property
     def _thin(self) -> dict[str, tuple[int, int]]:
         """Of every layer with fewer than three times as many samples as columns: both. Examples that are the same count once."""
-        most, tokens = -(-self.samples // len(self.batches)), self.batches.counted()
-        looked = {name: min(self.survey.positions[name], most) for name in self.matrices}
-        if tokens is not None:  # padding is not looked at
-            fewer = max(1, round(float(tokens.sum(1).clamp(max=most).double().mean())))
-            looked |= {name: fewer for name in looked if self.survey.positions[name] == tokens.shape[1]}
-        columns = {name: matrix.weight.shape[1] for name, matrix in self.matrices.items() if not matrix.lookup}
-        if not columns:
-            return {}
-        enough = max(-(-3 * columns[name] // looked[name]) for name in columns)  # different examples: more need not be counted
-        seen: set[str] = set()
-        for batch in self.batches.split(64):
-            if len(seen) >= enough:
-                break
-            seen |= {sha256(tensors(cut(batch, i, i + 1))) for i in range(examples(batch))}
-        return {name: (len(seen) * looked[name], N) for name, N in columns.items() if len(seen) * looked[name] < 3 * N}
+        return few_samples(self.survey, self.batches, self.samples)
 
     def few_samples(self) -> dict[str, tuple[int, int]]:
         """Of layers whose statistics were asked for and rest on fewer than three times as many samples as their matrix has columns:
@@ -235,14 +227,15 @@ class Evidence:
             return known
         estimator, images = self._estimator, self.scoring.whole()
 
-        def compute(partial: Path | None) -> tuple[list[Moments], float]:
-            return estimator(self.network, factors, images, partial)
+        def compute(unfinished: Path | None) -> tuple[list[Moments], float]:
+            return moments_of(estimator, self.network, factors, images, unfinished, self.group)
 
         if self.cache is None:
             found, self.seconds_estimator = compute(None)
         else:
             key = moments_key(self.network, self.model, factors, images, estimator.identity)
-            found, self.seconds_estimator = cached_moments(self.cache / "moments", key, factors, compute)
+            cache = partial(cached_moments, self.cache / "moments", key, factors)
+            found, self.seconds_estimator = once_for_all(cache, compute, self.group)
         self._found.moments = factors, found
         return found
 

@@ -48,4 +48,5 @@ def compensate(compensation: Compensation, model: nn.Module, candidates: Candida
     if isinstance(compensation, NetworkCompensation):
         compensation.with_network(model, candidates, evidence)
     else:
-        compensation(model, candidates, evidence.batches, evidence.statistics(compensation.needs))
+        inputs = evidence.batches.shared(evidence.group)
+        compensation(model, candidates, inputs, evidence.statistics(compensation.needs))

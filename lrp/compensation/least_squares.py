@@ -13,6 +13,7 @@ from tqdm import tqdm
 from lrp.batches import Batches, device_of
 from lrp.errors import InputError, check_float
 from lrp.form.known import form_of
+from lrp.group import Group
 from lrp.layer.build import kind_of
 from lrp.layer.compressed import Compressed
 from lrp.layer_statistics.base import LayerStatistics
@@ -102,15 +103,16 @@ class LeastSquares:
                     self._refit_on_moments(model.get_submodule(name), matrix.weight, replace(statistics[name]))
             known = [name for name, matrix in candidates.matrices.items() if not matrix.uses and statistics[name].where is not None]
             inputs = Batches.of(inputs)
-            tokens = inputs.counted()
+            tokens, group = inputs.counted(), inputs.group
             masks = [None] * -(-len(inputs) // CHUNK) if tokens is None else tokens.split(CHUNK)
             with Replay(model, inputs, CHUNK, self.memory_limit * 2**30) as replay:
                 for name in tqdm(replay.order([*known, *shifted]), desc="compensation", unit="layer", leave=False, disable=None):
                     module = model.get_submodule(name)
                     if name in shifted:
-                        shifted[name].set(module, zip(replay.inputs(name), masks), candidates.positions[name])
+                        shifted[name].set(module, zip(replay.inputs(name), masks), candidates.positions[name], group)
                         continue
                     dense, weight = statistics[name], candidates.matrices[name].weight
+                    tries = self._tries(dense, candidates.matrices[name], inputs.total)
                     sums: Sums | Folds | None = None
                     given = dense.outputs  # read once, where they lie in a file
                     assert dense.where is not None and given is not None, "``needs`` asks for them"
@@ -118,23 +120,26 @@ class LeastSquares:
                     for start, (x, where, z, mask) in zip(range(0, len(inputs), CHUNK), parts):
                         if sums is None:
                             edges = inside(module, x, candidates.positions[name])
-                            sums = Folds(FOLDS, edges) if self._tries(dense, candidates.matrices[name]) else Sums(edges)
+                            sums = Folds(FOLDS, edges) if tries else Sums(edges)
                         keep = kept(mask, where, candidates.positions[name], x)
                         rows = slice(None) if keep is None else keep
                         at = where.to(x.device).flatten()[rows]
                         read, gave = columns(module, x, where)[rows], z.flatten(0, 1).to(x.device)[rows]
                         if isinstance(sums, Folds):
-                            example = torch.arange(start, start + len(where))[:, None].expand_as(where)
+                            example = inputs.start + torch.arange(start, start + len(where))[:, None].expand_as(where)
                             sums.add(read, gave, at, example.flatten().to(x.device)[rows])
                         else:
                             sums.add(read, gave, at)
+                        if group.fixed:
+                            sums.sum_up()
                     del given, parts
-                    assert sums is not None, "there is at least one batch"
-                    sums, ridge = sums.flush(), self._ridge
+                    sums = sums or (Folds(FOLDS) if tries else Sums())  # this process may have no example
+                    sums, ridge = sums.total(group), self._ridge
                     if isinstance(sums, Folds):
                         ridge = best_ridge(module, weight, sums, self._metric_of(dense))
                         sums = sums.without()
                     self._refit(module, weight, sums, self._metric_of(dense), ridge)
+                    group.equalise(module.parameters())
         for module, mode in training.items():
             module.training = mode
 
@@ -176,11 +181,11 @@ class LeastSquares:
         """That of a layer for which none is tried."""
         return RIDGE if isinstance(self.ridge, str) else self.ridge
 
-    def _tries(self, dense: LayerStatistics, matrix: LayerMatrix) -> bool:
+    def _tries(self, dense: LayerStatistics, matrix: LayerMatrix, examples: int) -> bool:
         """Whether a layer's ridge is found by trial."""
         assert dense.where is not None
-        examples, columns = len(dense.where), matrix.shape[1]
-        return self.ridge == AUTO and examples > 1 and (dense.where.numel() < ENOUGH * columns or 2 * examples < columns)
+        samples, columns = examples * dense.where.shape[1], matrix.shape[1]
+        return self.ridge == AUTO and examples > 1 and (samples < ENOUGH * columns or 2 * examples < columns)
 
     def _refit(self, module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None, ridge: float) -> None:
         refit(module, weight, sums, gradients, ridge)
@@ -218,15 +223,17 @@ class _Shift:
     mean: Tensor
     where: Tensor | None
 
-    def set(self, layer: nn.Module, batches: Iterable[tuple[Tensor, Tensor | None]], positions: int) -> None:
-        """Set the bias by what the layer reads now, batch by batch; tokens count by their masks."""
+    def set(self, layer: nn.Module, batches: Iterable[tuple[Tensor, Tensor | None]], positions: int, group: Group) -> None:
+        """Set the bias by what the layer reads now, batch by batch, in all processes of a group; tokens count by their masks."""
         total, count = torch.zeros_like(self.mean), 0
         assert self.where is not None
         for (x, mask), where in zip(batches, self.where.split(CHUNK), strict=True):
             keep = kept(mask, where, positions, x)
             read = columns(layer, x, where)[slice(None) if keep is None else keep]
             total, count = total + read[:, 0].double().sum(0).cpu(), count + len(read)
-        self.to(layer, total / max(count, 1))
+        found = group.total([total, torch.tensor(float(count), dtype=torch.float64)])
+        assert found[0] is not None and found[1] is not None, "each process has given them"
+        self.to(layer, found[0] / max(float(found[1]), 1))
 
     def to(self, layer: Any, mean: Tensor) -> None:
         """Set the bias for a mean (N,) of what the layer reads now."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp.batches import Batches, call, counted, tensors
+from lrp.group import ALONE, Group
 from lrp.layer.build import kind_of
 from lrp.network.arithmetic import layer_input, plain_arithmetic, random_signs, read_output
 from lrp.network.frozen import FrozenNetwork
@@ -22,33 +23,39 @@ def input_perturbations(
     components: Mapping[str, Components],
     images: Batches,
     read: Callable[[Any], Tensor],
+    group: Group = ALONE,
 ) -> dict[str, list[Tensor]]:
     """E ||y - y_b||^2 to first order, y_b the network's output without one component of a layer's input unfolding: (R,) float64 on
     the CPU for each group of the layers that ``components`` names; a layer through which no gradient flows on any image is left out.
 
     ``components``: of each group the directions U (C, R) of its C inputs, and what each holds, V (R, M, k): the group's weight (M, C k)
     is sum_j U_j V_j. Of each image one random combination of the outputs (signs +-1) is differentiated, so that these are unbiased
-    estimates.
+    estimates. The processes of a ``group`` share the images.
     """
     found = {name: [torch.zeros(len(V), dtype=torch.float64) for _, V in parts] for name, parts in components.items()}
     reached: set[str] = set()
     generator = torch.Generator().manual_seed(1)
-    for batch in images.split(AT_ONCE):
+    own = images.shared(group, AT_ONCE)
+    for start, batch in zip(range(0, len(own), AT_ONCE), own.split(AT_ONCE), strict=True):
         with torch.inference_mode(False), torch.enable_grad(), plain_arithmetic(tensors(batch)[0].device):
-            held = _run(network, list(components), batch, read, generator)
+            held = _run(network, list(components), batch, read, generator, 0 if start else own.start // AT_ONCE)
             for name, x, g in held:
                 if bool(g.any()):
                     reached.add(name)
                 if name in network.scale:  # a batch norm was folded into the layer
                     g = g * network.scale[name].to(g).view(-1, *[1] * (g.dim() - 2))
                 _add(found[name], network.modules[name], components[name], x, g)
-    return {name: [total / len(images) for total in totals] for name, totals in found.items() if name in reached}
+    reached = set().union(*group.all(reached))
+    totals = iter(group.total([total for held in found.values() for total in held]))
+    means = {name: [total / len(images) for _, total in zip(held, totals) if total is not None] for name, held in found.items()}
+    return {name: held for name, held in means.items() if name in reached}
 
 
 def _run(
-    network: FrozenNetwork, names: Sequence[str], batch: Any, read: Any, generator: torch.Generator
+    network: FrozenNetwork, names: Sequence[str], batch: Any, read: Any, generator: torch.Generator, skipped: int
 ) -> list[tuple[str, Tensor, Tensor]]:
-    """What each layer reads, and the gradients of its outputs where they have any."""
+    """What each layer reads, and the gradients of its outputs where they have any; so many batches before this one are looked at by others,
+    and what would have been drawn for them is skipped."""
     calls: list[tuple[str, Tensor, Tensor]] = []
 
     def watch(name: str, args: Any, kwargs: Any, z: Tensor) -> Tensor:
@@ -67,7 +74,10 @@ def _run(
             handle.remove()
     if not y.requires_grad:
         return []
-    signs = random_signs((len(y), y.shape[1]), generator, counted(batch) is not None).to(y)
+    padded = counted(batch) is not None
+    for _ in range(skipped):
+        random_signs((AT_ONCE, y.shape[1]), generator, padded)
+    signs = random_signs((len(y), y.shape[1]), generator, padded).to(y)
     grads = torch.autograd.grad((y * signs).sum(), [z for _, _, z in calls], allow_unused=True)
     return [(name, x, grad) for (name, x, _), grad in zip(calls, grads, strict=True) if grad is not None]
 

@@ -20,6 +20,19 @@ def combinations(images: int) -> int:
     return max(1, min(COMBINATIONS, FEW_IMAGES // images))
 
 
+def passes_of(y: Tensor, times: int) -> int:
+    """How many combinations of the outputs y (B, K) of each image are differentiated, where so many are wanted."""
+    return min(times, y.shape[1])
+
+
+def skip(y: Tensor, images: int, generator: torch.Generator, padded: bool, times: int) -> None:
+    """Draw, and drop, what ``differentiate`` draws for a batch of so many ``images`` of which another process has the outputs; this one
+    has ``y`` of others."""
+    if y.shape[1] > times:
+        for _ in range(passes_of(y, times)):
+            random_signs((images, y.shape[1]), generator, padded)
+
+
 def differentiate(y: Tensor, calls: Sequence[tuple[Any, Tensor]], generator: torch.Generator, padded: bool, times: int) -> None:
     """Show each layer of ``calls``, with its outputs, the gradients of ``times`` random combinations of the outputs y (B, K) of each image,
     or of each output where these are no more.
@@ -32,7 +45,7 @@ def differentiate(y: Tensor, calls: Sequence[tuple[Any, Tensor]], generator: tor
             "the network's output carries no gradient, so decomposition=two_sided and compensation.metric=gradient cannot "
             "be used; decomposition=activation and compensation.metric=plain can"
         )
-    passes = min(times, y.shape[1])
+    passes = passes_of(y, times)
     for at in range(passes):
         if y.shape[1] <= times:
             weights = torch.eye(passes)[at].to(y)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lrp.group import Group
 from lrp.layer_statistics.sums import Sums
 from lrp.shelf import Shelf, shelved
 
@@ -27,16 +28,26 @@ class Folds:
             if len(rows):
                 part.add(x[rows], z[rows], where[rows])
 
+    def sum_up(self) -> None:
+        """Everything that was added is in the sums."""
+        for part in self.parts:
+            part.sum_up()
+
     def flush(self) -> Folds:
         """Everything that was added is in the sums, and the products of all parts, which are several times the layer, in a file."""
         shelf = Shelf()
-        for part in self.parts:
-            part.flush()
+        self.sum_up()
         self.parts = [part for part in self.parts if part.count]
         for part in self.parts:
             assert part.xx is not None and part.zx is not None, "z was added with x"
             part.xx, part.zx = shelf.put(part.xx), shelf.put(part.zx)
         return self
+
+    def total(self, group: Group) -> Folds:
+        """The same over all processes of a group, whose examples have their places in all of them."""
+        for part in self.parts if group.size > 1 else ():
+            part.hold(*group.total(part.held()))
+        return self.flush()
 
     def without(self, fold: int | None = None) -> Sums:
         """The sums over all parts but one; None: over all."""

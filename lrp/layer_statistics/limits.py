@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp.batches import Batches, call
+from lrp.batches import Batches, call, cut, examples, tensors
+from lrp.files import sha256
 from lrp.network.arithmetic import layer_input, memory_of
 from lrp.network.paused import ALIVE
 from lrp.network.survey import Candidates
@@ -26,6 +27,25 @@ def groups(candidates: Candidates, needs: Set[str], memory: float) -> list[list[
         found[-1].append(name)
         held += 8 * squares
     return found
+
+
+def few_samples(candidates: Candidates, inputs: Batches, samples: int) -> dict[str, tuple[int, int]]:
+    """Of every layer with fewer than three times as many samples as columns: both. Examples that are the same count once."""
+    most, tokens = -(-samples // len(inputs)), inputs.counted()
+    looked = {name: min(candidates.positions[name], most) for name in candidates.matrices}
+    if tokens is not None:  # padding is not looked at
+        fewer = max(1, round(float(tokens.sum(1).clamp(max=most).double().mean())))
+        looked |= {name: fewer for name in looked if candidates.positions[name] == tokens.shape[1]}
+    columns = {name: matrix.weight.shape[1] for name, matrix in candidates.matrices.items() if not matrix.lookup}
+    if not columns:
+        return {}
+    enough = max(-(-3 * columns[name] // looked[name]) for name in columns)  # different examples: more need not be counted
+    seen: set[str] = set()
+    for batch in inputs.split(64):
+        if len(seen) >= enough:
+            break
+        seen |= {sha256(tensors(cut(batch, i, i + 1))) for i in range(examples(batch))}
+    return {name: (len(seen) * looked[name], N) for name, N in columns.items() if len(seen) * looked[name] < 3 * N}
 
 
 def images_at_once(twin: nn.Module, names: Sequence[str], inputs: Batches, with_gradients: bool, memory: float, most: int) -> int:

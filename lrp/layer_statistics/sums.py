@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from lrp.group import Group
 from lrp.network.arithmetic import plain_arithmetic
 
 PANEL = 512  # columns of a second moment that are found at once
@@ -68,10 +69,31 @@ class Sums:
         if self._rows >= (ROWS if self._kind is None else ROWS * min(len(self._patterns), 4)):
             self.flush()
 
+    def held(self) -> list[Tensor | None]:
+        """What was added up so far: the count and the sums; None of what there is nothing."""
+        self.flush()
+        return [torch.tensor(float(self.count), dtype=torch.float64), self.xx, self.zx, self.x, self.z]
+
+    def hold(self, count: Tensor | None, *sums: Tensor | None) -> None:
+        """Take what ``held`` gave, added up over several."""
+        self.count = 0 if count is None else round(float(count))
+        self.xx, self.zx, self.x, self.z = sums
+
+    def total(self, group: Group) -> Sums:
+        """The same over all processes of a group."""
+        if group.size > 1:
+            self.hold(*group.total(self.held()))
+        return self.flush()
+
     def flush(self) -> Sums:
         """Everything that was added is in the sums."""
+        self.sum_up()
+        return self
+
+    def sum_up(self) -> None:
+        """Everything that was added is in the sums."""
         if not self._waiting:
-            return self
+            return
         xs, zs, places = zip(*self._waiting)
         self._waiting, self._rows = [], 0
         self.count += sum(map(len, xs))
@@ -81,14 +103,13 @@ class Sums:
         with plain_arithmetic(xs[0].device):
             if self._kind is None:
                 self._products(xs, zs, slice(None))
-                return self
+                return
             kinds = [self._kind[where.to(self._kind.device)] for where in places]
             for k, pattern in enumerate(self._patterns):
                 rows = [(kind == k).nonzero()[:, 0] for kind in kinds]
                 read = pattern.nonzero()[:, 0]
                 parts = [x[at][:, :, read] for x, at in zip(xs, rows)]
                 self._products(parts, [None if z is None else z[at] for z, at in zip(zs, rows)], read)
-        return self
 
     def _products(self, xs: Sequence[Tensor], zs: Sequence[Tensor | None], read: Any) -> None:
         x = (xs[0].contiguous() if len(xs) == 1 else torch.cat(tuple(xs))).transpose(0, 1)  # (groups, s, N)

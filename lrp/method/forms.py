@@ -288,7 +288,7 @@ def _inputs(evidence: Evidence, kernels: Mapping[str, int]) -> dict[str, list[Si
         matrix = evidence.matrices[name]
         components[name] = [_rounded(*input_components(part.double(), kernel), part) for part in matrix.weight.chunk(matrix.groups)]
     assert evidence.estimator is not None
-    found = input_perturbations(evidence.network, components, evidence.scoring.take(IMAGES), evidence.estimator.read)
+    found = input_perturbations(evidence.network, components, evidence.scoring.take(IMAGES), evidence.estimator.read, evidence.group)
     shelf = Shelf()
     return {
         name: [Side(scores, shelf.put(U)) for scores, (U, _) in zip(held, components[name], strict=True)] for name, held in found.items()

@@ -126,7 +126,7 @@ class Rounds(FittedMethod):
         steps = schedule(self.keep_factor, sparsity)
         todo = steps[len(self.states) - 1 :]
         cache = self.evidence.cache
-        if todo and cache is not None:
+        if todo and cache is not None and self.evidence.group.size == 1:  # a lock that one of several holds, the others would wait for
             key = self._key()
             folder = cache / "rounds" / key
             folder.mkdir(parents=True, exist_ok=True)

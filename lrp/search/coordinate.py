@@ -189,7 +189,7 @@ class SearchedFit(FittedMethod):
         count = min(search.images, half)
         held_out = batches.drop(half).take(count)
         scoring = min(len(self.evidence.scoring), count)
-        evidence = Evidence(self.model, batches.take(count), self.evidence.cache, scoring)
+        evidence = Evidence(self.model, batches.take(count), self.evidence.cache, scoring, group=self.evidence.group)
         evidence.times = self.evidence.times
         divergence = Divergence(measured_copy(self.model), held_out, self.searched.estimator)
         tried: list[tuple[Any, float]] = []
