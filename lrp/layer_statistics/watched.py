@@ -168,6 +168,8 @@ class WatchedLayer:
                 f"layer {self.name}: its inputs or gradients on the calibration images are not finite, so it cannot be decomposed"
             )
         z = joined(self.outputs) if self.outputs else None
+        if z is None and self.where is not None and "outputs" in self.needs:  # this process has no image
+            z = torch.empty(*self.where.shape, kind_of(self.module).rows(self.module))
         C, G, zz = (None if part is None else shelf.put(part) for part in (C, G, zz))
         return LayerStatistics(kind_of(self.module).rows(self.module), C, G, self.where, z, zz, mean, magnitudes)
 

@@ -1,0 +1,93 @@
+"""Several processes together find what one finds."""
+
+import os
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from processes import together
+from torch import Tensor, nn
+
+import lrp
+from lrp.blocking.none import Unblocked
+from lrp.decomposition.base import decompose
+from lrp.errors import InputError
+from lrp.estimator.exact import ExactEstimator
+from lrp.estimator.first_order import FirstOrderEstimator
+from lrp.evidence import Evidence
+from lrp.group import ALONE, LOST, UNIT, Group
+from lrp.partition import cut
+
+pytestmark = pytest.mark.slow
+EXAMPLES = 2 * UNIT + 40  # three units: of four processes one has none
+NEEDS = ("inputs", "products", "magnitudes", "gradients", "outputs")
+
+
+class Expert(nn.Module):
+    """A layer that runs on some of the rows alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.index_add(0, (x[:, 0] > 0).nonzero()[:, 0], self.layer(x[x[:, 0] > 0]))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    return nn.Sequential(*layers, nn.Flatten(), Expert(), nn.Linear(8, 40)).eval()  # more outputs than are differentiated
+
+
+def images() -> Tensor:
+    return torch.randn(EXAMPLES, 2, 6, 6, generator=torch.Generator().manual_seed(1))
+
+
+def everything(group: Group) -> dict[str, Tensor]:
+    """Statistics, scores by both estimators, and a compressed network."""
+    model, x, found = network(), images(), dict[str, Tensor]()
+    for estimator in (FirstOrderEstimator(projections=8), ExactEstimator()):
+        evidence = Evidence(model, x, scoring_images=30, group=group).of(estimator, ("7.layer",), 1000)
+        factors = decompose(evidence.matrices, cut(Unblocked(), evidence.matrices))
+        for i, moments in enumerate(evidence.moments(factors)):
+            found |= {f"{estimator.name} {i} first": moments.first, f"{estimator.name} {i} second": moments.second}
+    evidence = Evidence(model, x, group=group).of(FirstOrderEstimator(), (), 2000)
+    for name, held in evidence.statistics(NEEDS).items():
+        values: dict[str, Any] = {"C": held.inputs, "G": held.gradients, "zz": held.zz, "mean": held.mean, "abs": held.magnitudes}
+        found |= {f"{name} {key}": value for key, value in values.items() if value is not None}
+    processes = dist.group.WORLD if group.fixed else None
+    small, report = lrp.compress(model, x, 0.6, samples=2000, scoring_images=60, group=processes)
+    found |= {f"compressed {name}": value for name, value in small.state_dict().items()}
+    found["rank"] = torch.tensor([-1 if rank != rank else int(rank) for rank in report["rank"].astype(float)])
+    return found
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Tensor]]]:
+    return {size: together(size, everything, tmp_path_factory.mktemp("group")) for size in (1, 2, 4)}
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_any_number_of_processes_finds_the_same(found: dict[int, list[dict[str, Tensor]]], size: int) -> None:
+    (one,) = found[1]
+    for each in found[size]:
+        assert each.keys() == one.keys()
+        for name, value in one.items():
+            rounding = 1e-5 if name.startswith("compressed") else 1e-9  # fits are solved in double precision and stored in single
+            torch.testing.assert_close(each[name], value, rtol=rounding, atol=rounding * float(value.abs().max()), msg=name)
+
+
+def test_all_processes_hold_the_same_network_to_the_last_bit(found: dict[int, list[dict[str, Tensor]]]) -> None:
+    first, *others = found[4]
+    for other in others:
+        assert all(torch.equal(other[name], value) for name, value in first.items() if name.startswith(("compressed", "rank")))
+
+
+def test_a_group_of_one_finds_what_a_process_alone_finds(found: dict[int, list[dict[str, Tensor]]]) -> None:
+    alone = everything(ALONE)
+    for name, value in found[1][0].items():
+        if name.startswith("compressed"):
+            continue  # single weights may differ where a layer is nearly singular
+        torch.testing.assert_close(value, alone[name], rtol=1e-5, atol=1e-6 * float(value.abs().max()), msg=name)
