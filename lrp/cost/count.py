@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lrp.batches import Inputs, call, on_tensors, tensors
+from lrp.cost.flops import FlopCounter
 from lrp.layer.duplicate import duplicate
 from lrp.matrices import Block, LayerMatrix, Rank, kept_rank
 from lrp.network.survey import Candidates
+
+SMALL = 20_000_000  # parameters up to which running a network once takes less time than loading what tensors without data need
 
 
 def stored_params(blocks: Sequence[Block], keep: Sequence[Tensor]) -> int:
@@ -53,21 +56,24 @@ def count_params(model: nn.Module) -> int:
 def count_macs(model: nn.Module, example: Inputs) -> int:
     """Multiply-accumulates of the convolutions, linear layers and matrix products as they run on ``example`` (1, ...).
 
-    Counted by torch's FlopCounterMode, on tensors without data where the network runs on those. Gradients are on: without them
+    Counted by torch's formulas, for a large network on tensors without data, where it runs on those. Gradients are on: without them
     torch's transformer encoders run as one operation that is not counted.
     """
+    held = tensors(example)[0].device
+    small = count_params(model) <= SMALL and held.type == "cpu"
     try:
-        return _count(model, example, "meta")
-    except Exception:  # a network may read values, which such tensors lack
-        return _count(model, example, tensors(example)[0].device)
+        return _count(model, example, held if small else "meta")
+    except Exception:  # a network may read values, which tensors without data lack
+        return _count(model, example, held)
 
 
 def _count(model: nn.Module, example: Inputs, device: torch.device | str) -> int:
     model = duplicate(model, device).to(device).eval().requires_grad_()
-    known = {torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops}
-    with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=known) as counter:
-        call(model, on_tensors(lambda x: torch.empty_like(x, device=device), example) if device == "meta" else example)
-    return counter.get_total_flops() // 2
+    given = on_tensors(lambda x: torch.empty_like(x, device=device) if device == "meta" else x.clone(), example)
+    counter = FlopCounter({torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops})
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), torch.random.fork_rng([]), counter:  # MATH: as products, which are counted
+        call(model, given)
+    return counter.flops // 2
 
 
 def _recurrent_flops(x: Sequence[int], inputs: Sequence[int], states: Sequence[int], *_: Any, **__: Any) -> int:

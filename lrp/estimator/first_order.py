@@ -178,7 +178,7 @@ class FirstOrderEstimator(Estimator):
                 last = current + 1 == len(directions)
                 outputs = [call.output for call in leaves or calls]
                 towards = direction.expand_as(y) if signs is None else direction * signs
-                grads = torch.autograd.grad(y, outputs, towards, retain_graph=not last, allow_unused=True)
+                grads = torch.autograd.grad((y * towards).sum(), outputs, retain_graph=not last, allow_unused=True)
                 for call, grad in zip(leaves, grads):
                     contract(call, grad)
         for handle in handles:  # a hook holds its output, which holds the hook: nothing would ever free either

@@ -1,9 +1,15 @@
 """What is counted as multiply-accumulates against what torch counts."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from helpers import BLOCKINGS, given_network, prepared
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from lrp.cost import count
 from lrp.cost.count import _count, block_macs, count_macs, layers_macs
 from lrp.layer.build import build
 from lrp.matrices import Block, LayerMatrix
@@ -44,3 +50,37 @@ def test_zero_filling_is_counted():
 def test_recurrent_networks_count_alike_with_and_without_values():
     network, x = torch.nn.LSTM(5, 7, 2, bidirectional=True), torch.randn(3, 2, 5)
     assert _count(network, x, "meta") == _count(network, x, "cpu") == 3 * 2 * 2 * (4 * 7 * (5 + 7) + 4 * 7 * (14 + 7))
+
+
+NETWORKS = {
+    "strided and grouped": (lambda: nn.Sequential(nn.Conv2d(4, 8, 3, 2, groups=2), nn.ReLU(), nn.ConvTranspose2d(8, 3, 3)), (1, 4, 9, 9)),
+    "encoder": (lambda: nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), (1, 7, 16)),
+    "attention alone": (lambda: Attention(), (1, 5, 8)),
+    "recurrent": (lambda: nn.LSTM(8, 16, 2, bidirectional=True, batch_first=True), (1, 9, 8)),
+}
+
+
+class Attention(nn.Module):
+    def forward(self, x):
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_counts_as_torch_does(name, monkeypatch):
+    """With values and without them."""
+    make, shape = NETWORKS[name]
+    model, x = make().eval(), torch.randn(shape)
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: count._recurrent_flops}) as counter:
+        model.to("meta").requires_grad_()(x.to("meta"))
+    assert counter.get_total_flops() == 2 * count.count_macs(make(), x) > 0
+    monkeypatch.setattr(count, "SMALL", -1)
+    assert counter.get_total_flops() == 2 * count.count_macs(make(), x)
+
+
+@pytest.mark.slow
+def test_counting_does_not_load_the_compiler():
+    """Which takes as long as the rest of a small run."""
+    script = "import sys, torch, lrp.cost.count as c; print(c.count_macs(torch.nn.Conv2d(2, 3, 3), torch.zeros(1, 2, 4, 4))); "
+    done = subprocess.run([sys.executable, "-c", script + "print('torch._dynamo' in sys.modules)"], capture_output=True, text=True)
+    assert done.stdout.split() == ["216", "False"], done.stderr
