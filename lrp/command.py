@@ -24,6 +24,7 @@ from lrp.config.paths import CONF
 from lrp.config.schema import register
 from lrp.config.sweeps import sweep_name
 from lrp.errors import InputError, OwnCodeError, first_line, one_line
+from lrp.follower import follows, in_the_background
 from lrp.stop import remember_folder
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ def job(config: DictConfig) -> float | None:
             return text, [*paths, write_report([folder], folder / REPORT, _command())]
 
         rows = made.run(folder, group=sweep_name(hydra_config) if sweeping else None, draw=lambda: drawn()[1])
+        if follows():
+            return None
         if sweeping:
             log.info("done%s", callbacks.time_left(hydra_config.job.num))
         else:
@@ -153,6 +156,16 @@ def run() -> None:
     if "--version" in words:
         print(f"lrp {lrp.__version__}")
         return
+    with in_the_background(words) as own:
+        _run(own)
+
+
+def _run(words: list[str]) -> None:
+    """The same, once these words are known to ask for jobs.
+
+    Raises:
+        SystemExit: With one sentence, where something failed.
+    """
     try:
         sys.argv[1:] = check_command_line(words)
     except Exception as error:
@@ -173,7 +186,7 @@ def run() -> None:
         failed = 1
     finally:
         callbacks.tell_folder = None
-    if callbacks.multirun is not None and Path(callbacks.multirun.hydra.sweep.dir).is_dir():
+    if callbacks.multirun is not None and not follows() and Path(callbacks.multirun.hydra.sweep.dir).is_dir():
         _collect_sweep(callbacks.multirun)
     if failed:
         raise SystemExit(failed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from lrp.errors import InputError, first_line
 
 UNIT = 128  # examples that one process looks at at least: a batch of statistics and of compensation
 LOST = "another process of this group has ended, so this one cannot go on; start all of them again"
+PATIENCE = timedelta(days=7)  # one process trains while the others wait; of one that has ended torch knows at once
 Value = TypeVar("Value")
 
 
@@ -157,7 +159,7 @@ def started() -> Group:
         try:
             if on_gpu:
                 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-            dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
         except (RuntimeError, ValueError, OSError) as error:
             raise InputError(f"torchrun: the other processes cannot be reached ({first_line(error)})") from error
     return Group(dist.group.WORLD)

@@ -45,8 +45,8 @@ def read_or_not() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stoppable(arguments: Sequence[str]) -> Iterator[None]:
-    """What runs in this context ends by SIGINT or SIGTERM with one line on stderr and exit status 130 or 143.
+def stoppable(arguments: Sequence[str], silent: bool = False) -> Iterator[None]:
+    """What runs in this context ends by SIGINT or SIGTERM with one line on stderr, unless ``silent``, and exit status 130 or 143.
 
     Raises:
         SystemExit: When it was stopped.
@@ -59,7 +59,8 @@ def stoppable(arguments: Sequence[str]) -> Iterator[None]:
             yield
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
-        print(f"lrp: stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}; {_how_to_go_on(arguments)}", file=sys.stderr)
+        if not silent:
+            print(f"lrp: stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}; {_how_to_go_on(arguments)}", file=sys.stderr)
         raise SystemExit(128 + number) from None
     finally:
         for number, handler in zip(_SIGNALS, before):
@@ -76,4 +77,5 @@ def _how_to_go_on(arguments: Sequence[str]) -> str:
     if not _folder:
         return "nothing had been computed yet"
     words = [word for word in arguments if not word.startswith(("resume=", "hydra.run.dir=", "hydra.sweep.dir="))]
-    return f"to go on: python -m lrp.run {shlex.join([*words, 'resume=true', *_folder])}"
+    start = "torchrun, with the same processes, " if "TORCHELASTIC_RUN_ID" in os.environ else "python "
+    return f"to go on: {start}-m lrp.run {shlex.join([*words, 'resume=true', *_folder])}"

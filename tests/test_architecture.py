@@ -21,8 +21,8 @@ ROOT = Path(lrp.__file__).parent
 
 # From the bottom up. A module imports from the levels below its own and from its own package.
 LEVELS = (
-    ("epochs", "errors", "order", "shelf", "stop"),
-    ("files",),
+    ("epochs", "errors", "follower", "order", "shelf", "stop"),
+    ("files", "group"),
     ("entries", "identity", "matrices", "inputs"),
     ("batch_rule", "batch_shapes", "partition"),
     ("batches",),

@@ -1,6 +1,5 @@
 """Several processes together find what one finds."""
 
-import os
 from typing import Any
 
 import pytest
@@ -12,11 +11,10 @@ from torch import Tensor, nn
 import lrp
 from lrp.blocking.none import Unblocked
 from lrp.decomposition.base import decompose
-from lrp.errors import InputError
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
-from lrp.group import ALONE, LOST, UNIT, Group
+from lrp.group import ALONE, UNIT, Group
 from lrp.partition import cut
 
 pytestmark = pytest.mark.slow

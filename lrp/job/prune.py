@@ -26,13 +26,14 @@ from lrp.errors import InputError, check_bool, check_folder, check_int, check_se
 from lrp.estimator.base import Estimator
 from lrp.estimator.divergence import Divergence
 from lrp.evaluation import Metrics, evaluate
-from lrp.evidence import Evidence
 from lrp.files import write_whole
-from lrp.job.calibration import Calibration, calibration_parts
+from lrp.group import Group, started
+from lrp.job.calibration import Calibration
 from lrp.job.dense import dense_metrics
 from lrp.job.device import find_device
 from lrp.job.row import asked_columns, chosen_parts, share
 from lrp.job.running import running
+from lrp.job.together import fit, follow
 from lrp.job.tracked import track_files
 from lrp.method.base import FittedMethod, Method, Prediction
 from lrp.model.source import ModelSource
@@ -42,7 +43,7 @@ from lrp.recovery.context import Context
 from lrp.results.columns import COLUMNS, LAYER_COLUMNS, NUMBERS, TEXT_COLUMNS
 from lrp.results.run_folder import RunFolder
 from lrp.search.base import Search
-from lrp.standin.replace import put_back, with_stand_ins
+from lrp.standin.replace import put_back
 from lrp.tracker.base import Tracked, Tracker
 
 log = logging.getLogger(__name__)
@@ -142,8 +143,13 @@ def run(job: Job, folder: Path, group: str | None = None, draw: Callable[[], Seq
         InputError: For input that cannot be used.
     """
     more = TEXT_COLUMNS if getattr(job.dataset, "text", False) else []
-    results = RunFolder(folder, job.settings, job.resume, [*COLUMNS, *more])
-    todo = [sparsity for sparsity in job.sparsities if not job.finished(sparsity, results)]
+    together = started()
+    if not together.first:
+        follow(job, together)
+        return pd.DataFrame(columns=[*COLUMNS, *more])
+    with together.agreed():
+        results = RunFolder(folder, job.settings, job.resume, [*COLUMNS, *more])
+    todo = together.from_first([sparsity for sparsity in job.sparsities if not job.finished(sparsity, results)])
     if not todo:
         log.info("all %d rows of %s are finished", len(results.rows), folder)
         return results.rows
@@ -157,7 +163,7 @@ def run(job: Job, folder: Path, group: str | None = None, draw: Callable[[], Seq
             data = job.dataset.load()
         with job.tracker.start(job.settings, chosen_parts(job, data.name), folder, group) as tracked:
             tracked.rows(results.rows)
-            _Pruning.begin(job, folder, data, tracked, device, cache, results).rows(results, todo)
+            _Pruning.begin(job, folder, data, tracked, device, cache, results, together).rows(results, todo)
             track_files(job.tracker, tracked, folder, draw)
     return results.rows
 
@@ -185,18 +191,17 @@ class _Pruning:
     dense: Metrics
 
     @classmethod
-    def begin(cls, job: Job, folder: Path, data: Data, tracked: Tracked, device: torch.device, cache: Path, results: RunFolder) -> _Pruning:
+    def begin(
+        cls, job: Job, folder: Path, data: Data, tracked: Tracked, device: torch.device, cache: Path, results: RunFolder, together: Group
+    ) -> _Pruning:
         """Load the network, and let the method look at it and the data."""
         with listening(partial(tracked.epoch, "train", "")):
             model, checkpoint = job.model.obtain(data, job.seed, cache, device, job.estimator)
         results.belongs(data=data.whole_fingerprint(), weights=checkpoint)
-        calibration, scoring = calibration_parts(data, job.calibration)
+        together.all(None)  # the network is there for the others, too
+        fitted, scoring = fit(job, data, model, device, cache, together)
         table = pd.DataFrame({"index": scoring.index.tolist()})
         write_whole(folder / "calibration.csv", lambda path: table.to_csv(path, index=False))
-        inputs = Batches.of(data.network_input(calibration.images, device))
-        inputs.labels = calibration.labels
-        with in_one_sentence(model), own_code(f"method={job.method.name}", job.method):
-            fitted = job.search(job.method, job.estimator).fit(Evidence(with_stand_ins(model, inputs.example), inputs, cache, len(scoring)))
         images = data.normalise(scoring.images.to(device))
         y = job.estimator.outputs(model, images)
         dense = dense_metrics(model, data, job.part, job.batch_size, job.estimator, cache, device)

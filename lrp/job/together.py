@@ -1,12 +1,25 @@
-"""Processes that share one job."""
+"""Processes that share one job: the first does all of it, the others what they look at together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
 from torch import nn
 
 from lrp.batches import Batches, tensors
+from lrp.dataset.base import Data, Part
+from lrp.errors import own_code
+from lrp.evidence import Evidence
 from lrp.files import sha256
 from lrp.group import UNIT, Group
+from lrp.job.calibration import calibration_parts
+from lrp.job.device import find_device
+from lrp.method.base import FittedMethod
+from lrp.network.arithmetic import in_one_sentence
+from lrp.standin.replace import with_stand_ins
 
 
 def check_together(group: Group, model: nn.Module, batches: Batches) -> None:
@@ -18,3 +31,44 @@ def check_together(group: Group, model: nn.Module, batches: Batches) -> None:
     if group.size > 1:
         group.check_same(sha256(part for pair in sorted(model.state_dict().items()) for part in pair), "weights")
         group.check_same([len(batches), *(sha256(tensors(batch)) for batch in batches.split(UNIT))], "examples")
+
+
+def fit(job: Any, data: Data, model: nn.Module, device: torch.device, cache: Path, group: Group) -> tuple[FittedMethod, Part]:
+    """Let the method of a ``Job`` look at the network on its calibration examples, in all processes of a group; and the examples that
+    scores look at.
+
+    Raises:
+        InputError: For input that cannot be used, and where the processes have not been given the same.
+    """
+    calibration, scoring = calibration_parts(data, job.calibration)
+    inputs = Batches.of(data.network_input(calibration.images, device))
+    inputs.labels = calibration.labels
+    check_together(group, model, inputs)
+    with in_one_sentence(model), own_code(f"method={job.method.name}", job.method):
+        evidence = Evidence(with_stand_ins(model, inputs.example), inputs, cache, len(scoring), group=group)
+        return job.search(job.method, job.estimator).fit(evidence), scoring
+
+
+def follow(job: Any, group: Group) -> None:
+    """The part that a process other than the first has in a job. It writes nothing but what it may find in the cache.
+
+    Raises:
+        InputError: For input that cannot be used.
+    """
+    with group.agreed():  # the first opens its folder
+        pass
+    todo: Sequence[float] = group.from_first([])
+    if not todo:
+        return
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    device, cache = find_device(job.device), Path(job.cache_dir).expanduser()
+    data = job.dataset.load()
+    group.all(None)  # the first has trained the network, or has found it
+    model, _ = job.model.obtain(data, job.seed, cache, device, job.estimator)
+    fitted, _ = fit(job, data, model, device, cache, group)
+    fitted.score_table()
+    fitted.predict(job.sparsities)
+    for sparsity in todo:
+        with in_one_sentence(model):
+            fitted.compress(fitted.plan_of(sparsity, job.budget_of))
