@@ -76,7 +76,15 @@ def test_a_wheel_alone_runs(built, tmp_path):
         return done.stdout
 
     assert "scorer" in lrp("run", "--help")
-    lrp("run", "model.width=0.03125", "model.training.epochs=0", "calibration.images=64", "scorer=magnitude", "hydra.run.dir=run")
+    lrp(
+        "run",
+        "model.width=0.03125",
+        "model.training.epochs=0",
+        "calibration.images=64",
+        "scorer=magnitude",
+        "sparsity.grid=[0.5]",
+        "hydra.run.dir=run",
+    )
     assert {"results.csv", "report.html", "figure3.png"} <= {file.name for file in (tmp_path / "run").iterdir()}
     lrp("figure", "figure3", "run", "--out", "drawn")
     assert (tmp_path / "drawn.png").exists()

@@ -12,7 +12,7 @@ from lrp.estimator.first_order import FirstOrderEstimator
 transformers = pytest.importorskip("transformers")
 
 SIZES = {
-    "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
+    "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
     "max_position_embeddings": 64,
 }  # fmt: skip
 
@@ -65,7 +65,7 @@ def test_more_padding_changes_nothing(kind, output):
     found = outputs(small)
     assert float((found - outputs(model)).abs().max()) > 1e-3
     for given in (
-        {"calibration": list(batches(9))}, {"calibration": batches(9, garbage=7)},
+        {"calibration": batches(9, garbage=7)},
         {"calibration": list(batches(4, as_tuple=True)), "inputs": lambda b: (b[0], b[1])},
         {"calibration": list(batches(4, as_tuple=True)), "inputs": lambda b: ((b[0],), {"attention_mask": b[1]})},
     ):  # fmt: skip
