@@ -1,0 +1,1 @@
+"""Networks that are larger than memory: one block of layers at a time, from files to files."""

@@ -1,0 +1,283 @@
+"""A network compressed block by block, from files to files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lrp.batches import Batches, Inputs, call, counted, examples
+from lrp.compensation.base import Compensation
+from lrp.config.method import make_method
+from lrp.config.parts import make
+from lrp.cost.costs import make_costs
+from lrp.deploy.saving import write
+from lrp.entries import read_entry, write_entry
+from lrp.errors import InputError, check_int, check_sparsity
+from lrp.estimator.first_order import FirstOrderEstimator
+from lrp.evidence import Evidence
+from lrp.files import check_path, sha256, write_text, write_whole
+from lrp.matrices import Block
+from lrp.method.plan import Plan, matrix_plans
+from lrp.network.arithmetic import plain_arithmetic, random_signs, read_output
+from lrp.network.shapes import empty_parameters
+from lrp.streaming.skeleton import Cut, Skeleton
+from lrp.streaming.spool import Spool, batches
+from lrp.streaming.weights import Weights
+
+INDEX, REST = "lrp.blocks.json", "rest.safetensors"
+OUTPUTS = 8  # random combinations of the network's outputs
+log = logging.getLogger(__name__)
+
+
+def compress_blocks(
+    model: Callable[[], nn.Module],
+    weights: str | Path,
+    calibration: Any,
+    sparsity: float,
+    folder: str | Path,
+    *,
+    blocks: Sequence[str] | str,
+    images: int = 128,
+    scoring_images: int = 32,
+    samples: int = 65536,
+    batch_size: int = 8,
+    output: Callable[[Any], Tensor] | None = None,
+    estimator: Any = None,
+    exclude: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Compress a network that need not fit into memory: of its weights those of one block are held at a time, or those before and behind
+    the blocks. What goes from block to block is kept on the disk, and so is everything that was found: the same call goes on after a kill,
+    from the last finished block.
+
+    Components of the blocks' layers are scored by the perturbation of the network's outputs, selected over all blocks together, and
+    compensated by least squares from what the compressed blocks before give, as ``lrp.compress`` does with ``forms="matrix"`` and
+    ``scorer="perturbation"``. Gradients of the outputs are found block by block, backwards, from what each block reads.
+
+    Args:
+        model: Makes the network; its parameters get no values, and no memory.
+        weights: The .safetensors file with its state, an index (.index.json) of several, or a folder that holds one of them.
+        calibration: Unlabelled examples as the network takes them, of one length, without padding.
+        sparsity: The share of the parameters of the blocks' layers to remove, in [0, 1).
+        folder: Where the compressed network goes, one file for each block, and an index; unfinished work lies in its folder ``work``.
+        blocks: The names of the blocks in the order in which they run; or of the module that holds them, such as ``model.layers``. Each
+            reads what the one before it gives.
+        images: How many examples are used.
+        scoring_images: How many of them scores look at.
+        samples: About how many positions of a layer's output are looked at, in all examples together.
+        batch_size: How many examples run at once.
+        output: Finds the tensor of outputs in what the network returns.
+        estimator: How outputs are read: a name or an object; by default ``first_order`` on the logits.
+        exclude: Names or patterns of layers inside a block, such as ``*.down_proj``, that are left alone.
+
+    Returns:
+        One row for each layer of each block, as in the report of ``lrp.compress``.
+
+    Raises:
+        InputError: For what cannot be used.
+    """
+    check_sparsity("sparsity", sparsity)
+    for name, value in (("images", images), ("scoring_images", scoring_images), ("samples", samples), ("batch_size", batch_size)):
+        check_int(name, value, 1)
+    if not callable(model) or isinstance(model, nn.Module):
+        raise InputError("model", type(model).__name__, "give a function that makes the network, so that its weights need no memory")
+    with empty_parameters():
+        skeleton_model = model()
+    held = Weights(weights)
+    skeleton = Skeleton(skeleton_model, _names(skeleton_model, blocks), held)
+    given = Batches.of(calibration, images, model=skeleton_model)
+    read = make("estimator", "first_order" if estimator is None else estimator)
+    read = read if output is None else replace(read, output_fn=output)
+    settings = [sparsity, skeleton.blocks, len(given), scoring_images, samples, batch_size, read.identity, [*exclude], held.identity]
+    work = _Work(check_path("folder", folder) / "work", sha256([json.dumps(settings), *_examples(given, batch_size)]))
+    run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, tuple(exclude), read, work)
+    with plain_arithmetic(torch.device("cpu")):
+        run.forward()
+        run.backward()
+        return run.compress(sparsity, check_path("folder", folder))
+
+
+class _Work:
+    """What is finished of a run, in a folder.
+
+    Attributes:
+        key: What it is made from.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+        self.folder.mkdir(parents=True, exist_ok=True)
+        told = folder / "made_from.txt"
+        if told.exists() and told.read_text(encoding="utf-8") != key:
+            raise InputError("folder", folder.parent, "its folder work holds unfinished work of another call; finish that, or remove it")
+        write_text(told, key)
+
+    def done(self, step: str) -> bool:
+        """Whether a step is finished."""
+        return (self.folder / f"{step}.done").exists()
+
+    def finish(self, step: str) -> None:
+        """A step is finished: said last, when all of its files are there."""
+        write_text(self.folder / f"{step}.done", "")
+
+    def spool(self, name: str) -> Spool:
+        """Values of this name, batch by batch."""
+        return Spool(self.folder / name)
+
+
+class _Run:
+    """One pass forward, one backward, one forward through what is compressed."""
+
+    def __init__(
+        self, skeleton: Skeleton, given: Batches, size: int, scoring: int, samples: int, exclude: Sequence[str], read: Any, work: _Work
+    ) -> None:
+        self.skeleton, self.given, self.size, self.scoring, self.samples = skeleton, given, size, scoring, samples
+        self.exclude, self.read, self.work, self.count = exclude, read, work, len(skeleton.blocks)
+        self.sizes = [examples(batch) for batch in given.split(size)]
+        estimator = FirstOrderEstimator(projections=OUTPUTS)
+        self.method: Any = make_method(
+            "singular_vectors",
+            {"blocking": "none", "decomposition": "svd", "scorer": "perturbation", "estimator": estimator, "selection": "lagrangian",
+             "compensation": "least_squares"},
+            {"budget": "params", "macs_removed": None, "forms": None, "exclude": (), "samples": samples},
+        )  # fmt: skip
+        with skeleton.ends():
+            skeleton.look(given.example)
+
+    def _numbers(self, numbers: Any, title: str) -> Iterator[int]:
+        return tqdm(numbers, desc=title, unit="block", leave=False, disable=None)
+
+    @torch.no_grad()
+    def forward(self) -> None:
+        """What each block reads, and the gradients with respect to what the last one gives."""
+        if not self.work.done("before"):
+            with self.skeleton.ends():
+                for i, batch in enumerate(self.given.split(self.size)):
+                    self.work.spool("x0").write(i, x=self.skeleton.before(batch))
+            self.work.finish("before")
+        for k in self._numbers(range(self.count), "forward"):
+            if not self.work.done(f"forward{k}"):
+                with self.skeleton.block(k) as cut:
+                    for i in range(len(self.sizes)):
+                        self.work.spool(f"x{k + 1}").write(i, x=cut.given(self.work.spool(f"x{k}").read(i)["x"]))
+                self.work.finish(f"forward{k}")
+        if not self.work.done("behind"):
+            self._behind()
+            self.work.finish("behind")
+
+    def _behind(self) -> None:
+        generator, last = torch.Generator().manual_seed(0), f"x{self.count}"
+        with self.skeleton.ends():
+            for i, batch in enumerate(self.given.split(self.size)):
+                with torch.enable_grad():
+                    x = self.work.spool(last).read(i)["x"].requires_grad_()
+                    y = read_output(self.read.read, self.skeleton.behind(batch, x), batch)
+                    few = y.shape[1] <= OUTPUTS
+                    each = torch.eye(y.shape[1]) if few else random_signs((OUTPUTS, y.shape[1]), torch.Generator().manual_seed(0)) / OUTPUTS**0.5
+                    found = []
+                    for direction in each.to(y):
+                        (grad,) = torch.autograd.grad((y * direction).sum(), x, retain_graph=True)
+                        found.append(grad)
+                self.work.spool(f"g{self.count}").write(i, g=torch.stack(found, dim=1))
+        del generator
+
+    def _inputs(self, x: str, k: int, take: int | None = None) -> Batches:
+        return batches([(self.work.spool(x), "x"), (self.work.spool(f"g{k + 1}"), "g")], self.sizes, take)
+
+    def _evidence(self, cut: Cut, k: int) -> Evidence:
+        exclude = [name for name in self.exclude if any(_fits(module, name) for module, _ in cut.named_modules())]
+        return Evidence(cut, self._inputs(f"x{k}", k), scoring_images=self.scoring, exclude=exclude, samples=self.samples).of(
+            self.method.estimator, exclude, self.samples
+        )
+
+    def backward(self) -> None:
+        """From the last block to the first: scores of its components, and the gradients with respect to what it reads."""
+        for k in self._numbers(reversed(range(self.count)), "backward"):
+            if self.work.done(f"backward{k}"):
+                continue
+            with self.skeleton.block(k) as cut:
+                fitted = self.method.score(self._evidence(cut, k), targets=False)
+                scores = {str(i): score.double().cpu() for i, score in enumerate(fitted.scores)}
+                write_entry(self.work.folder / f"scores{k}.safetensors", scores, self.work.key)
+                told = [{**asdict(replace(block, order=None)), "layer": block.layer} for block in fitted.blocks]
+                write_text(self.work.folder / f"scores{k}.json", json.dumps(told))
+                fitted.forget()
+                del fitted
+                for i in range(len(self.sizes) if k else 0):  # nothing is asked of what comes before the first
+                    held = self.work.spool(f"x{k}").read(i)["x"].requires_grad_(), self.work.spool(f"g{k + 1}").read(i)["g"]
+                    with torch.enable_grad():
+                        y = cut(*held)
+                        grads = [torch.autograd.grad(y[:, j].sum(), held[0], retain_graph=True)[0] for j in range(y.shape[1])]
+                    self.work.spool(f"g{k}").write(i, g=torch.stack(grads, dim=1))
+            self.work.finish(f"backward{k}")
+
+    def _kept(self, sparsity: float) -> dict[str, Tensor]:
+        """Masks of the components that stay, by block of layers, layer and place."""
+        blocks, scores = list[Block](), list[Tensor]()
+        for k in range(self.count):
+            held = read_entry(self.work.folder / f"scores{k}.safetensors", self.work.key)
+            told = json.loads((self.work.folder / f"scores{k}.json").read_text(encoding="utf-8"))
+            if held is None or len(held) != len(told):
+                raise InputError("folder", self.work.folder, "its scores are damaged; remove it")
+            blocks += [replace(Block(**each), layer=f"{k} {each['layer']}") for each in told]
+            scores += [held[str(i)] for i in range(len(told))]
+        keep = self.method.selection(blocks, scores, sparsity, make_costs(blocks))
+        return {f"{block.layer} {block.index}": mask for block, mask in zip(blocks, keep, strict=True)}
+
+    @torch.no_grad()
+    def compress(self, sparsity: float, folder: Path) -> pd.DataFrame:
+        """Compress one block after the other, each from what the compressed ones before it give."""
+        keep = self._kept(sparsity)
+        for k in self._numbers(range(self.count), "compress"):
+            if self.work.done(f"compress{k}"):
+                continue
+            with self.skeleton.block(k) as cut:
+                small, rows = self._compressed(cut, k, sparsity, keep)
+            for i in range(len(self.sizes)):
+                x = self.work.spool("x0" if k == 0 else f"c{k}").read(i)["x"]
+                self.work.spool(f"c{k + 1}").write(i, x=small.given(x))
+            write(small.block, folder / f"block-{k:05}.safetensors")
+            rows.insert(0, "block", self.skeleton.blocks[k])
+            rows.to_csv(self.work.folder / f"rows{k}.csv", index=False)
+            self.work.finish(f"compress{k}")
+            for name in (f"x{k}" if k else "", f"c{k}", f"g{k + 1}"):
+                if name:
+                    self.work.spool(name).remove()
+        return self._finish(folder)
+
+    def _compressed(self, cut: Cut, k: int, sparsity: float, keep: Mapping[str, Tensor]) -> tuple[Cut, pd.DataFrame]:
+        evidence, compensation = self._evidence(cut, k), self.method.compensation
+        fitted = self.method.score(_Unscored.of(evidence), targets=False) if False else None
+        del fitted
+        from lrp.decomposition.base import decompose
+        from lrp.partition import cut as cut_matrices
+
+        blocks = cut_matrices(self.method.blocking, evidence.matrices)
+        factors = decompose(evidence.matrices, blocks, self.method.decomposition)
+        masks = [keep[f"{k} {factor.block.layer} {factor.block.index}"] for factor in factors]
+        plan = Plan(sparsity, matrix_plans(evidence.survey, factors, masks), cut, evidence.survey).once()
+        small: Any = plan.build()
+        del factors
+        if not plan.untouched:
+            compensation(small, evidence.survey, self._inputs("x0" if k == 0 else f"c{k}", k), evidence.statistics(compensation.needs))
+        return small, pd.DataFrame([{"layer": name, **layer.summary()} for name, layer in plan.layers.items()])
+
+    def _finish(self, folder: Path) -> pd.DataFrame:
+        rest = {name: self.skeleton.weights.read(self.skeleton.names[name]).contiguous() for name in self.skeleton.rest}
+        write_whole(folder / REST, lambda file: save_file(_untied(rest), file))
+        same = {name: self.skeleton.names[name] for name in rest if self.skeleton.names[name] != name}
+        files = {name: f"block-{k:05}.safetensors" for k, name in enumerate(self.skeleton.blocks)}
+        write_text(folder / INDEX, json.dumps({"blocks": files, "rest": REST, "same": same}, indent=1))
+        report = pd.concat([pd.read_csv(self.work.folder / f"rows{k}.csv") for k in range(self.count)], ignore_index=True)
+        write_whole(folder / "report.csv", lambda file: report.to_csv(file, index=False))
+        Spool(self.work.folder).remove()
+        return report
