@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from lrp.config.hydra_keys import check_hydra
 from lrp.config.parts import no_such_option, plain
 from lrp.config.paths import CONF, option_files, search_path, use_folders
 from lrp.config.plugins import BASIC, check_plugins, search_words
@@ -73,6 +74,8 @@ def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
         whole = _check_intervals(overrides)
         for at, combination in enumerate(_combinations(overrides, multirun)):
             config = _compose(combination)
+            if not at:
+                check_hydra(overrides, config)
             _check_study(config, combination)
             _make(config, whole)
             if multirun and config.evaluation.latency:
