@@ -3,6 +3,8 @@
 What is first or behind was judged by a reader; the numbers are computed.
 """
 
+# ruff: noqa: E501  (sentences that become lines of pages)
+
 from __future__ import annotations
 
 import itertools

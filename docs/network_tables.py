@@ -1,5 +1,7 @@
 """Tables of whole networks and of language models, from the files in experiments/results."""
 
+# ruff: noqa: E501  (sentences that become lines of pages)
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -3,6 +3,8 @@
 What is near, behind or little was judged by a reader; the numbers are computed.
 """
 
+# ruff: noqa: E501  (sentences that become lines of pages)
+
 from __future__ import annotations
 
 from layout import bullets, markdown, paragraph, read, removed, said
@@ -63,7 +65,10 @@ def images() -> str:
 
 
 def outputs() -> str:
-    table, counts = read("scoring_outputs").set_index(["blocking", "output", "scorer"]), read("scoring_images").query("scorer == 'perturbation'")
+    table, counts = (
+        read("scoring_outputs").set_index(["blocking", "output", "scorer"]),
+        read("scoring_images").query("scorer == 'perturbation'"),
+    )
     again = counts.set_index(["output", "images"])["spearman_of_two_sets"]
 
     def both(cut: str, share: str) -> str:
@@ -85,7 +90,10 @@ def outputs() -> str:
 
 
 def fewer() -> str:
-    table, times = read("scoring_fewer").fillna({"share_of_evaluations": 0}), read("scoring_speed").query("network == 'vgg16' and blocking == 'none'").iloc[0]
+    table, times = (
+        read("scoring_fewer").fillna({"share_of_evaluations": 0}),
+        read("scoring_speed").query("network == 'vgg16' and blocking == 'none'").iloc[0],
+    )
     cells = table.set_index(["scored", "share_of_evaluations"])
     shares = ["accuracy_0.8", "accuracy_0.9", "accuracy_0.95"]
     lost = max((cells.loc[("all", 1.0), shares] - cells.loc[("random sample, interpolated", share), shares]).max() for share in (0.5, 0.25))

@@ -3,6 +3,8 @@
 What pays was judged by a reader; the numbers are computed.
 """
 
+# ruff: noqa: E501  (sentences that become lines of pages)
+
 from __future__ import annotations
 
 from layout import bullets, markdown, paragraph, read, removed, said
@@ -29,7 +31,10 @@ def whole() -> str:
     at_equal_macs = table.query("budget == 'macs'").set_index(["threads", "blocking"])["ms"]
 
     def longer(blocking: str) -> str:
-        return " and ".join(f"{100 * (at_equal_macs[threads, blocking] / at_equal_macs[threads, 'none'] - 1):.0f}" for threads in (1, 2)) + " %"
+        return (
+            " and ".join(f"{100 * (at_equal_macs[threads, blocking] / at_equal_macs[threads, 'none'] - 1):.0f}" for threads in (1, 2))
+            + " %"
+        )
 
     faster = {threads: said((chosen.loc[(threads, "measured", share), "speedup"] for share in (0.1, 0.3, 0.5)), 2) for threads in (1, 2)}
     first = [every[threads, "eager"] / every[threads, "channels_last"] for threads in (1, 2)]

@@ -2,8 +2,9 @@
 
     python docs/tables.py
 
-A table stands between <!-- table: NAME --> and <!-- end -->, sentences between <!-- text: NAME --> and <!-- end -->; what is between them is replaced, and nothing else is touched.
-tests/test_docs.py runs this and asserts that nothing changes: edit the CSV or this script, never the page.
+A table stands between <!-- table: NAME --> and <!-- end -->, sentences between <!-- text: NAME --> and <!-- end -->; what is
+between them is replaced, and nothing else is touched. tests/test_docs.py runs this and asserts that nothing changes: edit the CSV or
+a script, never the page.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "at_initialisation_said": masks.at_initialisation_said, "iterative_said": masks.iterative_said,
     "scoring_speed_said": scoring.speed, "scoring_quality_said": scoring.quality, "scoring_additive": scoring.additive,
     "scoring_correlation_said": scoring.correlation, "scoring_images_said": scoring.images, "scoring_outputs_said": scoring.outputs,
-    "scoring_fewer_said": scoring.fewer, "speed_goals": speed_said.goals, "speed_said": speed_said.whole, "speed_forms_said": speed_said.forms,
+    "scoring_fewer_said": scoring.fewer, "speed_goals": speed_said.goals, "speed_said": speed_said.whole,
+    "speed_forms_said": speed_said.forms,
     "no_retraining_said": found.no_retraining, "no_retraining_seconds": found.seconds, "ablation_said": found.ablation,
     "alds_search": found.alds_search, "form_search_said": found.form_search, "form_finetuned_said": found.form_finetuned,
     "forms_said": found.forms, "forms_hand_said": found.forms_hand, "tied_said": nets.tied_said,

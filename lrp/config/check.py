@@ -99,7 +99,9 @@ def _check_once(overrides: Sequence[Override]) -> None:
 def _check_added(overrides: Sequence[Override]) -> None:
     """Nothing would read a key that Hydra does not have."""
     added = added_to_hydra(overrides)
-    config = composed([str(each.input_line) for each in overrides if each not in added and not each.is_sweep_override()]) if added else None
+    if not added:
+        return
+    config = composed([str(each.input_line) for each in overrides if each not in added and not each.is_sweep_override()])
     for override in added:
         said = no_hydra_key(override.key_or_group, config)
         if said is not None:

@@ -40,7 +40,9 @@ def unread() -> Iterator[dict[str, str]]:
         log.setLevel(level)
 
 
-def check_read(overrides: Sequence[Override], choices: Sequence[Sequence[str]], found: set[str], told: Callable[[list[str]], dict[str, str]]) -> None:
+def check_read(
+    overrides: Sequence[Override], choices: Sequence[Sequence[str]], found: set[str], told: Callable[[list[str]], dict[str, str]]
+) -> None:
     """Nothing, where every option that a sweep is over is read in one of its jobs.
 
     Args:

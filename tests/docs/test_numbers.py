@@ -11,7 +11,9 @@ BLOCK = re.compile(r"```.*?```|(?<=\n\n)(?: {4}[^\n]*(?:\n|$)|\n)+", re.DOTALL)
 CODE = re.compile(r"`[^`]*`|\]\([^)]*\)")  # or where a link leads
 NUMBER = re.compile(r"\d+\.\d+|\d+ ?%")
 SENTENCE = re.compile(r"(?<=[.?!])\s+(?=[A-Z*$])|\n\n|\n(?=[*|])")
-SOURCE = re.compile(r"\([^)]*\b(?:19|20)\d\d\)|[Tt]he paper (?:reports|says|prints)|`python [^`]*`")  # a publication, or the command that prints it
+SOURCE = re.compile(
+    r"\([^)]*\b(?:19|20)\d\d\)|[Tt]he paper (?:reports|says|prints)|`python [^`]*`"
+)  # a publication, or the command that prints it
 # what was set, not found: each stands on its page
 SETTINGS = {
     "at_initialisation": ("Nesterov momentum 0.9", "a one-cycle learning rate with its peak at 0.1"),
