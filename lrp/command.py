@@ -28,6 +28,7 @@ from lrp.errors import InputError, OwnCodeError, first_line, one_line
 from lrp.stop import remember_folder
 
 log = logging.getLogger(__name__)
+DRAWING = "drawing the figure and writing the report"
 _found: dict[tuple[str, ...] | None, tuple[int, float]] = {}  # of the jobs of a search, by their words: a sweeper may draw them again
 register()
 
@@ -64,6 +65,7 @@ def job(config: DictConfig) -> float | None:
 
         @cache
         def drawn() -> tuple[str, list[Path]]:
+            log.info(DRAWING)
             text, paths = summarise(folder, find_figure(config))
             return text, [*paths, write_report([folder], folder / REPORT, _command())]
 
@@ -132,6 +134,7 @@ def _collect_sweep(config: DictConfig) -> None:
     from lrp.report.page import REPORT, write_report  # torch as well
 
     folder = Path(config.hydra.sweep.dir)
+    print(DRAWING, file=sys.stderr)
     try:
         text, paths = summarise_sweep(folder, find_figure(config))
         paths.append(write_report([folder], folder / REPORT, _command()))
@@ -166,7 +169,7 @@ def run() -> None:
         print(f"lrp {lrp.__version__}")
         return
     try:
-        sys.argv[1:] = check_command_line(words)
+        sys.argv[1:] = check_command_line(words, lambda: print("loading torch and checking all values", file=sys.stderr, flush=True))
     except Exception as error:
         print(f"lrp: {reason_of(error, None)}", file=sys.stderr)
         raise SystemExit(2) from None

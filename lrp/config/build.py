@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -29,6 +28,7 @@ from lrp.job.row import changed_options
 from lrp.job.tracked import track_files
 from lrp.method.base import METHOD_PARTS
 from lrp.model.source import ModelSource
+from lrp.model.unfilled import unfilled
 from lrp.results.columns import check_column
 from lrp.study.job import USES, StudyJob
 from lrp.training import Training
@@ -291,7 +291,7 @@ def _model_source(options: dict[str, Any], option: str) -> ModelSource:
     # a wrong value is found before any data is read: build it once without memory
     if target.startswith("lrp.") and not getattr(factory, "reads_files", False):
         try:
-            with torch.device("meta"):
+            with unfilled():
                 factory(**accepted)
         except (RuntimeError, TypeError, OverflowError) as error:  # more elements than a tensor can have
             raise InputError(f"model={name}: it cannot be made with {options} ({first_line(error)})") from error

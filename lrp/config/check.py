@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, cast
 
@@ -30,9 +30,11 @@ NUMBERED = "${hydra.job.num}"  # the folder of a job in that of its sweep
 _FLAGS = (*_UNCHECKED, *_WITH_VALUE, "--multirun", "-m", "--run", "-r")
 
 
-def check_command_line(arguments: Sequence[str]) -> list[str]:
+def check_command_line(arguments: Sequence[str], tell: Callable[[], None] = lambda: None) -> list[str]:
     """Compose every value on the command line, and build the parts of a job from it; exit with status 2 and one sentence
     where that fails. A sweep's values are tried one at a time, not in all combinations.
+
+    ``tell`` is called before torch is loaded, which takes seconds: words that Hydra cannot compose are refused before.
 
     Returns the arguments with flags first: Hydra's own parser refuses overrides on both sides of a flag. ``--config-dir`` becomes
     ``hydra.searchpath``, which composing a configuration and the jobs of a sweep understand as well.
@@ -42,12 +44,12 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         if not Path(folder).expanduser().is_dir():
             _stop(f"--config-dir {folder}: {'not a folder' if Path(folder).expanduser().exists() else 'no such folder'}")
     try:
-        return _check(flags, texts, folders)
+        return _check(flags, texts, folders, tell)
     except InputError as error:
         _stop(str(error))
 
 
-def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
+def _check(flags: list[str], texts: list[str], folders: list[str], tell: Callable[[], None]) -> list[str]:
     overrides = parse(texts)
     if folders:
         named = [override for override in overrides if override.key_or_group == "hydra.searchpath"]
@@ -77,6 +79,8 @@ def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
         found: set[str] = set()
         for at, combination in enumerate(_combinations(choices)):
             config = composed(combination)
+            if not at:
+                tell()
             _check_study(config, combination)
             found |= set(_make(config, whole))
             if multirun and config.evaluation.latency:
