@@ -7,19 +7,13 @@ What the verdict on a claim is was judged by a reader; what it rests on is compu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
-from layout import RESULTS, markdown, read
+from layout import RESULTS, markdown, read, said
 
 from lrp.figure.figure1 import PAPER, PAPER_RANKS
 from lrp.results.tables import read_table
-
-
-def _said(values: Iterable[float], digits: int = 1) -> str:
-    """Numbers in a row: "1.0, 2.0 and 3.0"."""
-    texts = [f"{value:.{digits}f}" for value in values]
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
 def _claims(rows: Sequence[Sequence[str]]) -> str:
@@ -34,17 +28,17 @@ def figure1_claims() -> str:
     return _claims([
         [
             "Accuracy grows with the rank and saturates near 50",
-            f"At dim 500: {_said(found[500, rank] for rank in ranks)} % at ranks 5, 10, 20, 50, 100 and 200, {found[500, -1]:.1f} % dense",
+            f"At dim 500: {said(found[500, rank] for rank in ranks)} % at ranks 5, 10, 20, 50, 100 and 200, {found[500, -1]:.1f} % dense",
             "reproduced",
         ],
         [
             f"A large layer at a low rank: {paper[200, 5]:.0f} % at rank 5, dim 200 and 500",
-            f"{_said(found[dim, 5] for dim in (200, 500))} %", "reproduced",
+            f"{said(found[dim, 5] for dim in (200, 500))} %", "reproduced",
         ],
         [
             f"Rank limits small layers far more: {paper[10, 5]:.0f} % at dim 10 and rank 5, {paper[20, 5]:.0f} % at dim 20",
-            f"{_said(found[dim, 5] for dim in (10, 20))} %: {_said(lost)} points below dense, where the paper loses "
-            f"{_said((paper[dim, -1] - paper[dim, 5] for dim in (10, 20)), 0)}", "not reproduced",
+            f"{said(found[dim, 5] for dim in (10, 20))} %: {said(lost)} points below dense, where the paper loses "
+            f"{said((paper[dim, -1] - paper[dim, 5] for dim in (10, 20)), 0)}", "not reproduced",
         ],
         [
             f"Two factors at rank = dim lose against one matrix: {paper[10, 10]:.0f} against {paper[10, -1]:.0f} % at dim 10",
@@ -60,17 +54,17 @@ def figure2_claims() -> str:
     return _claims([
         [
             "Training at rank 14 for any time costs nothing",
-            f"The time costs nothing: {_said(switched[14])} % for 1, 5 and 25 epochs. But they are "
-            f"{_said(dense - value for value in switched[14])} points below dense throughout ({dense:.1f} %), as is already one epoch: a start "
+            f"The time costs nothing: {said(switched[14])} % for 1, 5 and 25 epochs. But they are "
+            f"{said(dense - value for value in switched[14])} points below dense throughout ({dense:.1f} %), as is already one epoch: a start "
             "from two factors, and Adam's restart, may cost it rather than the rank", "in part",
         ],
         [
             "Ranks below 14 held for long cost accuracy",
-            f"Rank 4: {_said(switched[4])} %; rank 1: {_said(switched[1])} % after 1, 5 and 25 epochs",
+            f"Rank 4: {said(switched[4])} %; rank 1: {said(switched[1])} % after 1, 5 and 25 epochs",
             "reproduced for 25 epochs; 5 cost no more than 1",
         ],
         [
-            "(all 50 epochs at the rank)", f"{_said(cells[rank, rank, 0] for rank in (14, 4, 1))} % at ranks 14, 4 and 1", "",
+            "(all 50 epochs at the rank)", f"{said(cells[rank, rank, 0] for rank in (14, 4, 1))} % at ranks 14, 4 and 1", "",
         ],
     ])  # fmt: skip
 
@@ -143,13 +137,13 @@ def figure3_claims() -> str:
         return f"{of[left]:.1f} against {of[right]:.1f} %"
 
     def correlations(scorer: str, column: str, digits: int = 2) -> str:
-        return _said((order.loc[(blocking, scorer), column] for blocking in cuts), digits)
+        return said((order.loc[(blocking, scorer), column] for blocking in cuts), digits)
 
     gap = max(abs(again[cut, "perturbation", s] - again[cut, "variance", s]) for cut in ("none", "alds") for s in (0.9, 0.92, 0.94, 0.95))
     return _claims([
         [
             "Pruning by magnitude collapses layers early",
-            f"Magnitude empties a layer from {_said((float(emptied(cut, 'magnitude')) for cut in cuts), 0)} % on with none, alds and square, and accuracy is "
+            f"Magnitude empties a layer from {said((float(emptied(cut, 'magnitude')) for cut in cuts), 0)} % on with none, alds and square, and accuracy is "
             f"then at chance. Until there it is close behind perturbation (no blocking, batch norm re-estimated): "
             f"{both(('none', 'magnitude', 0.9), ('none', 'perturbation', 0.9))} at 90 %, "
             f"{both(('none', 'magnitude', 0.95), ('none', 'perturbation', 0.95))} at 95 %. Perturbation empties a layer as well, from "
@@ -163,7 +157,7 @@ def figure3_claims() -> str:
             + ", ".join(f"{both(('alds', 'perturbation', s), ('none', 'perturbation', s))} at {100 * s:g} %" for s in (0.95, 0.96))
             + f", but {both(('alds', 'perturbation', 0.97), ('none', 'perturbation', 0.97))} at 97 %. Square blocks are behind no blocking: "
             f"{again['square', 'perturbation', 0.95]:.1f} % at 95 %. As pruning leaves the network, blocking hurts wherever there is anything "
-            f"to lose: {_said(plain[cut, 'perturbation', 0.9] for cut in cuts)} % at 90 % for none, alds and square", "reproduced in part",
+            f"to lose: {said(plain[cut, 'perturbation', 0.9] for cut in cuts)} % at 90 % for none, alds and square", "reproduced in part",
         ],
         [
             "Perturbation correlates with relative error, 0.87",
@@ -181,7 +175,7 @@ def figure3_claims() -> str:
         [
             "Square blocks need < 1 s to find",
             f"{1000 * blocks.loc['square', 'seconds_cut']:.1f} ms; the singular value decompositions take "
-            f"{_said(blocks.loc[cut, 'seconds_svd'] for cut in cuts)} s in float64 (none, alds, square)", "reproduced",
+            f"{said(blocks.loc[cut, 'seconds_svd'] for cut in cuts)} s in float64 (none, alds, square)", "reproduced",
         ],
         [
             "About 10 minutes to score by perturbation (GPU)",

@@ -120,7 +120,9 @@ def speed_layers() -> str:
 
 
 def speed_batch() -> str:
-    wide = read("speed_batch").pivot_table(index="what", columns="batch", values="speedup", sort=False)
+    table = read("speed_batch")
+    wide = table.pivot_table(index="what", columns="batch", values="speedup", sort=False)
+    wide.loc["MAC ratio"] = table.groupby("batch")["macs_ratio"].first()
     return markdown(["batch", *wide], [[name, *(f"{v:.2f}" if v == v else "" for v in row)] for name, row in zip(wide.index, wide.values)])
 
 

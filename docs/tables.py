@@ -1,9 +1,10 @@
-"""Write the tables in README.md, docs/reliability.md and docs/results/*.md from experiments/results/*.csv.
+"""Write the tables in README.md, docs/reliability.md and docs/results/*.md, and sentences with numbers, from experiments/results/*.csv.
 
     python docs/tables.py
 
-A table stands between <!-- table: NAME --> and <!-- end -->; what is between them is replaced, and nothing else is touched.
-tests/test_docs.py runs this and asserts that nothing changes: edit the CSV or this script, never the table.
+A table stands between <!-- table: NAME --> and <!-- end -->, sentences between <!-- text: NAME --> and <!-- end -->; what is
+between them is replaced, and nothing else is touched. tests/test_docs.py runs this and asserts that nothing changes: edit the CSV or
+a script, never the page.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import accuracy_said as found
 import accuracy_tables as accuracy
 import block_tables as blocks
 import cited_tables as cite
@@ -20,6 +22,8 @@ import cost_tables as cost
 import mask_tables as masks
 import network_tables as nets
 import pandas as pd
+import scoring_said as scoring
+import speed_said
 from layout import RESULTS, ROOT
 from reliability_table import reliability
 
@@ -29,7 +33,7 @@ from lrp.figure.simplicity_bias import pruned_markdown, simplicity_markdown
 from lrp.files import write_text
 from lrp.results.tables import read_table
 
-MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- (?:table|text): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def _bias() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -63,6 +67,15 @@ TABLES: dict[str, Callable[[], str]] = {
     "scale": nets.scale, "scale_growth": nets.scale_growth,
     "few_examples": nets.few_examples, "at_initialisation": masks.at_initialisation,
     "at_initialisation_layers": masks.at_initialisation_layers, "iterative": masks.iterative,
+    "at_initialisation_said": masks.at_initialisation_said, "iterative_said": masks.iterative_said,
+    "scoring_speed_said": scoring.speed, "scoring_quality_said": scoring.quality, "scoring_additive": scoring.additive,
+    "scoring_correlation_said": scoring.correlation, "scoring_images_said": scoring.images, "scoring_outputs_said": scoring.outputs,
+    "scoring_fewer_said": scoring.fewer, "speed_goals": speed_said.goals, "speed_said": speed_said.whole,
+    "speed_forms_said": speed_said.forms,
+    "no_retraining_said": found.no_retraining, "no_retraining_seconds": found.seconds, "ablation_said": found.ablation,
+    "alds_search": found.alds_search, "form_search_said": found.form_search, "form_finetuned_said": found.form_finetuned,
+    "forms_said": found.forms, "forms_hand_said": found.forms_hand, "tied_said": nets.tied_said,
+    "retraining_said": found.retraining, "cited_said": cite.cited_said,
     "cited": cite.cited, "cited_correlation": cite.cited_correlation, "cited_identity": cite.cited_identity,
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ from lrp.config import callbacks
 from lrp.config.check import check_command_line
 from lrp.config.explain import help_text
 from lrp.config.paths import CONF
+from lrp.config.plugins import say_once
 from lrp.config.schema import register
 from lrp.config.sweeps import sweep_name
 from lrp.errors import InputError, OwnCodeError, first_line, one_line
@@ -28,6 +29,8 @@ from lrp.follower import follows, in_the_background
 from lrp.stop import remember_folder
 
 log = logging.getLogger(__name__)
+DRAWING = "drawing the figure and writing the report"
+_found: dict[tuple[str, ...] | None, tuple[int, float]] = {}  # of the jobs of a search, by their words: a sweeper may draw them again
 register()
 
 
@@ -51,13 +54,19 @@ def job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
+    searched = tuple(sorted(hydra_config.overrides.task)) if sweeping and config.optimise is not None else None
     try:
-        made = make_job(config, hydra_config)
         if sweeping:
             _number_lines(f"[{callbacks.place_in_sweep(hydra_config.job.num)}] ")
+        if searched in _found:
+            number, value = _found[searched]
+            log.info("the same words as those of job %d, whose %s counts again", number + 1, config.optimise)
+            return value
+        made = make_job(config, hydra_config)
 
         @cache
         def drawn() -> tuple[str, list[Path]]:
+            log.info(DRAWING)
             text, paths = summarise(folder, find_figure(config))
             return text, [*paths, write_report([folder], folder / REPORT, _command())]
 
@@ -68,11 +77,16 @@ def job(config: DictConfig) -> float | None:
             log.info("done%s", callbacks.time_left(hydra_config.job.num))
         else:
             _tell(*drawn())
-        return None if config.optimise is None else mean_of(rows, config.optimise)
+        if config.optimise is None:
+            return None
+        value = mean_of(rows, config.optimise)
+        if searched is not None:
+            _found[searched] = hydra_config.job.num, value
+        return value
     except (Exception, SystemExit) as error:  # whatever classes of the user's raise
         reason = reason_of(error, folder)
     if sweeping:  # the other jobs go on; Hydra ends with exit code 1
-        log.error("job %s (%s) failed: %s", hydra_config.job.num, ", ".join(hydra_config.overrides.task), reason)
+        log.error("%s failed: %s", ", ".join(hydra_config.overrides.task) or "the job", reason)
         raise JobFailed(f"job {hydra_config.job.num}: {reason}")
     print(f"lrp: {reason}", file=sys.stderr)
     raise SystemExit(1)
@@ -123,6 +137,7 @@ def _collect_sweep(config: DictConfig) -> None:
     from lrp.report.page import REPORT, write_report  # torch as well
 
     folder = Path(config.hydra.sweep.dir)
+    print(DRAWING, file=sys.stderr)
     try:
         text, paths = summarise_sweep(folder, find_figure(config))
         paths.append(write_report([folder], folder / REPORT, _command()))
@@ -167,13 +182,14 @@ def _run(words: list[str]) -> None:
         SystemExit: With one sentence, where something failed.
     """
     try:
-        sys.argv[1:] = check_command_line(words)
+        sys.argv[1:] = check_command_line(words, lambda: print("loading torch and checking all values", file=sys.stderr, flush=True))
     except Exception as error:
         print(f"lrp: {reason_of(error, None)}", file=sys.stderr)
         raise SystemExit(2) from None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print otherwise
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")  # of joblib's helper, when somebody stops a sweep
     callbacks.tell_folder = remember_folder
+    say_once()
     entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
     failed = None
     try:
@@ -181,8 +197,8 @@ def _run(words: list[str]) -> None:
     except JobFailed:
         failed = 1
     except Exception as error:  # before or after the job: a folder that cannot be made, a launcher that fails
-        folder = callbacks.folder()
-        print(f"lrp: {reason_of(error, folder)}", file=sys.stderr)
+        nothing = str(error) == "No trials are completed yet."  # Optuna's ValueError, without which trials failed
+        print(f"lrp: {'no trial finished' if nothing else reason_of(error, callbacks.folder())}", file=sys.stderr)
         failed = 1
     finally:
         callbacks.tell_folder = None

@@ -41,7 +41,7 @@ LEVELS = (
     ("job",),
     ("study",),
     ("config",),
-    ("command", "compression", "dashboard", "tour"),
+    ("command", "compression", "dashboard", "streaming", "tour"),
     ("run",),
     ("__main__",),
 )

@@ -1,6 +1,7 @@
 """One sentence for whatever fails."""
 
 import errno
+import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import ClassVar
 
 import pytest
 import torch
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 from torch import nn
 
 import lrp
-from lrp.command import reason_of
+from lrp.command import JobFailed, reason_of
+from lrp.config.callbacks import RememberSweep
 from lrp.config.parts import make
 from lrp.errors import InputError, OwnCodeError, own_code
 from lrp.files import write_text
@@ -43,6 +47,18 @@ def test_a_reason_is_one_line(tmp_path):
         assert said.isprintable() and log.parent == tmp_path and "raises(error)" in log.read_text()
         assert said.startswith(str(error).splitlines()[0] if isinstance(error, OwnCodeError) else type(error).__name__)
     assert "the traceback is in" in reason_of(KeyError("x"), tmp_path / "nothing")
+
+
+def test_a_job_that_failed_is_told_once(capsys):
+    """Hydra prints the words of a job whose result is asked for; also one that comes from another process."""
+    result = JobReturn(overrides=["seed=1"], status=JobStatus.FAILED, _return_value=JobFailed("job 1: bad"))
+    RememberSweep().on_job_end(OmegaConf.create(), result)
+    with pytest.raises(JobFailed, match="job 1: bad"):
+        _ = pickle.loads(pickle.dumps(result)).return_value
+    assert capsys.readouterr().err == ""
+    done = JobReturn(status=JobStatus.COMPLETED, _return_value=0.5)
+    RememberSweep().on_job_end(OmegaConf.create(), done)
+    assert done.return_value == 0.5
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,10 @@ def narrow_resnet18(weights=None):
     return network
 
 
+def test_the_readme_is_read_in_a_minute():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150, "details belong in docs"
+
+
 @pytest.mark.slow
 def test_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
     """On a narrower network: the whole one takes half a minute."""

@@ -47,6 +47,16 @@ def test_sweep_with_a_failing_job(tmp_path, cache):
     assert (dense["accuracy_before_recovery"] == dense["accuracy_dense"]).all() and (dense["macs"] == dense["macs_dense"]).all()
 
 
+def test_a_search_tells_once_what_failed_and_runs_no_job_twice(tmp_path, cache):
+    """Four trials of two values, one of which names no layer."""
+    words = ["-m", "hydra/sweeper=optuna", "optimise=accuracy", "hydra.sweeper.n_trials=4", "exclude=[nothing],[classifier]"]
+    _, err = run_lrp(cache, *words, "scorer=magnitude", "sparsity.grid=[0.5]", f"hydra.sweep.dir={tmp_path}/sweep", cwd=tmp_path)
+    assert "Failed experiment" not in err and "Error executing" not in err
+    failed, again = err.count("exclude=nothing: no layer has this name"), err.count("the same words as those of job ")
+    assert failed > 0 and again > 0 and failed + again + len(pd.read_csv(tmp_path / "sweep" / "results.csv")) == 4
+    assert err.count("Best value") == 1
+
+
 def test_run_folder_is_complete(tmp_path, cache):
     """With the digits that come with lrp, as a user's first run has them."""
     words = ["dataset=mnist_small", "blocking=alds", "blocking.k=2", "scorer=variance", "sparsity.grid=[0.6]"]

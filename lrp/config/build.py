@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from lrp.config.parts import Choice, option_defaults, plain
 from lrp.config.paths import CONF, search_path, use_folders
 from lrp.config.schema import Config, register
 from lrp.config.sweeps import sweep_name
+from lrp.config.unread import tell_unread
 from lrp.config.values import as_lists, meant
 from lrp.errors import InputError, check_list, first_line
 from lrp.figure.accuracy import FIGURE
@@ -28,12 +28,10 @@ from lrp.job.row import changed_options
 from lrp.job.tracked import track_files
 from lrp.method.base import METHOD_PARTS
 from lrp.model.source import ModelSource
-from lrp.network.shapes import shapes_alone
+from lrp.model.unfilled import unfilled
 from lrp.results.columns import check_column
 from lrp.study.job import USES, StudyJob
 from lrp.training import Training
-
-log = logging.getLogger(__name__)
 
 MATRIX = ["matrix"]  # the forms of rows that name none
 
@@ -118,7 +116,7 @@ def _make_pruning(config: DictConfig, settings: dict[str, Any], given: set[str])
     parts = {group: _named(choice, choice.make()) for group, choice in chosen.items()}
     _tell_unused(config, method, chosen, settings, given)
     for word in getattr(parts.get("estimator"), "unread", ()):
-        log.info("estimator.output=logits does not use estimator.%s", word)
+        tell_unread(f"estimator.{word}", f"estimator.output=logits does not use estimator.{word}")
     recovery, search = (_choice(config, settings, group) for group in ("recovery", "search"))
     made = _make_method(method, settings, parts)
     return Job(
@@ -156,15 +154,16 @@ def _tell_unused(config: DictConfig, method: Choice, chosen: Mapping[str, Choice
         changed = () if read_anyway else ours.settings.items()
         words += [f"{group}.{name}={value}" for name, value in changed if value != ours.defaults.get(name, value)]
         for word in words:
-            log.info("method=%s does not use %s%s", method.option, word, f", it has {used}" if used else "")
+            tell_unread(word.partition("=")[0], f"method={method.option} does not use {word}" + (f", it has {used}" if used else ""))
     for name, place in {**_FROM_JOB, "budget": "budget", "exclude": "exclude", "forms": "forms"}.items():
         if not method.takes(name) and _value(settings, place) != _value(usual, place):
-            log.info("method=%s does not use %s=%s", method.option, place, _value(settings, place))
+            tell_unread(place, f"method={method.option} does not use {place}={_value(settings, place)}")
     if settings["model"]["checkpoint"] is not None:
         defaults = option_defaults("model", asked["model"], config)["training"]
         for name, value in settings["model"]["training"].items():
             if value != defaults.get(name):
-                log.info("model.checkpoint=%s: model.training.%s=%s is not used", settings["model"]["checkpoint"], name, value)
+                sentence = f"model.checkpoint={settings['model']['checkpoint']}: model.training.{name}={value} is not used"
+                tell_unread(f"model.training.{name}", sentence)
 
 
 def _named(choice: Choice, part: Any) -> Any:
@@ -292,7 +291,7 @@ def _model_source(options: dict[str, Any], option: str) -> ModelSource:
     # a wrong value is found before any data is read: build it once without memory
     if target.startswith("lrp.") and not getattr(factory, "reads_files", False):
         try:
-            with shapes_alone():
+            with unfilled():
                 factory(**accepted)
         except (RuntimeError, TypeError, OverflowError) as error:  # more elements than a tensor can have
             raise InputError(f"model={name}: it cannot be made with {options} ({first_line(error)})") from error

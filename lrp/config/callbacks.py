@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -59,6 +60,15 @@ def _tell(option: str, folder: str, more: str = "") -> None:
         tell_folder(word(option, folder))
 
 
+class _Told(JobReturn):
+    """What a job that failed gives back: its reason has been told, and Hydra would print its words once more."""
+
+    @property
+    def return_value(self) -> Any:
+        """Raises what the job raised."""
+        raise self._return_value
+
+
 class RememberSweep(Callback):
     """Remember the configuration of the run or multirun, so that its tables can be collected even when a job failed."""
 
@@ -75,6 +85,11 @@ class RememberSweep(Callback):
         jobs = count_jobs(config)
         os.environ[STARTED] = f"{time.time()} {jobs or ''}"  # jobs in processes of their own read it
         _tell("hydra.sweep.dir", str(config.hydra.sweep.dir), "" if jobs is None else f", {jobs} jobs")
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Called by Hydra after each job."""
+        if job_return.status == JobStatus.FAILED:
+            job_return.__class__ = _Told
 
 
 def folder() -> Path | None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, cast
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
+from lrp.config.composed import composed
+from lrp.config.hydra_keys import added_to_hydra, no_hydra_key
 from lrp.config.parts import no_such_option, plain
 from lrp.config.paths import CONF, option_files, search_path, use_folders
 from lrp.config.plugins import BASIC, check_plugins, search_words
+from lrp.config.unread import check_read, unread
 from lrp.config.words import is_interval, parse, quoted, sweep_values
 from lrp.errors import InputError, first_line
 
@@ -29,9 +30,11 @@ NUMBERED = "${hydra.job.num}"  # the folder of a job in that of its sweep
 _FLAGS = (*_UNCHECKED, *_WITH_VALUE, "--multirun", "-m", "--run", "-r")
 
 
-def check_command_line(arguments: Sequence[str]) -> list[str]:
+def check_command_line(arguments: Sequence[str], tell: Callable[[], None] = lambda: None) -> list[str]:
     """Compose every value on the command line, and build the parts of a job from it; exit with status 2 and one sentence
     where that fails. A sweep's values are tried one at a time, not in all combinations.
+
+    ``tell`` is called before torch is loaded, which takes seconds: words that Hydra cannot compose are refused before.
 
     Returns the arguments with flags first: Hydra's own parser refuses overrides on both sides of a flag. ``--config-dir`` becomes
     ``hydra.searchpath``, which composing a configuration and the jobs of a sweep understand as well.
@@ -41,12 +44,12 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         if not Path(folder).expanduser().is_dir():
             _stop(f"--config-dir {folder}: {'not a folder' if Path(folder).expanduser().exists() else 'no such folder'}")
     try:
-        return _check(flags, texts, folders)
+        return _check(flags, texts, folders, tell)
     except InputError as error:
         _stop(str(error))
 
 
-def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
+def _check(flags: list[str], texts: list[str], folders: list[str], tell: Callable[[], None]) -> list[str]:
     overrides = parse(texts)
     if folders:
         named = [override for override in overrides if override.key_or_group == "hydra.searchpath"]
@@ -70,15 +73,21 @@ def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
         sweepers = [str(each.input_line) for each in overrides if each.key_or_group == "hydra/sweeper"]
         if sweepers and not multirun:
             _stop(f"{sweepers[0]}: a sweeper runs several jobs, which needs -m")
+        _check_added(overrides)
         whole = _check_intervals(overrides)
-        for at, combination in enumerate(_combinations(overrides, multirun)):
-            config = _compose(combination)
+        choices = _choices(overrides, multirun)
+        found: set[str] = set()
+        for at, combination in enumerate(_combinations(choices)):
+            config = composed(combination)
+            if not at:
+                tell()
             _check_study(config, combination)
-            _make(config, whole)
+            found |= set(_make(config, whole))
             if multirun and config.evaluation.latency:
                 _check_alone(config)
             if multirun and not at:
                 _check_folder(config)
+        check_read(overrides, choices, found, lambda words: _make(composed(words), whole))
     return [*flags, *texts]
 
 
@@ -91,12 +100,24 @@ def _check_once(overrides: Sequence[Override]) -> None:
             _stop(f"{before.input_line} and {override.input_line}: one option has two values; give one of them")
 
 
+def _check_added(overrides: Sequence[Override]) -> None:
+    """Nothing would read a key that Hydra does not have."""
+    added = added_to_hydra(overrides)
+    if not added:
+        return
+    config = composed([str(each.input_line) for each in overrides if each not in added and not each.is_sweep_override()])
+    for override in added:
+        said = no_hydra_key(override.key_or_group, config)
+        if said is not None:
+            _stop(f"{override.input_line}: {said}")
+
+
 def _check_intervals(overrides: Sequence[Override]) -> list[str]:
     """How those of the intervals that hold all numbers would be written for whole ones."""
     intervals = [str(override.input_line) for override in overrides if is_interval(override)]
     if intervals:
         fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
-        if _compose(fixed).hydra.sweeper._target_ == BASIC:
+        if composed(fixed).hydra.sweeper._target_ == BASIC:
             _stop(
                 f"{intervals[0]}: an interval has no list of values; add hydra/sweeper=optuna, which searches it, or write range() or a,b"
             )
@@ -131,7 +152,7 @@ def _divide(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
 def _find_folders(overrides: Sequence[Override]) -> None:
     """Let the options of the folders that the command line names be found."""
     named = [str(override.input_line) for override in overrides if override.key_or_group == "hydra.searchpath"]
-    sources = _compose(named).hydra.runtime.config_sources
+    sources = composed(named).hydra.runtime.config_sources
     use_folders(source.path for source in sources if source.schema == "file" and Path(source.path).is_dir())
 
 
@@ -204,15 +225,20 @@ def _check_folder(config: DictConfig) -> None:
         _stop(f"hydra.sweep.dir={folder}: it holds finished rows; resume=true keeps them and computes the rest, or choose another folder")
 
 
-def _combinations(overrides: Sequence[Override], multirun: bool) -> Iterator[list[str]]:
-    """Each value of each sweep once, beside the first values of the others."""
+def _choices(overrides: Sequence[Override], multirun: bool) -> list[list[str]]:
+    """The words that each word stands for: one for each value of a sweep."""
     choices = []
     for override in overrides:
         if multirun and override.is_sweep_override():
             key = override.get_key_element()
             choices.append([f"{key}={value}" for value in sweep_values(override)])
         else:
-            choices.append([override.input_line])
+            choices.append([str(override.input_line)])
+    return choices
+
+
+def _combinations(choices: Sequence[Sequence[str]]) -> Iterator[list[str]]:
+    """Each value of each sweep once, beside the first values of the others."""
     first = [values[0] for values in choices]
     yield first
     for i, values in enumerate(choices):
@@ -220,66 +246,22 @@ def _combinations(overrides: Sequence[Override], multirun: bool) -> Iterator[lis
             yield [*first[:i], other, *first[i + 1 :]]
 
 
-def _compose(texts: list[str]) -> DictConfig:
-    try:
-        return compose("config", overrides=texts, return_hydra_config=True)
-    except yaml.YAMLError as error:
-        _stop(f"{' '.join(texts)}: a YAML file cannot be read ({' '.join(str(error).split())})")
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        always = [text for text in texts if text.startswith("hydra.searchpath")]
-        for text in texts:  # find the one to blame: alone it fails too
-            try:
-                compose("config", overrides=[*always, text] if text not in always else [text])
-            except (HydraException, OmegaConfBaseException, ValueError) as alone:
-                _stop(_explain(text, alone))
-        _stop(f"{' '.join(texts)}: {first_line(error)}")
+def _make(config: DictConfig, whole: Sequence[str]) -> dict[str, str]:
+    """Build the parts of a job; the options that nothing of it reads, with the sentence that says so.
 
-
-def _explain(text: str, error: Exception) -> str:
-    key = text.split("=")[0].lstrip("+~")
-    message = first_line(error)
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        cause = cause.__cause__
-    if cause is not None:
-        known = _known()
-        close = difflib.get_close_matches(key, known, 1)
-        node = key.rsplit(".", 1)[0] + "." if "." in key else ""
-        allowed = [name for name in known if name.startswith(node) and (node or "." not in name)]
-        return f"{text}: no option {key}" + (f", did you mean {close[0]}?" if close else f"; choose among {', '.join(allowed)}")
-    cause = error
-    while cause is not None:
-        if isinstance(cause, OmegaConfBaseException):
-            message = first_line(cause)
-        cause = cause.__cause__
-    return f"{text}: {message[:1].lower() + message[1:]}"
-
-
-def _known() -> list[str]:
-    """All groups and options of the default configuration."""
-    config = plain(compose("config"), resolve=False)
-    names: list[str] = []
-
-    def walk(node: dict, prefix: str) -> None:
-        for key, value in node.items():
-            if key != "_target_":
-                names.append(prefix + key)
-            if isinstance(value, dict):
-                walk(value, f"{prefix}{key}.")
-
-    walk(config, "")
-    return [*names, "experiment"]
-
-
-def _make(config: DictConfig, whole: Sequence[str]) -> None:
+    Raises:
+        InputError: For a value that no part accepts.
+    """
     from lrp.config.build import make_job  # loads torch, after the words have been composed
 
     try:
-        make_job(config, config.hydra)
+        with unread() as found:
+            make_job(config, config.hydra)
+        return found
     except InputError as error:
-        _stop(str(error) + (f"; {whole[0]} draws whole numbers" if whole and "integer" in str(error) else ""))
+        raise InputError(str(error) + (f"; {whole[0]} draws whole numbers" if whole and "integer" in str(error) else "")) from error
     except OmegaConfBaseException as error:
-        _stop(first_line(error))
+        raise InputError(first_line(error)) from error
 
 
 def _stop(sentence: str) -> NoReturn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from functools import cache, cached_property, partial
@@ -18,9 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lrp.config.paths import CONF, option_files
 from lrp.config.schema import Config
+from lrp.config.unread import tell_unread
 from lrp.errors import InputError, first_line
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Choice:
             if name not in self.taken and name not in self.defaults and name != "parts":  # those of a method, which its maker reads
                 raise InputError(f"{self.group}.{name}", value, f"{self.group}={self.option} has no such option")
             if name not in self.taken and value != self.defaults.get(name):
-                log.info("%s=%s does not use %s.%s=%s", self.group, self.option, self.group, name, value)
+                tell_unread(f"{self.group}.{name}", f"{self.group}={self.option} does not use {self.group}.{name}={value}")
         given = {name: value for name, value in more.items() if self.takes(name)}
         try:
             make = instantiate({**self.taken, "_partial_": True}, _convert_="all")  # parts in the settings are made, too

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 
@@ -44,6 +46,13 @@ def search_words(overrides: Sequence[Override]) -> list[str]:
     best = "maximize" if "accuracy" in column or column.startswith("sparsity") else "minimize"
     words = {"direction": best, "n_jobs": "1", "sampler.seed": "0", "max_failure_rate": "1"}
     return [f"hydra.sweeper.{key}={value}" for key, value in words.items() if f"hydra.sweeper.{key}" not in given]
+
+
+def say_once() -> None:
+    """Keep Optuna's sweeper from telling the reason of a trial that failed after the trial has."""
+    logging.getLogger(f"{PLUGINS['hydra/sweeper', 'optuna'][0]}._impl").addFilter(
+        lambda record: not re.match(r"Failed experiment: job \d+: ", record.getMessage())
+    )
 
 
 def _installed(module: str) -> bool:

@@ -217,6 +217,7 @@ class _Pruning:
         predicted = dict(zip(job.sparsities, self.fitted.predict(job.sparsities)))  # of all: sums of fewer are rounded otherwise
         chosen = chosen_parts(job, self.data.name)
         said = " ".join(str(value) for name, value in chosen.items() if name in ("method", "blocking", "scorer"))
+        log.info("pruning: %d of %d rows to compute", len(todo), len(job.sparsities))
         for sparsity in todo:
             with in_one_sentence(self.model):
                 row, layers, pruned = self.row(sparsity, predicted[sparsity])

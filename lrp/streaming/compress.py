@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,11 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp.batches import Batches, Inputs, call, counted, examples
-from lrp.compensation.base import Compensation
+from lrp.batches import Batches, examples, tensors
 from lrp.config.method import make_method
 from lrp.config.parts import make
 from lrp.cost.costs import make_costs
+from lrp.decomposition.base import decompose
 from lrp.deploy.saving import write
 from lrp.entries import read_entry, write_entry
 from lrp.errors import InputError, check_int, check_sparsity
@@ -28,8 +29,9 @@ from lrp.evidence import Evidence
 from lrp.files import check_path, sha256, write_text, write_whole
 from lrp.matrices import Block
 from lrp.method.plan import Plan, matrix_plans
+from lrp.model.unfilled import empty_parameters
 from lrp.network.arithmetic import plain_arithmetic, random_signs, read_output
-from lrp.network.shapes import empty_parameters
+from lrp.partition import cut as cut_into_blocks
 from lrp.streaming.skeleton import Cut, Skeleton
 from lrp.streaming.spool import Spool, batches
 from lrp.streaming.weights import Weights
@@ -175,20 +177,17 @@ class _Run:
             self.work.finish("behind")
 
     def _behind(self) -> None:
-        generator, last = torch.Generator().manual_seed(0), f"x{self.count}"
+        last = f"x{self.count}"
         with self.skeleton.ends():
             for i, batch in enumerate(self.given.split(self.size)):
                 with torch.enable_grad():
                     x = self.work.spool(last).read(i)["x"].requires_grad_()
                     y = read_output(self.read.read, self.skeleton.behind(batch, x), batch)
-                    few = y.shape[1] <= OUTPUTS
-                    each = torch.eye(y.shape[1]) if few else random_signs((OUTPUTS, y.shape[1]), torch.Generator().manual_seed(0)) / OUTPUTS**0.5
                     found = []
-                    for direction in each.to(y):
+                    for direction in _directions(y.shape[1]).to(y):
                         (grad,) = torch.autograd.grad((y * direction).sum(), x, retain_graph=True)
                         found.append(grad)
                 self.work.spool(f"g{self.count}").write(i, g=torch.stack(found, dim=1))
-        del generator
 
     def _inputs(self, x: str, k: int, take: int | None = None) -> Batches:
         return batches([(self.work.spool(x), "x"), (self.work.spool(f"g{k + 1}"), "g")], self.sizes, take)
@@ -256,12 +255,7 @@ class _Run:
 
     def _compressed(self, cut: Cut, k: int, sparsity: float, keep: Mapping[str, Tensor]) -> tuple[Cut, pd.DataFrame]:
         evidence, compensation = self._evidence(cut, k), self.method.compensation
-        fitted = self.method.score(_Unscored.of(evidence), targets=False) if False else None
-        del fitted
-        from lrp.decomposition.base import decompose
-        from lrp.partition import cut as cut_matrices
-
-        blocks = cut_matrices(self.method.blocking, evidence.matrices)
+        blocks = cut_into_blocks(self.method.blocking, evidence.matrices)
         factors = decompose(evidence.matrices, blocks, self.method.decomposition)
         masks = [keep[f"{k} {factor.block.layer} {factor.block.index}"] for factor in factors]
         plan = Plan(sparsity, matrix_plans(evidence.survey, factors, masks), cut, evidence.survey).once()
@@ -281,3 +275,39 @@ class _Run:
         write_whole(folder / "report.csv", lambda file: report.to_csv(file, index=False))
         Spool(self.work.folder).remove()
         return report
+
+
+def _directions(outputs: int) -> Tensor:
+    """The combinations of so many outputs that are differentiated, the same for all examples: (J, K)."""
+    if outputs <= OUTPUTS:
+        return torch.eye(outputs)
+    return random_signs((OUTPUTS, outputs), torch.Generator().manual_seed(0)) / OUTPUTS**0.5
+
+
+def _names(model: nn.Module, blocks: Sequence[str] | str) -> list[str]:
+    """The names of the blocks, where those of a module that holds them were meant.
+
+    Raises:
+        InputError: For names that the network does not have.
+    """
+    known = dict(model.named_modules())
+    given = [blocks] if isinstance(blocks, str) else [*blocks]
+    if missing := [name for name in given if name not in known]:
+        holders = [name for name, module in known.items() if isinstance(module, nn.ModuleList | nn.Sequential)]
+        raise InputError("blocks", missing[0], f"the network has no such module; modules that hold others are {', '.join(holders[:6]) or 'none'}")
+    if isinstance(blocks, str):
+        return [f"{blocks}.{name}" for name, _ in known[blocks].named_children()]
+    return given
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name, f"block.{pattern}")
+
+
+def _examples(given: Batches, size: int) -> Iterator[str]:
+    for batch in given.split(size):
+        yield sha256(tensors(batch))
+
+
+def _untied(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in held.items()}

@@ -110,6 +110,7 @@ class StudyJob:
             chosen = {"study": study.name, "dataset": data.name}
             with self.tracker.start(self.settings, chosen, folder, group) as tracked:
                 tracked.rows(results.rows)
+                log.info("%s: %d of %d cells to compute", study.name, len(todo), len(cells))
                 for cell in tqdm(todo, desc=study.name, initial=len(cells) - len(todo), total=len(cells), unit="cell", disable=None):
                     found, details = study.run(cell, place)
                     row = {"study": study.name, "dataset": data.name, "seed": self.seed, **found}

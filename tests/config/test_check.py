@@ -49,6 +49,23 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
         (["+evaluation.foo=1"], "evaluation.foo=1: there is no such option; choose among batch_size, latency, part"),
         (["+scorer.foo=1"], "scorer.foo=1: scorer=perturbation has no such option"),
         (["~seed"], "seed: an option can be set, not taken away"),
+        (["+hydra.foo=1"], "+hydra.foo=1: no option hydra.foo; choose among callbacks"),
+        (["hydra.foo=1"], "hydra.foo=1: no option hydra.foo; choose among callbacks"),
+        (["++hydra.job.chdr=true"], "++hydra.job.chdr=true: no option hydra.job.chdr, did you mean hydra.job.chdir?"),
+        (["-m", "seed=0,1", "hydra/launcher=joblib", "+hydra.launcher.njobs=2"], "did you mean hydra.launcher.n_jobs?"),
+        (
+            ["-m", "hydra/sweeper=optuna", "optimise=accuracy", "seed=0,1", "hydra.sweeper.ntrials=2"],
+            "hydra.sweeper.ntrials=2: no option hydra.sweeper.ntrials, did you mean hydra.sweeper.n_trials?",
+        ),
+        (
+            ["-m", "blocking.k=1,2"],
+            "blocking.k=1,2: nothing reads it, and all jobs would be the same (blocking=none does not use blocking.k=1)",
+        ),
+        (["-m", "method=alds", "scorer=magnitude,variance"], "scorer=magnitude,variance: nothing reads it, and all jobs would be the same"),
+        (
+            ["-m", "hydra/sweeper=optuna", "optimise=accuracy", "blocking.k=int(interval(1,8))"],
+            "blocking.k=int(interval(1,8)): nothing reads it, and all jobs would be the same (blocking=none does not use blocking.k=1)",
+        ),
         (["=5"], "=5: options are written group=option or node.key=value"),
         (["-m", "seed=range(5,5)"], "seed=range(5,5): it holds no value"),
         (["-m", "seed=range(0,1000000000)"], "it holds more than 100000 values"),
@@ -107,6 +124,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
 )
 def test_one_sentence_for_bad_input(words, sentence, capsys):
     check_refused(words, sentence, capsys)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-m", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "++hydra.launcher.verbose=1"],
+        ["-m", "seed=0,1", "hydra/sweeper=optuna", "optimise=loss", "hydra.sweeper.n_trials=2", "++hydra.sweeper.sampler.seed=3"],
+        ["+hydra.job.env_set.A=b", "hydra.searchpath=[file:///tmp]", "hydra.verbose=true", "++hydra.job_logging.root.level=DEBUG"],
+        ["+hydra.callbacks.mine._target_=hydra.experimental.callback.Callback", "++hydra.output_subdir=null"],
+        ["-m", "blocking=none,alds", "blocking.k=4,2"],  # 4 is the default: no job says that it is not read
+        ["-m", "method=alds,singular_vectors", "blocking=none,alds", "blocking.k=1,2"],  # read in one combination of four
+    ],
+)
+def test_what_hydra_has_and_what_some_job_reads_is_taken(words):
+    register()
+    check_command_line(words)
 
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("experiment/*.yaml")), ids=lambda file: file.stem)

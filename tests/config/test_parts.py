@@ -40,7 +40,7 @@ def test_names_objects_and_options():
 
 @pytest.mark.slow
 def test_what_a_class_does_not_take_is_said_where_it_is_not_the_default(caplog):
-    caplog.set_level(logging.INFO, "lrp.config.parts")
+    caplog.set_level(logging.INFO, "lrp.config.unread")
     make("blocking", "none")
     compose_job("blocking=square")
     assert not caplog.messages

@@ -1,0 +1,77 @@
+"""Words composed to a configuration, or one sentence for the word that is to blame."""
+
+from __future__ import annotations
+
+import difflib
+
+import yaml
+from hydra import compose
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from lrp.config.hydra_keys import no_hydra_key
+from lrp.config.parts import plain
+from lrp.errors import InputError, first_line
+
+
+def composed(texts: list[str]) -> DictConfig:
+    """What these words describe, with Hydra's own node.
+
+    Raises:
+        InputError: For the word that cannot be used.
+    """
+    try:
+        return compose("config", overrides=texts, return_hydra_config=True)
+    except yaml.YAMLError as error:
+        raise InputError(f"{' '.join(texts)}: a YAML file cannot be read ({' '.join(str(error).split())})") from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        always = [text for text in texts if text.startswith("hydra.searchpath")]
+        groups = [text for text in texts if text.startswith("hydra/")]  # a sweeper or a launcher has options of its own
+        for text in [*groups, *texts]:  # find the one to blame: alone it fails too
+            beside = [] if text in groups else groups
+            try:
+                compose("config", overrides=[*(word for word in [*always, *beside] if word != text), text], return_hydra_config=True)
+            except (HydraException, OmegaConfBaseException, ValueError) as alone:
+                raise InputError(_explain(text, alone, [*always, *beside])) from alone
+        raise InputError(f"{' '.join(texts)}: {first_line(error)}") from error
+
+
+def _explain(text: str, error: Exception, beside: list[str]) -> str:
+    key = text.split("=")[0].lstrip("+~")
+    if text.startswith("hydra."):
+        said = no_hydra_key(key, compose("config", overrides=[word for word in beside if word != text], return_hydra_config=True))
+        if said is not None:
+            return f"{text}: {said}"
+    message = first_line(error)
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        cause = cause.__cause__
+    if cause is not None:
+        known = _known()
+        close = difflib.get_close_matches(key, known, 1)
+        node = key.rsplit(".", 1)[0] + "." if "." in key else ""
+        allowed = [name for name in known if name.startswith(node) and (node or "." not in name)]
+        return f"{text}: no option {key}" + (f", did you mean {close[0]}?" if close else f"; choose among {', '.join(allowed)}")
+    cause = error
+    while cause is not None:
+        if isinstance(cause, OmegaConfBaseException):
+            message = first_line(cause)
+        cause = cause.__cause__
+    return f"{text}: {message[:1].lower() + message[1:]}"
+
+
+def _known() -> list[str]:
+    """All groups and options of the default configuration."""
+    config = plain(compose("config"), resolve=False)
+    names: list[str] = []
+
+    def walk(node: dict, prefix: str) -> None:
+        for key, value in node.items():
+            if key != "_target_":
+                names.append(prefix + key)
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+
+    walk(config, "")
+    return [*names, "experiment"]
