@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lrp.deploy.unfold import unfold as unfold
     from lrp.errors import InputError as InputError
     from lrp.layer.hold_rank import hold_rank as hold_rank
+    from lrp.streaming.compress import compress_blocks as compress_blocks
+    from lrp.streaming.loading import load_blocks as load_blocks
 
 if "torch" not in sys.modules:
     # Threads of OpenMP wait for each other by spinning, and two of them on cores that something else uses make a job tens of times slower
@@ -28,9 +30,12 @@ if "torch" not in sys.modules:
 _PLACES = {
     "compress": "compression", "fit": "compression", "save": "deploy.saving", "load": "deploy.saving", "fuse": "deploy.fuse",
     "export_onnx": "deploy.export", "hold_rank": "layer.hold_rank", "InputError": "errors", "unfold": "deploy.unfold",
-    "as_plain": "deploy.unfold",
+    "as_plain": "deploy.unfold", "compress_blocks": "streaming.compress", "load_blocks": "streaming.loading",
 }  # fmt: skip
-__all__ = ["InputError", "__version__", "as_plain", "compress", "export_onnx", "fit", "fuse", "hold_rank", "load", "save", "unfold"]
+__all__ = [
+    "InputError", "__version__", "as_plain", "compress", "compress_blocks", "export_onnx", "fit", "fuse", "hold_rank", "load",
+    "load_blocks", "save", "unfold",
+]  # fmt: skip
 
 
 try:

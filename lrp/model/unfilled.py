@@ -39,10 +39,10 @@ def empty_parameters() -> Iterator[None]:
     (tables of positions)."""
     before = nn.Module.register_parameter
 
-    def register(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
-        before(module, name, param)
+    def register(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        before(self, name, param)
         if param is not None and not param.is_meta:
-            module._parameters[name] = nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
+            self._parameters[name] = nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
 
     nn.Module.register_parameter = register
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
+import copy
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,16 +27,18 @@ from lrp.errors import InputError, check_int, check_sparsity
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
 from lrp.files import check_path, sha256, write_text, write_whole
+from lrp.layer.build import find_kind
 from lrp.matrices import Block
 from lrp.method.plan import Plan, matrix_plans
 from lrp.model.unfilled import empty_parameters
 from lrp.network.arithmetic import plain_arithmetic, random_signs, read_output
 from lrp.partition import cut as cut_into_blocks
-from lrp.streaming.skeleton import Cut, Skeleton
-from lrp.streaming.spool import Spool, batches
+from lrp.results.tables import read_if_there
+from lrp.streaming.loading import INDEX, REST
+from lrp.streaming.skeleton import Cut, Skeleton, check_excluded, fits, names_of_blocks
+from lrp.streaming.spool import Spool, Work, batches
 from lrp.streaming.weights import Weights
 
-INDEX, REST = "lrp.blocks.json", "rest.safetensors"
 OUTPUTS = 8  # random combinations of the network's outputs
 log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ def compress_blocks(
         batch_size: How many examples run at once.
         output: Finds the tensor of outputs in what the network returns.
         estimator: How outputs are read: a name or an object; by default ``first_order`` on the logits.
-        exclude: Names or patterns of layers inside a block, such as ``*.down_proj``, that are left alone.
+        exclude: Names of layers or of modules that contain them, or shell patterns (``*.down_proj``): they are left alone.
 
     Returns:
         One row for each layer of each block, as in the report of ``lrp.compress``.
@@ -95,12 +97,13 @@ def compress_blocks(
     with empty_parameters():
         skeleton_model = model()
     held = Weights(weights)
-    skeleton = Skeleton(skeleton_model, _names(skeleton_model, blocks), held)
+    skeleton = Skeleton(skeleton_model, names_of_blocks(skeleton_model, blocks), held)
+    check_excluded(skeleton, exclude)
     given = Batches.of(calibration, images, model=skeleton_model)
     read = make("estimator", "first_order" if estimator is None else estimator)
     read = read if output is None else replace(read, output_fn=output)
     settings = [sparsity, skeleton.blocks, len(given), scoring_images, samples, batch_size, read.identity, [*exclude], held.identity]
-    work = _Work(check_path("folder", folder) / "work", sha256([json.dumps(settings), *_examples(given, batch_size)]))
+    work = Work(check_path("folder", folder) / "work", sha256([json.dumps(settings), *_examples(given, batch_size)]))
     run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, tuple(exclude), read, work)
     with plain_arithmetic(torch.device("cpu")):
         run.forward()
@@ -108,39 +111,11 @@ def compress_blocks(
         return run.compress(sparsity, check_path("folder", folder))
 
 
-class _Work:
-    """What is finished of a run, in a folder.
-
-    Attributes:
-        key: What it is made from.
-    """
-
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.key = folder, key
-        self.folder.mkdir(parents=True, exist_ok=True)
-        told = folder / "made_from.txt"
-        if told.exists() and told.read_text(encoding="utf-8") != key:
-            raise InputError("folder", folder.parent, "its folder work holds unfinished work of another call; finish that, or remove it")
-        write_text(told, key)
-
-    def done(self, step: str) -> bool:
-        """Whether a step is finished."""
-        return (self.folder / f"{step}.done").exists()
-
-    def finish(self, step: str) -> None:
-        """A step is finished: said last, when all of its files are there."""
-        write_text(self.folder / f"{step}.done", "")
-
-    def spool(self, name: str) -> Spool:
-        """Values of this name, batch by batch."""
-        return Spool(self.folder / name)
-
-
 class _Run:
     """One pass forward, one backward, one forward through what is compressed."""
 
     def __init__(
-        self, skeleton: Skeleton, given: Batches, size: int, scoring: int, samples: int, exclude: Sequence[str], read: Any, work: _Work
+        self, skeleton: Skeleton, given: Batches, size: int, scoring: int, samples: int, exclude: Sequence[str], read: Any, work: Work
     ) -> None:
         self.skeleton, self.given, self.size, self.scoring, self.samples = skeleton, given, size, scoring, samples
         self.exclude, self.read, self.work, self.count = exclude, read, work, len(skeleton.blocks)
@@ -155,7 +130,7 @@ class _Run:
         with skeleton.ends():
             skeleton.look(given.example)
 
-    def _numbers(self, numbers: Any, title: str) -> Iterator[int]:
+    def _numbers(self, numbers: Any, title: str) -> Any:
         return tqdm(numbers, desc=title, unit="block", leave=False, disable=None)
 
     @torch.no_grad()
@@ -192,11 +167,18 @@ class _Run:
     def _inputs(self, x: str, k: int, take: int | None = None) -> Batches:
         return batches([(self.work.spool(x), "x"), (self.work.spool(f"g{k + 1}"), "g")], self.sizes, take)
 
-    def _evidence(self, cut: Cut, k: int) -> Evidence:
-        exclude = [name for name in self.exclude if any(_fits(module, name) for module, _ in cut.named_modules())]
-        return Evidence(cut, self._inputs(f"x{k}", k), scoring_images=self.scoring, exclude=exclude, samples=self.samples).of(
-            self.method.estimator, exclude, self.samples
-        )
+    def _layers(self, cut: Cut, k: int) -> list[str]:
+        """The layers of a block that nobody has excluded."""
+        own = {
+            name: f"{self.skeleton.blocks[k]}.{name.removeprefix('block.')}" for name, module in cut.named_modules() if find_kind(module)
+        }
+        return [name for name, whole in own.items() if not any(fits(whole, pattern) for pattern in self.exclude)]
+
+    def _evidence(self, cut: Cut, k: int, layers: Sequence[str]) -> Evidence:
+        """Of these layers of a block alone."""
+        exclude = [name for name, module in cut.named_modules() if find_kind(module) and name not in layers]
+        found = Evidence(cut, self._inputs(f"x{k}", k), scoring_images=self.scoring)
+        return found.of(self.method.estimator, exclude, self.samples)
 
     def backward(self) -> None:
         """From the last block to the first: scores of its components, and the gradients with respect to what it reads."""
@@ -204,13 +186,7 @@ class _Run:
             if self.work.done(f"backward{k}"):
                 continue
             with self.skeleton.block(k) as cut:
-                fitted = self.method.score(self._evidence(cut, k), targets=False)
-                scores = {str(i): score.double().cpu() for i, score in enumerate(fitted.scores)}
-                write_entry(self.work.folder / f"scores{k}.safetensors", scores, self.work.key)
-                told = [{**asdict(replace(block, order=None)), "layer": block.layer} for block in fitted.blocks]
-                write_text(self.work.folder / f"scores{k}.json", json.dumps(told))
-                fitted.forget()
-                del fitted
+                self._score(cut, k)
                 for i in range(len(self.sizes) if k else 0):  # nothing is asked of what comes before the first
                     held = self.work.spool(f"x{k}").read(i)["x"].requires_grad_(), self.work.spool(f"g{k + 1}").read(i)["g"]
                     with torch.enable_grad():
@@ -219,16 +195,37 @@ class _Run:
                     self.work.spool(f"g{k}").write(i, g=torch.stack(grads, dim=1))
             self.work.finish(f"backward{k}")
 
+    def _score(self, cut: Cut, k: int) -> None:
+        layers, blocks, scores = self._layers(cut, k), list[Block](), list[Tensor]()
+        if layers:
+            evidence = self._evidence(cut, k, layers)
+            if lost := evidence.unreached():
+                evidence = evidence.without(dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
+            fitted = self.method.score(evidence, targets=False)
+            blocks, scores = fitted.blocks, fitted.scores
+        held = {str(i): score.double().cpu() for i, score in enumerate(scores)}
+        write_entry(self.work.folder / f"scores{k}.safetensors", held, self.work.key)
+        write_text(self.work.folder / f"scores{k}.json", json.dumps([asdict(replace(block, order=None)) for block in blocks]))
+
+    def scores(self, k: int) -> tuple[list[Block], list[Tensor]]:
+        """Of one block of the network the blocks of its layers, and the scores of their components.
+
+        Raises:
+            InputError: For scores that cannot be read.
+        """
+        held = read_entry(self.work.folder / f"scores{k}.safetensors", self.work.key)
+        told = json.loads((self.work.folder / f"scores{k}.json").read_text(encoding="utf-8"))
+        if held is None or len(held) != len(told):
+            raise InputError("folder", self.work.folder, "its scores are damaged; remove it")
+        return [Block(**each) for each in told], [held[str(i)] for i in range(len(told))]
+
     def _kept(self, sparsity: float) -> dict[str, Tensor]:
-        """Masks of the components that stay, by block of layers, layer and place."""
+        """Masks of the components that stay, by block of the network, layer and place."""
         blocks, scores = list[Block](), list[Tensor]()
         for k in range(self.count):
-            held = read_entry(self.work.folder / f"scores{k}.safetensors", self.work.key)
-            told = json.loads((self.work.folder / f"scores{k}.json").read_text(encoding="utf-8"))
-            if held is None or len(held) != len(told):
-                raise InputError("folder", self.work.folder, "its scores are damaged; remove it")
-            blocks += [replace(Block(**each), layer=f"{k} {each['layer']}") for each in told]
-            scores += [held[str(i)] for i in range(len(told))]
+            own, found = self.scores(k)
+            blocks += [replace(block, layer=f"{k} {block.layer}") for block in own]
+            scores += found
         keep = self.method.selection(blocks, scores, sparsity, make_costs(blocks))
         return {f"{block.layer} {block.index}": mask for block, mask in zip(blocks, keep, strict=True)}
 
@@ -245,8 +242,8 @@ class _Run:
                 x = self.work.spool("x0" if k == 0 else f"c{k}").read(i)["x"]
                 self.work.spool(f"c{k + 1}").write(i, x=small.given(x))
             write(small.block, folder / f"block-{k:05}.safetensors")
-            rows.insert(0, "block", self.skeleton.blocks[k])
-            rows.to_csv(self.work.folder / f"rows{k}.csv", index=False)
+            if len(rows):
+                rows.to_csv(self.work.folder / f"rows{k}.csv", index=False)
             self.work.finish(f"compress{k}")
             for name in (f"x{k}" if k else "", f"c{k}", f"g{k + 1}"):
                 if name:
@@ -254,16 +251,21 @@ class _Run:
         return self._finish(folder)
 
     def _compressed(self, cut: Cut, k: int, sparsity: float, keep: Mapping[str, Tensor]) -> tuple[Cut, pd.DataFrame]:
-        evidence, compensation = self._evidence(cut, k), self.method.compensation
+        layers = list(dict.fromkeys(block.layer for block in self.scores(k)[0]))
+        if not layers:
+            return copy.deepcopy(cut), pd.DataFrame()
+        evidence, compensation = self._evidence(cut, k, layers), self.method.compensation
         blocks = cut_into_blocks(self.method.blocking, evidence.matrices)
         factors = decompose(evidence.matrices, blocks, self.method.decomposition)
         masks = [keep[f"{k} {factor.block.layer} {factor.block.index}"] for factor in factors]
         plan = Plan(sparsity, matrix_plans(evidence.survey, factors, masks), cut, evidence.survey).once()
-        small: Any = plan.build()
         del factors
+        small: Any = plan.build()
         if not plan.untouched:
-            compensation(small, evidence.survey, self._inputs("x0" if k == 0 else f"c{k}", k), evidence.statistics(compensation.needs))
-        return small, pd.DataFrame([{"layer": name, **layer.summary()} for name, layer in plan.layers.items()])
+            inputs = self._inputs("x0" if k == 0 else f"c{k}", k)
+            compensation(small, evidence.survey, inputs, evidence.statistics(compensation.needs))
+        names = {name: f"{self.skeleton.blocks[k]}.{name.removeprefix('block.')}" for name in plan.layers}
+        return small, pd.DataFrame([{"layer": names[name], **layer.summary()} for name, layer in plan.layers.items()])
 
     def _finish(self, folder: Path) -> pd.DataFrame:
         rest = {name: self.skeleton.weights.read(self.skeleton.names[name]).contiguous() for name in self.skeleton.rest}
@@ -271,7 +273,8 @@ class _Run:
         same = {name: self.skeleton.names[name] for name in rest if self.skeleton.names[name] != name}
         files = {name: f"block-{k:05}.safetensors" for k, name in enumerate(self.skeleton.blocks)}
         write_text(folder / INDEX, json.dumps({"blocks": files, "rest": REST, "same": same}, indent=1))
-        report = pd.concat([pd.read_csv(self.work.folder / f"rows{k}.csv") for k in range(self.count)], ignore_index=True)
+        tables = [read_if_there(self.work.folder / f"rows{k}.csv") for k in range(self.count)]
+        report = pd.concat([table for table in tables if table is not None], ignore_index=True)
         write_whole(folder / "report.csv", lambda file: report.to_csv(file, index=False))
         Spool(self.work.folder).remove()
         return report
@@ -282,26 +285,6 @@ def _directions(outputs: int) -> Tensor:
     if outputs <= OUTPUTS:
         return torch.eye(outputs)
     return random_signs((OUTPUTS, outputs), torch.Generator().manual_seed(0)) / OUTPUTS**0.5
-
-
-def _names(model: nn.Module, blocks: Sequence[str] | str) -> list[str]:
-    """The names of the blocks, where those of a module that holds them were meant.
-
-    Raises:
-        InputError: For names that the network does not have.
-    """
-    known = dict(model.named_modules())
-    given = [blocks] if isinstance(blocks, str) else [*blocks]
-    if missing := [name for name in given if name not in known]:
-        holders = [name for name, module in known.items() if isinstance(module, nn.ModuleList | nn.Sequential)]
-        raise InputError("blocks", missing[0], f"the network has no such module; modules that hold others are {', '.join(holders[:6]) or 'none'}")
-    if isinstance(blocks, str):
-        return [f"{blocks}.{name}" for name, _ in known[blocks].named_children()]
-    return given
-
-
-def _fits(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name, f"block.{pattern}")
 
 
 def _examples(given: Batches, size: int) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from lrp.batches import Inputs, call, examples
 from lrp.errors import InputError
-from lrp.streaming.weights import Weights, check_names, empty, empty_own, fill
+from lrp.streaming.weights import Weights, assign, check_names, empty, empty_own, fill
 
 HIDDEN = "hidden_states"  # what transformers call the first argument of a block where they name it
 
@@ -65,7 +66,7 @@ class Skeleton:
         inside = tuple(f"{name}." for name in self.blocks)
         for name in self.rest:
             place, _, own = name.rpartition(".")
-            _assign(self.model.get_submodule(place), own, self.weights.read(self.names[name]))
+            assign(self.model.get_submodule(place), own, self.weights.read(self.names[name]))
         try:
             yield
         finally:
@@ -104,24 +105,30 @@ class Skeleton:
             given.append(result)
             raise _Reached
 
+        def too_early(*_: Any, **__: Any) -> None:
+            raise _Reached
+
         fill(first, f"{self.blocks[0]}.", self.weights, self.names)
         handle = first.register_forward_hook(stop, with_kwargs=True)
         try:
-            with contextlib.suppress(_Reached):
+            with self._forwards(lambda _: too_early, self.blocks[1:]), contextlib.suppress(_Reached):
                 call(self.model, example)
         finally:
             handle.remove()
             empty(first)
         if not given:
-            raise InputError("blocks", self.blocks[0], "it does not run; give the blocks in the order in which they run")
+            raise InputError("blocks", self.blocks[0], "it is not the first to run; give each block once, as they run")
         result = given[0]
         if isinstance(result, tuple):
             self._more, result = result[1:], result[0]
         if not isinstance(result, Tensor):
-            raise InputError("blocks", self.blocks[0], f"it gives a {type(result).__name__}, and a block has to give a tensor, or a tuple of it and more")
+            raise InputError(
+                "blocks", self.blocks[0], f"it gives a {type(result).__name__}, and a block has to give a tensor, or a tuple of it and more"
+            )
         seen = self._recorded(example)[1]
         if [name for name, *_ in seen] != self.blocks:
-            raise InputError("blocks", [name for name, *_ in seen][:4], "they run in another order, or not once each; list them as they run")
+            order = ", ".join([name for name, *_ in seen][:4])
+            raise InputError("blocks", ", ".join(self.blocks[:4]), f"they run as {order} ...; list each as it runs, once")
         self._calls = [(args, kwargs, named) for _, args, kwargs, named in seen]
 
     @torch.no_grad()
@@ -134,7 +141,9 @@ class Skeleton:
         x, seen = self._recorded(batch)
         for (name, args, kwargs, _), (known_args, known_kwargs, _) in zip(seen, self._calls, strict=True):
             if not _same((args, kwargs), (known_args, known_kwargs)):
-                raise InputError("blocks", name, "what it is called with besides differs between examples; give examples of one length, without padding")
+                raise InputError(
+                    "blocks", name, "what it is called with besides differs between examples; give examples of one length, without padding"
+                )
         return x
 
     def behind(self, batch: Inputs, x: Tensor) -> Any:
@@ -143,7 +152,7 @@ class Skeleton:
         def passed(*_: Any, **__: Any) -> Any:
             return x if self._more is None else (x, *self._more)
 
-        with self._forwards(lambda name: passed):
+        with self._forwards(lambda name: passed, self.blocks):
             return call(self.model, batch)
 
     def _recorded(self, batch: Inputs) -> tuple[Tensor, list[tuple[str, tuple[Any, ...], dict[str, Any], bool]]]:
@@ -164,31 +173,20 @@ class Skeleton:
 
             return record
 
-        with self._forwards(recorder):
+        with self._forwards(recorder, self.blocks):
             call(self.model, batch)
         return first[0], seen
 
     @contextlib.contextmanager
-    def _forwards(self, make: Callable[[str], Callable[..., Any]]) -> Iterator[None]:
-        """The blocks do something else than what they do."""
-        for name, block in self._held.items():
-            block.forward = make(name)
+    def _forwards(self, make: Callable[[str], Callable[..., Any]], names: Sequence[str]) -> Iterator[None]:
+        """These blocks do something else than what they do."""
+        for name in names:
+            self._held[name].forward = make(name)
         try:
             yield
         finally:
-            for block in self._held.values():
-                del block.forward
-
-
-def _assign(module: nn.Module, name: str, value: Tensor) -> None:
-    """Set one of a module's own parameters or buffers."""
-    parameter = module._parameters.get(name)
-    if parameter is not None:
-        module._parameters[name] = nn.Parameter(value.to(parameter.dtype), requires_grad=False)
-        return
-    buffer = module._buffers[name]
-    assert buffer is not None, "it is in the state"
-    module._buffers[name] = value.to(buffer.dtype)
+            for name in names:
+                del self._held[name].forward
 
 
 def _of_one(given: Any, count: int) -> Any:
@@ -208,3 +206,38 @@ def _same(a: Any, b: Any) -> bool:
     pairs = zip(left, right, strict=True)
     return all(torch.equal(x, y) if isinstance(x, Tensor) and isinstance(y, Tensor) else x is y or x == y for x, y in pairs)
 
+
+def names_of_blocks(model: nn.Module, blocks: Sequence[str] | str) -> list[str]:
+    """The names of the blocks, where those of a module that holds them were meant.
+
+    Raises:
+        InputError: For names that the network does not have.
+    """
+    known = dict(model.named_modules())
+    given = [blocks] if isinstance(blocks, str) else [*blocks]
+    if missing := [name for name in given if name not in known]:
+        holders = [name for name, module in known.items() if isinstance(module, nn.ModuleList | nn.Sequential)]
+        raise InputError(
+            "blocks", missing[0], f"the network has no such module; modules that hold others are {', '.join(holders[:6]) or 'none'}"
+        )
+    if isinstance(blocks, str):
+        return [f"{blocks}.{name}" for name, _ in known[blocks].named_children()]
+    return given
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Whether a layer is named by a pattern, or is in a module that is."""
+    return fnmatch.fnmatch(name, pattern) or name.startswith(f"{pattern}.")
+
+
+def check_excluded(skeleton: Skeleton, exclude: Sequence[str]) -> None:
+    """That each pattern names something in the blocks.
+
+    Raises:
+        InputError: For one that does not.
+    """
+    inside = tuple(f"{name}." for name in skeleton.blocks)
+    known = [name for name, _ in skeleton.model.named_modules() if f"{name}.".startswith(inside)]
+    for pattern in exclude:
+        if not any(fits(name, pattern) for name in known):
+            raise InputError("exclude", pattern, "fits nothing in the blocks")

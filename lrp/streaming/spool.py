@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lrp.batches import Batches
-from lrp.files import write_whole
+from lrp.errors import InputError
+from lrp.files import write_text, write_whole
 
 
 class Spool:
@@ -39,11 +40,36 @@ class Spool:
 def batches(spools: Sequence[tuple[Spool, str]], sizes: Sequence[int], take: int | None = None) -> Batches:
     """Of each batch one tensor of each spool, as positional arguments; ``sizes``: how many examples the batches hold."""
 
-    def parts():  # noqa: ANN202
+    def parts() -> Iterator[tuple[Tensor, ...]]:
         for number in range(len(sizes)):
-            yield tuple(_named(spool, number)[name] for spool, name in spools)
-
-    def _named(spool: Spool, number: int) -> Mapping[str, Tensor]:
-        return spool.read(number)
+            yield tuple(spool.read(number)[name] for spool, name in spools)
 
     return Batches(parts, sum(sizes)).take(take)
+
+
+class Work:
+    """What is finished of a run, in a folder.
+
+    Attributes:
+        key: What it is made from.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+        self.folder.mkdir(parents=True, exist_ok=True)
+        told = folder / "made_from.txt"
+        if told.exists() and told.read_text(encoding="utf-8") != key:
+            raise InputError("folder", folder.parent, "its folder work holds unfinished work of another call; finish that, or remove it")
+        write_text(told, key)
+
+    def done(self, step: str) -> bool:
+        """Whether a step is finished."""
+        return (self.folder / f"{step}.done").exists()
+
+    def finish(self, step: str) -> None:
+        """A step is finished: said last, when all of its files are there."""
+        write_text(self.folder / f"{step}.done", "")
+
+    def spool(self, name: str) -> Spool:
+        """Values of this name, batch by batch."""
+        return Spool(self.folder / name)

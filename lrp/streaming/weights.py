@@ -117,3 +117,14 @@ def empty_own(module: nn.Module) -> None:
     for name, parameter in module._parameters.items():
         if parameter is not None:
             module._parameters[name] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
+
+
+def assign(module: nn.Module, name: str, value: Tensor) -> None:
+    """Set one of a module's own parameters or buffers."""
+    parameter = module._parameters.get(name)
+    if parameter is not None:
+        module._parameters[name] = nn.Parameter(value.to(parameter.dtype), requires_grad=False)
+        return
+    buffer = module._buffers[name]
+    assert buffer is not None, "it is in the state"
+    module._buffers[name] = value.to(buffer.dtype)

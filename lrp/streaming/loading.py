@@ -1,0 +1,76 @@
+"""What ``compress_blocks`` wrote, as a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lrp.deploy.saving import load
+from lrp.errors import InputError, first_line
+from lrp.files import check_path, why_unreadable
+from lrp.layer.build import replace_layer
+from lrp.model.unfilled import empty_parameters
+from lrp.streaming.weights import Weights, assign
+
+INDEX, REST = "lrp.blocks.json", "rest.safetensors"
+
+
+def load_blocks(folder: str | Path, model: Callable[[], nn.Module]) -> nn.Module:
+    """The compressed network that ``compress_blocks`` wrote to a folder, in eval mode, on the CPU. At no time does it hold more than one
+    block of the dense network. ``model`` makes the dense architecture.
+
+    Raises:
+        InputError: For a folder that holds none, and where what it holds does not fit the architecture.
+    """
+    place = check_path("folder", folder)
+    if not callable(model) or isinstance(model, nn.Module):
+        raise InputError("model", type(model).__name__, "give a function that makes the network")
+    index = _index(place)
+    with empty_parameters():
+        result = model().eval()
+    for name, file in index["blocks"].items():
+        block = _module(result, name, place)
+        for module in block.modules():
+            for own, parameter in module._parameters.items():
+                if parameter is not None:
+                    module._parameters[own] = nn.Parameter(torch.empty_like(parameter, device="cpu"), parameter.requires_grad)
+        result = replace_layer(result, name, load(place / file, model=block))
+    rest, same = Weights(place / index["rest"]), index["same"]
+    for name in [*rest.files, *same]:
+        parent, _, own = name.rpartition(".")
+        assign(_module(result, parent, place), own, rest.read(same.get(name, name)))
+    if missing := [name for name, value in result.state_dict().items() if value.is_meta]:
+        raise InputError("folder", place, f"it is for another architecture: it lacks {', '.join(missing[:3])}")
+    return result.eval()
+
+
+def _module(model: nn.Module, name: str, place: Path) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError as error:
+        raise InputError("folder", place, f"it is for another architecture: this one has no {name}") from error
+
+
+def _index(place: Path) -> dict[str, Any]:
+    """What the index of a folder says.
+
+    Raises:
+        InputError: Where there is none, or it is damaged.
+    """
+    file = place / INDEX
+    if reason := why_unreadable(file):
+        raise InputError("folder", place, f"{INDEX}: {reason}")
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+        files = [*index["blocks"].values(), index["rest"]]
+        fits = all(isinstance(name, str) and Path(name).name == name for name in files) and isinstance(index["same"], dict)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise InputError("folder", place, f"{INDEX} is damaged ({first_line(error)})") from error
+    if not fits:
+        raise InputError("folder", place, f"{INDEX} is damaged")
+    return index
