@@ -112,6 +112,29 @@ def scale_growth() -> str:
     return markdown(["growth with", "exponent of the peak", "of the seconds"], rows)
 
 
+def depth() -> str:
+    """One row for each number of blocks: peak memory and processor time, block by block and whole."""
+    table, rows = read("depth"), []
+    for blocks, part in table.groupby("blocks"):
+        row = [str(blocks), f"{part['weights_mib'].iloc[0]:.0f}"]
+        for way in ("blocks", "whole"):
+            found = part[part["way"] == way]
+            row += [f"{found[what].iloc[0]:.0f}" if len(found) else "" for what in ("peak_mib", "cpu_seconds")]
+        rows.append(row)
+    return markdown(
+        ["blocks", "weights (MiB)", "by blocks: peak (MiB)", "processor seconds", "whole: peak (MiB)", "processor seconds"], rows
+    )
+
+
+def processes() -> str:
+    """Medians of the seconds of each number of processes, and how many times faster than one that is."""
+    medians = read("processes").groupby(["what", "processes"])["seconds"].median()
+    rows = [
+        [what, str(count), f"{seconds:.1f}", f"{medians[what, 1] / seconds:.2f}"] for (what, count), seconds in medians.items()
+    ]  # fmt: skip
+    return markdown(["", "processes", "seconds", "times faster"], rows)
+
+
 MEASURED = ("peak_gib", "seconds")
 
 

@@ -64,7 +64,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed_forms": cost.speed_forms, "speed_forms_sizes": cost.speed_forms_sizes, "reliability": reliability,
     "tied": nets.tied, "networks": nets.networks, "language_model": nets.language_model, "pretrained": nets.pretrained,
     "pretrained_all": nets.pretrained_all, "clustered_blocks": blocks.clustered, "clustered_accuracy": blocks.clustered_accuracy,
-    "scale": nets.scale, "scale_growth": nets.scale_growth,
+    "scale": nets.scale, "scale_growth": nets.scale_growth, "depth": nets.depth, "processes": nets.processes,
     "few_examples": nets.few_examples, "at_initialisation": masks.at_initialisation,
     "at_initialisation_layers": masks.at_initialisation_layers, "iterative": masks.iterative,
     "at_initialisation_said": masks.at_initialisation_said, "iterative_said": masks.iterative_said,

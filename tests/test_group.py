@@ -1,5 +1,7 @@
 """Several processes together find what one finds."""
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from lrp.decomposition.base import decompose
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
-from lrp.group import ALONE, UNIT, Group
+from lrp.group import ALONE, LOST, UNIT, Group
 from lrp.partition import cut
 
 pytestmark = pytest.mark.slow
@@ -44,14 +46,14 @@ def images() -> Tensor:
 
 
 def everything(group: Group) -> dict[str, Tensor]:
-    """Statistics, scores by both estimators, and a compressed network."""
+    """Scores by both estimators, statistics, and a compressed network."""
     model, x, found = network(), images(), dict[str, Tensor]()
-    for estimator in (FirstOrderEstimator(projections=8), ExactEstimator()):
-        evidence = Evidence(model, x, scoring_images=30, group=group).of(estimator, ("7.layer",), 1000)
-        factors = decompose(evidence.matrices, cut(Unblocked(), evidence.matrices))
-        for i, moments in enumerate(evidence.moments(factors)):
-            found |= {f"{estimator.name} {i} first": moments.first, f"{estimator.name} {i} second": moments.second}
-    evidence = Evidence(model, x, group=group).of(FirstOrderEstimator(), (), 2000)
+    evidence = Evidence(model, x, scoring_images=30, group=group).of(FirstOrderEstimator(projections=8), (), 1000)
+    factors = decompose(evidence.matrices, cut(Unblocked(), evidence.matrices))
+    exact = evidence.of(ExactEstimator(), ("7.layer", "8"), 1000)
+    of_exact = [factor for factor in factors if factor.block.layer in exact.matrices]
+    for name, held in {"first order": evidence.moments(factors), "exact": exact.moments(of_exact)}.items():
+        found |= {f"{name} {i} {key}": getattr(each, key) for i, each in enumerate(held) for key in ("first", "second")}
     for name, held in evidence.statistics(NEEDS).items():
         values: dict[str, Any] = {"C": held.inputs, "G": held.gradients, "zz": held.zz, "mean": held.mean, "abs": held.magnitudes}
         found |= {f"{name} {key}": value for key, value in values.items() if value is not None}
@@ -89,3 +91,44 @@ def test_a_group_of_one_finds_what_a_process_alone_finds(found: dict[int, list[d
         if name.startswith("compressed"):
             continue  # single weights may differ where a layer is nearly singular
         torch.testing.assert_close(value, alone[name], rtol=1e-5, atol=1e-6 * float(value.abs().max()), msg=name)
+
+
+def refuses(group: Group) -> str:
+    """The second process has other weights, or examples that are not numbers."""
+    said = []
+    for weights, examples in ((2.0, 1.0), (1.0, 2.0), (1.0, float("nan"))):
+        model, x = network(), images()
+        if not group.first:
+            model[0].weight.data.mul_(weights)
+            x = x * examples
+        try:
+            lrp.compress(model, x, 0.5, group=dist.group.WORLD)
+        except lrp.InputError as error:
+            said.append(str(error))
+    return "|".join(said)
+
+
+def test_what_one_process_refuses_all_refuse(tmp_path) -> None:
+    first, second = together(2, refuses, tmp_path)
+    assert first == second
+    weights, examples, values = first.split("|")
+    assert weights == "the processes of the group have weights that differ; give all of them the same network and examples"
+    assert "examples that differ" in examples and values == "calibration: the inputs hold values that are not finite"
+
+
+def ends(group: Group) -> str:
+    """The second process is killed."""
+    if not group.first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    lrp.compress(network(), images(), 0.5, group=dist.group.WORLD)
+    return ""
+
+
+def test_a_process_that_is_lost_ends_the_others_in_a_sentence(tmp_path) -> None:
+    first, second = together(2, ends, tmp_path)
+    assert first.startswith(f"InputError: {LOST}") and second is None
+
+
+def test_a_group_has_to_be_one() -> None:
+    with pytest.raises(lrp.InputError, match="^group=int: call torch.distributed.init_process_group first$"):
+        lrp.compress(network(), images(), 0.5, group=3)
