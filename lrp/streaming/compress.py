@@ -57,6 +57,7 @@ def compress_blocks(
     batch_size: int = 8,
     output: Callable[[Any], Tensor] | None = None,
     estimator: Any = None,
+    compensation: Any = "least_squares",
     exclude: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Compress a network that need not fit into memory: of its weights those of one block are held at a time, or those before and behind
@@ -81,6 +82,7 @@ def compress_blocks(
         batch_size: How many examples run at once.
         output: Finds the tensor of outputs in what the network returns.
         estimator: How outputs are read: a name or an object; by default ``first_order`` on the logits.
+        compensation: How what is kept is refitted: a name or an object.
         exclude: Names of layers or of modules that contain them, or shell patterns (``*.down_proj``): they are left alone.
 
     Returns:
@@ -102,9 +104,11 @@ def compress_blocks(
     given = Batches.of(calibration, images, model=skeleton_model)
     read = make("estimator", "first_order" if estimator is None else estimator)
     read = read if output is None else replace(read, output_fn=output)
-    settings = [sparsity, skeleton.blocks, len(given), scoring_images, samples, batch_size, read.identity, [*exclude], held.identity]
+    refit = make("compensation", compensation)
+    sizes = [len(given), scoring_images, samples, batch_size]
+    settings = [sparsity, skeleton.blocks, sizes, read.identity, repr(refit), [*exclude], held.identity]
     work = Work(check_path("folder", folder) / "work", sha256([json.dumps(settings), *_examples(given, batch_size)]))
-    run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, tuple(exclude), read, work)
+    run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, tuple(exclude), read, refit, work)
     with plain_arithmetic(torch.device("cpu")):
         run.forward()
         run.backward()
@@ -115,8 +119,9 @@ class _Run:
     """One pass forward, one backward, one forward through what is compressed."""
 
     def __init__(
-        self, skeleton: Skeleton, given: Batches, size: int, scoring: int, samples: int, exclude: Sequence[str], read: Any, work: Work
-    ) -> None:
+        self, skeleton: Skeleton, given: Batches, size: int, scoring: int, samples: int, exclude: Sequence[str], read: Any, refit: Any,
+        work: Work,
+    ) -> None:  # fmt: skip
         self.skeleton, self.given, self.size, self.scoring, self.samples = skeleton, given, size, scoring, samples
         self.exclude, self.read, self.work, self.count = exclude, read, work, len(skeleton.blocks)
         self.sizes = [examples(batch) for batch in given.split(size)]
@@ -124,7 +129,7 @@ class _Run:
         self.method: Any = make_method(
             "singular_vectors",
             {"blocking": "none", "decomposition": "svd", "scorer": "perturbation", "estimator": estimator, "selection": "lagrangian",
-             "compensation": "least_squares"},
+             "compensation": refit},
             {"budget": "params", "macs_removed": None, "forms": None, "exclude": (), "samples": samples},
         )  # fmt: skip
         with skeleton.ends():
