@@ -22,7 +22,7 @@ from lrp.config.check import check_command_line
 from lrp.config.explain import help_text
 from lrp.config.paths import CONF
 from lrp.config.schema import register
-from lrp.config.sweeps import sweep_name
+from lrp.config.sweeps import is_second_try, sweep_name
 from lrp.errors import InputError, OwnCodeError, first_line, one_line
 from lrp.stop import remember_folder
 
@@ -51,6 +51,9 @@ def job(config: DictConfig) -> float | None:
     folder = Path(hydra_config.runtime.output_dir)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     try:
+        if sweeping and is_second_try(hydra_config, folder):
+            log.info("this sweep began the job before; it goes on")
+            config.resume = True
         made = make_job(config, hydra_config)
         if sweeping:
             _number_lines(f"[{callbacks.place_in_sweep(hydra_config.job.num)}] ")
