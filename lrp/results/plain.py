@@ -27,13 +27,11 @@ def read_plain(file: Path) -> Any:
     Raises:
         InputError: For a file that is larger than any that lrp writes, or that cannot be read.
     """
+    if file.stat().st_size > _LARGEST:
+        raise InputError(f"{file} is larger than any that lrp writes; choose another folder")
     try:
-        if file.stat().st_size > _LARGEST:
-            raise InputError(f"{file} is larger than any that lrp writes; choose another folder")
         return yaml.load(file.read_text(encoding="utf-8"), _Plain)  # a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{file} cannot be read ({first_line(error)}); choose another folder") from error
 
 

@@ -113,7 +113,7 @@ class StudyJob:
                     results.update()
                     if results.finished(
                         **{key: cell[key] for key in study.keys}
-                    ):  # by another process, since a node that was lost came back
+                    ):  # by another process
                         continue
                     found, details = study.run(cell, place)
                     row = {"study": study.name, "dataset": data.name, "seed": self.seed, **found}
