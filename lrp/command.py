@@ -8,6 +8,7 @@ import shlex
 import sys
 import tempfile
 import traceback
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from lrp.errors import InputError, OwnCodeError, first_line, one_line
 from lrp.stop import remember_folder
 
 log = logging.getLogger(__name__)
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated against ConfigStore schema")  # our ray.yaml against the plugin's, which is wanted
 register()
 
 
@@ -51,6 +53,7 @@ def job(config: DictConfig) -> float | None:
     folder = Path(hydra_config.runtime.output_dir)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     try:
+        callbacks.go_where_it_began(hydra_config)
         if sweeping and is_second_try(hydra_config, folder):
             log.info("this sweep began the job before; it goes on")
             config.resume = True
@@ -162,6 +165,7 @@ def run() -> None:
         print(f"lrp: {reason_of(error, None)}", file=sys.stderr)
         raise SystemExit(2) from None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print otherwise
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use to its makers
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")  # of joblib's helper, when somebody stops a sweep
     callbacks.tell_folder = remember_folder
     entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
