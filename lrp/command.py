@@ -25,10 +25,12 @@ from lrp.config.paths import CONF
 from lrp.config.schema import register
 from lrp.config.sweeps import is_second_try, sweep_name
 from lrp.errors import InputError, OwnCodeError, first_line, one_line
-from lrp.stop import remember_folder
+from lrp.stop import how_to_go_on, remember_folder
 
 log = logging.getLogger(__name__)
-warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated against ConfigStore schema")  # our ray.yaml against the plugin's, which is wanted
+warnings.filterwarnings(
+    "ignore", r"\s*'hydra/launcher/ray' is validated against ConfigStore schema"
+)  # our ray.yaml against the plugin's, which is wanted
 register()
 
 
@@ -174,9 +176,10 @@ def run() -> None:
         entry()
     except JobFailed:
         failed = 1
-    except Exception as error:  # before or after the job: a folder that cannot be made, a launcher that fails
+    except Exception as error:  # before or after the job: a folder that cannot be made, a launcher that fails or whose job was killed
         folder = callbacks.folder()
-        print(f"lrp: {reason_of(error, folder)}", file=sys.stderr)
+        go_on = "" if callbacks.multirun is None or isinstance(error, InputError) else f"; {how_to_go_on(words)}"
+        print(f"lrp: {reason_of(error, folder)}{go_on}", file=sys.stderr)
         failed = 1
     finally:
         callbacks.tell_folder = None

@@ -111,9 +111,7 @@ class StudyJob:
                 tracked.rows(results.rows)
                 for cell in tqdm(todo, desc=study.name, initial=len(cells) - len(todo), total=len(cells), unit="cell", disable=None):
                     results.update()
-                    if results.finished(
-                        **{key: cell[key] for key in study.keys}
-                    ):  # by another process
+                    if results.finished(**{key: cell[key] for key in study.keys}):  # by another process
                         continue
                     found, details = study.run(cell, place)
                     row = {"study": study.name, "dataset": data.name, "seed": self.seed, **found}
