@@ -30,11 +30,12 @@ def sweep(place: Path, name: str, *words: str, **more: str) -> subprocess.Comple
     return subprocess.run(command(place, name, *words), cwd=place, env=environment(more), capture_output=True, text=True, timeout=PATIENCE)
 
 
-def sweep_that_loses_one(
-    place: Path, name: str, lose: Callable[[int, subprocess.Popen], object], *words: str, **more: str
-) -> tuple[int, str]:
-    """Run a sweep, and ``lose`` the process of its first job, which has stored rows and will store more (its id; the command); the exit
-    code and what was said."""
+Lose = Callable[[int, subprocess.Popen], object]  # gets the id of a job's process, and the command
+
+
+def sweep_that_loses_one(place: Path, name: str, lose: Lose, *words: str, **more: str) -> tuple[int, str]:
+    """Run a sweep, and ``lose`` the process of its first job, which has stored rows and will store more; the exit code
+    and what was said."""
     log, job = place / f"{name}.log", place / name / "0"
     with open(log, "w") as file:
         process = subprocess.Popen(command(place, name, *words), cwd=place, env=environment(more), stdout=file, stderr=subprocess.STDOUT)
