@@ -67,8 +67,8 @@ def _check(flags: list[str], texts: list[str], folders: list[str]) -> list[str]:
         for override in overrides:
             if override.is_sweep_override() and not multirun:
                 _stop(_several(override))
-        for each in overrides:
-            if each.key_or_group in ("hydra/sweeper", "hydra/launcher") and not multirun:
+        for each in overrides:  # --cfg prints, and runs nothing
+            if each.key_or_group in ("hydra/sweeper", "hydra/launcher") and not multirun and not {"--cfg", "-c"} & {*flags}:
                 _stop(f"{each.input_line}: a {each.key_or_group.partition('/')[2]} runs several jobs, which needs -m")
         whole = _check_intervals(overrides)
         for at, combination in enumerate(_combinations(overrides, multirun)):
