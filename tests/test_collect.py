@@ -1,6 +1,7 @@
 """Tables of many machines put together, and what is not finished, with the commands that finish it."""
 
 import shlex
+import shutil
 
 import pandas as pd
 import pytest
@@ -136,21 +137,18 @@ def test_the_commands_finish_what_they_say(tmp_path, capsys, monkeypatch):
     """Pasted, they give what an undisturbed sweep gives."""
     warm_up()
     monkeypatch.chdir(tmp_path)
-    words = quick("-m", "scorer=magnitude,energy", "seed=0,1", "sparsity.grid=[0.5,0.9]", "hydra.sweep.dir=sweep", "cache_dir=cache")
+    words = quick("-m", "scorer=magnitude,energy", "sparsity.grid=[0.5,0.9]", "hydra.sweep.dir=sweep", "cache_dir=cache")
     assert run(words, tmp_path / "log").code == 0
     whole = pd.read_csv("sweep/results.csv")
-    for number, kept in ((1, 1), (2, 0)):
-        file = tmp_path / "sweep" / str(number) / "results.csv"
-        pd.read_csv(file).head(kept).to_csv(file, index=False)
-    for file in sorted((tmp_path / "sweep/3").rglob("*"), reverse=True):
-        file.rmdir() if file.is_dir() else file.unlink()
-    (tmp_path / "sweep/3").rmdir()
+    file = tmp_path / "sweep/0/results.csv"
+    pd.read_csv(file).head(1).to_csv(file, index=False)
+    shutil.rmtree("sweep/1")
     main(["sweep"])
     commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
-    assert len(commands) == 3
+    assert len(commands) == 2
     for command in commands:
         assert run(command[2:], tmp_path / "log").code == 0, (tmp_path / "log").read_text()
     main(["sweep"])
-    assert capsys.readouterr().out == "sweep/collected.csv: 8 rows of 4 runs\n"
+    assert capsys.readouterr().out == "sweep/collected.csv: 4 rows of 2 runs\n"
     columns = [name for name in whole if not name.startswith("seconds")]
     pd.testing.assert_frame_equal(pd.read_csv("sweep/collected.csv")[columns], whole[columns])

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 from shell import QUICK
 
-GRID = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]  # trained a little after each, so that a row takes a second or two
+GRID = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]  # trained a little after each, so that a row takes a second
 SWEEP = ["-m", "seed=0,1", "scorer=magnitude", f"sparsity.grid=[{','.join(map(str, GRID))}]"]
-SWEEP += ["recovery=finetune", "recovery.epochs=1", "recovery.images=3000"]
+SWEEP += ["recovery=finetune", "recovery.epochs=1", "recovery.images=1500"]
 WORDS = [*SWEEP, *(word for word in QUICK if not word.startswith("threads="))]
 PATIENCE = 600  # seconds
 
