@@ -30,7 +30,7 @@ Choose one of a group with `group=choice`, set a value with `node.key=value`, sw
 
 `lrp run --help` prints what follows (`lrp run` and `python -m lrp.run` are the same).
 A bad value stops the run at once with one sentence that names the option, the value and what is allowed.
-`hydra/launcher=joblib hydra.launcher.n_jobs=2` runs the jobs of a sweep in parallel;
+`hydra/launcher=joblib` runs the jobs of a sweep in parallel, `ray`, `ray_cluster` and `slurm` on clusters ([sweeps.md](sweeps.md));
 `hydra.run.dir` and `hydra.sweep.dir` say where the folders go (below `outputs/`).
 """
 

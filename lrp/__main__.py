@@ -1,4 +1,4 @@
-"""The command ``lrp``: compress and measure (``run``), a first look (``tour``), figures, and a W&B workspace (``dashboard``)."""
+"""The command ``lrp``: compress and measure (``run``), a first look (``tour``), tables and figures, and a W&B workspace (``dashboard``)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ USAGE = """usage: lrp run [group=choice] [option=value] ...    compress a networ
        lrp tour                                     the paper and lrp on digits that come with it: a figure, in minutes
        lrp figure NAME FOLDER...                    draw the tables of runs: {figures}
        lrp report FOLDER...                         one HTML file of runs, which opens without a network
+       lrp collect FOLDER...                        one table of the runs of many machines, and what is not finished
        lrp dashboard ENTITY/PROJECT                 make a W&B workspace for lrp's runs (needs lrp[dashboard])
        lrp --version
 
@@ -60,12 +61,16 @@ def _do() -> None:
         from lrp.report.command import main as report  # torch
 
         report(rest, "lrp report")
+    elif word == "collect":
+        from lrp.collect import main as collect  # torch
+
+        collect(rest, "lrp collect")
     elif word == "dashboard":
         from lrp.dashboard import main as dashboard  # optional: wandb-workspaces
 
         dashboard(rest, "lrp dashboard")
     else:
-        raise SystemExit(f"lrp: {word}: give run, tour, figure, report or dashboard; lrp --help says what they do")
+        raise SystemExit(f"lrp: {word}: give run, tour, figure, report, collect or dashboard; lrp --help says what they do")
 
 
 def _figure(words: list[str]) -> None:

@@ -8,6 +8,7 @@ import shlex
 import sys
 import tempfile
 import traceback
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -23,14 +24,17 @@ from lrp.config.explain import help_text
 from lrp.config.paths import CONF
 from lrp.config.plugins import say_once
 from lrp.config.schema import register
-from lrp.config.sweeps import sweep_name
+from lrp.config.sweeps import is_second_try, sweep_name
 from lrp.errors import InputError, OwnCodeError, first_line, one_line
 from lrp.follower import follows, in_the_background
-from lrp.stop import remember_folder
+from lrp.stop import how_to_go_on, remember_folder
 
 log = logging.getLogger(__name__)
 DRAWING = "drawing the figure and writing the report"
 _found: dict[tuple[str, ...] | None, tuple[int, float]] = {}  # of the jobs of a search, by their words: a sweeper may draw them again
+warnings.filterwarnings(
+    "ignore", r"\s*'hydra/launcher/ray' is validated against ConfigStore schema"
+)  # our ray.yaml against the plugin's, which is wanted
 register()
 
 
@@ -56,6 +60,10 @@ def job(config: DictConfig) -> float | None:
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     searched = tuple(sorted(hydra_config.overrides.task)) if sweeping and config.optimise is not None else None
     try:
+        callbacks.go_where_it_began(hydra_config)
+        if sweeping and is_second_try(hydra_config, folder):
+            log.info("this sweep began the job before; it goes on")
+            config.resume = True
         if sweeping:
             _number_lines(f"[{callbacks.place_in_sweep(hydra_config.job.num)}] ")
         if searched in _found:
@@ -187,6 +195,7 @@ def _run(words: list[str]) -> None:
         print(f"lrp: {reason_of(error, None)}", file=sys.stderr)
         raise SystemExit(2) from None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print otherwise
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use to its makers
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")  # of joblib's helper, when somebody stops a sweep
     callbacks.tell_folder = remember_folder
     say_once()
@@ -196,9 +205,10 @@ def _run(words: list[str]) -> None:
         entry()
     except JobFailed:
         failed = 1
-    except Exception as error:  # before or after the job: a folder that cannot be made, a launcher that fails
+    except Exception as error:  # before or after the job: a folder that cannot be made, a launcher that fails or whose job was killed
         nothing = str(error) == "No trials are completed yet."  # Optuna's ValueError, without which trials failed
-        print(f"lrp: {'no trial finished' if nothing else reason_of(error, callbacks.folder())}", file=sys.stderr)
+        go_on = "" if callbacks.multirun is None or nothing or isinstance(error, InputError) else f"; {how_to_go_on(words)}"
+        print(f"lrp: {'no trial finished' if nothing else reason_of(error, callbacks.folder())}{go_on}", file=sys.stderr)
         failed = 1
     finally:
         callbacks.tell_folder = None

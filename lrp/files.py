@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ import torch
 from torch import Tensor
 
 from lrp.errors import InputError, first_line
+from lrp.locks import is_running, neighbourhood
 
 KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-_TEMPORARY = re.compile(r"\..*-[a-z0-9_]{8}(\.\w+)?")  # as tempfile names them
+_TEMPORARY = re.compile(r"\..*?(-(?P<where>[0-9a-f]{8})-(?P<process>\d+))?-[a-z0-9_]{8}(\.\w+)?")  # as write_whole names them
+_ABANDONED = 86400  # seconds after which a temporary file of another machine is taken for one of a process that was killed
+_TRIES = 5
 _NO_ROOM = {  # what libraries say of a disk that is full, whatever they raise
     errno.ENOSPC: ("no space left", "os error 28", "file write failed", "unexpected pos", "enforce fail at inline_container"),
     errno.EFBIG: ("file too large", "os error 27"),
@@ -82,32 +86,54 @@ def check_file(option: str, path: object) -> Path:
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it: a kill leaves the old file or the new one.
 
+    Where another process removes the folder meanwhile, as one does that has finished the same work, it is made again.
+
     Raises:
         OSError: Naming ``path``, where there is no room or the folder cannot be written, whatever ``write`` raises for that.
     """
+    for left in reversed(range(_TRIES)):
+        try:
+            temporary = _temporary(path)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and left:
+                continue
+            number = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO  # a file where the folder would be
+            raise OSError(number, os.strerror(number), str(path)) from error
+        try:
+            write(temporary)
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp makes the file private; a result is an ordinary file
+            os.replace(temporary, path)
+            return
+        except Exception as error:
+            if left and not temporary.exists():
+                continue
+            reason = _no_room(error)
+            if reason is not None:
+                raise OSError(reason, os.strerror(reason), str(path)) from error
+            if isinstance(error, OSError) and error.errno is not None:
+                raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def version(file: Path) -> tuple[int, int] | None:
+    """What changes when a file is written again; None where there is none."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    except OSError as error:
-        number = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO  # a file where the folder would be
-        raise OSError(number, os.strerror(number), str(path)) from error
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _temporary(path: Path) -> Path:
+    """An empty file beside ``path``, whose name says which process writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-{neighbourhood()}-{os.getpid()}-", suffix=path.suffix)
     os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes the file private; a result is an ordinary file
-        os.replace(temporary, path)
-    except Exception as error:
-        reason = _no_room(error)
-        if reason is not None:
-            raise OSError(reason, os.strerror(reason), str(path)) from error
-        if isinstance(error, OSError) and error.errno is not None:
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    return Path(name)
 
 
 def _no_room(error: BaseException) -> int | None:
@@ -127,13 +153,22 @@ def _no_room(error: BaseException) -> int | None:
 def remove_leftovers(folder: Path, stem: str | None = None) -> None:
     """Remove the temporary files that a killed ``write_whole`` left in a folder, of files of this ``stem`` or of any.
 
-    Only for a folder, or a file, that nobody else writes now.
+    What a process still writes stays: one of this machine is asked for by its number, one of another has a day.
     """
     if not folder.is_dir():
         return
     for file in folder.iterdir():
-        if _TEMPORARY.fullmatch(file.name) and (stem is None or file.name.startswith(f".{stem}-")) and file.is_file():
+        named = _TEMPORARY.fullmatch(file.name)
+        if named and (stem is None or file.name.startswith(f".{stem}-")) and file.is_file() and _abandoned(file, named):
             file.unlink(missing_ok=True)
+
+
+def _abandoned(file: Path, named: re.Match[str]) -> bool:
+    if named["where"] == neighbourhood():
+        return not is_running(int(named["process"]))
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - file.stat().st_mtime > _ABANDONED
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -60,7 +60,7 @@ def stoppable(arguments: Sequence[str], silent: bool = False) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
         if not silent:
-            print(f"lrp: stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}; {_how_to_go_on(arguments)}", file=sys.stderr)
+            print(f"lrp: stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}; {how_to_go_on(arguments)}", file=sys.stderr)
         raise SystemExit(128 + number) from None
     finally:
         for number, handler in zip(_SIGNALS, before):
@@ -73,7 +73,8 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
     raise Stopped(number)
 
 
-def _how_to_go_on(arguments: Sequence[str]) -> str:
+def how_to_go_on(arguments: Sequence[str]) -> str:
+    """The command that goes on with what these words of a command line began."""
     if not _folder:
         return "nothing had been computed yet"
     words = [word for word in arguments if not word.startswith(("resume=", "hydra.run.dir=", "hydra.sweep.dir="))]

@@ -21,12 +21,19 @@ from lrp.dataset.base import Data, Part
 from lrp.decomposition.base import decompose, form_of
 from lrp.layer.build import kind_of, layer_matrices
 from lrp.layer_statistics.gather import gather
+from lrp.locks import neighbourhood
 from lrp.method.singular_vectors import SingularVectors
 from lrp.model.vgg16 import VGG16
 from lrp.network.survey import find_candidates
 from lrp.partition import cut
 from lrp.results.columns import COLUMNS
 from lrp.study.job import Place
+
+
+def left_by_a_kill(name, made="abcd1234"):
+    """What the temporary file of a file of this name is called, of a process of this machine that no longer runs."""
+    stem, dot, suffix = name.rpartition(".")
+    return f".{stem}-{neighbourhood()}-{2**22 + 1}-{made}{dot}{suffix}"  # Linux has no process of that number
 
 
 def parts(group):

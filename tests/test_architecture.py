@@ -21,7 +21,7 @@ ROOT = Path(lrp.__file__).parent
 
 # From the bottom up. A module imports from the levels below its own and from its own package.
 LEVELS = (
-    ("epochs", "errors", "follower", "order", "shelf", "stop"),
+    ("epochs", "errors", "follower", "locks", "order", "shelf", "stop"),
     ("files", "group"),
     ("entries", "identity", "matrices", "inputs"),
     ("batch_rule", "batch_shapes", "partition"),
@@ -41,7 +41,7 @@ LEVELS = (
     ("job",),
     ("study",),
     ("config",),
-    ("command", "compression", "dashboard", "streaming", "tour"),
+    ("collect", "command", "compression", "dashboard", "streaming", "tour"),
     ("run",),
     ("__main__",),
 )

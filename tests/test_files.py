@@ -5,6 +5,7 @@ import os
 import socket
 
 import pytest
+from helpers import left_by_a_kill
 
 from lrp.files import remove_leftovers, why_unreadable, write_whole
 
@@ -70,10 +71,11 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 def test_leftovers_of_a_kill_are_removed_and_nothing_else(tmp_path):
     kept = [".results-old.csv", "results.csv", ".hydra", "a-abcdefgh.csv", ".gitignore"]
-    for name in [*kept, ".results-abc_1234.csv", ".a-0123abcd.safetensors"]:
+    other = left_by_a_kill("a.safetensors", "0123abcd")
+    for name in [*kept, left_by_a_kill("results.csv", "abc_1234"), other]:
         (tmp_path / name).write_text("")
     remove_leftovers(tmp_path, "results")
-    assert {file.name for file in tmp_path.iterdir()} == {*kept, ".a-0123abcd.safetensors"}
+    assert {file.name for file in tmp_path.iterdir()} == {*kept, other}
     remove_leftovers(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == set(kept)
     remove_leftovers(tmp_path / "nothing")

@@ -27,7 +27,8 @@ def run(monkeypatch, capsys, *words):
 def test_it_says_what_there_is(monkeypatch, capsys):
     assert run(monkeypatch, capsys, "--version") == (None, f"lrp {lrp.__version__}\n")
     assert "lrp run" in run(monkeypatch, capsys)[1]
-    assert run(monkeypatch, capsys, "fly")[0] == "lrp: fly: give run, tour, figure, report or dashboard; lrp --help says what they do"
+    said = run(monkeypatch, capsys, "fly")[0]
+    assert said == "lrp: fly: give run, tour, figure, report, collect or dashboard; lrp --help says what they do"
     assert run(monkeypatch, capsys, "figure", "figure4")[0].endswith(f"choose one of {', '.join(FIGURES)}")
     assert run(monkeypatch, capsys, "dashboard", "mine")[0] == "lrp: mine: the W&B project is written ENTITY/PROJECT"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 
+from lrp.config.parts import plain
 from lrp.config.plugins import BASIC
 from lrp.config.words import parse, sweep_values, word
+from lrp.errors import InputError
 
 STARTED = "LRP_SWEEP"  # when a multirun began, and how many jobs it has
 
@@ -85,6 +88,32 @@ class RememberSweep(Callback):
         jobs = count_jobs(config)
         os.environ[STARTED] = f"{time.time()} {jobs or ''}"  # jobs in processes of their own read it
         _tell("hydra.sweep.dir", str(config.hydra.sweep.dir), "" if jobs is None else f", {jobs} jobs")
+        _name_from_the_root(config)
+
+
+def _name_from_the_root(config: DictConfig) -> None:
+    """Tell the jobs of a multirun their folder by its whole path: a launcher may start them in another folder, on another machine."""
+    raw = str(plain(config.hydra.sweep, resolve=False)["dir"])  # Hydra makes the path of each job from it, from what is asked of that job
+    if not Path(str(config.hydra.sweep.dir)).is_absolute():
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.overrides.hydra.append(word("hydra.sweep.dir", str(Path.cwd() / raw)))
+
+
+def go_where_it_began(hydra: Any) -> None:
+    """Go to the folder in which the command was given, to which cache_dir and the paths of data are relative.
+
+    Raises:
+        InputError: Where this machine does not have it.
+    """
+    began = Path(str(hydra.runtime.cwd))
+    if hydra.job.chdir or began == Path.cwd():
+        return
+    try:
+        os.chdir(began)
+    except OSError as error:
+        raise InputError(
+            f"{platform.node()} has no folder {began}, in which the sweep was started; all machines of a sweep see it under the same path"
+        ) from error
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Called by Hydra after each job."""

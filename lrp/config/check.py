@@ -70,9 +70,9 @@ def _check(flags: list[str], texts: list[str], folders: list[str], tell: Callabl
         for override in overrides:
             if override.is_sweep_override() and not multirun:
                 _stop(_several(override))
-        sweepers = [str(each.input_line) for each in overrides if each.key_or_group == "hydra/sweeper"]
-        if sweepers and not multirun:
-            _stop(f"{sweepers[0]}: a sweeper runs several jobs, which needs -m")
+        for each in overrides:  # --cfg prints, and runs nothing
+            if each.key_or_group in ("hydra/sweeper", "hydra/launcher") and not multirun and not {"--cfg", "-c"} & {*flags}:
+                _stop(f"{each.input_line}: a {each.key_or_group.partition('/')[2]} runs several jobs, which needs -m")
         _check_added(overrides)
         whole = _check_intervals(overrides)
         choices = _choices(overrides, multirun)

@@ -69,7 +69,7 @@ MEANINGS = {
     "save": "Writes the compressed network of every row to `model-<sparsity>.safetensors`; `lrp.load` reads it",
     "seed": "Seeds the training of the network and every part that draws",
     "device": "`auto`, `cpu`, `cuda` or `cuda:1`, ...",
-    "threads": "Threads of torch; null leaves torch's number",
+    "threads": "Threads of torch; null: as many as the job was given (OMP_NUM_THREADS, SLURM_CPUS_PER_TASK), or torch's own number",
     "resume": "Goes on in a folder that has rows; without it such a folder is refused",
     "cache_dir": "Scores, statistics and trained networks are cached here, by content",
     "optimise": "A column of results.csv, such as `accuracy` or `macs`: its mean over the rows of a job is what a job returns to a sweeper "
@@ -195,7 +195,8 @@ USAGE = """lrp: low-rank pruning of trained networks.
   {run} -m blocking=alds,square,none scorer=magnitude,relative_error,perturbation,variance
 
 Choose one of a group with group=choice, set a value with node.key=value, sweep with -m and commas.
-hydra/launcher=joblib runs the jobs of a sweep in parallel; --config-dir FOLDER adds groups and choices of your own.
+hydra/launcher=joblib runs the jobs of a sweep in parallel; ray, ray_cluster and slurm run them on clusters.
+--config-dir FOLDER adds groups and choices of your own.
 --cfg job prints the whole configuration; --hydra-help has the flags of Hydra.
 """
 

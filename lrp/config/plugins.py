@@ -13,7 +13,12 @@ from lrp.errors import InputError
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"  # takes lists of values, all combinations
 # Of each option of Hydra's own groups: the module that it needs, and the extra of lrp that installs it.
-PLUGINS = {("hydra/sweeper", "optuna"): ("hydra_plugins.hydra_optuna_sweeper", "search")}
+_SUBMITIT, _RAY = ("hydra_plugins.hydra_submitit_launcher", "slurm"), ("hydra_plugins.hydra_ray_launcher", "ray")
+PLUGINS = {
+    ("hydra/sweeper", "optuna"): ("hydra_plugins.hydra_optuna_sweeper", "search"),
+    **{("hydra/launcher", name): _SUBMITIT for name in ("slurm", "submitit_slurm", "submitit_local")},
+    **{("hydra/launcher", name): _RAY for name in ("ray", "ray_cluster")},
+}
 
 
 def check_plugins(overrides: Sequence[Override]) -> None:

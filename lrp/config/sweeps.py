@@ -23,6 +23,16 @@ def sweep_name(hydra: Any) -> str:
     return " ".join([*parts, *folder.parts[-2:]] if folder.parent.name[:2] == "20" else [*parts, folder.name])
 
 
+def is_second_try(hydra: Any, folder: Path) -> bool:
+    """Whether this sweep began the job of this folder before: a launcher starts a job again whose node was lost or that had to make way.
+    The two files compared were written through one file system, so that clocks that differ do not matter."""
+    try:
+        begun = (Path(str(hydra.sweep.dir)) / "multirun.yaml").stat().st_mtime_ns
+        return (folder / "config.yaml").stat().st_mtime_ns >= begun
+    except OSError:
+        return False
+
+
 def _swept(folder: Path) -> Mapping[str, str]:
     """The words of a sweep by their names, as Hydra notes them before its first job; those on the command line come last."""
     try:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 from torch.utils._pytree import tree_structure
 
@@ -15,8 +14,9 @@ from lrp.batches import Inputs, tensors
 from lrp.entries import read_entry, write_entry
 from lrp.errors import InputError
 from lrp.estimator.moments import Moments
-from lrp.files import class_sources, remove_leftovers, sha256
+from lrp.files import class_sources, remove_leftovers, sha256, version
 from lrp.identity import computes
+from lrp.locks import locked
 from lrp.matrices import Components
 from lrp.network.frozen import FrozenNetwork
 from lrp.training import computed_by
@@ -57,35 +57,42 @@ def cached_moments(
 ) -> tuple[list[Moments], float]:
     """The moments stored under ``key``, or those that ``compute`` gives, which are then stored; and the seconds they took.
 
-    ``compute`` gets a folder for its unfinished work. A second process that wants the same moments waits for the first.
+    ``compute`` gets a folder for its unfinished work. A second process that wants the same moments waits for the first; where locks do
+    not hold it computes them too, and those that were stored first are the ones.
 
     Raises:
         InputError: For moments that are not finite, naming the first such layer; they are not stored.
     """
-    file = folder / f"{key}.safetensors"
+    file, partial = folder / f"{key}.safetensors", folder / f"{key}.partial"
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{key}.lock"):
+    with locked(folder / f"{key}.lock"):
         remove_leftovers(folder, key)
-        stored = read_entry(file, key)
-        ranks = [factor.block.rank for factor in factors]
-        names = {"first", "second", "seconds", "projected"}
-        partial = folder / f"{key}.partial"
-        if stored is not None and names <= stored.keys() and len(stored["first"]) == sum(ranks):
-            shutil.rmtree(partial, ignore_errors=True)  # a kill may fall between the two
-            parts = zip(stored["first"].split(ranks), stored["second"].split(ranks))
-            return [Moments(first, second, bool(stored["projected"])) for first, second in parts], float(stored["seconds"])
-        moments, seconds = compute(partial)
-        tensors = {
-            "first": torch.cat([m.first for m in moments]),
-            "second": torch.cat([m.second for m in moments]),
-            "seconds": torch.tensor(seconds, dtype=torch.float64),
-            "projected": torch.tensor(any(m.projected for m in moments)),
-        }
-        if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
-            raise InputError(_not_finite(factors, moments))
-        write_entry(file, tensors, key)
-        shutil.rmtree(partial, ignore_errors=True)
-        return moments, seconds
+        found = _stored(file, key, factors)
+        if found is None:
+            before = version(file)
+            moments, seconds = compute(partial)
+            tensors = {
+                "first": torch.cat([m.first for m in moments]),
+                "second": torch.cat([m.second for m in moments]),
+                "seconds": torch.tensor(seconds, dtype=torch.float64),
+                "projected": torch.tensor(any(m.projected for m in moments)),
+            }
+            if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+                raise InputError(_not_finite(factors, moments))
+            found = None if version(file) == before else _stored(file, key, factors)
+            if found is None:
+                write_entry(file, tensors, key)
+                found = moments, seconds
+        shutil.rmtree(partial, ignore_errors=True)  # also where a kill fell between the two
+        return found
+
+
+def _stored(file: Path, key: str, factors: Sequence[Components]) -> tuple[list[Moments], float] | None:
+    stored, ranks = read_entry(file, key), [factor.block.rank for factor in factors]
+    if stored is None or not {"first", "second", "seconds", "projected"} <= stored.keys() or len(stored["first"]) != sum(ranks):
+        return None
+    parts = zip(stored["first"].split(ranks), stored["second"].split(ranks))
+    return [Moments(first, second, bool(stored["projected"])) for first, second in parts], float(stored["seconds"])
 
 
 def _not_finite(factors: Sequence[Components], moments: Sequence[Moments]) -> str:

@@ -19,7 +19,7 @@ def summarise_sweep(folder: Path, figure: Figure | None) -> tuple[str, list[Path
     paths. Raises InputError where the jobs left no rows, or are of several studies."""
     remove_leftovers(folder)
     jobs = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: (len(path.name), path.name))
-    return _draw(folder, jobs, figure)
+    return _draw(folder, jobs or [folder], figure)
 
 
 def _draw(folder: Path, jobs: list[Path], figure: Figure | None) -> tuple[str, list[Path]]:

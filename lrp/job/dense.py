@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import nn
 
 from lrp.dataset.base import Data
@@ -15,6 +14,7 @@ from lrp.entries import read_values, write_values
 from lrp.evaluation import Metrics, evaluate
 from lrp.files import remove_leftovers, sha256
 from lrp.identity import computes
+from lrp.locks import locked
 from lrp.training import computed_by
 
 
@@ -25,7 +25,7 @@ def dense_metrics(model: nn.Module, data: Data, part: str, batch_size: int, esti
     key = sha256([*parts, images.images, images.labels, *model.state_dict().values()])
     file = cache / "dense" / f"{key}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_suffix(".lock")):
+    with locked(file.with_suffix(".lock")):
         remove_leftovers(file.parent, key)
         values = read_values(file, key)
         if values is not None:

@@ -30,7 +30,7 @@ from lrp.files import write_whole
 from lrp.group import Group, started
 from lrp.job.calibration import Calibration
 from lrp.job.dense import dense_metrics
-from lrp.job.device import find_device
+from lrp.job.device import find_device, use_threads
 from lrp.job.row import asked_columns, chosen_parts, share
 from lrp.job.running import running
 from lrp.job.together import fit, follow
@@ -148,13 +148,12 @@ def run(job: Job, folder: Path, group: str | None = None, draw: Callable[[], Seq
         follow(job, together)
         return pd.DataFrame(columns=[*COLUMNS, *more])
     with together.agreed():
-        results = RunFolder(folder, job.settings, job.resume, [*COLUMNS, *more])
+        results = RunFolder(folder, job.settings, job.resume, [*COLUMNS, *more], asked=len(job.sparsities))
     todo = together.from_first([sparsity for sparsity in job.sparsities if not job.finished(sparsity, results)])
     if not todo:
         log.info("all %d rows of %s are finished", len(results.rows), folder)
         return results.rows
-    if job.threads is not None:
-        torch.set_num_threads(job.threads)
+    use_threads(job.threads)
     device, cache = find_device(job.device), Path(job.cache_dir).expanduser()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     with running(cache, alone=job.latency):
@@ -219,6 +218,9 @@ class _Pruning:
         said = " ".join(str(value) for name, value in chosen.items() if name in ("method", "blocking", "scorer"))
         log.info("pruning: %d of %d rows to compute", len(todo), len(job.sparsities))
         for sparsity in todo:
+            results.update()
+            if job.finished(sparsity, results):  # by another process, since a node that was lost came back
+                continue
             with in_one_sentence(self.model):
                 row, layers, pruned = self.row(sparsity, predicted[sparsity])
             results.add(row, layers)

@@ -16,7 +16,7 @@ from lrp.evidence import Evidence
 from lrp.files import sha256
 from lrp.group import UNIT, Group
 from lrp.job.calibration import calibration_parts
-from lrp.job.device import find_device
+from lrp.job.device import find_device, use_threads
 from lrp.method.base import FittedMethod
 from lrp.network.arithmetic import in_one_sentence
 from lrp.standin.replace import with_stand_ins
@@ -60,8 +60,7 @@ def follow(job: Any, group: Group) -> None:
     todo: Sequence[float] = group.from_first([])
     if not todo:
         return
-    if job.threads is not None:
-        torch.set_num_threads(job.threads)
+    use_threads(job.threads)
     device, cache = find_device(job.device), Path(job.cache_dir).expanduser()
     data = job.dataset.load()
     group.all(None)  # the first has trained the network, or has found it

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 from lrp.batches import device_of, tensors
@@ -24,6 +23,7 @@ from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, replace_layer
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import duplicate
+from lrp.locks import locked
 from lrp.matrices import Block, Rank
 from lrp.method.base import FittedMethod
 from lrp.method.plan import Plan
@@ -130,7 +130,7 @@ class Rounds(FittedMethod):
             key = self._key()
             folder = cache / "rounds" / key
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / "rounds.lock"):  # another process that wants the same rounds reads them afterwards
+            with locked(folder / "rounds.lock"):  # another process that wants the same rounds reads them afterwards
                 remove_leftovers(folder)
                 for at in todo:
                     self.states.append(self._next(at, folder / f"{len(self.states)}.safetensors", key))

@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from filelock import FileLock
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -21,9 +20,10 @@ from lrp.entries import read_entry, write_entry
 from lrp.epochs import tell
 from lrp.errors import InputError, first_line
 from lrp.evaluation import check_logits
-from lrp.files import remove_leftovers, sha256, sha256_file, why_unreadable, write_whole
+from lrp.files import remove_leftovers, sha256, sha256_file, version, why_unreadable, write_whole
 from lrp.identity import computes
 from lrp.layer.duplicate import load_state
+from lrp.locks import locked
 from lrp.model.loading import load_weights
 from lrp.model.tokens import run_or_explain
 from lrp.training import Training, computed_by
@@ -124,7 +124,7 @@ class ModelSource:
         name = self.name.replace("/", ".")
         file = cache / "models" / f"{name}-{key[:24]}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock")):
+        with locked(file.with_suffix(".lock")):
             remove_leftovers(file.parent, file.stem)
             old = file.with_name(f"{name}-{before[:24]}.safetensors")
             if old.exists() and not file.exists():
@@ -135,9 +135,11 @@ class ModelSource:
             else:
                 remove_leftovers(file.parent, unfinished.stem)
                 log.info("network: training %s on %s, %d images", self.name, data.name, len(data.train))
+                before = version(file)
                 history = self.training(model.to(device), data, seed, unfinished, None if estimator is None else estimator.pick, key)
-                write_whole(curve, lambda path: pd.DataFrame(history).to_csv(path, index=False))
-                write_entry(file, _state(model), key)
+                if version(file) == before or not self._load_cached(model, file, key):  # without locks another may have been quicker
+                    write_whole(curve, lambda path: pd.DataFrame(history).to_csv(path, index=False))
+                    write_entry(file, _state(model), key)
             unfinished.unlink(missing_ok=True)  # also where a kill fell between the two
             model.to(device).eval()
         return hashlib.sha256(to_bytes(_state(model))).hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +14,12 @@ import pandas as pd
 import yaml
 
 import lrp
-from lrp.errors import InputError, counted, one_line
+from lrp.errors import InputError, counted
 from lrp.files import write_text
 from lrp.report import charts
 from lrp.results.collect import collect, study_of
 from lrp.results.columns import DESCRIBED, OF_TEXT
+from lrp.results.jobs import LOG, failure, job_folders, rows_of
 from lrp.results.labels import distinct, line_label
 from lrp.results.tables import read_table
 
@@ -31,7 +31,6 @@ TIMES = ["latency_1", "latency_dense_1", "latency_64", "latency_dense_64"]
 REPORT = "report.html"
 MOST_ROWS = 2000  # of the table
 MOST_LAYERS = 12000  # rows of layers.csv in all: the file stays below 2 MB
-REASON = re.compile(r"failed: (?P<reason>.*)$")
 
 
 class Heading(NamedTuple):
@@ -56,7 +55,7 @@ def write_report(folders: Sequence[Path], target: Path, command: str | None = No
         InputError: For folders without a table.
     """
     study = next(filter(None, map(study_of, folders)), None)
-    places = [place for folder in folders for place in _places(folder)]
+    places = [place for folder in folders for place in job_folders(folder) or [folder]]
     parts = _of_study(folders, places, study) if study else _of_runs(places)
     commands = [command] if command else [found for folder in folders for found in _commands(folder)]
     failed = [job for folder in folders for job in _failed(folder)]
@@ -67,13 +66,6 @@ def write_report(folders: Sequence[Path], target: Path, command: str | None = No
     )  # fmt: skip
     write_text(target, page)
     return target
-
-
-def _places(folder: Path) -> list[Path]:
-    """The folders of a sweep's jobs that have tables, or the folder itself: a sweep's own table holds theirs once more."""
-    jobs = [file.parent for file in folder.rglob("results.csv")]
-    jobs = [job for job in jobs if not any(job in other.parents for other in jobs)]
-    return sorted(jobs, key=lambda path: (len(path.name), path.name)) or [folder]
 
 
 def _of_runs(folders: Sequence[Path]) -> dict[str, Any]:
@@ -183,13 +175,10 @@ def _commands(folder: Path) -> Iterator[str]:
 
 def _failed(folder: Path) -> Iterator[dict[str, str]]:
     """The jobs of the sweeps in a folder that left no rows, and what their logs say."""
-    for log in sorted(folder.rglob("lrp.log")):
-        job, file = log.parent, log.parent / "results.csv"
-        if job == folder or (file.exists() and len(read_table(file))):
-            continue
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        reasons = [match["reason"] for line in lines if (match := REASON.search(line))]
-        yield {"name": f"job {job.name}", "reason": one_line(reasons[-1]) if reasons else "it was stopped, or still runs"}
+    for log in sorted(folder.rglob(LOG)):
+        job = log.parent
+        if job != folder and not rows_of(job):
+            yield {"name": f"job {job.name}", "reason": failure(job) or "it was stopped, or still runs"}
 
 
 def _footer(folders: Sequence[Path]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,26 @@ import yaml
 from lrp.errors import InputError, first_line
 from lrp.files import remove_leftovers, write_text, write_whole
 from lrp.results.columns import COLUMNS, LATER
+from lrp.results.plain import read_settings
 from lrp.results.settings import differences
 from lrp.results.tables import read_if_there
 from lrp.results.versions import versions
 
-_LARGEST = 2**20  # bytes of config.yaml
 MOST_TOLD = 6  # settings that differ
 
 
 class RunFolder:
-    """One job's results.csv, a table of details (layers.csv), config.yaml and versions.json. ``keys``: the columns that name a row.
+    """One job's results.csv, a table of details (layers.csv), config.yaml and versions.json. ``keys``: the columns that name a row;
+    ``asked``: how many rows it will have.
+
+    Two processes may do the same job, as when a lost node comes back: each row is stored once, by whichever has it first.
 
     Raises InputError for a folder that holds rows when ``resume`` is false, and for one whose settings differ.
     """
 
     def __init__(
         self, folder: Path, settings: Mapping[str, Any], resume: bool, columns: Sequence[str] = COLUMNS, details: str = "layers.csv",
-        keys: Sequence[str] = ("sparsity",),
+        keys: Sequence[str] = ("sparsity",), asked: int | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.columns, self.file, self.keys = folder, list(columns), details, list(keys)
         for place in (folder, folder / "states"):
@@ -40,7 +43,7 @@ class RunFolder:
         if rows is not None and len(rows) and not resume:
             raise InputError("resume", "false", f"{folder} holds finished rows; resume=true keeps them and computes the rest")
         if resume and config.exists():
-            differing = differences(_read_settings(config), settings)
+            differing = differences(read_settings(config), settings)
             if differing:
                 more = f"; and {len(differing) - MOST_TOLD} more" if len(differing) > MOST_TOLD else ""
                 raise InputError("resume", "true", f"{folder} was made with other settings: {'; '.join(differing[:MOST_TOLD])}{more}")
@@ -50,10 +53,9 @@ class RunFolder:
         if self.details is not None:  # a kill may fall between the two tables
             if missing := [key for key in self.keys if key not in self.details]:
                 raise InputError(f"{folder / details} lacks the columns {', '.join(missing)}; remove it or choose another folder")
-            whole = set(self.rows[self.keys].itertuples(index=False, name=None))
-            self.details = self.details[[key in whole for key in self.details[self.keys].itertuples(index=False, name=None)]]
+            self.details = self._of(self.details, set(self._keys(self.rows)))
         write_text(config, yaml.safe_dump(dict(settings), sort_keys=False))
-        write_text(folder / "versions.json", json.dumps(versions(), indent=1) + "\n")
+        write_text(folder / "versions.json", json.dumps({**versions(), "rows": asked}, indent=1) + "\n")
 
     def belongs(self, **made_of: str) -> None:
         """Note what the rows are made of, by name: what settings name by a path may be something else by now.
@@ -71,25 +73,45 @@ class RunFolder:
     def finished(self, **key: Any) -> bool:
         """Whether the row named by these values of ``keys`` is there."""
         assert list(key) == self.keys
-        return any(row == tuple(key.values()) for row in self.rows[self.keys].itertuples(index=False, name=None))
+        return tuple(key.values()) in self._keys(self.rows)
+
+    def update(self) -> None:
+        """Take the rows that another process, which does the same job, has stored meanwhile."""
+        rows = read_if_there(self.folder / "results.csv", self.columns)
+        if rows is None or not (new := set(self._keys(rows)) - set(self._keys(self.rows))):
+            return
+        details = read_if_there(self.folder / self.file)
+        self.rows = _together(self.rows, self._of(rows, new))
+        self.details = self.details if details is None else _together(self.details, self._of(details, new))
 
     def add(self, row: Mapping[str, Any], details: pd.DataFrame) -> None:
-        """Store the details of one row and then the row, in place of one with the same ``keys``."""
+        """Store the details of one row and then the row, in place of one with the same ``keys`` that was known of."""
         assert set(row) ^ set(self.columns) <= set(LATER), set(row) ^ set(self.columns)
-        if self.finished(**{key: row[key] for key in self.keys}):
+        key = {key: row[key] for key in self.keys}
+        again = self.finished(**key)
+        self.update()
+        if not again and self.finished(**key):  # by another process, which was quicker
+            return
+        if again:
             self.rows = self._without(self.rows, row)
             self.details = None if self.details is None else self._without(self.details, row)
-        whole = details if self.details is None or self.details.empty else pd.concat([self.details, details], ignore_index=True)
+        whole = _together(self.details, details)
         write_whole(self.folder / self.file, lambda path: whole.to_csv(path, index=False))
         self.details = whole
         new = pd.DataFrame([{name: row[name] for name in self.columns}], columns=self.columns)
-        self.rows = new if self.rows.empty else pd.concat([self.rows, new], ignore_index=True)
+        self.rows = _together(self.rows, new)
         write_whole(self.folder / "results.csv", lambda path: self.rows.to_csv(path, index=False))
 
     def _without(self, table: pd.DataFrame, row: Mapping[str, Any]) -> pd.DataFrame:
         """The rows of a table with other ``keys`` than this one."""
-        key = tuple(row[key] for key in self.keys)
-        return table[[other != key for other in table[self.keys].itertuples(index=False, name=None)]]
+        return self._of(table, {*self._keys(table)} - {tuple(row[key] for key in self.keys)})
+
+    def _keys(self, table: pd.DataFrame) -> list[tuple[Any, ...]]:
+        return list(table[self.keys].itertuples(index=False, name=None))
+
+    def _of(self, table: pd.DataFrame, keys: Set[tuple[Any, ...]]) -> pd.DataFrame:
+        """The rows of a table with these ``keys``."""
+        return table[[key in keys for key in self._keys(table)]]
 
     def add_trials(self, trials: Sequence[Mapping[str, Any]]) -> None:
         """Store what a search tried (search.csv), in place of what an earlier run tried at the same sparsities."""
@@ -101,6 +123,10 @@ class RunFolder:
         write_whole(file, lambda path: whole.to_csv(path, index=False))
 
 
+def _together(first: pd.DataFrame | None, then: pd.DataFrame) -> pd.DataFrame:
+    return then if first is None or first.empty else pd.concat([first, then], ignore_index=True)
+
+
 def _read_hashes(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -109,29 +135,6 @@ def _read_hashes(file: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"{file} holds no hashes; remove it or choose another folder")
     return found
-
-
-class _Plain(yaml.SafeLoader):
-    """YAML without aliases, by which a small file may stand for endless settings."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it holds aliases, which lrp does not write")
-        return super().compose_node(parent, index)
-
-
-def _read_settings(file: Path) -> dict[str, Any]:
-    try:
-        if file.stat().st_size > _LARGEST:
-            raise InputError(f"{file} is larger than any that lrp writes; choose another folder")
-        settings = yaml.load(file.read_text(encoding="utf-8"), _Plain)  # a safe loader: no code is run
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{file} cannot be read ({first_line(error)}); choose another folder") from error
-    if not isinstance(settings, dict):
-        raise InputError(f"{file} holds no settings; choose another folder")
-    return settings
 
 
 def mean_of(rows: pd.DataFrame, column: str) -> float:

@@ -273,9 +273,10 @@ class _Run:
         return small, pd.DataFrame([{"layer": names[name], **layer.summary()} for name, layer in plan.layers.items()])
 
     def _finish(self, folder: Path) -> pd.DataFrame:
-        rest = {name: self.skeleton.weights.read(self.skeleton.names[name]).contiguous() for name in self.skeleton.rest}
-        write_whole(folder / REST, lambda file: save_file(_untied(rest), file))
-        same = {name: self.skeleton.names[name] for name in rest if self.skeleton.names[name] != name}
+        names = {name: self.skeleton.names[name] for name in self.skeleton.rest}
+        rest = {name: self.skeleton.weights.read(name) for name in names.values()}
+        write_whole(folder / REST, lambda file: save_file(rest, file))
+        same = {name: held for name, held in names.items() if held != name}
         files = {name: f"block-{k:05}.safetensors" for k, name in enumerate(self.skeleton.blocks)}
         write_text(folder / INDEX, json.dumps({"blocks": files, "rest": REST, "same": same}, indent=1))
         tables = [read_if_there(self.work.folder / f"rows{k}.csv") for k in range(self.count)]
@@ -295,7 +296,3 @@ def _directions(outputs: int) -> Tensor:
 def _examples(given: Batches, size: int) -> Iterator[str]:
     for batch in given.split(size):
         yield sha256(tensors(batch))
-
-
-def _untied(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in held.items()}

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from lrp.dataset.base import Data, Dataset
 from lrp.errors import check_bool, check_folder, check_seed, check_threads, own_code
-from lrp.job.device import find_device
+from lrp.job.device import find_device, use_threads
 from lrp.job.running import running
 from lrp.job.tracked import track_files
 from lrp.results.columns import COMMON
@@ -91,15 +91,14 @@ class StudyJob:
     def run(self, folder: Path, group: str | None = None, draw: Callable[[], Sequence[Path]] | None = None) -> pd.DataFrame:
         """Run the cells that the folder does not hold yet and return all its rows. ``draw``: as of a pruning. Raises InputError."""
         study = self.study
-        results = RunFolder(folder, self.settings, self.resume, [*COMMON, *study.columns], study.details, study.keys)
         cells = study.cells()
+        results = RunFolder(folder, self.settings, self.resume, [*COMMON, *study.columns], study.details, study.keys, len(cells))
         todo = [cell for cell in cells if not results.finished(**{key: cell[key] for key in study.keys})]
         if not todo:
             log.info("all %d rows of %s are finished", len(results.rows), folder)
             shutil.rmtree(folder / "states", ignore_errors=True)  # a kill may fall between the last row and ``finish``
             return results.rows
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        use_threads(self.threads)
         device = find_device(self.device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         with running(Path(self.cache_dir).expanduser(), alone=False):
@@ -112,6 +111,9 @@ class StudyJob:
                 tracked.rows(results.rows)
                 log.info("%s: %d of %d cells to compute", study.name, len(todo), len(cells))
                 for cell in tqdm(todo, desc=study.name, initial=len(cells) - len(todo), total=len(cells), unit="cell", disable=None):
+                    results.update()
+                    if results.finished(**{key: cell[key] for key in study.keys}):  # by another process
+                        continue
                     found, details = study.run(cell, place)
                     row = {"study": study.name, "dataset": data.name, "seed": self.seed, **found}
                     details = details.assign(**{key: cell[key] for key in study.keys})

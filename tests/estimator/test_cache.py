@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from helpers import factors_of
+from helpers import factors_of, left_by_a_kill
 
 from lrp.blocking.none import Unblocked
 from lrp.blocking.square import SquareBlocking
@@ -100,7 +100,7 @@ def test_one_flipped_bit_in_moments(place, tmp_path, residual, caplog):
     data = bytearray((tmp_path / "key.safetensors").read_bytes())
     data[place] ^= 0x40
     (tmp_path / "key.safetensors").write_bytes(data)
-    (tmp_path / ".key-abcd1234.safetensors").write_bytes(b"half, of a kill")
+    (tmp_path / left_by_a_kill("key.safetensors")).write_bytes(b"half, of a kill")
     again, _ = cached_moments(tmp_path, "key", factors, compute)
     assert all(torch.equal(a.second, b.second) for a, b in zip(first, again)) and not list(tmp_path.glob(".*"))
     assert len(caplog.messages) == 1 and "its checksum does not fit" in caplog.text

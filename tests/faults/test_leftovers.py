@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import factors_of, one_channel_vgg
+from helpers import factors_of, left_by_a_kill, one_channel_vgg
 
 from lrp.blocking.none import Unblocked
 from lrp.config.build import compose_job
@@ -18,7 +18,7 @@ def test_unfinished_scores(tmp_path, residual):
     partial = tmp_path / "key.partial"
     for _ in range(2):  # computed, then read
         partial.mkdir()
-        for name in ("0-2-0.safetensors", ".0-2-1-abcd1234.safetensors"):
+        for name in ("0-2-0.safetensors", left_by_a_kill("0-2-1.safetensors")):
             (partial / name).write_bytes(b"")
         cached_moments(tmp_path, "key", factors, lambda folder: ExactEstimator()(residual, factors, x))
         assert not partial.exists()

@@ -5,7 +5,7 @@ import itertools
 import pandas as pd
 import pytest
 import yaml
-from helpers import RESULT_LAYERS, results_row
+from helpers import RESULT_LAYERS, left_by_a_kill, results_row
 
 from lrp.errors import InputError
 from lrp.figure.accuracy import average_over_seeds
@@ -95,7 +95,7 @@ def test_a_table_of_details_without_the_keys(tmp_path):
 
 def test_what_a_kill_left_is_removed(tmp_path):
     (tmp_path / "states").mkdir()
-    for name in (".results-abcd1234.csv", "states/.rank1-latest-abcd1234.pt"):
+    for name in (left_by_a_kill("results.csv"), "states/" + left_by_a_kill("rank1-latest.pt")):
         (tmp_path / name).write_text("half")
     RunFolder(tmp_path, {}, resume=True)
     assert not list(tmp_path.rglob(".*"))
