@@ -3,7 +3,7 @@
 python experiments/depth.py [--blocks 8 16 32] [--width 768] [--out experiments/results/depth.csv]
 
 A stack of equal residual blocks (two Linear layers, of ``width`` and four times that) with random weights; each measurement in a process
-of its own, on one thread: the peak of its resident memory beyond what it takes once everything is imported.
+of its own, on one thread: the peak of its resident memory beyond what it took for a network of one small block, when everything is loaded.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
+        measure(given.one[0], 1, 8)
         print(json.dumps(measure(given.one[0], int(given.one[1]), given.width)))
         return
     rows = []

@@ -14,6 +14,7 @@ from lrp.errors import InputError, NotUsable
 from lrp.layer_statistics import combinations as combinations_module
 from lrp.layer_statistics import gather as gather_module
 from lrp.layer_statistics import sums as sums_module
+from lrp.layer_statistics import watched as watched_module
 from lrp.layer_statistics.gather import gather
 from lrp.network.frozen import FrozenNetwork
 from lrp.network.survey import find_candidates
@@ -100,7 +101,7 @@ def test_gradients_are_those_of_every_output(network, monkeypatch):
     model, x = network
     x = x[:3]
     monkeypatch.setattr(gather_module, "CHUNK", 2)
-    monkeypatch.setattr(gather_module, "shrunk", lambda G, samples: G)
+    monkeypatch.setattr(watched_module, "shrunk", lambda G, samples: G)
     read = lambda y: y[:, :4]  # noqa: E731
     candidates = find_candidates(model, x[:1])
     exact, total = gather(model, candidates, x, ["gradients"], read), {}
@@ -132,7 +133,7 @@ def test_gradients_are_those_of_every_output(network, monkeypatch):
 
 
 def test_one_output_needs_no_signs(residual, monkeypatch):
-    monkeypatch.setattr(gather_module, "shrunk", lambda G, samples: G)
+    monkeypatch.setattr(watched_module, "shrunk", lambda G, samples: G)
     x = torch.randn(4, 3, 9, 8).double()
     candidates = find_candidates(residual, x[:1])
     G = gather(residual, candidates, x, ["gradients"], lambda y: y[:, 1:2])["fc"].gradients
@@ -202,7 +203,7 @@ def test_rows_that_belong_to_no_image(kind, shape, monkeypatch):
     """All calls of a layer count, and all rows of each: C, the mean, and G of the random combination of the outputs."""
     model, x = kind().double(), torch.randn(*shape).double()
     monkeypatch.setattr(combinations_module, "COMBINATIONS", 1)
-    monkeypatch.setattr(gather_module, "shrunk", lambda G, samples: G)
+    monkeypatch.setattr(watched_module, "shrunk", lambda G, samples: G)
     _, found = measured(model, x, "outputs", "gradients")
     seen = {name: ([], []) for name in found if name != "last"}
 
@@ -242,7 +243,7 @@ def test_a_limit_of_memory_changes_rounding_alone(residual, monkeypatch):
     x, needs = torch.randn(5, 3, 9, 8).double(), ["inputs", "products", "gradients", "outputs", "magnitudes"]
     candidates, ran = find_candidates(residual, x[:1]), []
     inner = gather_module._gather
-    monkeypatch.setattr(gather_module, "_gather", lambda *given: ran.append((given[2], given[-2])) or inner(*given))
+    monkeypatch.setattr(gather_module, "_gather", lambda *given: ran.append((given[2], given[-3])) or inner(*given))
     whole = gather(residual, candidates, x, needs, flat)
     monkeypatch.setattr(shelf_module, "KEPT", 0)
     few = gather(residual, candidates, x, needs, flat, memory=1.0)
