@@ -4,10 +4,12 @@ import os
 import signal
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import torch.distributed as dist
 from processes import together
+from shell import run_here
 from torch import Tensor, nn
 
 import lrp
@@ -17,7 +19,9 @@ from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
 from lrp.group import ALONE, LOST, UNIT, Group
+from lrp.job.prune import Job
 from lrp.partition import cut
+from lrp.results.tables import read_table
 
 pytestmark = pytest.mark.slow
 EXAMPLES = 2 * UNIT + 40  # three units: of four processes one has none
@@ -132,3 +136,21 @@ def test_a_process_that_is_lost_ends_the_others_in_a_sentence(tmp_path) -> None:
 def test_a_group_has_to_be_one() -> None:
     with pytest.raises(lrp.InputError, match="^group=int: call torch.distributed.init_process_group first$"):
         lrp.compress(network(), images(), 0.5, group=3)
+
+
+def test_a_job_of_two_processes_has_the_rows_of_one(tmp_path, cache) -> None:
+    """As torchrun starts it; one row is there already, as if another had stored it, and the others know."""
+    words = ["scorer=perturbation", "compensation=least_squares", "sparsity.grid=[0,0.5,0.8]", "calibration.images=200", "save=true"]
+
+    def job(group: Group) -> str:
+        os.environ["TORCHELASTIC_RUN_ID"] = "tests"
+        finished = Job.finished
+        Job.finished = lambda self, sparsity, results: sparsity == 0.5 and bool(len(results.rows)) or finished(self, sparsity, results)
+        return f"{len(run_here(cache, tmp_path / str(group.rank), *words))} rows"
+
+    run_here(cache, tmp_path / "alone", *words)
+    assert together(2, job, tmp_path / "ranks") == ["2 rows", "0 rows"]
+    assert not (tmp_path / "1").exists()
+    found, alone = (read_table(tmp_path / name / "results.csv").set_index("sparsity") for name in ("0", "alone"))
+    numbers = ["params", "macs", "accuracy", "loss", "perturbation_true", "components_kept"]
+    pd.testing.assert_frame_equal(found[numbers], alone.loc[[0.0, 0.8], numbers], rtol=1e-4)

@@ -219,7 +219,7 @@ class _Pruning:
         log.info("pruning: %d of %d rows to compute", len(todo), len(job.sparsities))
         for sparsity in todo:
             results.update()
-            if job.finished(sparsity, results):  # by another process, since a node that was lost came back
+            if self.fitted.evidence.group.from_first(job.finished(sparsity, results)):  # by another, since a node that was lost came back
                 continue
             with in_one_sentence(self.model):
                 row, layers, pruned = self.row(sparsity, predicted[sparsity])
