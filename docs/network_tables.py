@@ -126,6 +126,45 @@ def depth() -> str:
     )
 
 
+RATES = {"this machine": None, "1 teraflop/s": 1.0, "20 teraflop/s": 20.0, "8 times 20 teraflop/s": 160.0}  # of a GPU, or of 8
+
+
+def plan() -> str:
+    """What was planned and measured for the stacks, and what is planned for a network of seven billion parameters."""
+    table, rows = read("plan"), []
+    for r in table.itertuples():
+        known = r.seconds == r.seconds
+        operations = r.single + r.double
+        rows.append(
+            [
+                f"{r.network}, {r.blocks} blocks", f"{r.params / 1e6:,.0f}", f"{r.single / 1e12:,.1f}", f"{r.double / 1e12:,.1f}",
+                f"{r.memory / 2**30:.2f}", f"{r.peak / 2**30:.2f}" if known else "", f"{r.disk / 2**30:,.2f}",
+                f"{r.seconds:,.0f}" if known else "", f"{operations / r.seconds / 1e9:.0f}" if known else "",
+            ]
+        )  # fmt: skip
+    header = [
+        "network",
+        "million parameters",
+        "10¹² operations, single",
+        "double",
+        "memory (GiB), planned",
+        "measured",
+        "disk (GiB)",
+        "seconds",
+    ]
+    return markdown([*header, "10⁹ operations/s"], rows)
+
+
+def plan_hours() -> str:
+    """The hours that the last network of the plan takes at some rates of operations."""
+    table = read("plan")
+    known, last = table.dropna(subset=["seconds"]), table.iloc[-1]
+    here = float(((known["single"] + known["double"]) / known["seconds"]).median()) / 1e12
+    operations = (last["single"] + last["double"]) / 1e12
+    rows = [[name, f"{operations / (rate or here) / 3600:,.1f}"] for name, rate in RATES.items()]
+    return markdown(["rate", f"hours for {last['network']}"], rows)
+
+
 def processes() -> str:
     """Medians of the seconds of each number of processes, and how many times faster than one that is."""
     medians = read("processes").groupby(["what", "processes"])["seconds"].median()

@@ -65,6 +65,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tied": nets.tied, "networks": nets.networks, "language_model": nets.language_model, "pretrained": nets.pretrained,
     "pretrained_all": nets.pretrained_all, "clustered_blocks": blocks.clustered, "clustered_accuracy": blocks.clustered_accuracy,
     "scale": nets.scale, "scale_growth": nets.scale_growth, "depth": nets.depth, "processes": nets.processes,
+    "plan": nets.plan, "plan_hours": nets.plan_hours,
     "few_examples": nets.few_examples, "at_initialisation": masks.at_initialisation,
     "at_initialisation_layers": masks.at_initialisation_layers, "iterative": masks.iterative,
     "at_initialisation_said": masks.at_initialisation_said, "iterative_said": masks.iterative_said,
