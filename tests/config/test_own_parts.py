@@ -55,13 +55,11 @@ def mine(tmp_path_factory):
 @pytest.mark.slow
 def test_a_sweep_over_your_own_parts(mine, cache):
     """By name beside lrp's own, two jobs at once; what differs is in the row. (One job after the other: tests/test_run.py.)"""
-    words = ["--config-dir", "my/conf", "-m", "scorer=nuclear,magnitude", "blocking=clustered", "blocking.k=2,4", "sparsity.grid=[0.5]"]
+    words = ["--config-dir", "my/conf", "-m", "scorer=nuclear", "blocking=clustered", "blocking.k=2,4", "sparsity.grid=[0.5]"]
     joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", f"hydra.sweep.dir={mine}/sweep"]
     run_lrp(cache, *words, *joblib, cwd=mine.parent)
     table = pd.read_csv(mine / "sweep" / "results.csv", keep_default_na=False)
     assert sorted(zip(table["scorer"], table["blocking"], table["options"], table["blocking_k"])) == [
-        ("magnitude", "clustered", "", 4),
-        ("magnitude", "clustered", "blocking.k=2", 2),
         ("nuclear", "clustered", "", 4),
         ("nuclear", "clustered", "blocking.k=2", 2),
     ]
