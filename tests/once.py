@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from lrp.config import build, check, method, parts
+from lrp.config import build, method, parts
+from lrp.config import composed as composing
 from lrp.config.paths import CONF
 from lrp.dataset.mnist_small import MnistSmall
 
@@ -42,10 +43,10 @@ def defaults():
 
 
 def composed():
-    """A patch of the check of command lines, which composes the same words up to three times: for tests that write no file of options
-    between two checks."""
-    compose = check.compose
+    """A patch of the check of command lines, of which many have the same words: for tests that write no file of options between two
+    checks."""
+    compose = composing.compose
     once = functools.cache(lambda name, words, **options: compose(name, list(words), **options))
     patch = pytest.MonkeyPatch()
-    patch.setattr(check, "compose", lambda name, overrides=(), **options: copy.deepcopy(once(name, tuple(overrides), **options)))
+    patch.setattr(composing, "compose", lambda name, overrides=(), **options: copy.deepcopy(once(name, tuple(overrides), **options)))
     return patch

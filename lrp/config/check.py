@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, cast
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lrp.config.composed import composed
+from lrp.config.composed import begin, composed, is_multirun
 from lrp.config.hydra_keys import added_to_hydra, no_hydra_key
 from lrp.config.parts import no_such_option, plain
 from lrp.config.paths import CONF, option_files, search_path, use_folders
@@ -57,6 +56,7 @@ def _check(flags: list[str], texts: list[str], folders: list[str], tell: Callabl
         texts = [*(text for text in texts if not text.startswith("hydra.searchpath=")), search_path([*folders, *places])]
         overrides = parse(texts)
     _check_once(overrides)
+    begin()
     if any(word in _UNCHECKED for word in flags):
         return [*flags, *texts]
     check_plugins(overrides)
@@ -152,6 +152,8 @@ def _divide(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
 def _find_folders(overrides: Sequence[Override]) -> None:
     """Let the options of the folders that the command line names be found."""
     named = [str(override.input_line) for override in overrides if override.key_or_group == "hydra.searchpath"]
+    if not named:
+        return
     sources = composed(named).hydra.runtime.config_sources
     use_folders(source.path for source in sources if source.schema == "file" and Path(source.path).is_dir())
 
@@ -186,11 +188,7 @@ def _share_hint(group: str, value: object) -> str:
 
 def _is_multirun(overrides: Sequence[Override]) -> bool:
     """Whether the configuration itself asks for a multirun, as an experiment may."""
-    single = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
-    try:
-        return str(compose("config", overrides=single, return_hydra_config=True).hydra.mode) == "RunMode.MULTIRUN"
-    except (HydraException, OmegaConfBaseException, ValueError):  # a ValueError: a name in the place of a list's index
-        return False  # what is wrong is found and said below
+    return is_multirun([str(override.input_line) for override in overrides if not override.is_sweep_override()])
 
 
 def _check_study(config: DictConfig, texts: Sequence[str]) -> None:
