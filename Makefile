@@ -1,9 +1,9 @@
-# make run: the paper's method and lrp's own on embedded data; make test: all tests; make check: lint, format and types;
+# make run: the paper's method and lrp's own on embedded data; make test: the tests that CI runs; make test-all: those that take long as well, before a release; make check: lint, format and types;
 # make docs: the tables that scripts write, and the site in docs/_build/html; make figures: experiments/results/*.png and .pdf, from the tables there; make fault-campaign: kills, damaged files, full disks, bad inputs, for an hour and a half. Each builds .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run check test docs figures fault-campaign clean
+.PHONY: run check test test-all docs figures fault-campaign clean
 
 run: .venv/installed
 	$(BIN)/python -m lrp tour
@@ -14,6 +14,9 @@ check: .venv/tested
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: .venv/tested
+	$(BIN)/python -m pytest tests -m "not long" -n 2 --dist worksteal --durations=5
+
+test-all: .venv/tested
 	$(BIN)/python -m pytest tests -n 2 --dist worksteal --durations=5
 
 .venv/installed: requirements.txt pyproject.toml

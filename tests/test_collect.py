@@ -132,6 +132,7 @@ def test_a_damaged_note_of_a_sweep(text, tmp_path):
         main([str(tmp_path)])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_commands_finish_what_they_say(tmp_path, capsys, monkeypatch):
     """Pasted, they give what an undisturbed sweep gives."""

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.distributed as dist
-from processes import together
+from forked import together
 from shell import run_here
 from torch import Tensor, nn
 

@@ -8,6 +8,7 @@ import pytest
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 PICTURES = {"language_model": 1, "paper": 4, "quickstart": 3, "trainer": 0, "your_own_model": 3}
+LONG = ("language_model", "trainer", "your_own_model")
 sys.path.insert(0, str(NOTEBOOKS))  # run.py there is not part of the package
 
 
@@ -36,7 +37,7 @@ def test_outputs_are_small_and_whole(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in PICTURES])
 def test_the_notebook_runs(name):
     """Every cell, and the pictures are shown: importing lrp, or drawing in its style, once switched them off."""
     from run import executed  # nbclient, which the tests beside this one do without

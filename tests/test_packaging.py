@@ -62,6 +62,7 @@ def test_they_are_complete(built):
     assert wheel.stat().st_size < 3e6 and sdist.stat().st_size < 20e6
 
 
+@pytest.mark.long
 def test_a_wheel_alone_runs(built, tmp_path):
     """Away from the sources: the command line, a run with its figure and report, and a figure from its table."""
     with zipfile.ZipFile(built[0]) as archive:

@@ -47,6 +47,7 @@ def test_sweep_with_a_failing_job(tmp_path, cache):
     assert (dense["accuracy_before_recovery"] == dense["accuracy_dense"]).all() and (dense["macs"] == dense["macs_dense"]).all()
 
 
+@pytest.mark.long
 def test_a_search_tells_once_what_failed_and_runs_no_job_twice(tmp_path, cache):
     """Four trials of two values, one of which names no layer."""
     words = ["-m", "hydra/sweeper=optuna", "optimise=accuracy", "hydra.sweeper.n_trials=4", "exclude=[nothing],[classifier]"]

@@ -90,6 +90,11 @@ class RememberSweep(Callback):
         _tell("hydra.sweep.dir", str(config.hydra.sweep.dir), "" if jobs is None else f", {jobs} jobs")
         _name_from_the_root(config)
 
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Called by Hydra after each job."""
+        if job_return.status == JobStatus.FAILED:
+            job_return.__class__ = _Told
+
 
 def _name_from_the_root(config: DictConfig) -> None:
     """Tell the jobs of a multirun their folder by its whole path: a launcher may start them in another folder, on another machine."""
@@ -114,11 +119,6 @@ def go_where_it_began(hydra: Any) -> None:
         raise InputError(
             f"{platform.node()} has no folder {began}, in which the sweep was started; all machines of a sweep see it under the same path"
         ) from error
-
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Called by Hydra after each job."""
-        if job_return.status == JobStatus.FAILED:
-            job_return.__class__ = _Told
 
 
 def folder() -> Path | None:

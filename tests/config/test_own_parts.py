@@ -52,6 +52,7 @@ def mine(tmp_path_factory):
     return place
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_sweep_over_your_own_parts(mine, cache):
     """By name beside lrp's own, two jobs at once; what differs is in the row. (One job after the other: tests/test_run.py.)"""

@@ -32,6 +32,7 @@ def folder_of(place, name, by):
     return str(place / "conf")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_scorers_of_ones_own(tmp_path):
     """One that fulfils the contracts, in a folder that the environment names, and one that does not, in the folder of an option: a

@@ -62,7 +62,9 @@ def test_onnx(name, blocking, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "forms", [["nested"], ["tucker2_pivoted"], ["spatial_pivoted"], [*FORMS]], ids=" ".join
+    "forms",
+    [*(pytest.param([name], marks=pytest.mark.long) for name in ("nested", "tucker2_pivoted", "spatial_pivoted")), [*FORMS]],
+    ids=" ".join,
 )  # of whose parts the others are
 def test_onnx_of_every_form(forms, tmp_path):
     """As it is and fused; the program that ONNX is made from has a dynamic batch."""

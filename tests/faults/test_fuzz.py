@@ -64,6 +64,7 @@ def ends_of(lines, capsys):
     return refused
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("composed_once")
 def test_command_lines(capsys):

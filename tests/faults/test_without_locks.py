@@ -11,7 +11,7 @@ from faults.outcomes import Counts, compare, left_in
 
 JOB = ["-m", "scorer=perturbation", "estimator=exact", "sparsity.grid=[0.5,0.9]"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def refused():

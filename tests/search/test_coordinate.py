@@ -159,6 +159,7 @@ def test_compress_with_a_search_is_not_worse():
     assert best <= fitted.trials[0]["divergence"] and len(fitted.trials) > 6
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_on_the_command_line(cache, tmp_path, capsys):
     """The row says that there was a search, the folder what it tried; a run with another search is another job."""

@@ -11,7 +11,7 @@ from shell import command
 from lrp.results.tables import read_table
 from lrp.tracker.trackio import TrackioTracker
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 READ = """
 import json

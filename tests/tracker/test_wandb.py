@@ -189,6 +189,7 @@ def test_without_the_package(monkeypatch, name):
         compose_job(f"tracker={name}")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_job_without_wandb_does_not_look_for_it(tmp_path, cache):
     """A whole job where neither tracker can be imported."""

@@ -50,6 +50,7 @@ def test_it_looks_for_a_number_that_a_run_has(config):
     assert config["metric"]["name"] in {"accuracy_area", *(f"accuracy_at_{at}" for at in AT)} and config["metric"]["goal"] == "maximize"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_each_value_makes_the_job_that_it_names(config, commands):
     register()
@@ -65,6 +66,7 @@ def test_each_value_makes_the_job_that_it_names(config, commands):
             assert node == value
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_of_the_agent(commands, tmp_path, cache):
     """With the environment that the agent sets; without a key the run stays offline. There is no server here to start an agent on."""
