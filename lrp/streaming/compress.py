@@ -25,7 +25,7 @@ from lrp.entries import read_entry, write_entry
 from lrp.errors import InputError, check_int, check_sparsity
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
-from lrp.files import check_path, sha256, write_text
+from lrp.files import sha256, write_text
 from lrp.layer.build import find_kind
 from lrp.matrices import Block
 from lrp.method.plan import Plan, matrix_plans
@@ -38,7 +38,7 @@ from lrp.streaming.naming import check_excluded, fits, names_of_blocks
 from lrp.streaming.skeleton import Cut, Skeleton
 from lrp.streaming.spool import Work, batches, hashes
 from lrp.streaming.weights import Weights
-from lrp.streaming.writing import begin, block_file, finish
+from lrp.streaming.writing import begin, block_file, finish, folder_to_write
 
 OUTPUTS = 8  # random combinations of the network's outputs
 log = logging.getLogger(__name__)
@@ -109,14 +109,16 @@ def compress_blocks(
     read = make("estimator", "first_order" if estimator is None else estimator)
     read = read if output is None else replace(read, output_fn=output)
     refit = make("compensation", compensation)
+    if hasattr(refit, "with_network"):
+        raise InputError("compensation", refit.name, "it needs the whole network, and blocks are held one at a time")
     sizes = [len(given), scoring_images, samples, batch_size]
     settings = [sparsity, skeleton.blocks, sizes, read.identity, repr(refit), exclude, held.identity, str(skeleton_model)]
-    work = Work(check_path("folder", folder) / "work", sha256([json.dumps(settings), *hashes(given, batch_size)]))
+    work = Work((to := folder_to_write(folder)) / "work", sha256([json.dumps(settings), *hashes(given, batch_size)]))
     run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, exclude, read, refit, work)
     with plain_arithmetic(torch.device("cpu")):
         run.forward()
         run.backward()
-        return run.compress(sparsity, check_path("folder", folder))
+        return run.compress(sparsity, to)
 
 
 class _Run:

@@ -9,9 +9,22 @@ from pathlib import Path
 import pandas as pd
 from safetensors.torch import save_file
 
-from lrp.files import write_text, write_whole
+from lrp.errors import InputError
+from lrp.files import check_path, write_text, write_whole
 from lrp.streaming.loading import INDEX, REST
 from lrp.streaming.skeleton import Skeleton
+
+
+def folder_to_write(path: str | Path) -> Path:
+    """A folder, which need not be there.
+
+    Raises:
+        InputError: For what cannot be one.
+    """
+    place = check_path("folder", path)
+    if file := next((each for each in (place, *place.parents) if each.is_file()), None):
+        raise InputError("folder", path, f"{file} is a file, not a folder")
+    return place
 
 
 def block_file(number: int) -> str:

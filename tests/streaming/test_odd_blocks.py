@@ -168,6 +168,7 @@ def test_names_of_blocks_and_of_what_is_excluded(given, tmp_path):
     ("options", "sentence"),
     [
         ({"exclude": ["blocks"]}, "^blocks=blocks.0, blocks.1, blocks.2: they hold no layer to compress, or all are excluded$"),
+        ({"compensation": "surgeon"}, "^compensation=surgeon: it needs the whole network, and blocks are held one at a time$"),
         ({"blocks": []}, r"^blocks=\[\]: names no block$"),
         ({"blocks": None}, "^blocks=null: the network has no such module"),
         ({"make": lambda: None}, "^model=NoneType: give a function that makes a torch.nn.Module$"),
@@ -180,6 +181,12 @@ def test_names_of_blocks_and_of_what_is_excluded(given, tmp_path):
 def test_what_cannot_be_is_refused_in_a_sentence(given, tmp_path, options, sentence):
     with pytest.raises(lrp.InputError, match=sentence):
         compress(given, tmp_path / "small", **options)
+
+
+def test_a_file_is_no_folder(given, tmp_path):
+    for folder in (given[0], given[0] / "small"):
+        with pytest.raises(lrp.InputError, match="^folder=.*: .*dense.safetensors is a file, not a folder$"):
+            compress(given, folder)
 
 
 def test_weights_of_another_shape_are_refused(given, tmp_path):
