@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -140,6 +141,7 @@ class Fitted:
         """
         share, fitted = check_sparsity("sparsity", sparsity), self.method
         check_budget_of(budget_of)
+        fitted.evidence.group.check_same((share, budget_of), "sparsities")
         with ordinary_modes():
             with in_one_sentence(self.original):
                 plan = fitted.plan_of(share, budget_of).once(fitted.forget if last else None)
@@ -184,39 +186,47 @@ def fit(
     Raises:
         InputError: As ``lrp.compress``.
     """
-    check_int("scoring_images", scoring_images, 1)
-    check_int("images", images, 1)
-    check_int("samples", samples, 1)
-    check_int("batch_size", batch_size, 2)
-    check_module(model)
-    parts = {
-        "blocking": blocking, "decomposition": decomposition, "scorer": scorer, "estimator": estimator, "selection": selection,
-        "compensation": compensation,
-    }  # fmt: skip
-    if not isinstance(exclude, Iterable | None):
-        raise InputError("exclude", exclude, "give names of layers")
     together = Group(group)
-    exclude = tuple([exclude] if isinstance(exclude, str) else exclude or ())
-    shared = {"budget": budget, "macs_removed": macs_removed, "forms": forms, "exclude": exclude, "samples": samples}
-    chosen = make_method(method, {group: part for group, part in parts.items() if part is not None}, shared, output)
-    recover, find = make("recovery", recovery), make("search", search)
-    searched = find(chosen, getattr(chosen, "estimator", None) or make("estimator", default_option("estimator"), output_fn=output))
-    for word in getattr(getattr(chosen, "estimator", None), "unread", ()):
-        log.warning("estimator: output=logits does not use %s", word)
-    original = unwrap(model)
-    batches = Batches.of(calibration, images, model=original, inputs=inputs)
-    model = with_stand_ins(original, batches.example)
-    kind = find_kind(model)
-    alone = kind is not None and kind.form(model) is not None
-    if alone:  # a network of one layer has no place in which another could be put
-        model = nn.Sequential(model)
-    with ordinary_modes():
-        with together.agreed():
+    with together.agreed():
+        check_int("scoring_images", scoring_images, 1)
+        check_int("images", images, 1)
+        check_int("samples", samples, 1)
+        check_int("batch_size", batch_size, 2)
+        check_module(model)
+        parts = {
+            "blocking": blocking, "decomposition": decomposition, "scorer": scorer, "estimator": estimator, "selection": selection,
+            "compensation": compensation,
+        }  # fmt: skip
+        if not isinstance(exclude, Iterable | None):
+            raise InputError("exclude", exclude, "give names of layers")
+        exclude = tuple([exclude] if isinstance(exclude, str) else exclude or ())
+        shared = {"budget": budget, "macs_removed": macs_removed, "forms": forms, "exclude": exclude, "samples": samples}
+        chosen = make_method(method, {group: part for group, part in parts.items() if part is not None}, shared, output)
+        recover, find = make("recovery", recovery), make("search", search)
+        searched = find(chosen, getattr(chosen, "estimator", None) or make("estimator", default_option("estimator"), output_fn=output))
+        for word in getattr(getattr(chosen, "estimator", None), "unread", ()):
+            log.warning("estimator: output=logits does not use %s", word)
+        original = unwrap(model)
+        batches = Batches.of(calibration, images, model=original, inputs=inputs)
+        model = with_stand_ins(original, batches.example)
+        kind = find_kind(model)
+        alone = kind is not None and kind.form(model) is not None
+        if alone:  # a network of one layer has no place in which another could be put
+            model = nn.Sequential(model)
+        with ordinary_modes():
             check_inputs(model, batches, calibration)
+    with ordinary_modes():
+        options = [_without_addresses(searched), images, scoring_images]
+        together.check_same(options, "options")
         check_together(together, model, batches)
         with in_one_sentence(model):
             fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images, group=together))
     return Fitted(original, batches, fitted, recover, batch_size, alone)
+
+
+def _without_addresses(value: Any) -> str:
+    """What an object is called, also where it holds functions, which lie elsewhere in each process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _of_one_size(calibration: Any) -> bool:

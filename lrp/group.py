@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -97,6 +97,10 @@ class Group:
             dist.broadcast_object_list(held, dist.get_global_rank(self._processes, 0), group=self._processes)
         return held[0]
 
+    def measured_by_first(self, measure: Callable[[], Value]) -> Value:
+        """What ``measure()`` gives in the first process, in which alone it runs: no two processes measure the same time."""
+        return self.from_first(measure() if self.first else cast(Any, None))
+
     @torch.no_grad()
     def equalise(self, tensors: Iterable[Tensor]) -> None:
         """Give these tensors, in place, what the first process has in them: processors may round differently."""
@@ -135,7 +139,7 @@ class Group:
             InputError: Where they differ.
         """
         if any(each != value for each in self.all(value)):
-            raise InputError(f"the processes of the group have {what} that differ; give all of them the same network and examples")
+            raise InputError(f"the processes of the group have {what} that differ; give all of them the same network, examples and options")
 
     @property
     def _device(self) -> torch.device:

@@ -2,8 +2,10 @@
 
 import os
 import signal
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 import lrp
 from lrp.blocking.none import Unblocked
+from lrp.cost import layer_time
 from lrp.decomposition.base import decompose
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
@@ -116,8 +119,45 @@ def test_what_one_process_refuses_all_refuse(tmp_path) -> None:
     first, second = together(2, refuses, tmp_path)
     assert first == second
     weights, examples, values = first.split("|")
-    assert weights == "the processes of the group have weights that differ; give all of them the same network and examples"
+    assert weights == "the processes of the group have weights that differ; give all of them the same network, examples and options"
     assert "examples that differ" in examples and values == "calibration: the inputs hold values that are not finite"
+
+
+def differs(group: Group) -> str:
+    """The second process is asked for something else."""
+    said = []
+    for options in ({"method": "svd_llm"}, {"scoring_images": 8}, {"exclude": ["0"]}, {"sparsity": 0.6}, {"method": "no such"}):
+        try:
+            lrp.compress(network(), images(), group=dist.group.WORLD, **({} if group.first else options))
+        except lrp.InputError as error:
+            said.append(str(error))
+    return "|".join(said)
+
+
+def test_processes_that_are_asked_for_different_things_say_so(tmp_path) -> None:
+    """They would ask each other for sums of different things."""
+    first, second = together(2, differs, tmp_path)
+    assert first == second
+    *options, sparsities, unknown = first.split("|")
+    assert len(options) == 3 and all("have options that differ" in each for each in options)
+    assert "have sparsities that differ" in sparsities and unknown.startswith("method=no such: no such option")
+
+
+def slower(group: Group) -> str:
+    """The second process is slower, and by how much depends on the layer."""
+
+    def times(layers: Sequence[nn.Module], *_: Any) -> np.ndarray:
+        sizes = np.array([sum(parameter.numel() for parameter in layer.parameters()) for layer in layers], dtype=float)
+        return 100 + sizes if group.first else 100 + 10 * sizes**0.5
+
+    layer_time._times = times
+    report = lrp.compress(network(), images(), 0.3, budget="milliseconds", forms="matrix", samples=1000, group=dist.group.WORLD)[1]
+    return str(report["rank"].tolist())
+
+
+def test_processes_take_the_times_of_the_first(tmp_path) -> None:
+    first, second = together(2, slower, tmp_path)
+    assert first == second and first.startswith("[")
 
 
 def ends(group: Group) -> str:

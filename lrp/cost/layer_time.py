@@ -65,13 +65,11 @@ def measure_layer(
 
 
 @torch.inference_mode()
-def confirm(
-    measured: LayerTime, dense: nn.Module, layer: nn.Module, way: tuple[int, tuple[int, ...]], shape: Sequence[int], batch: int
-) -> None:
-    """Time a ``way`` (form, work) of a layer once more, as ``layer``, in alternation with the dense layer, and note it: its time is its
-    ratio to the dense one's, times what the dense layer took before, since the machine may be slower or faster now."""
+def confirm(measured: LayerTime, dense: nn.Module, layer: nn.Module, shape: Sequence[int], batch: int) -> float:
+    """The time of one way of a layer, ``layer``, in alternation with the dense layer: its ratio to the dense one's, times what the dense
+    layer took before, since the machine may be slower or faster now."""
     before, after = _times([dense, layer.eval()], shape, batch)
-    measured.confirmed[way] = measured.dense * float(after / before)
+    return measured.dense * float(after / before)
 
 
 def _times(layers: Sequence[nn.Module], shape: Sequence[int], batch_size: int) -> np.ndarray:

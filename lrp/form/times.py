@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from torch import nn
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from lrp.cost.layer_time import LayerTime, confirm, measure_layer
 from lrp.form.base import Choices
+from lrp.group import ALONE, Group
 from lrp.layer.duplicate import duplicate, measured_copy
 from lrp.network.survey import Candidates
 
@@ -31,6 +33,7 @@ class Clock:
         below: Left out are ways that take this share of the dense layer's time or longer; the dense layer stays, and so does the one with
             nothing kept, which is taken to need no time until it is chosen and timed.
         known: What has been measured: layers of one shape on inputs of one shape are timed once.
+        group: The processes that need the same times; the first of them measures.
     """
 
     untimed: Mapping[str, Sequence[Choices]]
@@ -39,6 +42,7 @@ class Clock:
     batch_size: int
     below: float
     known: dict[str, LayerTime]
+    group: Group = ALONE
     _keys: dict[str, str] = field(default_factory=dict)
 
     def measure(self) -> None:
@@ -53,10 +57,10 @@ class Clock:
                 continue
             dense = measured_copy(dense)
             work = [each.work[places] for each, places in zip(held, inner)]
-            self.known[key] = measure_layer(
-                dense, shape, self.batch_size, work,
+            self.known[key] = self.group.measured_by_first(partial(
+                measure_layer, dense, shape, self.batch_size, work,
                 lambda form, at, held=held, inner=inner, dense=dense: held[form].plan(int(inner[form][at])).build(duplicate(dense)),
-            )  # fmt: skip
+            ))  # fmt: skip
         log.info("measuring the times of %d layers at batch %d took %.1f s", len(self._keys), self.batch_size, time.perf_counter() - start)
 
     def choices(self, confirmed: bool = False) -> dict[str, Sequence[Choices]]:
@@ -75,7 +79,8 @@ class Clock:
             if way in known.confirmed or held.params[i] == self._size(name):
                 continue
             dense = measured_copy(self.model.get_submodule(name))
-            confirm(known, dense, held.plan(i).build(duplicate(dense)), way, self.survey.inputs[name], self.batch_size)
+            layer, shape = held.plan(i).build(duplicate(dense)), self.survey.inputs[name]
+            known.confirmed[way] = self.group.measured_by_first(partial(confirm, known, dense, layer, shape, self.batch_size))
             count += 1
         return count
 

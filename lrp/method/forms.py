@@ -220,7 +220,7 @@ def with_forms(first: Any, names: Sequence[str]) -> WithForms:
     clock, measured = None, method.selection.break_even == "measured"
     if measured or method.budget == TIME:  # a slower way is of no use under a budget of time
         below = WORTH if measured else 1.0
-        clock = Clock(choices, evidence.model, evidence.survey, method.selection.batch_size, below, evidence.times)
+        clock = Clock(choices, evidence.model, evidence.survey, method.selection.batch_size, below, evidence.times, evidence.group)
         clock.measure()
         choices = clock.choices()
     return WithForms(method, evidence, seconds, first=first, choices=choices, clock=clock)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp.batches import Batches, examples, tensors
+from lrp.batches import Batches, examples
 from lrp.config.method import make_method
 from lrp.config.parts import make
 from lrp.cost.costs import make_costs
@@ -26,7 +25,7 @@ from lrp.entries import read_entry, write_entry
 from lrp.errors import InputError, check_int, check_sparsity
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
-from lrp.files import check_path, sha256, write_text, write_whole
+from lrp.files import sha256, write_text
 from lrp.layer.build import find_kind
 from lrp.matrices import Block
 from lrp.method.plan import Plan, matrix_plans
@@ -34,10 +33,12 @@ from lrp.model.unfilled import empty_parameters
 from lrp.network.arithmetic import plain_arithmetic, random_signs, read_output
 from lrp.partition import cut as cut_into_blocks
 from lrp.results.tables import read_if_there
-from lrp.streaming.loading import INDEX, REST
-from lrp.streaming.skeleton import Cut, Skeleton, check_excluded, fits, names_of_blocks
-from lrp.streaming.spool import Spool, Work, batches
+from lrp.standin.replace import put_back
+from lrp.streaming.naming import check_excluded, fits, names_of_blocks
+from lrp.streaming.skeleton import Cut, Skeleton
+from lrp.streaming.spool import Work, batches, hashes
 from lrp.streaming.weights import Weights
+from lrp.streaming.writing import begin, block_file, finish, folder_to_write
 
 OUTPUTS = 8  # random combinations of the network's outputs
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def compress_blocks(
         calibration: Unlabelled examples as the network takes them, of one length, without padding.
         sparsity: The share of the parameters of the blocks' layers to remove, in [0, 1).
         folder: Where the compressed network goes, one file for each block, and an index; unfinished work lies in its folder ``work``.
-        blocks: The names of the blocks in the order in which they run; or of the module that holds them, such as ``model.layers``. Each
+        blocks: The names of the blocks in the order in which they run; or of the list that holds them, such as ``model.layers``. Each
             reads what the one before it gives.
         images: How many examples are used.
         scoring_images: How many of them scores look at.
@@ -90,6 +91,7 @@ def compress_blocks(
 
     Raises:
         InputError: For what cannot be used.
+        OSError: Where there is no room, or the folder cannot be written. Once there is, the same call goes on.
     """
     check_sparsity("sparsity", sparsity)
     for name, value in (("images", images), ("scoring_images", scoring_images), ("samples", samples), ("batch_size", batch_size)):
@@ -98,21 +100,25 @@ def compress_blocks(
         raise InputError("model", type(model).__name__, "give a function that makes the network, so that its weights need no memory")
     with empty_parameters():
         skeleton_model = model()
-    held = Weights(weights)
+    if not isinstance(skeleton_model, nn.Module):
+        raise InputError("model", type(skeleton_model).__name__, "give a function that makes a torch.nn.Module")
+    held, exclude = Weights(weights), (exclude,) if isinstance(exclude, str) else tuple(exclude)
     skeleton = Skeleton(skeleton_model, names_of_blocks(skeleton_model, blocks), held)
-    check_excluded(skeleton, exclude)
+    check_excluded(skeleton.model, skeleton.blocks, exclude)
     given = Batches.of(calibration, images, model=skeleton_model)
     read = make("estimator", "first_order" if estimator is None else estimator)
     read = read if output is None else replace(read, output_fn=output)
     refit = make("compensation", compensation)
+    if hasattr(refit, "with_network"):
+        raise InputError("compensation", refit.name, "it needs the whole network, and blocks are held one at a time")
     sizes = [len(given), scoring_images, samples, batch_size]
-    settings = [sparsity, skeleton.blocks, sizes, read.identity, repr(refit), [*exclude], held.identity]
-    work = Work(check_path("folder", folder) / "work", sha256([json.dumps(settings), *_examples(given, batch_size)]))
-    run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, tuple(exclude), read, refit, work)
+    settings = [sparsity, skeleton.blocks, sizes, read.identity, repr(refit), exclude, held.identity, str(skeleton_model)]
+    work = Work((to := folder_to_write(folder)) / "work", sha256([json.dumps(settings), *hashes(given, batch_size)]))
+    run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, exclude, read, refit, work)
     with plain_arithmetic(torch.device("cpu")):
         run.forward()
         run.backward()
-        return run.compress(sparsity, check_path("folder", folder))
+        return run.compress(sparsity, to)
 
 
 class _Run:
@@ -163,6 +169,12 @@ class _Run:
                 with torch.enable_grad():
                     x = self.work.spool(last).read(i)["x"].requires_grad_()
                     y = read_output(self.read.read, self.skeleton.behind(batch, x), batch)
+                    if bool(y.isnan().any()) and bool(x.isfinite().all()):
+                        raise InputError(
+                            "blocks",
+                            self.skeleton.blocks[-1],
+                            "behind it the outputs are not numbers, or more than its first tensor is read",
+                        )
                     found = []
                     for direction in _directions(y.shape[1]).to(y):
                         (grad,) = torch.autograd.grad((y * direction).sum(), x, retain_graph=True)
@@ -174,10 +186,8 @@ class _Run:
 
     def _layers(self, cut: Cut, k: int) -> list[str]:
         """The layers of a block that nobody has excluded."""
-        own = {
-            name: f"{self.skeleton.blocks[k]}.{name.removeprefix('block.')}" for name, module in cut.named_modules() if find_kind(module)
-        }
-        return [name for name, whole in own.items() if not any(fits(whole, pattern) for pattern in self.exclude)]
+        own = [name for name, module in cut.named_modules() if find_kind(module)]
+        return [name for name in own if not any(fits(self.skeleton.name(k, name), pattern) for pattern in self.exclude)]
 
     def _evidence(self, cut: Cut, k: int, layers: Sequence[str]) -> Evidence:
         """Of these layers of a block alone."""
@@ -225,12 +235,18 @@ class _Run:
         return [Block(**each) for each in told], [held[str(i)] for i in range(len(told))]
 
     def _kept(self, sparsity: float) -> dict[str, Tensor]:
-        """Masks of the components that stay, by block of the network, layer and place."""
+        """Masks of the components that stay, by block of the network, layer and place.
+
+        Raises:
+            InputError: Where there is no layer.
+        """
         blocks, scores = list[Block](), list[Tensor]()
         for k in range(self.count):
             own, found = self.scores(k)
             blocks += [replace(block, layer=f"{k} {block.layer}") for block in own]
             scores += found
+        if not blocks:
+            raise InputError("blocks", ", ".join(self.skeleton.blocks[:4]), "they hold no layer to compress, or all are excluded")
         keep = self.method.selection(blocks, scores, sparsity, make_costs(blocks))
         return {f"{block.layer} {block.index}": mask for block, mask in zip(blocks, keep, strict=True)}
 
@@ -238,22 +254,27 @@ class _Run:
     def compress(self, sparsity: float, folder: Path) -> pd.DataFrame:
         """Compress one block after the other, each from what the compressed ones before it give."""
         keep = self._kept(sparsity)
+        begin(folder)
         for k in self._numbers(range(self.count), "compress"):
             if self.work.done(f"compress{k}"):
                 continue
             with self.skeleton.block(k) as cut:
                 small, rows = self._compressed(cut, k, sparsity, keep)
+                small.block = put_back(small.block, self.skeleton.module(k))
             for i in range(len(self.sizes)):
                 x = self.work.spool("x0" if k == 0 else f"c{k}").read(i)["x"]
                 self.work.spool(f"c{k + 1}").write(i, x=small.given(x))
-            write(small.block, folder / f"block-{k:05}.safetensors")
+            write(small.block, folder / block_file(k))
             if len(rows):
                 rows.to_csv(self.work.folder / f"rows{k}.csv", index=False)
             self.work.finish(f"compress{k}")
             for name in (f"x{k}" if k else "", f"c{k}", f"g{k + 1}"):
                 if name:
                     self.work.spool(name).remove()
-        return self._finish(folder)
+        tables = [read_if_there(self.work.folder / f"rows{k}.csv") for k in range(self.count)]
+        report = finish(folder, self.skeleton, [table for table in tables if table is not None])
+        self.work.remove()
+        return report
 
     def _compressed(self, cut: Cut, k: int, sparsity: float, keep: Mapping[str, Tensor]) -> tuple[Cut, pd.DataFrame]:
         layers = list(dict.fromkeys(block.layer for block in self.scores(k)[0]))
@@ -269,21 +290,7 @@ class _Run:
         if not plan.untouched:
             inputs = self._inputs("x0" if k == 0 else f"c{k}", k)
             compensation(small, evidence.survey, inputs, evidence.statistics(compensation.needs))
-        names = {name: f"{self.skeleton.blocks[k]}.{name.removeprefix('block.')}" for name in plan.layers}
-        return small, pd.DataFrame([{"layer": names[name], **layer.summary()} for name, layer in plan.layers.items()])
-
-    def _finish(self, folder: Path) -> pd.DataFrame:
-        names = {name: self.skeleton.names[name] for name in self.skeleton.rest}
-        rest = {name: self.skeleton.weights.read(name) for name in names.values()}
-        write_whole(folder / REST, lambda file: save_file(rest, file))
-        same = {name: held for name, held in names.items() if held != name}
-        files = {name: f"block-{k:05}.safetensors" for k, name in enumerate(self.skeleton.blocks)}
-        write_text(folder / INDEX, json.dumps({"blocks": files, "rest": REST, "same": same}, indent=1))
-        tables = [read_if_there(self.work.folder / f"rows{k}.csv") for k in range(self.count)]
-        report = pd.concat([table for table in tables if table is not None], ignore_index=True)
-        write_whole(folder / "report.csv", lambda file: report.to_csv(file, index=False))
-        Spool(self.work.folder).remove()
-        return report
+        return small, pd.DataFrame([{"layer": self.skeleton.name(k, name), **layer.summary()} for name, layer in plan.layers.items()])
 
 
 def _directions(outputs: int) -> Tensor:
@@ -291,8 +298,3 @@ def _directions(outputs: int) -> Tensor:
     if outputs <= OUTPUTS:
         return torch.eye(outputs)
     return random_signs((OUTPUTS, outputs), torch.Generator().manual_seed(0)) / OUTPUTS**0.5
-
-
-def _examples(given: Batches, size: int) -> Iterator[str]:
-    for batch in given.split(size):
-        yield sha256(tensors(batch))

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from lrp.deploy.saving import load
-from lrp.errors import InputError, first_line
+from lrp.errors import InputError, first_line, some
 from lrp.files import check_path, why_unreadable
 from lrp.layer.build import replace_layer
 from lrp.model.unfilled import empty_parameters
-from lrp.streaming.weights import Weights, assign
+from lrp.streaming.naming import within
+from lrp.streaming.weights import Weights, fill_rest
 
 INDEX, REST = "lrp.blocks.json", "rest.safetensors"
 
@@ -41,11 +42,15 @@ def load_blocks(folder: str | Path, model: Callable[[], nn.Module]) -> nn.Module
                     module._parameters[own] = nn.Parameter(torch.empty_like(parameter, device="cpu"), parameter.requires_grad)
         result = replace_layer(result, name, load(place / file, model=block))
     rest, same = Weights(place / index["rest"]), index["same"]
-    for name in [*rest.files, *same]:
-        parent, _, own = name.rpartition(".")
-        assign(_module(result, parent, place), own, rest.read(same.get(name, name)))
-    if missing := [name for name, value in result.state_dict().items() if value.is_meta]:
-        raise InputError("folder", place, f"it is for another architecture: it lacks {', '.join(missing[:3])}")
+    names = {name: name for name in rest.files} | same
+    if not rest.files.keys() >= {*names.values()}:
+        raise InputError("folder", place, f"{INDEX} is damaged: it names what {index['rest']} lacks")
+    own = [name for name in result.state_dict() if not within(name, list(index["blocks"]))]
+    if missing := [name for name in own if name not in names]:
+        raise InputError("folder", place, f"it is for another architecture: it lacks {some(missing)}")
+    if unexpected := [name for name in names if name not in own]:
+        raise InputError("folder", place, f"it is for another architecture: this one lacks {some(unexpected)}")
+    fill_rest(result, names, rest, f"folder={place}")
     return result.eval()
 
 
@@ -68,7 +73,7 @@ def _index(place: Path) -> dict[str, Any]:
     try:
         index = json.loads(file.read_text(encoding="utf-8"))
         files = [*index["blocks"].values(), index["rest"]]
-        fits = all(isinstance(name, str) and Path(name).name == name for name in files) and isinstance(index["same"], dict)
+        fits = all(isinstance(name, str) and Path(name).name == name and name != ".." for name in files) and isinstance(index["same"], dict)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InputError("folder", place, f"{INDEX} is damaged ({first_line(error)})") from error
     if not fits:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,14 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-from lrp.batches import Inputs, call, examples
+from lrp.batches import Inputs, examples
 from lrp.errors import InputError
-from lrp.streaming.weights import Weights, assign, check_names, empty, empty_own, fill
+from lrp.network.arithmetic import run_model
+from lrp.standin.replace import with_stand_ins
+from lrp.streaming.naming import within
+from lrp.streaming.weights import Weights, check_names, empty, empty_own, fill, fill_rest
 
 HIDDEN = "hidden_states"  # what transformers call the first argument of a block where they name it
 
 
-class _Reached(Exception):
+class _Reached(BaseException):  # which nobody takes for an error
     """A block has been called."""
 
 
@@ -56,39 +58,42 @@ class Skeleton:
         self._held = {name: model.get_submodule(name) for name in blocks}
         self._more: tuple[Any, ...] | None = None  # what a block gives besides, where it gives a tuple
         self._calls: list[tuple[tuple[Any, ...], dict[str, Any], bool]] = []
-        config: Any = getattr(model, "config", None)
-        if getattr(config, "use_cache", False):
-            config.use_cache = False  # a cache goes from block to block
+        self._like = torch.empty(0)  # what the first block gives for one example, where only its shape and type count
 
     @contextlib.contextmanager
     def ends(self) -> Iterator[None]:
         """What runs before and behind the blocks has its weights meanwhile."""
-        inside = tuple(f"{name}." for name in self.blocks)
-        for name in self.rest:
-            place, _, own = name.rpartition(".")
-            assign(self.model.get_submodule(place), own, self.weights.read(self.names[name]))
+        fill_rest(self.model, {name: self.names[name] for name in self.rest}, self.weights, "weights")
         try:
             yield
         finally:
             for name, module in self.model.named_modules():
-                if not f"{name}.".startswith(inside):
+                if not within(name, self.blocks):
                     empty_own(module)
 
     @property
     def rest(self) -> list[str]:
         """The names of the parameters and buffers outside of the blocks."""
-        inside = tuple(f"{name}." for name in self.blocks)
-        return [name for name in self.names if not name.startswith(inside)]
+        return [name for name in self.names if not within(name, self.blocks)]
+
+    def module(self, number: int) -> nn.Module:
+        """One block as the network has it."""
+        return self._held[self.blocks[number]]
+
+    def name(self, number: int, layer: str) -> str:
+        """What the network calls a layer of a block, which ``Cut`` has as ``layer``."""
+        return self.blocks[number] + layer.removeprefix("block")
 
     @contextlib.contextmanager
     def block(self, number: int) -> Iterator[Cut]:
-        """One block with its weights."""
-        name = self.blocks[number]
-        block = self._held[name]
-        fill(block, f"{name}.", self.weights, self.names)
+        """One block with its weights, and with layers in place of what is made of them (``lrp.standin``)."""
+        block = self.module(number)
+        fill(block, f"{self.blocks[number]}.", self.weights, self.names)
+        cut = Cut(with_stand_ins(block), *self._calls[number])
         try:
-            yield Cut(block, *self._calls[number])
+            yield cut
         finally:
+            empty(cut)
             empty(block)
 
     @torch.no_grad()
@@ -98,38 +103,51 @@ class Skeleton:
         Raises:
             InputError: For blocks that do not run one after the other, once each, or that read more than the first argument.
         """
-        first = self._held[self.blocks[0]]
+        first, name = self.module(0), self.blocks[0]
         given: list[Any] = []
 
         def stop(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-            given.append(result)
+            other = module.forward(*map(_other, args[:1]), *args[1:], **kwargs | {HIDDEN: _other(kwargs[HIDDEN])} if not args else kwargs)
+            given.extend([result, other])
             raise _Reached
 
         def too_early(*_: Any, **__: Any) -> None:
             raise _Reached
 
-        fill(first, f"{self.blocks[0]}.", self.weights, self.names)
+        fill(first, f"{name}.", self.weights, self.names)
         handle = first.register_forward_hook(stop, with_kwargs=True)
         try:
             with self._forwards(lambda _: too_early, self.blocks[1:]), contextlib.suppress(_Reached):
-                call(self.model, example)
+                run_model(self.model, example, "calibration: ")
         finally:
             handle.remove()
             empty(first)
         if not given:
-            raise InputError("blocks", self.blocks[0], "it is not the first to run; give each block once, as they run")
-        result = given[0]
+            raise InputError("blocks", name, "it is not the first to run; give each block once, as they run")
+        result, other = given
         if isinstance(result, tuple):
-            self._more, result = result[1:], result[0]
+            self._more, result = tuple(map(_fixed, result[1:], other[1:])), result[0]
         if not isinstance(result, Tensor):
             raise InputError(
-                "blocks", self.blocks[0], f"it gives a {type(result).__name__}, and a block has to give a tensor, or a tuple of it and more"
+                "blocks", name, f"it gives a {type(result).__name__}, and a block has to give a tensor, or a tuple of it and more"
             )
-        seen = self._recorded(example)[1]
+        self._like = result
+        self._calls = self._order(example)
+
+    def _order(self, example: Inputs) -> list[tuple[tuple[Any, ...], dict[str, Any], bool]]:
+        """How each block is called besides.
+
+        Raises:
+            InputError: As ``look``.
+        """
+        (_, seen), (_, again) = (self._recorded(example, torch.Generator().manual_seed(seed)) for seed in (0, 1))
         if [name for name, *_ in seen] != self.blocks:
             order = ", ".join([name for name, *_ in seen][:4])
             raise InputError("blocks", ", ".join(self.blocks[:4]), f"they run as {order} ...; list each as it runs, once")
-        self._calls = [(args, kwargs, named) for _, args, kwargs, named in seen]
+        for (name, *called), (_, *other) in zip(seen, again, strict=True):
+            if not _same(called, other):
+                raise InputError("blocks", name, "it reads more of what blocks before it give than the first tensor of the one before")
+        return [(args, kwargs, named) for _, args, kwargs, named in seen]
 
     @torch.no_grad()
     def before(self, batch: Inputs) -> Tensor:
@@ -147,18 +165,41 @@ class Skeleton:
         return x
 
     def behind(self, batch: Inputs, x: Tensor) -> Any:
-        """What the network gives for a batch of which the last block gives ``x``."""
+        """What the network gives for a batch of which the last block gives ``x``. What the last block gives besides is not a number in it,
+        unless it is the same for all examples.
 
-        def passed(*_: Any, **__: Any) -> Any:
-            return x if self._more is None else (x, *self._more)
+        Raises:
+            InputError: Where a block runs again.
+        """
+        ran: list[str] = []
 
-        with self._forwards(lambda name: passed, self.blocks):
-            return call(self.model, batch)
+        def passed(name: str) -> Callable[..., Any]:
+            def forward(*_: Any, **__: Any) -> Any:
+                ran.append(name)
+                return x if self._more is None else (x, *self._more)
 
-    def _recorded(self, batch: Inputs) -> tuple[Tensor, list[tuple[str, tuple[Any, ...], dict[str, Any], bool]]]:
-        """What the first block reads of a batch; and of each block in their order how it is called besides."""
+            return forward
+
+        with self._forwards(passed, self.blocks):
+            result = run_model(self.model, batch, "calibration: ")
+        if len(ran) != len(self.blocks):
+            raise InputError("blocks", ran[len(self.blocks)], "it runs again behind the last one; list each as it runs, once")
+        return result
+
+    def _recorded(
+        self, batch: Inputs, random: torch.Generator | None = None
+    ) -> tuple[Tensor, list[tuple[str, tuple[Any, ...], dict[str, Any], bool]]]:
+        """What the first block reads of a batch; and of each block in their order how it is called besides. ``random``: blocks give random
+        numbers, and the network runs to its end, so that a block is seen that runs again.
+
+        Raises:
+            InputError: For a block that does not read what the one before it gives.
+        """
         seen: list[tuple[str, tuple[Any, ...], dict[str, Any], bool]] = []
         first: list[Tensor] = []
+        count = examples(batch)
+        like = self._like.expand(count, *self._like.shape[1:])
+        given = like if random is None or not like.is_floating_point() else torch.randn(like.shape, generator=random).to(like)
 
         def recorder(name: str) -> Callable[..., Any]:
             def record(*args: Any, **kwargs: Any) -> Any:
@@ -166,20 +207,33 @@ class Skeleton:
                 x = kwargs.pop(HIDDEN, None) if named else args[0]
                 if not isinstance(x, Tensor):
                     raise InputError("blocks", name, f"its first argument is no tensor, nor is one named {HIDDEN}")
+                if first and len(seen) < len(self.blocks) and not _same(x, given):
+                    raise InputError(
+                        "blocks", name, f"it does not read what {seen[-1][0]} gives, but what something between them makes of it"
+                    )
                 first.append(x)
-                count = examples(batch)
                 seen.append((name, _of_one(args[1:], count), _of_one(kwargs, count), named))
-                return x if self._more is None else (x, *self._more)
+                if random is None and len(seen) == len(self.blocks):
+                    raise _Reached
+                return given if self._more is None else (given, *self._more)
 
             return record
 
-        with self._forwards(recorder, self.blocks):
-            call(self.model, batch)
+        with self._forwards(recorder, self.blocks), contextlib.suppress(_Reached):
+            try:
+                run_model(self.model, batch, "calibration: ")
+            except InputError:
+                if len(seen) != len(self.blocks):  # else what is behind does not take what the first gives
+                    raise
         return first[0], seen
 
     @contextlib.contextmanager
     def _forwards(self, make: Callable[[str], Callable[..., Any]], names: Sequence[str]) -> Iterator[None]:
-        """These blocks do something else than what they do."""
+        """These blocks do something else than what they do, and none gives a cache to the next."""
+        found = {id(config): config for module in self.model.modules() if (config := getattr(module, "config", None)) is not None}
+        caching = [config for config in found.values() if getattr(config, "use_cache", None) is True]
+        for config in caching:
+            config.use_cache = False
         for name in names:
             self._held[name].forward = make(name)
         try:
@@ -187,6 +241,30 @@ class Skeleton:
         finally:
             for name in names:
                 del self._held[name].forward
+            for config in caching:
+                config.use_cache = True
+
+
+def _other(leaf: Any) -> Any:
+    """Other numbers in place of a tensor's."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    return (
+        torch.zeros_like(leaf)
+        if not leaf.is_floating_point()
+        else leaf + torch.rand(leaf.shape, generator=torch.Generator().manual_seed(0)).to(leaf)
+    )
+
+
+def _fixed(given: Any, other: Any) -> Any:
+    """What a block gives besides, which is kept where it is the same for other examples, and else is not a number."""
+
+    def once(leaf: Any, there: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.is_floating_point() or torch.equal(leaf, there):
+            return leaf
+        return torch.full_like(leaf, torch.nan)
+
+    return tree_map(once, given, other)
 
 
 def _of_one(given: Any, count: int) -> Any:
@@ -199,45 +277,13 @@ def _of_one(given: Any, count: int) -> Any:
     return tree_map(once, given)
 
 
+def _equal(x: Tensor, y: Tensor) -> bool:
+    return x.dtype == y.dtype and torch.equal(x, y)  # of what is not a number: no
+
+
 def _same(a: Any, b: Any) -> bool:
     (left, one), (right, other) = tree_flatten(a), tree_flatten(b)
     if one != other:
         return False
     pairs = zip(left, right, strict=True)
-    return all(torch.equal(x, y) if isinstance(x, Tensor) and isinstance(y, Tensor) else x is y or x == y for x, y in pairs)
-
-
-def names_of_blocks(model: nn.Module, blocks: Sequence[str] | str) -> list[str]:
-    """The names of the blocks, where those of a module that holds them were meant.
-
-    Raises:
-        InputError: For names that the network does not have.
-    """
-    known = dict(model.named_modules())
-    given = [blocks] if isinstance(blocks, str) else [*blocks]
-    if missing := [name for name in given if name not in known]:
-        holders = [name for name, module in known.items() if isinstance(module, nn.ModuleList | nn.Sequential)]
-        raise InputError(
-            "blocks", missing[0], f"the network has no such module; modules that hold others are {', '.join(holders[:6]) or 'none'}"
-        )
-    if isinstance(blocks, str):
-        return [f"{blocks}.{name}" for name, _ in known[blocks].named_children()]
-    return given
-
-
-def fits(name: str, pattern: str) -> bool:
-    """Whether a layer is named by a pattern, or is in a module that is."""
-    return fnmatch.fnmatch(name, pattern) or name.startswith(f"{pattern}.")
-
-
-def check_excluded(skeleton: Skeleton, exclude: Sequence[str]) -> None:
-    """That each pattern names something in the blocks.
-
-    Raises:
-        InputError: For one that does not.
-    """
-    inside = tuple(f"{name}." for name in skeleton.blocks)
-    known = [name for name, _ in skeleton.model.named_modules() if f"{name}.".startswith(inside)]
-    for pattern in exclude:
-        if not any(fits(name, pattern) for name in known):
-            raise InputError("exclude", pattern, "fits nothing in the blocks")
+    return all(_equal(x, y) if isinstance(x, Tensor) and isinstance(y, Tensor) else x is y or x == y for x, y in pairs)

@@ -9,9 +9,9 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lrp.batches import Batches
+from lrp.batches import Batches, tensors
 from lrp.errors import InputError
-from lrp.files import write_text, write_whole
+from lrp.files import sha256, write_text, write_whole
 
 
 class Spool:
@@ -47,6 +47,12 @@ def batches(spools: Sequence[tuple[Spool, str]], sizes: Sequence[int], take: int
     return Batches(parts, sum(sizes)).take(take)
 
 
+def hashes(given: Batches, size: int) -> Iterator[str]:
+    """Of each batch of so many examples."""
+    for batch in given.split(size):
+        yield sha256(tensors(batch))
+
+
 class Work:
     """What is finished of a run, in a folder.
 
@@ -56,9 +62,10 @@ class Work:
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder, self.key = folder, key
+        shutil.rmtree(self._finished, ignore_errors=True)  # of a call that was killed when it removed it
         self.folder.mkdir(parents=True, exist_ok=True)
         told = folder / "made_from.txt"
-        if told.exists() and told.read_text(encoding="utf-8") != key:
+        if told.exists() and told.read_text(encoding="utf-8") != key and any(folder.glob("*.done")):  # else it was refused
             raise InputError("folder", folder.parent, "its folder work holds unfinished work of another call; finish that, or remove it")
         write_text(told, key)
 
@@ -69,6 +76,15 @@ class Work:
     def finish(self, step: str) -> None:
         """A step is finished: said last, when all of its files are there."""
         write_text(self.folder / f"{step}.done", "")
+
+    @property
+    def _finished(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}-finished")
+
+    def remove(self) -> None:
+        """Let go of everything at once: what a kill leaves passes for nothing."""
+        self.folder.replace(self._finished)
+        shutil.rmtree(self._finished, ignore_errors=True)
 
     def spool(self, name: str) -> Spool:
         """Values of this name, batch by batch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -119,12 +120,28 @@ def empty_own(module: nn.Module) -> None:
             module._parameters[name] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
 
 
-def assign(module: nn.Module, name: str, value: Tensor) -> None:
-    """Set one of a module's own parameters or buffers."""
-    parameter = module._parameters.get(name)
-    if parameter is not None:
-        module._parameters[name] = nn.Parameter(value.to(parameter.dtype), requires_grad=False)
-        return
-    buffer = module._buffers[name]
-    assert buffer is not None, "it is in the state"
-    module._buffers[name] = value.to(buffer.dtype)
+def fill_rest(model: nn.Module, names: Mapping[str, str], weights: Weights, option: str) -> None:
+    """Give these parameters and buffers of a network their values. Parameters that are one stay one.
+
+    ``names``: of each the name under which the files hold it; ``option``: what gave the files.
+
+    Raises:
+        InputError: For a tensor of another shape.
+    """
+    known: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # by what was there, which is held so that no other gets its place
+    for name, held in names.items():
+        place, _, own = name.rpartition(".")
+        module = model.get_submodule(place)
+        before: Any = module._parameters.get(own, module._buffers.get(own))
+        if id(before) in known:
+            module._parameters[own] = known[id(before)][1]
+            continue
+        value = weights.read(held)
+        if value.shape != before.shape:
+            raise InputError(f"{option}: {name} is {tuple(value.shape)} there and {tuple(before.shape)} in the network")
+        value = value.to(before.dtype)
+        if isinstance(before, nn.Parameter):
+            parameter = nn.Parameter(value, requires_grad=before.requires_grad)
+            module._parameters[own], known[id(before)] = parameter, (before, parameter)
+        else:
+            module._buffers[own] = value
