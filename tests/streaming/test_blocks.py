@@ -215,3 +215,11 @@ def test_padding_is_refused(tmp_path):
         lrp.InputError, match="^blocks=blocks.0: what it is called with besides differs between examples; give examples of one"
     ):
         lrp.compress_blocks(Masked, tmp_path / "dense.safetensors", (torch.randn(8, 3, 6), mask), 0.5, tmp_path / "small", blocks="blocks")
+
+
+@pytest.mark.parametrize("name", ["../b.safetensors", "/etc/passwd", "sub/b.safetensors", ".."])
+def test_an_index_names_files_beside_it_alone(given, tmp_path, name):
+    index = given[1] / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"first.weight": name}}))
+    with pytest.raises(lrp.InputError, match="which does not lie beside it$|a folder, not a file$"):
+        compress(given, tmp_path / "small")
