@@ -42,6 +42,7 @@ def test_what_a_network_computes_with_makes_another_key(one, other):
     assert key(held=one) == key(held=one) and key(held=one) != key(held=other) and key(held=one) != key(other=one)
 
 
+@pytest.mark.long
 def test_it_holds_no_addresses_and_ends():
     held = Options(a={1, 2, 3})
     held.itself = held

@@ -8,7 +8,7 @@ import pytest
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 PICTURES = {"language_model": 1, "paper": 4, "quickstart": 3, "trainer": 0, "your_own_model": 3}
-LONG = ("language_model", "trainer", "your_own_model")
+LONG = ("language_model", "quickstart", "trainer", "your_own_model")
 sys.path.insert(0, str(NOTEBOOKS))  # run.py there is not part of the package
 
 

@@ -11,6 +11,7 @@ import lrp
 from lrp.layer.compressed import Compressed
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("blocking", "budget"), PAIRS)
 @pytest.mark.parametrize("compensation", NAMES["compensation"])

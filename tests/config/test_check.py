@@ -126,6 +126,7 @@ def test_one_sentence_for_bad_input(words, sentence, capsys):
     check_refused(words, sentence, capsys)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "words",
     [
@@ -203,6 +204,7 @@ def test_one_bad_name_of_several(capsys):
     check_refused(["-m", f"scorer={NAMES['scorer'][0]},xyzzy"], "scorer=xyzzy: ", capsys)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_key_exists_whatever_is_chosen(group):
     """A sweep over the options of one group may set what any other group has, and what any option of its own group has."""

@@ -12,7 +12,7 @@ from lrp.errors import InputError
 SPARSITIES = [0, 0.3, 0.6, 0.85]
 
 
-@pytest.fixture(params=["residual", "depthwise", "tokens"])
+@pytest.fixture(params=["residual", *(pytest.param(name, marks=pytest.mark.long) for name in ("depthwise", "tokens"))])
 def network(request):
     return given_network(request, 12)
 
@@ -46,6 +46,7 @@ def test_a_smaller_network_at_any_sparsity(name, budget, network):
     assert torch.equal(x, images), f"method={name} leaves the images as they are"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @every("method")
 def test_the_same_seed_gives_the_same_network(name, residual):

@@ -56,6 +56,7 @@ def test_one_step_is_one_shot(net, x, decomposition, compensation):
     assert len(small.states) == 1 and small.plan(0.5).model is net
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("selection", NAMES["selection"])
 @pytest.mark.parametrize(("blocking", "budget"), PAIRS)

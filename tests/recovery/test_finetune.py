@@ -99,6 +99,7 @@ def test_resumes_bit_for_bit_and_repeats_nothing(networks, tiny, tmp_path, monke
 @pytest.mark.parametrize("change", [
     {"lr": 0.04}, {"epochs": 2}, {"distill": 0.5}, {"images": 64}, "seed", "weights", "labels", "output", "damage",
 ])  # fmt: skip
+@pytest.mark.long
 def test_another_training_is_not_resumed(networks, tiny, tmp_path, caplog, change):
     file, spec, given = tmp_path / "x.pt", SPEC, {}
     finetuned(networks, tiny, unfinished=file)

@@ -188,6 +188,7 @@ def quadratic():
     return Quadratic(matrices=matrices, H=root @ root.T - 2 * torch.eye(18, dtype=torch.float64))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("basis", BASES)
 def test_probes_through_a_basis_are_exact(quadratic, basis):
     factors = decompose(quadratic.matrices, cut(BLOCKINGS["none"], quadratic.matrices), DECOMPOSITIONS[basis])

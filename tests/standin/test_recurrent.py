@@ -128,6 +128,7 @@ def test_dropout_between_layers():
     assert not torch.equal(network(x)[0], network(x)[0]) and torch.equal(network.eval()(x)[0], network(x)[0])
 
 
+@pytest.mark.long
 def test_what_reads_the_inputs_is_compressed(tmp_path):
     class Tagger(nn.Module):
         def __init__(self):

@@ -199,6 +199,7 @@ def test_a_job_without_wandb_does_not_look_for_it(tmp_path, cache):
     assert done.returncode == 0 and (tmp_path / "run" / "report.html").exists(), done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_sweep_without_key_network_or_terminal(tmp_path, cache):
     """Nothing prompts; each job of a sweep leaves one run on the disk, and the sweep one of its own."""
