@@ -29,8 +29,8 @@ def measure(way: str, blocks: int, width: int) -> dict[str, float]:
     from torch import nn
 
     import lrp
-    import lrp.streaming.compress
     from lrp.compensation.least_squares import LeastSquares
+    from lrp.streaming.weights import Weights
 
     torch.set_num_threads(1)
     refit = LeastSquares(ridge=0.03)  # with few examples others would be tried, in seventeen fits in place of one
@@ -76,7 +76,7 @@ def measure(way: str, blocks: int, width: int) -> dict[str, float]:
             lrp.compress_blocks(Network, place, x, 0.5, place / "small", blocks="blocks", batch_size=4, compensation=refit)
         else:
             model = Network()
-            weights = lrp.streaming.compress.Weights(place)
+            weights = Weights(place)
             model.load_state_dict({name: weights.read(name) for name in weights.files})
             lrp.compress(
                 model, x, 0.5, method="singular_vectors", scorer="perturbation", selection="lagrangian", compensation=refit,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from depth import EXAMPLES, TOKENS
 
 RESULTS = Path(__file__).parent / "results"
 OUTPUTS = 8  # combinations of outputs that are differentiated
@@ -78,7 +79,9 @@ class Stack:
 
 def stack(width: int, blocks: int) -> Stack:
     """As of experiments/depth.py."""
-    return Stack(f"stack of width {width}", blocks, [(4 * width, width), (width, 4 * width)], width, 16 * 64, 16 * 64, 4 * 64)
+    return Stack(
+        f"stack of width {width}", blocks, [(4 * width, width), (width, 4 * width)], width, EXAMPLES * TOKENS, EXAMPLES * TOKENS, 4 * TOKENS
+    )
 
 
 def main() -> None:

@@ -149,6 +149,10 @@ class Batches:
         least, more = divmod(self._length, count)
         return self._cut([least + (i < more) for i in range(count)])
 
+    def hashes(self, size: int) -> Iterator[str]:
+        """Of each batch of so many examples the SHA-256 of its tensors."""
+        return (sha256(tensors(batch)) for batch in self.split(size))
+
     def counted(self) -> Tensor | None:
         """Which tokens of all examples count, (B, L) bool, by their attention masks; None where they have none."""
         masks = [counted(part) for part in self.split(64)] if counted(self.example) is not None else []

@@ -141,7 +141,7 @@ class Fitted:
         """
         share, fitted = check_sparsity("sparsity", sparsity), self.method
         check_budget_of(budget_of)
-        fitted.evidence.group.check_same((share, budget_of), "sparsities")
+        fitted.evidence.group.check_same(lambda: (share, budget_of), "sparsities")
         with ordinary_modes():
             with in_one_sentence(self.original):
                 plan = fitted.plan_of(share, budget_of).once(fitted.forget if last else None)
@@ -216,8 +216,7 @@ def fit(
         with ordinary_modes():
             check_inputs(model, batches, calibration)
     with ordinary_modes():
-        options = [_without_addresses(searched), images, scoring_images]
-        together.check_same(options, "options")
+        together.check_same(lambda: [_without_addresses(searched), images, scoring_images], "options")
         check_together(together, model, batches)
         with in_one_sentence(model):
             fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images, group=together))

@@ -15,9 +15,14 @@ FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 FIRST_SPEAKS = 15  # seconds in which the first process ends, where it fails for the same reason, and torchrun with it
 
 
+def beside_others() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def follows() -> bool:
     """Whether this is one of several processes, and not the first."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"
+    return beside_others() and os.environ.get("RANK", "0") != "0"
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lrp.errors import InputError, first_line
+from lrp.follower import beside_others
 
 UNIT = 128  # examples that one process looks at at least: a batch of statistics and of compensation
 LOST = "another process of this group has ended, so this one cannot go on; start all of them again"
@@ -132,12 +133,15 @@ class Group:
         if said is not None:
             raise InputError(said)
 
-    def check_same(self, value: Any, what: str) -> None:
-        """That all processes have the same.
+    def check_same(self, make: Callable[[], Any], what: str) -> None:
+        """That ``make()`` gives the same in all processes; of one alone it is not asked for.
 
         Raises:
             InputError: Where they differ.
         """
+        if self.size == 1:
+            return
+        value = make()
         if any(each != value for each in self.all(value)):
             raise InputError(f"the processes of the group have {what} that differ; give all of them the same network, examples and options")
 
@@ -156,7 +160,7 @@ def started() -> Group:
     Raises:
         InputError: Where the others cannot be reached.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not beside_others():
         return ALONE
     if not dist.is_initialized():
         on_gpu = torch.cuda.is_available() and torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

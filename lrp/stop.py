@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from lrp.follower import beside_others
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _folder: list[str] = []  # the word that names the folder of what runs, once it is known
 
@@ -78,5 +80,5 @@ def how_to_go_on(arguments: Sequence[str]) -> str:
     if not _folder:
         return "nothing had been computed yet"
     words = [word for word in arguments if not word.startswith(("resume=", "hydra.run.dir=", "hydra.sweep.dir="))]
-    start = "torchrun, with the same processes, " if "TORCHELASTIC_RUN_ID" in os.environ else "python "
+    start = "torchrun, with the same processes, " if beside_others() else "python "
     return f"to go on: {start}-m lrp.run {shlex.join([*words, 'resume=true', *_folder])}"

@@ -100,6 +100,13 @@ def test_a_group_of_one_finds_what_a_process_alone_finds(found: dict[int, list[d
         torch.testing.assert_close(value, alone[name], rtol=1e-5, atol=1e-6 * float(value.abs().max()), msg=name)
 
 
+def refusal(*given: Any, **options: Any) -> str:
+    """Why a network is not compressed by the processes of a group."""
+    with pytest.raises(lrp.InputError) as refused:
+        lrp.compress(*given, **options, group=dist.group.WORLD)
+    return str(refused.value)
+
+
 def refuses(group: Group) -> str:
     """The second process has other weights, or examples that are not numbers."""
     said = []
@@ -108,10 +115,7 @@ def refuses(group: Group) -> str:
         if not group.first:
             model[0].weight.data.mul_(weights)
             x = x * examples
-        try:
-            lrp.compress(model, x, 0.5, group=dist.group.WORLD)
-        except lrp.InputError as error:
-            said.append(str(error))
+        said.append(refusal(model, x, 0.5))
     return "|".join(said)
 
 
@@ -125,13 +129,8 @@ def test_what_one_process_refuses_all_refuse(tmp_path) -> None:
 
 def differs(group: Group) -> str:
     """The second process is asked for something else."""
-    said = []
-    for options in ({"method": "svd_llm"}, {"scoring_images": 8}, {"exclude": ["0"]}, {"sparsity": 0.6}, {"method": "no such"}):
-        try:
-            lrp.compress(network(), images(), group=dist.group.WORLD, **({} if group.first else options))
-        except lrp.InputError as error:
-            said.append(str(error))
-    return "|".join(said)
+    different = ({"method": "svd_llm"}, {"scoring_images": 8}, {"exclude": ["0"]}, {"sparsity": 0.6}, {"method": "no such"})
+    return "|".join(refusal(network(), images(), **({} if group.first else options)) for options in different)
 
 
 def test_processes_that_are_asked_for_different_things_say_so(tmp_path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lrp.batches import Batches, tensors
+from lrp.batches import Batches
 from lrp.dataset.base import Data, Part
 from lrp.errors import own_code
 from lrp.evidence import Evidence
@@ -28,9 +28,8 @@ def check_together(group: Group, model: nn.Module, batches: Batches) -> None:
     Raises:
         InputError: Where they differ.
     """
-    if group.size > 1:
-        group.check_same(sha256(part for pair in sorted(model.state_dict().items()) for part in pair), "weights")
-        group.check_same([len(batches), *(sha256(tensors(batch)) for batch in batches.split(UNIT))], "examples")
+    group.check_same(lambda: sha256(part for pair in sorted(model.state_dict().items()) for part in pair), "weights")
+    group.check_same(lambda: [len(batches), *batches.hashes(UNIT)], "examples")
 
 
 def fit(job: Any, data: Data, model: nn.Module, device: torch.device, cache: Path, group: Group) -> tuple[FittedMethod, Part]:
@@ -66,8 +65,7 @@ def follow(job: Any, group: Group) -> None:
     group.all(None)  # the first has trained the network, or has found it
     model, _ = job.model.obtain(data, job.seed, cache, device, job.estimator)
     fitted, _ = fit(job, data, model, device, cache, group)
-    fitted.score_table()
-    fitted.predict(job.sparsities)
+    fitted.predict(job.sparsities)  # which may look at the network
     for sparsity in todo:
         if group.from_first(True):  # the row is there by now
             continue

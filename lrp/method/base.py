@@ -143,7 +143,7 @@ class FittedMethod:
 
         A subclass may do it in its own way; ``lrp.compress`` gives plans that can be built only once.
         """
-        self.evidence.group.check_same([layer.rows() for layer in plan.layers.values()], "plans")
+        self.evidence.group.check_same(lambda: [layer.rows() for layer in plan.layers.values()], "plans")
         result, start, before = plan.build(), time.perf_counter(), self.seconds.get("statistics", 0.0)
         self.compensate(result, plan)
         return result, time.perf_counter() - start - (self.seconds.get("statistics", 0.0) - before)

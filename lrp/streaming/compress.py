@@ -36,7 +36,7 @@ from lrp.results.tables import read_if_there
 from lrp.standin.replace import put_back
 from lrp.streaming.naming import check_excluded, fits, names_of_blocks
 from lrp.streaming.skeleton import Cut, Skeleton
-from lrp.streaming.spool import Work, batches, hashes
+from lrp.streaming.spool import Work, batches
 from lrp.streaming.weights import Weights
 from lrp.streaming.writing import begin, block_file, finish, folder_to_write
 
@@ -113,7 +113,7 @@ def compress_blocks(
         raise InputError("compensation", refit.name, "it needs the whole network, and blocks are held one at a time")
     sizes = [len(given), scoring_images, samples, batch_size]
     settings = [sparsity, skeleton.blocks, sizes, read.identity, repr(refit), exclude, held.identity, str(skeleton_model)]
-    work = Work((to := folder_to_write(folder)) / "work", sha256([json.dumps(settings), *hashes(given, batch_size)]))
+    work = Work((to := folder_to_write(folder)) / "work", sha256([json.dumps(settings), *given.hashes(batch_size)]))
     run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, exclude, read, refit, work)
     with plain_arithmetic(torch.device("cpu")):
         run.forward()
@@ -181,8 +181,8 @@ class _Run:
                         found.append(grad)
                 self.work.spool(f"g{self.count}").write(i, g=torch.stack(found, dim=1))
 
-    def _inputs(self, x: str, k: int, take: int | None = None) -> Batches:
-        return batches([(self.work.spool(x), "x"), (self.work.spool(f"g{k + 1}"), "g")], self.sizes, take)
+    def _inputs(self, x: str, k: int) -> Batches:
+        return batches([(self.work.spool(x), "x"), (self.work.spool(f"g{k + 1}"), "g")], self.sizes)
 
     def _layers(self, cut: Cut, k: int) -> list[str]:
         """The layers of a block that nobody has excluded."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lrp.batches import Batches, tensors
+from lrp.batches import Batches
 from lrp.errors import InputError
-from lrp.files import sha256, write_text, write_whole
+from lrp.files import write_text, write_whole
 
 
 class Spool:
@@ -29,28 +29,19 @@ class Spool:
         """The tensors of one batch."""
         return load_file(self.folder / f"{number}.safetensors")
 
-    def __len__(self) -> int:
-        return len([*self.folder.glob("[0-9]*.safetensors")])
-
     def remove(self) -> None:
         """Let go of everything."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def batches(spools: Sequence[tuple[Spool, str]], sizes: Sequence[int], take: int | None = None) -> Batches:
+def batches(spools: Sequence[tuple[Spool, str]], sizes: Sequence[int]) -> Batches:
     """Of each batch one tensor of each spool, as positional arguments; ``sizes``: how many examples the batches hold."""
 
     def parts() -> Iterator[tuple[Tensor, ...]]:
         for number in range(len(sizes)):
             yield tuple(spool.read(number)[name] for spool, name in spools)
 
-    return Batches(parts, sum(sizes)).take(take)
-
-
-def hashes(given: Batches, size: int) -> Iterator[str]:
-    """Of each batch of so many examples."""
-    for batch in given.split(size):
-        yield sha256(tensors(batch))
+    return Batches(parts, sum(sizes))
 
 
 class Work:
