@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-
 import yaml
 from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from lrp.config.hydra_keys import no_hydra_key
+from lrp.config.hydra_keys import instead, no_hydra_key
 from lrp.config.parts import plain
 from lrp.errors import InputError, first_line
 
@@ -71,10 +69,9 @@ def _explain(text: str, error: Exception, beside: list[str]) -> str:
         cause = cause.__cause__
     if cause is not None:
         known = _known()
-        close = difflib.get_close_matches(key, known, 1)
         node = key.rsplit(".", 1)[0] + "." if "." in key else ""
         allowed = [name for name in known if name.startswith(node) and (node or "." not in name)]
-        return f"{text}: no option {key}" + (f", did you mean {close[0]}?" if close else f"; choose among {', '.join(allowed)}")
+        return f"{text}: no option {key}{instead(key, known, allowed)}"
     cause = error
     while cause is not None:
         if isinstance(cause, OmegaConfBaseException):

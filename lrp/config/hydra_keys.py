@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, is_dataclass
 
 from hydra.core.override_parser.types import Override
@@ -13,6 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 def added_to_hydra(overrides: Sequence[Override]) -> list[Override]:
     """The words that add a key to Hydra's own node; the others Hydra checks itself."""
     return [each for each in overrides if each.key_or_group.startswith("hydra.") and (each.is_add() or each.is_force_add())]
+
+
+def instead(name: str, known: Collection[str], allowed: Sequence[str], before: str = "") -> str:
+    """How a sentence ends that refuses a name: with the one of the known names that is close to it, or with all that are allowed there."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f", did you mean {before}{close[0]}?" if close else f"; choose among {', '.join(allowed)}"
 
 
 def no_hydra_key(key: str, config: DictConfig) -> str | None:
@@ -30,8 +36,6 @@ def no_hydra_key(key: str, config: DictConfig) -> str | None:
             return None
         known = {*(field.name for field in fields(kind)), *map(str, node)}  # of a sampler's options the type of its node has none
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            end = f", did you mean {'.'.join([*names[:at], close[0]])}?" if close else f"; choose among {', '.join(sorted(known))}"
-            return f"no option {'.'.join(names[: at + 1])}{end}"
+            return f"no option {'.'.join(names[: at + 1])}{instead(name, known, sorted(known), '.'.join([*names[:at], '']))}"
         node = node._get_node(name)
     return None

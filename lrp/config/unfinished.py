@@ -19,7 +19,7 @@ from lrp.config.paths import CONF
 from lrp.config.plugins import BASIC
 from lrp.config.words import MOST, parse, sweep_values, word
 from lrp.errors import InputError, counted
-from lrp.results.jobs import failure, rows_asked, rows_of
+from lrp.results.jobs import failure, rows_asked, rows_of, why_no_rows
 from lrp.results.plain import read_plain
 
 SWEEP, JOB = "multirun.yaml", ".hydra/overrides.yaml"  # as Hydra notes the words
@@ -84,7 +84,7 @@ def _run(folder: Path, words: Sequence[str], hydra: Mapping[str, Any]) -> Run:
     rows, asked = rows_of(folder), rows_asked(folder)
     state = None
     if not rows:
-        state = f"no rows: {failure(folder) or 'it was stopped, or still runs'}"
+        state = f"no rows: {why_no_rows(folder)}"
     elif asked is not None and rows < asked:
         reason = failure(folder)
         state = f"half done: {rows} of {counted(asked, 'row')}" + (f", {reason}" if reason else "")

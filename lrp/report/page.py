@@ -19,7 +19,7 @@ from lrp.files import write_text
 from lrp.report import charts
 from lrp.results.collect import collect, study_of
 from lrp.results.columns import DESCRIBED, OF_TEXT
-from lrp.results.jobs import LOG, failure, job_folders, rows_of
+from lrp.results.jobs import LOG, job_folders, rows_of, why_no_rows
 from lrp.results.labels import distinct, line_label
 from lrp.results.tables import read_table
 
@@ -178,7 +178,7 @@ def _failed(folder: Path) -> Iterator[dict[str, str]]:
     for log in sorted(folder.rglob(LOG)):
         job = log.parent
         if job != folder and not rows_of(job):
-            yield {"name": f"job {job.name}", "reason": failure(job) or "it was stopped, or still runs"}
+            yield {"name": f"job {job.name}", "reason": why_no_rows(job)}
 
 
 def _footer(folders: Sequence[Path]) -> str:

@@ -40,6 +40,11 @@ def rows_asked(job: Path) -> int | None:
     return noted if isinstance(noted, int) else None
 
 
+def why_no_rows(job: Path) -> str:
+    """Why a job has stored nothing."""
+    return failure(job) or "it was stopped, or still runs"
+
+
 def failure(job: Path) -> str | None:
     """Why a job failed, in the last words that its log has of that."""
     try:
