@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lrp.order import Order
-from lrp.shelf import Shelf, shelved
+from lrp.shelf import Shelf, changed, handle_of, shelved, transposed
 
 # At what rank a block is stored: as factors with this many components, or None: whole, as the matrix that it is. Files and users
 # write -1 for whole (``lrp.errors.check_rank``, ``lrp.deploy.saving``); nothing else does.
@@ -278,9 +278,9 @@ def seen_by(factors: Any, use: Use) -> Any:
     """The components of a block as another layer has them that holds the same weight."""
     block = factors.block
     if not use.transposed:
-        return replace(factors, block=replace(block, layer=use.name))
+        return changed(factors, block=replace(block, layer=use.name))
     turned = Block(use.name, block.index, block.col_start, block.col_stop, block.row_start, block.row_stop)
-    return replace(factors, block=turned, U=factors.V.T, V=factors.U.T)
+    return changed(factors, block=turned, U=transposed(handle_of(factors, "V")), V=transposed(handle_of(factors, "U")))
 
 
 def kept_rank(mask: Tensor) -> Rank:

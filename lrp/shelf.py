@@ -3,6 +3,7 @@ network."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 import tempfile
 import threading
@@ -109,6 +110,35 @@ def joined(parts: Sequence[Any]) -> Any:
     return torch.cat([*parts]) if all(isinstance(part, Tensor) for part in parts) else Joined(parts)
 
 
+class Turned:
+    """The transpose of what a handle gives."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def read(self) -> Tensor:
+        """The tensor, anew at each call."""
+        return self._handle.read().mT
+
+
+def transposed(value: Any) -> Any:
+    """The transpose of a tensor, or a handle of it."""
+    return value.mT if isinstance(value, Tensor) else Turned(value)
+
+
+def changed(value: Made, /, **fields: Any) -> Made:
+    """A copy of a dataclass with other values in some fields; what the others have in a file stays there (``dataclasses.replace`` would
+    read it)."""
+    result = copy.copy(value)
+    vars(result).update(fields)
+    return result
+
+
+def handle_of(value: Any, name: str) -> Any:
+    """What a field holds: a tensor, or a handle that has not been read."""
+    return vars(value)[name]
+
+
 class _Shelved:
     """A field whose value may be a handle of a shelf, which is read at each access."""
 
@@ -119,7 +149,7 @@ class _Shelved:
         if instance is None:
             return self
         value = vars(instance)[self._name]
-        return value.read() if isinstance(value, Stored | Joined) else value
+        return value.read() if isinstance(value, Stored | Joined | Turned) else value
 
     def __set__(self, instance: Any, value: Any) -> None:
         vars(instance)[self._name] = value

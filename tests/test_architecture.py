@@ -21,7 +21,7 @@ ROOT = Path(lrp.__file__).parent
 
 # From the bottom up. A module imports from the levels below its own and from its own package.
 LEVELS = (
-    ("epochs", "errors", "follower", "locks", "order", "shelf"),
+    ("epochs", "errors", "follower", "heap", "locks", "order", "shelf"),
     ("files", "group", "stop"),
     ("entries", "identity", "matrices", "inputs"),
     ("batch_rule", "batch_shapes", "partition"),

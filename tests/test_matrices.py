@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from lrp.layer.build import layer_matrices
-from lrp.matrices import Block, LayerMatrix
+from lrp.matrices import Block, Factors, LayerMatrix, Use, seen_by
 from lrp.order import Order
 from lrp.partition import check_partition, spans
+from lrp.shelf import Shelf, handle_of
 
 
 def test_spans():
@@ -34,3 +35,14 @@ def test_what_is_put_is_what_of_gives(order):
     assert torch.equal(block.of(matrix), values)
     block.put(matrix, block.of(before))
     assert torch.equal(matrix, before)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_another_layer_has_of_components_stays_in_its_file(turned):
+    """Those of all layers together are several times the network: scoring reads them one after the other."""
+    U, V = torch.randn(4, 3), torch.randn(3, 6)
+    factors = Factors(Block("first", 0, 0, 4, 0, 6), U, torch.ones(3), V).laid_on(Shelf(kept=0))
+    seen = seen_by(factors, Use("second", transposed=turned))
+    assert not any(isinstance(handle_of(each, name), torch.Tensor) for each in (factors, seen) for name in ("U", "V"))
+    assert (seen.block.layer, seen.block.shape) == ("second", (6, 4) if turned else (4, 6))
+    assert torch.equal(seen.U @ seen.V, (U @ V).T if turned else U @ V)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from lrp.shelf import Joined, Shelf, Stored, joined, shelved
+from lrp.shelf import Joined, Shelf, Stored, changed, handle_of, joined, shelved, transposed
 
 
 @shelved("value")
@@ -52,3 +52,13 @@ def test_small_tensors_stay_and_so_do_all_where_nothing_can_be_written(monkeypat
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     assert Shelf(kept=0).put(small) is small
+
+
+def test_a_copy_with_another_field_reads_nothing():
+    value = torch.randn(4, 5)
+    held = Held(1, Shelf(kept=0).put(value))
+    other = changed(held, number=2)
+    assert (held.number, other.number) == (1, 2) and handle_of(other, "value") is handle_of(held, "value")
+    turned = changed(held, value=transposed(handle_of(held, "value")))
+    assert not isinstance(handle_of(turned, "value"), torch.Tensor) and torch.equal(turned.value, value.T)
+    assert torch.equal(transposed(value), value.T)

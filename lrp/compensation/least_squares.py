@@ -14,6 +14,7 @@ from lrp.batches import Batches, device_of
 from lrp.errors import InputError, check_float
 from lrp.form.known import form_of
 from lrp.group import Group
+from lrp.heap import given_back
 from lrp.layer.build import kind_of
 from lrp.layer.compressed import Compressed
 from lrp.layer_statistics.base import LayerStatistics
@@ -27,6 +28,7 @@ from lrp.matrices import LayerMatrix
 from lrp.network.arithmetic import plain_arithmetic
 from lrp.network.layer_inputs import Replay
 from lrp.network.survey import Candidates
+from lrp.shelf import Shelf
 
 METRICS = ("gradient", "plain")
 AUTO = "auto"
@@ -94,7 +96,7 @@ class LeastSquares:
         """Refit the layers of the pruned network ``model`` in place; ``statistics`` are the dense network's on the images ``inputs``."""
         training = {module: module.training for module in model.modules()}
         model.eval()
-        with plain_arithmetic(device_of(model, torch.device("cpu"))):
+        with given_back(), plain_arithmetic(device_of(model, torch.device("cpu"))):
             shifted: dict[str, _Shift] = {}
             for name, matrix in candidates.matrices.items():
                 if matrix.uses:
@@ -196,9 +198,9 @@ def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Tenso
     ``gradients``, over all parts. The layer stays as it is."""
     losses, kept = dict.fromkeys(RIDGES, 0.0), [parameter.clone() for parameter in module.parameters()]
     for k, part in enumerate(folds.parts if len(folds.parts) > 1 else ()):
-        fit = Regression(folds.without(k), weight, RIDGE)
+        fit = Regression(folds.without(k), weight, RIDGE).laid_on(Shelf())
         for ridge in RIDGES:
-            own = fit.with_ridge(ridge, rough=True)
+            own = fit(ridge)
             for span, new in refitted(module, own, gradients):
                 G = None if gradients is None else gradients[span][:, span].to(new)
                 losses[ridge] += held_out(span, new, own.bias(span, new), part, G)

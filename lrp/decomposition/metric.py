@@ -26,8 +26,12 @@ def metric_factors(W: Tensor, products: Tensor, G: Tensor | None) -> tuple[Tenso
     The basis is complete where C is singular: components without energy follow in the order of their weights' norm.
     """
     root, inverse = (None, None) if G is None else roots(G)
-    H, energy = (W, products) if root is None else (root @ W, root @ products @ root)
-    del products, root, G  # what follows takes several matrices of this size
+    del G  # here and below: what follows takes several matrices of this size
+    energy = products if root is None else root @ products
+    del products
+    H = W if root is None else root @ W
+    energy = energy if root is None else energy @ root
+    del W, root
     basis = None
     if len(H) > H.shape[1]:  # of the outputs only q dimensions are reached
         basis, H = torch.linalg.qr(H)

@@ -163,7 +163,9 @@ class Matrix:
             if place == len(module.ranges) - 1:  # what follows takes several matrices of this size
                 fit.forget()
                 solved = None
-            yield module.rows_of(rows), _refit_whole_rows(module, rows, best, products, gradients)
+            new = _refit_whole_rows(module, rows, best, products, gradients)
+            del best, products
+            yield module.rows_of(rows), new
 
 
 def _kept(score: Tensor) -> np.ndarray:

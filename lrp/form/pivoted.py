@@ -54,9 +54,12 @@ class PivotedForm:
         products = [best @ metric @ best.T]
         del metric
         U, _, V = metric_factors(best, products.pop(), None if gradients is None else gradients.to(best))
-        U, V = U[:, : module.rank], V[: module.rank]
+        del best
+        U, V = U[:, : module.rank].clone(), V[: module.rank].clone()  # what is not kept goes
         module.set_pair(U, V)
-        yield slice(0, module.rows), U @ V
+        new = U @ V
+        del U, V
+        yield slice(0, module.rows), new
 
 
 def _project(matrix: LayerMatrix, side: Side, layer: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lrp.group import Group
@@ -71,6 +72,6 @@ def held_out(span: slice | Tensor, weight: Tensor, bias: Tensor, sums: Sums, G: 
     group = first * len(sums.xx) // len(sums.z)
     x, z = sums.x[group], sums.z[span]
     crossed = weight @ sums.xx[group] @ weight.T
-    crossed -= 2 * (sums.zx[span] - bias[:, None] * x) @ weight.T
-    crossed += bias[:, None] * (sums.count * bias - 2 * z)
-    return float(crossed.trace() if G is None else (G * crossed.T).sum())
+    crossed.addmm_(sums.zx[span], weight.T, alpha=-2)
+    crossed.addr_(bias, sums.count * bias - 2 * z + 2 * weight @ x)
+    return float(crossed.trace() if G is None else torch.vdot(G.reshape(-1), crossed.view(-1)))  # G is symmetric

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lrp.layer_statistics.base import LayerStatistics, quadratic
 from lrp.matrices import LayerMatrix
+from lrp.shelf import changed
 
 
 def joined(matrix: LayerMatrix, found: Mapping[str, LayerStatistics]) -> LayerStatistics:
@@ -19,7 +19,7 @@ def joined(matrix: LayerMatrix, found: Mapping[str, LayerStatistics]) -> LayerSt
         return own
     uses = {name: found[name] for name in (matrix.name, *(use.name for use in matrix.uses)) if name in found}
     if any(each.inputs is None for each in uses.values()):  # none were asked for
-        return replace(own, uses=uses)
+        return changed(own, uses=uses)
     inputs, gradients = sum_of_metrics(matrix, uses)
     return LayerStatistics(own.rows, inputs[None], gradients, uses=uses)
 
