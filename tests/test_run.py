@@ -88,6 +88,7 @@ def test_run_folder_is_complete(tmp_path, cache):
     assert stored == row["params"]
 
 
+@pytest.mark.long
 def test_rows_compare_single_scores_with_what_pruning_does(tmp_path, cache):
     """On the dense network all three are 0; the additive one is the sum of the scores of what was removed. Exact scores know no
     joint change; with first-order ones a scorer that looks at no output has all three."""

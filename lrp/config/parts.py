@@ -117,7 +117,7 @@ def option_defaults(group: str, option: str, config: DictConfig | None = None) -
     """
     if config is not None:
         return _option_defaults(group, option, config)
-    if any(file.parents[1] != CONF for file in option_files(group).values()):  # your own files may change
+    if not _all_ours(group):
         return _option_defaults(group, option, OmegaConf.structured(Config))
     return copy.deepcopy(_own_defaults(group, option))
 
@@ -130,16 +130,32 @@ def _own_defaults(group: str, option: str) -> dict[str, Any]:
 
 def _option_defaults(group: str, option: str, config: Any) -> dict[str, Any]:
     try:
-        shared = cast(DictConfig, OmegaConf.load(CONF / "options.yaml")).get(group, {})
-        root = OmegaConf.create(plain(config, resolve=False))
-        own = _own_options(group, option)
-        root[group] = OmegaConf.merge(shared, own)
-        found = plain(root[group])
+        own, merged = _our_options(group, option) if _all_ours(group) else _read_options(group, option)
+        if "${" in str(merged):
+            root = OmegaConf.create(plain(config, resolve=False))
+            root[group] = merged
+            merged = root[group]
+        found = plain(merged)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise InputError(f"{group}={option}: its file cannot be read ({first_line(error)})") from error
     if option_files(group)[option].parents[1] != CONF:
-        _check_shared(Choice(group, option, found, found), set(shared) - set(own))
+        _check_shared(Choice(group, option, found, found), set(merged) - set(own))
     return found
+
+
+def _all_ours(group: str) -> bool:
+    """Whether all options of a group are lrp's own: your own files may change."""
+    return all(file.parents[1] == CONF for file in option_files(group).values())
+
+
+def _read_options(group: str, option: str) -> tuple[DictConfig, DictConfig]:
+    """What an option's file says, with those that it names; and the same on top of what it shares with its group."""
+    shared = cast(DictConfig, OmegaConf.load(CONF / "options.yaml")).get(group, {})
+    own = _own_options(group, option)
+    return own, cast(DictConfig, OmegaConf.merge(shared, own))
+
+
+_our_options = cache(_read_options)
 
 
 def _check_shared(choice: Choice, silent: set[Any]) -> None:

@@ -150,7 +150,7 @@ def test_files(tied, tmp_path):
         lrp.load(tmp_path / "bad.safetensors", Words(tied))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_is_exported(tmp_path):
     """The exporter runs the file itself, at two sizes of a batch."""
     model, x = network()

@@ -51,7 +51,11 @@ class UNet(nn.Module):
         return self.out(F.relu(self.norm(self.up(F.relu(self.down(x)))))).mean((2, 3))
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "svd_energy", "budget": "macs"}, {"estimator": "exact", "forms": "matrix"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"method": "svd_energy", "budget": "macs"}, pytest.param({"estimator": "exact", "forms": "matrix"}, marks=pytest.mark.long)],
+    ids=str,
+)
 def test_a_network_with_one(options, tmp_path):
     torch.manual_seed(0)
     model, x = UNet().eval(), torch.randn(30, 3, 8, 8)

@@ -138,7 +138,7 @@ def test_what_it_refuses():
     refused(lambda: lrp.compress(single, x, 0.5, search="grid"), "search=grid", "coordinate, none")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compress_with_a_search_is_not_worse():
     """On the half that it compares on; and the network is left as it is."""
     torch.manual_seed(0)

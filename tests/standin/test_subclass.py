@@ -233,6 +233,7 @@ def test_a_network_of_them(compressed, tmp_path):
     assert torch.equal(torch.load(tmp_path / "a.pt", weights_only=False)(x), small(x))
 
 
+@pytest.mark.long
 def test_exported_and_compiled(compressed, tmp_path):
     x, small = compressed[1], compressed[2]
     assert torch.allclose(torch.export.export(small, (x,)).module()(x), small(x), atol=1e-6)
