@@ -48,7 +48,9 @@ def runs_alone(path, model, x):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, blocking", [("small", "square"), *(pytest.param(name, "none", marks=pytest.mark.long) for name in ("resnet", "encoder"))])
+@pytest.mark.parametrize(
+    "name, blocking", [("small", "square"), *(pytest.param(name, "none", marks=pytest.mark.long) for name in ("resnet", "encoder"))]
+)
 def test_onnx(name, blocking, tmp_path):
     model, x = exported(name, blocking)
     model.train()
