@@ -34,7 +34,7 @@ from lrp.network.arithmetic import plain_arithmetic, random_signs, read_output
 from lrp.partition import cut as cut_into_blocks
 from lrp.results.tables import read_if_there
 from lrp.standin.replace import put_back
-from lrp.streaming.naming import check_excluded, fits, names_of_blocks
+from lrp.streaming.naming import check_layers, fits, names_of_blocks
 from lrp.streaming.skeleton import Cut, Skeleton
 from lrp.streaming.spool import Work, batches
 from lrp.streaming.weights import Weights
@@ -104,7 +104,7 @@ def compress_blocks(
         raise InputError("model", type(skeleton_model).__name__, "give a function that makes a torch.nn.Module")
     held, exclude = Weights(weights), (exclude,) if isinstance(exclude, str) else tuple(exclude)
     skeleton = Skeleton(skeleton_model, names_of_blocks(skeleton_model, blocks), held)
-    check_excluded(skeleton.model, skeleton.blocks, exclude)
+    check_layers(skeleton.model, skeleton.blocks, exclude)
     given = Batches.of(calibration, images, model=skeleton_model)
     read = make("estimator", "first_order" if estimator is None else estimator)
     read = read if output is None else replace(read, output_fn=output)
@@ -113,9 +113,9 @@ def compress_blocks(
         raise InputError("compensation", refit.name, "it needs the whole network, and blocks are held one at a time")
     sizes = [len(given), scoring_images, samples, batch_size]
     settings = [sparsity, skeleton.blocks, sizes, read.identity, repr(refit), exclude, held.identity, str(skeleton_model)]
-    work = Work((to := folder_to_write(folder)) / "work", sha256([json.dumps(settings), *given.hashes(batch_size)]))
-    run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, exclude, read, refit, work)
-    with plain_arithmetic(torch.device("cpu")):
+    key = sha256([json.dumps(settings), *given.hashes(batch_size)])
+    with Work((to := folder_to_write(folder)) / "work", key) as work, plain_arithmetic(torch.device("cpu")):
+        run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, exclude, read, refit, work)
         run.forward()
         run.backward()
         return run.compress(sparsity, to)

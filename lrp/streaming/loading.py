@@ -12,7 +12,7 @@ from torch import nn
 
 from lrp.deploy.saving import load
 from lrp.errors import InputError, first_line, some
-from lrp.files import check_path, why_unreadable
+from lrp.files import check_path, sha256_file, why_unreadable
 from lrp.layer.build import replace_layer
 from lrp.model.unfilled import empty_parameters
 from lrp.streaming.naming import within
@@ -34,7 +34,9 @@ def load_blocks(folder: str | Path, model: Callable[[], nn.Module]) -> nn.Module
     index = _index(place)
     with empty_parameters():
         result = model().eval()
+    _check(place / index["rest"], index)
     for name, file in index["blocks"].items():
+        _check(place / file, index)
         block = _module(result, name, place)
         for module in block.modules():
             for own, parameter in module._parameters.items():
@@ -61,6 +63,18 @@ def _module(model: nn.Module, name: str, place: Path) -> nn.Module:
         raise InputError("folder", place, f"it is for another architecture: this one has no {name}") from error
 
 
+def _check(file: Path, index: dict[str, Any]) -> None:
+    """That a file is the one that was written.
+
+    Raises:
+        InputError: Where it is not.
+    """
+    if reason := why_unreadable(file):
+        raise InputError("folder", file.parent, f"{file.name}: {reason}")
+    if sha256_file(file) != index["sha256"].get(file.name):
+        raise InputError("folder", file.parent, f"{file.name} is damaged, or not the file that was written with {INDEX}")
+
+
 def _index(place: Path) -> dict[str, Any]:
     """What the index of a folder says.
 
@@ -74,6 +88,7 @@ def _index(place: Path) -> dict[str, Any]:
         index = json.loads(file.read_text(encoding="utf-8"))
         files = [*index["blocks"].values(), index["rest"]]
         fits = all(isinstance(name, str) and Path(name).name == name and name != ".." for name in files) and isinstance(index["same"], dict)
+        fits = fits and isinstance(index["sha256"], dict)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InputError("folder", place, f"{INDEX} is damaged ({first_line(error)})") from error
     if not fits:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from lrp.errors import InputError
+from lrp.layer.build import find_kind
 
 HOLDERS = nn.ModuleList | nn.Sequential | nn.ModuleDict
 
@@ -42,13 +43,24 @@ def within(name: str, blocks: Sequence[str]) -> bool:
     return f"{name}.".startswith(tuple(f"{block}." for block in blocks))
 
 
-def check_excluded(model: nn.Module, blocks: Sequence[str], exclude: Sequence[str]) -> None:
-    """That each pattern names something in the blocks.
+def check_layers(model: nn.Module, blocks: Sequence[str], exclude: Sequence[str]) -> None:
+    """That each pattern of ``exclude`` names something in the blocks, and that no layer to compress holds a weight that is held outside of
+    its block as well: one of the two would not be compressed, or each in its own way.
 
     Raises:
-        InputError: For one that does not.
+        InputError: For a pattern or a layer for which it is not so.
     """
     known = [name for name, _ in model.named_modules() if within(name, blocks)]
     for pattern in exclude:
         if not any(fits(name, pattern) for name in known):
             raise InputError("exclude", pattern, "fits nothing in the blocks")
+    holders: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        holders.setdefault(id(parameter), []).append(name)
+    for block in blocks:
+        for name, module in model.get_submodule(block).named_modules(prefix=block):
+            if find_kind(module) is None or any(fits(name, pattern) for pattern in exclude):
+                continue
+            shared = [held for each in module.parameters() for held in holders[id(each)] if not within(held, [block])]
+            if shared:
+                raise InputError("blocks", block, f"its layer {name} holds a weight that is also {shared[0]}; exclude the layer")

@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lrp.batches import Batches
 from lrp.errors import InputError
 from lrp.files import write_text, write_whole
+from lrp.locks import lockable
 
 
 class Spool:
@@ -45,20 +47,46 @@ def batches(spools: Sequence[tuple[Spool, str]], sizes: Sequence[int]) -> Batche
 
 
 class Work:
-    """What is finished of a run, in a folder.
+    """What is finished of a run, in a folder. As a context it is held: another call that wants the folder meanwhile is refused, where the
+    file system has locks.
 
     Attributes:
         key: What it is made from.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.key = folder, key
-        shutil.rmtree(self._finished, ignore_errors=True)  # of a call that was killed when it removed it
+        self.folder, self.key, self._lock = folder, key, FileLock(folder / "lock", timeout=0)
+
+    def __enter__(self) -> Work:
+        """Hold it.
+
+        Raises:
+            InputError: Where another call does.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        told = folder / "made_from.txt"
-        if told.exists() and told.read_text(encoding="utf-8") != key and any(folder.glob("*.done")):  # else it was refused
-            raise InputError("folder", folder.parent, "its folder work holds unfinished work of another call; finish that, or remove it")
-        write_text(told, key)
+        if lockable(self.folder / "lock"):
+            try:
+                self._lock.acquire()
+            except Timeout as error:
+                raise InputError("folder", self.folder.parent, "another call is writing into it; wait for it, or give another") from error
+        try:
+            self._begin()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def _begin(self) -> None:
+        shutil.rmtree(self._finished, ignore_errors=True)  # of a call that was killed when it removed it
+        told = self.folder / "made_from.txt"
+        if told.exists() and told.read_text(encoding="utf-8") != self.key and any(self.folder.glob("*.done")):  # else it was refused
+            raise InputError(
+                "folder", self.folder.parent, "its folder work holds unfinished work of another call; finish that, or remove it"
+            )
+        write_text(told, self.key)
+
+    def __exit__(self, *what: object) -> None:
+        self._lock.release()
 
     def done(self, step: str) -> bool:
         """Whether a step is finished."""

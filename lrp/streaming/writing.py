@@ -10,7 +10,7 @@ import pandas as pd
 from safetensors.torch import save_file
 
 from lrp.errors import InputError
-from lrp.files import check_path, write_text, write_whole
+from lrp.files import check_path, sha256_file, write_text, write_whole
 from lrp.streaming.loading import INDEX, REST
 from lrp.streaming.skeleton import Skeleton
 
@@ -49,5 +49,6 @@ def finish(folder: Path, skeleton: Skeleton, tables: Sequence[pd.DataFrame]) -> 
     for file in folder.glob("block-*.safetensors"):
         if file.name not in files.values():  # of an earlier call that had more blocks
             file.unlink()
-    write_text(folder / INDEX, json.dumps({"blocks": files, "rest": REST, "same": same}, indent=1))
+    hashes = {name: sha256_file(folder / name) for name in (REST, *files.values())}  # files that changed places are whole
+    write_text(folder / INDEX, json.dumps({"blocks": files, "rest": REST, "same": same, "sha256": hashes}, indent=1))
     return report

@@ -282,3 +282,61 @@ def test_work_for_another_architecture_is_not_gone_on_with(given, tmp_path, monk
     compress(given, tmp_path / "small")
     with pytest.raises(lrp.InputError, match="unfinished work of another call"):
         compress(given, tmp_path / "small", make=Other)
+
+
+class Shares(Network):
+    """Its last block holds a weight of its first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks[2].b.weight = self.blocks[0].b.weight
+
+
+def test_a_weight_that_two_blocks_hold(given, tmp_path):
+    """Each would be compressed in its own way, and the network would hold more than before."""
+    file = dense(Shares().eval(), tmp_path / "shares.safetensors")
+    sentence = "^blocks=blocks.0: its layer blocks.0.b holds a weight that is also blocks.2.b.weight; exclude the layer$"
+    with pytest.raises(lrp.InputError, match=sentence):
+        compress((file, given[1]), tmp_path / "small", make=Shares)
+    assert not (tmp_path / "small").exists()
+    assert set(compress((file, given[1]), tmp_path / "small", make=Shares, exclude=["*.b"])["layer"]) == {f"blocks.{k}.a" for k in range(3)}
+
+
+def test_two_calls_into_one_folder(given, tmp_path, monkeypatch):
+    """The second is refused while the first one runs, and leaves it alone; afterwards it may."""
+    asked = []
+
+    def during(*args):
+        with pytest.raises(lrp.InputError, match="^folder=.*small: another call is writing into it; wait for it, or give another$"):
+            monkeypatch.undo()
+            compress(given, tmp_path / "small", 0.3)
+        asked.append(args)
+        return begin(*args)
+
+    begin = streaming.begin
+    monkeypatch.setattr(streaming, "begin", during)
+    first = compress(given, tmp_path / "small")
+    assert len(asked) == 1 and not (tmp_path / "small" / "work").exists()
+    assert first.equals(compress(given, tmp_path / "other"))
+    states = [lrp.load_blocks(tmp_path / name, Network).state_dict() for name in ("small", "other")]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert compress(given, tmp_path / "small", 0.3)["rank"].sum() > first["rank"].sum()
+
+
+def test_files_that_changed_places_or_bits(given, tmp_path):
+    """Each block's file is whole, but in another's place it is another network."""
+    compress(given, tmp_path / "small")
+    for name in ("rest.safetensors", "block-00001.safetensors"):
+        bad = shutil.copytree(tmp_path / "small", tmp_path / name)
+        data = bytearray((bad / name).read_bytes())
+        data[-3] ^= 1
+        (bad / name).write_bytes(data)
+        with pytest.raises(lrp.InputError, match=f"^folder=.*: {name} is damaged, or not the file that was written with {INDEX}$"):
+            lrp.load_blocks(bad, Network)
+        (bad / name).unlink()
+        with pytest.raises(lrp.InputError, match=f"^folder=.*: {name}: "):
+            lrp.load_blocks(bad, Network)
+    first, second = (tmp_path / "small" / f"block-0000{k}.safetensors" for k in range(2))
+    first.rename(tmp_path / "kept"), second.rename(first), (tmp_path / "kept").rename(second)
+    with pytest.raises(lrp.InputError, match="^folder=.*: block-00000.safetensors is damaged, or not the file"):
+        lrp.load_blocks(tmp_path / "small", Network)
