@@ -40,6 +40,7 @@ def measure() -> dict[str, float]:
     factors = decompose(evidence.matrices, cut(Unblocked(), evidence.matrices))
     found = {}
     for name, work in {
+        "decomposition": lambda: decompose(evidence.matrices, cut(Unblocked(), evidence.matrices), group=group),
         "statistics": lambda: evidence.statistics(("inputs", "outputs", "gradients")),
         "scores": lambda: evidence.moments(factors),
     }.items():

@@ -19,6 +19,7 @@ UNIT = 128  # examples that one process looks at at least: a batch of statistics
 LOST = "another process of this group has ended, so this one cannot go on; start all of them again"
 PATIENCE = timedelta(days=7)  # one process trains while the others wait; of one that has ended torch knows at once
 Value = TypeVar("Value")
+Item = TypeVar("Item")
 
 
 class Group:
@@ -91,12 +92,32 @@ class Group:
 
     def from_first(self, value: Value) -> Value:
         """What the first process has; the others may give anything."""
+        return self._from(0, value)
+
+    def _from(self, rank: int, value: Value) -> Value:
         if self.size == 1:
             return value
-        held: list[Any] = [value if self.first else None]
+        held: list[Any] = [value if self.rank == rank else None]
         with _connected():
-            dist.broadcast_object_list(held, dist.get_global_rank(self._processes, 0), group=self._processes)
+            dist.broadcast_object_list(held, dist.get_global_rank(self._processes, rank), group=self._processes)
         return held[0]
+
+    def shared_out(self, items: Iterable[Item], compute: Callable[[Item], Value]) -> Iterator[tuple[Item, Value]]:
+        """Each item, and ``compute(item)``, which one of the processes has done for all: they take turns.
+
+        Raises:
+            InputError: In all processes, where one of them refuses.
+        """
+        if self.size == 1:
+            yield from ((item, compute(item)) for item in items)
+            return
+        every = [*items]
+        for start in range(0, len(every), self.size):
+            part = every[start : start + self.size]
+            with self.agreed():
+                mine: Any = compute(part[self.rank]) if self.rank < len(part) else None
+            for owner, item in enumerate(part):
+                yield item, self._from(owner, mine)
 
     def measured_by_first(self, measure: Callable[[], Value]) -> Value:
         """What ``measure()`` gives in the first process, in which alone it runs: no two processes measure the same time."""

@@ -56,7 +56,7 @@ def everything(group: Group) -> dict[str, Tensor]:
     """Scores by both estimators, statistics, and a compressed network."""
     model, x, found = network(), images(), dict[str, Tensor]()
     evidence = Evidence(model, x, scoring_images=30, group=group).of(FirstOrderEstimator(projections=8), (), 1000)
-    factors = decompose(evidence.matrices, cut(Unblocked(), evidence.matrices))
+    factors = decompose(evidence.matrices, cut(Unblocked(), evidence.matrices), group=group)
     exact = evidence.of(ExactEstimator(), ("7.layer", "8"), 1000)
     of_exact = [factor for factor in factors if factor.block.layer in exact.matrices]
     for name, held in {"first order": evidence.moments(factors), "exact": exact.moments(of_exact)}.items():

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from lrp.batches import Batches, device_of
 from lrp.errors import InputError, check_float
 from lrp.form.known import form_of
-from lrp.group import Group
+from lrp.group import ALONE, Group
 from lrp.heap import given_back
 from lrp.layer.build import kind_of
 from lrp.layer.compressed import Compressed
@@ -138,7 +138,7 @@ class LeastSquares:
                     sums = sums or (Folds(FOLDS) if tries else Sums())  # this process may have no example
                     sums, ridge = sums.total(group), self._ridge
                     if isinstance(sums, Folds):
-                        ridge = best_ridge(module, weight, sums, self._metric_of(dense))
+                        ridge = best_ridge(module, weight, sums, self._metric_of(dense), group)
                         sums = sums.without()
                     self._refit(module, weight, sums, self._metric_of(dense), ridge)
                     group.equalise(module.parameters())
@@ -193,22 +193,29 @@ class LeastSquares:
         refit(module, weight, sums, gradients, ridge)
 
 
-def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Tensor | None) -> float:
+def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Tensor | None, group: Group = ALONE) -> float:
     """Of ``RIDGES`` the one with which a layer that is refitted to all examples but one part does best on that part, in the metric of
-    ``gradients``, over all parts. The layer stays as it is."""
-    losses, kept = dict.fromkeys(RIDGES, 0.0), [parameter.clone() for parameter in module.parameters()]
-    for k, part in enumerate(folds.parts if len(folds.parts) > 1 else ()):
+    ``gradients``, over all parts, which the processes of the ``group`` take in turn. The layer stays as it is."""
+    if len(folds.parts) < 2:
+        return RIDGE
+    kept, total = [parameter.clone() for parameter in module.parameters()], [0.0] * len(RIDGES)
+
+    def of_part(k: int) -> list[float]:
+        losses = [0.0] * len(RIDGES)
         fit = Regression(folds.without(k), weight, RIDGE).laid_on(Shelf())
-        for ridge in RIDGES:
+        for place, ridge in enumerate(RIDGES):
             own = fit(ridge)
             for span, new in refitted(module, own, gradients):
                 G = None if gradients is None else gradients[span][:, span].to(new)
-                losses[ridge] += held_out(span, new, own.bias(span, new), part, G)
+                losses[place] += held_out(span, new, own.bias(span, new), folds.parts[k], G)
                 del new, G
             for parameter, value in zip(module.parameters(), kept):
                 parameter.copy_(value)
-        del fit, own  # before the next is made
-    return min(RIDGES, key=losses.__getitem__) if len(folds.parts) > 1 else RIDGE
+        return losses
+
+    for _, losses in group.shared_out(range(len(folds.parts)), of_part):
+        total = [a + b for a, b in zip(total, losses, strict=True)]
+    return min(zip(total, RIDGES))[1]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lrp.decomposition.svd import Svd
+from lrp.group import ALONE, Group
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.matrices import Block, Components, Factors, LayerMatrix
 from lrp.network.arithmetic import check_weights
@@ -55,9 +56,11 @@ def decompose(
     blocks: Sequence[Block],
     decomposition: Decomposition = PLAIN,
     statistics: Mapping[str, LayerStatistics] | None = None,
+    group: Group = ALONE,
 ) -> list[Any]:
     """The components of all blocks (``Factors``, unless the decomposition has a kind of its own), in their order, computed and kept in
-    float64 on the CPU, large ones in a file; a block uses its own part of the ``statistics``.
+    float64 on the CPU, large ones in a file; a block uses its own part of the ``statistics``. Each layer is decomposed by one process of
+    the ``group``, for all.
 
     Raises:
         InputError: For a weight that is not finite, with the layer's name.
@@ -68,14 +71,19 @@ def decompose(
         places.setdefault(block.layer, []).append(i)
     found: dict[int, Components] = {}
     shelf = Shelf()
-    for name, own in places.items():  # layer by layer: of one alone there is a copy in double precision
+
+    def of_layer(name: str) -> list[Components]:
         weight = matrices[name].weight.to("cpu", torch.float64)
         known = replace(statistics[name]) if statistics else None  # read from their file once
-        parts = [_named(decomposition(weight, blocks[i], known), blocks[i]) for i in own]
-        norm = (
-            float(parts[0].S.max()) if len(own) == 1 else max(decomposition.norm(weight, whole, known) for whole in _groups(matrices[name]))
-        )
-        found |= {i: replace(part, layer_norm=norm, decomposition=decomposition.name).laid_on(shelf) for i, part in zip(own, parts)}
+        parts = [_named(decomposition(weight, blocks[i], known), blocks[i]) for i in places[name]]
+        if len(parts) == 1:
+            norm = float(parts[0].S.max())
+        else:
+            norm = max(decomposition.norm(weight, whole, known) for whole in _groups(matrices[name]))
+        return [replace(part, layer_norm=norm, decomposition=decomposition.name) for part in parts]
+
+    for name, parts in group.shared_out(places, of_layer):  # layer by layer: of one alone there is a copy in double precision
+        found |= {i: part.laid_on(shelf) for i, part in zip(places[name], parts)}
         del parts
     return [found[i] for i in range(len(blocks))]
 

@@ -75,7 +75,7 @@ class AldsFitted(FittedMethod):
         seconds = time.perf_counter() - start
         survey = self.evidence.survey
         blocks = allocation_blocks(survey.matrices, allocation)
-        factors = decompose(survey.matrices, blocks)
+        factors = decompose(survey.matrices, blocks, group=self.evidence.group)
         keep = as_masks(factors, [allocation.rank[block.layer] for block in blocks])
         log.info("ALDS at sparsity %g: relative error %.4f", sparsity, allocation.error)
         return Plan(sparsity, matrix_plans(survey, factors, keep), self.model, survey, seconds)

@@ -273,7 +273,7 @@ def _outputs(first: Any) -> dict[str, list[Side]]:
     factors: Sequence[Factors] = first.factors
     blocks = cut(Unblocked(), evidence.matrices)
     if [factor.block for factor in factors] != blocks or any(factor.decomposition != "svd" for factor in factors):
-        factors = decompose(evidence.matrices, blocks)
+        factors = decompose(evidence.matrices, blocks, group=evidence.group)
     found: dict[str, list[Side]] = {name: [] for name in evidence.matrices}
     shelf = Shelf()
     for factor, moments in zip(factors, evidence.moments(factors), strict=True):
@@ -283,18 +283,17 @@ def _outputs(first: Any) -> dict[str, list[Side]]:
 
 def _inputs(evidence: Evidence, kernels: Mapping[str, int]) -> dict[str, list[Side]]:
     """Of these layers the components of each group's input unfolding."""
-    components = {}
-    for name, kernel in kernels.items():
-        matrix = evidence.matrices[name]
-        components[name] = [_rounded(*input_components(part.double(), kernel), part) for part in matrix.weight.chunk(matrix.groups)]
+
+    def of_layer(name: str) -> list[tuple[Tensor, Tensor]]:
+        """In the network's precision: in double precision all layers together would be twice as large as it."""
+        parts = evidence.matrices[name].weight.chunk(evidence.matrices[name].groups)
+        found = [(input_components(part.double(), kernels[name]), torch.promote_types(part.dtype, torch.float32)) for part in parts]
+        return [(U, held.to(dtype)) for (U, held), dtype in found]
+
+    components = dict(evidence.group.shared_out(kernels, of_layer))
     assert evidence.estimator is not None
     found = input_perturbations(evidence.network, components, evidence.scoring.take(IMAGES), evidence.estimator.read, evidence.group)
     shelf = Shelf()
     return {
         name: [Side(scores, shelf.put(U)) for scores, (U, _) in zip(held, components[name], strict=True)] for name, held in found.items()
     }
-
-
-def _rounded(directions: Tensor, held: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The same in the precision in which the network runs: of all layers together in double precision it would be twice as large as it."""
-    return directions, held.to(torch.promote_types(weight.dtype, torch.float32))

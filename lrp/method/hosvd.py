@@ -54,7 +54,7 @@ class Hosvd:
         """
         evidence = evidence.of(self.estimator, self.exclude, self.samples)
         start = time.perf_counter()
-        factors = decompose(evidence.matrices, cut(Unblocked(), evidence.matrices))
+        factors = decompose(evidence.matrices, cut(Unblocked(), evidence.matrices), group=evidence.group)
         return HosvdFitted(self, evidence, {"decompose": time.perf_counter() - start}, factors=factors)
 
 

@@ -38,7 +38,7 @@ class InputTucker(Hosvd):
         start = time.perf_counter()
         statistics = evidence.statistics(["inputs", *self.compensation.needs])
         middle = time.perf_counter()
-        factors = decompose(evidence.matrices, cut(Unblocked(), evidence.matrices), Activation(), statistics)
+        factors = decompose(evidence.matrices, cut(Unblocked(), evidence.matrices), Activation(), statistics, evidence.group)
         seconds = {"statistics": middle - start, "decompose": time.perf_counter() - middle}
         return InputTuckerFitted(self, evidence, seconds, factors=factors)
 

@@ -172,7 +172,7 @@ class SingularVectors:
         start = time.perf_counter()
         with own_code(f"decomposition={self.decomposition.name}", self.decomposition):
             key = ("factors", self.blocking, self.decomposition)
-            factors = evidence.once(key, lambda: decompose(survey.matrices, blocks, self.decomposition, statistics))
+            factors = evidence.once(key, lambda: decompose(survey.matrices, blocks, self.decomposition, statistics, evidence.group))
         seconds["decompose"] = time.perf_counter() - start
         fitted = SingularVectorsFitted(self, evidence, seconds, selection=self.selection, factors=factors)
         log.info("%s: %d layers, %d blocks, %s components", self.blocking.name, len(survey.matrices), len(blocks), f"{fitted.components:,}")
