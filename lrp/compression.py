@@ -20,6 +20,7 @@ from lrp.cost.report import Report
 from lrp.errors import InputError, called, check_int, check_sparsity, first_line, own_code
 from lrp.evidence import Evidence
 from lrp.group import Group
+from lrp.heap import given_back
 from lrp.inputs import Arguments, Each
 from lrp.job.calibration import Calibration
 from lrp.job.together import check_together
@@ -143,7 +144,7 @@ class Fitted:
         check_budget_of(budget_of)
         fitted.evidence.group.check_same(lambda: (share, budget_of), "sparsities")
         with ordinary_modes():
-            with in_one_sentence(self.original):
+            with given_back(), in_one_sentence(self.original):
                 plan = fitted.plan_of(share, budget_of).once(fitted.forget if last else None)
                 compressed, _ = fitted.compress(plan)
             if not plan.untouched:
@@ -219,7 +220,8 @@ def fit(
         together.check_same(lambda: [_without_addresses(searched), images, scoring_images], "options")
         check_together(together, model, batches)
         with in_one_sentence(model):
-            fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images, group=together))
+            with given_back():
+                fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images, group=together))
     return Fitted(original, batches, fitted, recover, batch_size, alone)
 
 

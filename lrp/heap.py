@@ -11,19 +11,24 @@ from typing import Any
 MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
 SMALL, USUAL = 2**20, 2**25  # bytes; glibc itself raises it to 32 MiB as blocks of such sizes are freed
 
+_depth = 0  # of contexts that are open
+
 
 @contextmanager
 def given_back() -> Iterator[None]:
     """Within it blocks of a MiB and more go back to the system as they are freed. glibc keeps those of up to 32 MiB, and what lies between
     blocks that are in use is of no use to anybody: as much again as the matrices of a layer. Each block costs page faults, about a tenth of
     the time. Does nothing where there is no glibc."""
+    global _depth
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     known = all(hasattr(libc, name) for name in ("mallopt", "malloc_trim"))
-    if known:
+    if known and not _depth:
         libc.mallopt(MMAP_THRESHOLD, SMALL)
         libc.malloc_trim(0)
+    _depth += 1
     try:
         yield
     finally:
-        if known:
+        _depth -= 1
+        if known and not _depth:
             libc.mallopt(MMAP_THRESHOLD, USUAL)

@@ -14,7 +14,6 @@ from lrp.batches import Batches, device_of
 from lrp.errors import InputError, check_float
 from lrp.form.known import form_of
 from lrp.group import ALONE, Group
-from lrp.heap import given_back
 from lrp.layer.build import kind_of
 from lrp.layer.compressed import Compressed
 from lrp.layer_statistics.base import LayerStatistics
@@ -96,7 +95,7 @@ class LeastSquares:
         """Refit the layers of the pruned network ``model`` in place; ``statistics`` are the dense network's on the images ``inputs``."""
         training = {module: module.training for module in model.modules()}
         model.eval()
-        with given_back(), plain_arithmetic(device_of(model, torch.device("cpu"))):
+        with plain_arithmetic(device_of(model, torch.device("cpu"))):
             shifted: dict[str, _Shift] = {}
             for name, matrix in candidates.matrices.items():
                 if matrix.uses:

@@ -28,6 +28,7 @@ from lrp.estimator.divergence import Divergence
 from lrp.evaluation import Metrics, evaluate
 from lrp.files import write_whole
 from lrp.group import Group, started
+from lrp.heap import given_back
 from lrp.job.calibration import Calibration
 from lrp.job.dense import dense_metrics
 from lrp.job.device import find_device, use_threads
@@ -238,8 +239,9 @@ class _Pruning:
     def row(self, sparsity: float, prediction: Prediction) -> tuple[dict[str, Any], pd.DataFrame, nn.Module]:
         """The network pruned to one sparsity, recovered and measured: its row, those of its layers, and the network with its report."""
         job, fitted = self.job, self.fitted
-        plan = fitted.plan_of(sparsity, self.job.budget_of)
-        pruned, seconds_compensate = fitted.compress(plan)
+        with given_back():
+            plan = fitted.plan_of(sparsity, self.job.budget_of)
+            pruned, seconds_compensate = fitted.compress(plan)
         change = self.y - job.estimator.outputs(pruned, self.images)
         before = self.dense if plan.untouched else self._evaluate(pruned, f"sparsity {sparsity:g}")
         seconds_recover = self._recover(pruned, sparsity)

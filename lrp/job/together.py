@@ -15,6 +15,7 @@ from lrp.errors import own_code
 from lrp.evidence import Evidence
 from lrp.files import sha256
 from lrp.group import UNIT, Group
+from lrp.heap import given_back
 from lrp.job.calibration import calibration_parts
 from lrp.job.device import find_device, use_threads
 from lrp.method.base import FittedMethod
@@ -43,7 +44,7 @@ def fit(job: Any, data: Data, model: nn.Module, device: torch.device, cache: Pat
     inputs = Batches.of(data.network_input(calibration.images, device))
     inputs.labels = calibration.labels
     check_together(group, model, inputs)
-    with in_one_sentence(model), own_code(f"method={job.method.name}", job.method):
+    with given_back(), in_one_sentence(model), own_code(f"method={job.method.name}", job.method):
         evidence = Evidence(with_stand_ins(model, inputs.example), inputs, cache, len(scoring), group=group)
         return job.search(job.method, job.estimator).fit(evidence), scoring
 
@@ -70,4 +71,5 @@ def follow(job: Any, group: Group) -> None:
         if group.from_first(True):  # the row is there by now
             continue
         with in_one_sentence(model):
-            fitted.compress(fitted.plan_of(sparsity, job.budget_of))
+            with given_back():
+                fitted.compress(fitted.plan_of(sparsity, job.budget_of))

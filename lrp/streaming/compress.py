@@ -26,6 +26,7 @@ from lrp.errors import InputError, check_int, check_sparsity
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
 from lrp.files import sha256, write_text
+from lrp.heap import given_back
 from lrp.layer.build import find_kind
 from lrp.matrices import Block
 from lrp.method.plan import Plan, matrix_plans
@@ -111,10 +112,9 @@ def compress_blocks(
     refit = make("compensation", compensation)
     if hasattr(refit, "with_network"):
         raise InputError("compensation", refit.name, "it needs the whole network, and blocks are held one at a time")
-    sizes = [len(given), scoring_images, samples, batch_size]
-    settings = [sparsity, skeleton.blocks, sizes, read.identity, repr(refit), exclude, held.identity, str(skeleton_model)]
-    key = sha256([json.dumps(settings), *given.hashes(batch_size)])
-    with Work((to := folder_to_write(folder)) / "work", key) as work, plain_arithmetic(torch.device("cpu")):
+    settings = [sparsity, skeleton.blocks, len(given), scoring_images, samples, batch_size, read.identity, repr(refit), exclude]
+    to, key = folder_to_write(folder), sha256([json.dumps([*settings, held.identity, str(skeleton_model)]), *given.hashes(batch_size)])
+    with Work(to / "work", key) as work, given_back(), plain_arithmetic(torch.device("cpu")):
         run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, exclude, read, refit, work)
         run.forward()
         run.backward()
