@@ -8,7 +8,9 @@ from contract.adapt import every, from_python, options, plain_factors, score
 @pytest.mark.slow
 @every("scorer")
 @pytest.mark.parametrize("blocking", sorted(options("blocking")))
-@pytest.mark.parametrize("network, shape", [("residual", (3, 8, 8)), ("depthwise", (3, 9, 10)), ("tokens", (3, 5, 4))])
+@pytest.mark.parametrize(
+    "network, shape", [("residual", (3, 8, 8)), pytest.param("depthwise", (3, 9, 10), marks=pytest.mark.long), ("tokens", (3, 5, 4))]
+)
 def test_one_score_for_each_component(name, blocking, network, shape, request):
     model, x = request.getfixturevalue(network), torch.randn(3, *shape).double()
     candidates, factors = plain_factors(model, x, blocking)

@@ -13,7 +13,7 @@ from lrp.matrices import Block
 SPARSITIES = [0, 0.05, 0.2, 0.37, 0.5, 0.77, 0.9, 0.99]
 
 
-@pytest.fixture(params=["residual", "depthwise", "tokens"])
+@pytest.fixture(params=["residual", pytest.param("depthwise", marks=pytest.mark.long), "tokens"])
 def network(request):
     return given_network(request, 4)
 

@@ -13,7 +13,7 @@ from lrp.matrices import Block
 from lrp.selection.global_ import GlobalSelection
 
 
-@pytest.fixture(params=["narrow_vgg", "residual", "depthwise", "tokens"])
+@pytest.fixture(params=[pytest.param("narrow_vgg", marks=pytest.mark.long), "residual", "depthwise", "tokens"])
 def network(request):
     return given_network(request, 1)
 
