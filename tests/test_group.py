@@ -67,6 +67,8 @@ def everything(group: Group) -> dict[str, Tensor]:
     processes = dist.group.WORLD if group.fixed else None
     small, report = lrp.compress(model, x, 0.6, samples=2000, scoring_images=60, group=processes)
     found |= {f"compressed {name}": value for name, value in small.state_dict().items()}
+    cut_by_plan, _ = lrp.compress(model, x, 0.4, method="alds", group=processes)  # decomposed when it is planned
+    found |= {f"alds {name}": value for name, value in cut_by_plan.state_dict().items()}
     found["rank"] = torch.tensor([-1 if rank != rank else int(rank) for rank in report["rank"].astype(float)])
     return found
 

@@ -74,8 +74,8 @@ class CompressedConv(Compressed):
 
 def keep_order(y: Tensor, x: Tensor) -> Tensor:
     """y in channels_last order if x is: an image that is made or picked from x comes out in the usual one, in which all that follows is
-    slower. A compiler finds its own order."""
-    if y.dim() != 4 or torch.compiler.is_compiling():
+    slower. A compiler finds its own order, and where torch.fx traces there is none."""
+    if isinstance(x, torch.fx.Proxy) or y.dim() != 4 or torch.compiler.is_compiling():
         return y
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return y.contiguous(memory_format=torch.channels_last) if last else y

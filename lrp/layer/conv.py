@@ -82,7 +82,7 @@ class _LowRankConv(CompressedConv, LowRank):
             around = self._around[at] + self._around[at + 1] if self.padding_mode == "zeros" else 0
             length = x.shape[d - self.dims] + around - self.dilation[d] * (self.kernel_size[d] - 1) - 1
             size.append(length // self.stride[d] + 1)
-        out = keep_order(x.new_zeros(*x.shape[: -1 - self.dims], rows, *size), x)
+        out = keep_order(x.new_zeros(x.shape[: -1 - self.dims] + (rows, *size)), x)
         return out if bias is None else out + bias.view(-1, *[1] * self.dims)
 
 

@@ -76,7 +76,7 @@ class _LowRankConvTranspose(CompressedConv, LowRank):
         for d in range(self.dims):
             length = (input.shape[d - self.dims] - 1) * self.stride[d] - 2 * int(self.padding[d])
             size.append(length + self.dilation[d] * (self.kernel_size[d] - 1) + padding[d] + 1)
-        out = input.new_zeros(*input.shape[: -1 - self.dims], rows, *size)
+        out = input.new_zeros(input.shape[: -1 - self.dims] + (rows, *size))
         return out if bias is None else out + bias.view(-1, *self._ones())
 
     def _weight_shape(self) -> tuple[int, ...]:

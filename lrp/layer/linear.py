@@ -42,7 +42,7 @@ class LowRankLinear(LowRank):
     _pointwise = _thin
 
     def _nothing(self, x, rows, bias):
-        out = x.new_zeros(*x.shape[:-1], rows)
+        out = x.new_zeros(x.shape[:-1] + (rows,))  # torch.fx cannot unpack a shape
         return out if bias is None else out + bias
 
 
@@ -65,7 +65,7 @@ class ClusteredLinear(Clustered, LowRankLinear):
             elif rows.whole:
                 outputs.append(F.linear(input, self.W[rows.whole[0].key]))
             else:
-                outputs.append(input.new_zeros(*input.shape[:-1], rows.stop - rows.start))
+                outputs.append(input.new_zeros(input.shape[:-1] + (rows.stop - rows.start,)))
         return self._in_order(outputs)
 
 

@@ -6,6 +6,7 @@ import operator
 import pytest
 import torch
 from deployed import exported
+from torch import nn
 
 import lrp
 from lrp.form.known import FORMS
@@ -99,3 +100,21 @@ def test_onnx_that_differs_is_refused(tmp_path):
     with pytest.raises(lrp.InputError, match="export_onnx: .*differ by .* more than 0") as error:
         lrp.export_onnx(model, x[:1], tmp_path / "a.onnx", tolerance=0.0)  # rounding alone is more
     assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_torch_fx(form):
+    """Compressed layers have no branch on what they read: other tools trace them (quantisation in FX mode). Of some of them rows have lost
+    all their components."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 18, 3, stride=2, padding=1), nn.Flatten(), nn.Linear(18 * 16, 8)
+    model, x = nn.Sequential(*layers).eval(), torch.randn(60, 3, 8, 8)
+    options = (
+        {"forms": [form], "exclude": ["4"]}
+        if form != "matrix"
+        else {"method": "singular_vectors", "blocking": "square", "scorer": "magnitude"}
+    )
+    small, report = lrp.compress(model, x, 0.8, compensation="none", **options)
+    assert any(isinstance(layer, Compressed) for layer in small)
+    for batch in (x[:1], x):
+        assert torch.equal(torch.fx.symbolic_trace(small)(batch), small(batch))
