@@ -31,4 +31,5 @@ def given_back() -> Iterator[None]:
     finally:
         _depth -= 1
         if known and not _depth:
+            libc.malloc_trim(0)
             libc.mallopt(MMAP_THRESHOLD, USUAL)
