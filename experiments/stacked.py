@@ -47,7 +47,7 @@ def stacked(model: nn.Module) -> tuple[list[Block], dict[str, tuple[Tensor, Tens
 
 
 @torch.no_grad()
-def without(model: nn.Module, name: str, factors: tuple[Tensor, Tensor], keep: Tensor) -> Tensor:
+def keep_alone(model: nn.Module, name: str, factors: tuple[Tensor, Tensor], keep: Tensor) -> Tensor:
     """Give a layer the components of ``keep`` alone; what it had."""
     layer: Any = model.get_submodule(name)
     had = layer.weight.clone()
@@ -63,7 +63,7 @@ def perturbations(model: nn.Module, factors: dict[str, tuple[Tensor, Tensor]], i
         layer: Any = model.get_submodule(name)
         scores = torch.zeros(len(parts[1]), dtype=torch.float64)
         for i in range(len(scores)):
-            had = without(model, name, parts, torch.arange(len(scores)) != i)
+            had = keep_alone(model, name, parts, torch.arange(len(scores)) != i)
             scores[i] = (model(images) - y).double().square().sum(1).mean()
             layer.weight.copy_(had)
         found.append(scores)
@@ -111,7 +111,7 @@ def main() -> None:
             keep = make("selection", "global")(blocks, scores, sparsity, make_costs(blocks))
             network = copy.deepcopy(dense)
             for block, mask in zip(blocks, keep, strict=True):
-                without(network, block.layer, factors[block.layer], mask)
+                keep_alone(network, block.layer, factors[block.layer], mask)
             left = sum(block.cost(int(mask.sum())) for block, mask in zip(blocks, keep, strict=True))
             measured("stacked", scorer, sparsity, 1 - left / total, network)
         for blocking in (name for name in BLOCKINGS if missing(name, scorer)):

@@ -219,9 +219,8 @@ def fit(
     with ordinary_modes():
         together.check_same(lambda: [_without_addresses(searched), images, scoring_images], "options")
         check_together(together, model, batches)
-        with in_one_sentence(model):
-            with given_back():
-                fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images, group=together))
+        with given_back(), in_one_sentence(model):
+            fitted = searched.fit(Evidence(model, batches, scoring_images=scoring_images, group=together))
     return Fitted(original, batches, fitted, recover, batch_size, alone)
 
 

@@ -94,7 +94,7 @@ class Joined:
 
     def read(self) -> Tensor:
         """All of them as one tensor, anew at each call; one part at a time is held besides."""
-        parts = (part.read() if isinstance(part, Stored) else part for part in self._parts)
+        parts = map(read, self._parts)
         first = next(parts)
         rows = sum(len(part) for part in self._parts)
         result = first.new_empty(rows, *first.shape[1:])
@@ -119,6 +119,11 @@ class Turned:
     def read(self) -> Tensor:
         """The tensor, anew at each call."""
         return self._handle.read().mT
+
+
+def read(value: Any) -> Any:
+    """What a handle gives; anything else as it is."""
+    return value.read() if isinstance(value, Stored | Joined | Turned) else value
 
 
 def transposed(value: Any) -> Any:
@@ -148,8 +153,7 @@ class _Shelved:
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        value = vars(instance)[self._name]
-        return value.read() if isinstance(value, Stored | Joined | Turned) else value
+        return read(vars(instance)[self._name])
 
     def __set__(self, instance: Any, value: Any) -> None:
         vars(instance)[self._name] = value

@@ -201,7 +201,7 @@ def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Tenso
 
     def of_part(k: int) -> list[float]:
         losses = [0.0] * len(RIDGES)
-        fit = Regression(folds.without(k), weight, RIDGE).laid_on(Shelf())
+        fit = Regression(folds.without(k), weight, RIDGE).with_ridges(Shelf())
         for place, ridge in enumerate(RIDGES):
             own = fit(ridge)
             for span, new in refitted(module, own, gradients):

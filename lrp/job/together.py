@@ -70,6 +70,5 @@ def follow(job: Any, group: Group) -> None:
     for sparsity in todo:
         if group.from_first(True):  # the row is there by now
             continue
-        with in_one_sentence(model):
-            with given_back():
-                fitted.compress(fitted.plan_of(sparsity, job.budget_of))
+        with given_back(), in_one_sentence(model):
+            fitted.compress(fitted.plan_of(sparsity, job.budget_of))

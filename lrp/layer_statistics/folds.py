@@ -73,5 +73,5 @@ def held_out(span: slice | Tensor, weight: Tensor, bias: Tensor, sums: Sums, G: 
     x, z = sums.x[group], sums.z[span]
     crossed = weight @ sums.xx[group] @ weight.T
     crossed.addmm_(sums.zx[span], weight.T, alpha=-2)
-    crossed.addr_(bias, sums.count * bias - 2 * z + 2 * weight @ x)
+    crossed.addr_(bias, sums.count * bias - 2 * z + 2 * (weight @ x))
     return float(crossed.trace() if G is None else torch.vdot(G.reshape(-1), crossed.view(-1)))  # G is symmetric

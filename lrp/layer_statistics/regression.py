@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lrp.layer_statistics.sums import PANEL, Sums
-from lrp.shelf import Shelf
+from lrp.shelf import Shelf, read
 
 CONSTANT = 1e-5  # of the inputs' second moment: below it a variance is rounding, and the inputs are a constant
 
@@ -47,14 +47,14 @@ class Regression:
         self.W = weight.to(self.C)
         self.groups, self.rows = groups, len(self.W)
 
-    def laid_on(self, shelf: Shelf) -> Callable[[float], Regression]:
+    def with_ridges(self, shelf: Shelf) -> Callable[[float], Regression]:
         """Gives the same regression with another ridge, of which a layer that is fitted in turns may be left after the first: to compare
         ridges that is enough. This one is forgotten; what all of them need lies on the ``shelf``."""
         stored = {name: shelf.put(vars(self).pop(name)) for name in ("C", "A", "W")}
 
         def made(ridge: float) -> Regression:
             result = copy.copy(self)
-            vars(result).update({name: value if isinstance(value, Tensor) else value.read() for name, value in stored.items()})
+            vars(result).update({name: read(value) for name, value in stored.items()})
             result.ridge, result.rough = ridge, True
             return result
 

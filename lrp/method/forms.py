@@ -286,9 +286,10 @@ def _inputs(evidence: Evidence, kernels: Mapping[str, int]) -> dict[str, list[Si
 
     def of_layer(name: str) -> list[tuple[Tensor, Tensor]]:
         """In the network's precision: in double precision all layers together would be twice as large as it."""
-        parts = evidence.matrices[name].weight.chunk(evidence.matrices[name].groups)
-        found = [(input_components(part.double(), kernels[name]), torch.promote_types(part.dtype, torch.float32)) for part in parts]
-        return [(U, held.to(dtype)) for (U, held), dtype in found]
+        matrix = evidence.matrices[name]
+        dtype = torch.promote_types(matrix.weight.dtype, torch.float32)
+        found = (input_components(part.double(), kernels[name]) for part in matrix.weight.chunk(matrix.groups))
+        return [(U, held.to(dtype)) for U, held in found]
 
     components = dict(evidence.group.shared_out(kernels, of_layer))
     assert evidence.estimator is not None

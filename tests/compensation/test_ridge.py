@@ -126,7 +126,7 @@ def test_one_regression_with_several_ridges():
     first = Regression(copy.deepcopy(sums.flush()), W, 0.1)
     first.solution(0)
     again = Regression(copy.deepcopy(sums), W, 3.0).solution(0)
-    fit = first.laid_on(Shelf(kept=0))
+    fit = first.with_ridges(Shelf(kept=0))
     for _ in range(2):  # what lies in the file stays as it is
         fit(0.5).solution(0)
         assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(fit(3.0).solution(0), again))
@@ -160,7 +160,7 @@ def test_ridges_are_compared_on_the_first_turn():
     def made():
         return Regression(Sums.of_moments(x.T[None] @ x / 400, x.mean(0)[None], W, None), W, RIDGE)
 
-    fit, rough = made(), made().laid_on(Shelf())(0.3)
+    fit, rough = made(), made().with_ridges(Shelf())(0.3)
     assert rounds(rough) == 1 < rounds(fit) and not fit.rough
     best, metric = fit.solution(0)
     assert fit_sides(best, metric, None, 9, 1, 3, rounds=rounds(fit)).lost < fit_sides(best, metric, None, 9, 1, 3, rounds=1).lost
