@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 PAPER = ("-m", "blocking=alds,square,none", "scorer=magnitude,relative_error,perturbation,variance")
 OURS = ("method=output_aware",)
-ALL = ("threads=1",)  # so small a network gains nothing by more, and where something else uses the cores they wait for each other
+ALL = (
+    "threads=1",  # so small a network gains nothing by more, and where something else uses the cores they wait for each other
+    "sparsity.grid=[0,0.2,0.4,0.5,0.6,0.8,0.9]",
+)
+BESIDE = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")  # of the paper's runs two at a time, where there are two cores
 NEXT = """What to type next:
   lrp run method=output_aware sparsity.grid=[0.9] save=true      the compressed network, as a file that lrp.load reads
   lrp run -m blocking=alds,none recovery=batchnorm,finetune      what recovery brings the paper's method
@@ -19,7 +25,7 @@ NEXT = """What to type next:
 
 
 def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -> None:
-    """Run the paper's grid and output_aware on the embedded digits; draw both, and say what was seen.
+    """Run the paper's grid and output_aware beside each other on the embedded digits; draw both, and say what was seen.
 
     Raises:
         SystemExit: With one sentence, for a folder that holds something, or the status of a run that failed.
@@ -32,17 +38,46 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SystemExit(f"lrp: --out {folder}: it is no empty folder")
     print(f"{folder}: 12 runs of the paper's method, then output_aware", flush=True)
-    for name, own, place in (("paper", PAPER, "hydra.sweep.dir"), ("output_aware", OURS, "hydra.run.dir")):
-        done = subprocess.run([sys.executable, "-m", "lrp.run", *own, *ALL, *chosen.words, f"{place}='{folder / name}'"], check=False)
-        if done.returncode:
-            raise SystemExit(done.returncode)
-    from lrp.figure.tour import conclusion, draw_tour  # torch: after the runs, which have loaded it themselves
+    given = {word.split("=")[0] for word in chosen.words}
+    both = [word for word in ALL if word.split("=")[0] not in given] + chosen.words
+    beside = BESIDE if (os.cpu_count() or 1) > 1 and not any(name.startswith("hydra") for name in given) else ()
+    runs = [
+        _started(folder / "paper", "hydra.sweep.dir", "", *PAPER, *beside, *both),
+        _started(folder / "output_aware", "hydra.run.dir", "[output_aware] ", *OURS, *both),
+    ]
+    from lrp.figure.tour import conclusion, draw_tour  # torch: while the runs load it themselves
     from lrp.report.page import REPORT, write_report  # torch
     from lrp.results.collect import collect  # torch
 
+    try:
+        for run, told in runs:
+            told.join()
+            if run.wait():
+                raise SystemExit(run.returncode)
+    finally:  # Ctrl-C reached them as well: what they say of it is read to its end
+        for run, told in runs:
+            if sys.exc_info()[0] is SystemExit:
+                run.terminate()
+            told.join()
     table = collect([folder / "paper", folder / "output_aware"])
     paths = [*draw_tour(table, folder / "tour"), write_report([folder], folder / REPORT)]
     print("", conclusion(table), "", NEXT, "", *paths, sep="\n")
+
+
+def _started(folder: Path, place: str, prefix: str, *words: str) -> tuple[subprocess.Popen[str], threading.Thread]:
+    """A run into a folder, and the thread that prints its lines."""
+    command = [sys.executable, "-m", "lrp.run", *words, f"{place}='{folder}'"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines = run.stdout
+    assert lines is not None, "it is a pipe"
+
+    def tell() -> None:
+        for line in lines:
+            print(prefix + line, end="", flush=True)
+
+    told = threading.Thread(target=tell, daemon=True)
+    told.start()
+    return run, told
 
 
 if __name__ == "__main__":
