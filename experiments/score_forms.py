@@ -112,7 +112,7 @@ def correlations(layers: Sequence[str], scores: Tensor, others: dict[str, Tensor
     found = {}
     for name in others if table["score"].nunique() > 1 else ():  # of one image there is no variance
         within = [part["score"].corr(part[name], "spearman") for _, part in table.groupby("layer") if part["score"].nunique() > 2]
-        found |= {name: table["score"].corr(table[name], "spearman"), f"{name}_within": sum(within) / len(within)}
+        found |= {name: float(table["score"].corr(table[name], "spearman")), f"{name}_within": float(sum(within) / len(within))}
     return found
 
 
