@@ -155,6 +155,7 @@ def test_as_dense_computes_the_same(net, x, blocking):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_was_killed_goes_on(net, x, tmp_path, monkeypatch):
     parts = {"compensation": "least_squares", "decomposition": "two_sided", "blocking": "square"}
     expected = compressed(method_of(0.75, **parts).fit(Evidence(net, x)), 0.7)

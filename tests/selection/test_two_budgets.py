@@ -20,7 +20,7 @@ from lrp.selection.two_budgets import select_both
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(problems(), st.sampled_from(SPARSITIES), st.sampled_from(SPARSITIES), st.integers(1, 5))
 def test_both_budgets_hold(problem, sparsity, macs_removed, step):
     """In what runs; where the parameters' budget alone holds the other too, it decides alone."""
