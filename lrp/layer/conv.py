@@ -55,6 +55,10 @@ class _LowRankConv(CompressedConv, LowRank):
         return self.convolve(x, filters, bias, self.stride, padding, self.dilation)
 
     def _inner(self, x: Tensor, rows: RowRange, dim: int) -> Tensor:
+        if not self.training and self._groups_alike(rows):  # one call, where hundreds of blocks would be hundreds
+            filters = torch.cat([self.V[part.key] for part in rows.factored]).unflatten(1, (-1, *self.kernel_size))
+            padding = self.padding if self.padding_mode == "zeros" else 0
+            return self.convolve(x, filters, None, self.stride, padding, self.dilation, len(rows.factored))
         if not self.training or len(rows.factored) < 2 or rows.rank > MOST_JOINED:
             return super()._inner(x, rows, dim)
         # one convolution with zeros between the blocks: multiplies more, but its gradients read and write x once, not once a block
@@ -63,6 +67,14 @@ class _LowRankConv(CompressedConv, LowRank):
             channels, filters = column_filters(self.V[part.key], *part.columns, self.kernel_size)
             joined.append(F.pad(filters, (0, 0) * self.dims + (channels.start, count - channels.stop)))
         return self._columns(x, torch.cat(joined).flatten(1), rows.start, 0, self.columns)
+
+    def _groups_alike(self, rows: RowRange) -> bool:
+        """Whether the blocks are equal groups of all input channels, each at one rank, so that they are one grouped convolution."""
+        parts = rows.factored
+        if len(parts) < 2 or self.groups > 1 or self.in_channels % len(parts):
+            return False
+        size = self.columns // len(parts)
+        return all(part.columns == (i * size, (i + 1) * size) and part.rank == parts[0].rank for i, part in enumerate(parts))
 
     def _outer(self, inner, U, bias):
         return self.convolve(inner, U.view(U.shape[0], U.shape[1], *self._ones()), bias)

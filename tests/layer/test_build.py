@@ -56,3 +56,22 @@ def test_replace_layer_keeps_encoders_open(encoder):
         if type(module) is nn.Linear:
             low = replace_layer(low, name, copy.deepcopy(module))
     assert torch.allclose(low(x), encoder(x))
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+def test_equal_groups_at_one_rank_run_as_one_grouped_convolution(padding_mode):
+    """As ALDS stores them; the layer is what its blocks give one by one, as they run while they train."""
+    dense = nn.Sequential(nn.Conv2d(12, 10, 3, stride=2, padding=1, dilation=2, padding_mode=padding_mode)).double().eval()
+    matrices = layer_matrices(dense)
+    factors = decompose(matrices, cut(BLOCKINGS["alds"], matrices))
+    keep = [torch.arange(f.block.rank) < 2 for f in factors]
+    low, x = build(dense, factors, keep), torch.randn(3, 12, 9, 9).double()
+    weight = torch.cat([f.U[:, :2] @ f.V[:2] for f in factors], 1).view_as(dense[0].weight)
+    expected = copy.deepcopy(dense)
+    expected[0].weight.data.copy_(weight)
+    assert torch.allclose(low(x), expected(x)) and torch.allclose(low.train()(x), expected(x))
+    graph = torch.export.export(low.eval(), (x,)).graph
+    assert sum("conv2d" in str(node.target) for node in graph.nodes) == 2  # V of all groups, then U
+    keep[0][2] = True
+    graph = torch.export.export(build(dense, factors, keep).eval(), (x,)).graph
+    assert sum("conv2d" in str(node.target) for node in graph.nodes) == len(factors) + 1
