@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
     folder = chosen.out or Path("outputs/tour", datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SystemExit(f"lrp: --out {folder}: it is no empty folder")
-    print(f"{folder}: 12 runs of the paper's method, then output_aware", flush=True)
+    print(f"{folder}: 12 runs of the paper's method, and output_aware beside them", flush=True)
     given = {word.split("=")[0] for word in chosen.words}
     both = [word for word in ALL if word.split("=")[0] not in given] + chosen.words
     beside = BESIDE if (os.cpu_count() or 1) > 1 and not any(name.startswith("hydra") for name in given) else ()
@@ -58,7 +58,7 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
         for run, told in runs:
             if sys.exc_info()[0] is SystemExit:
                 run.terminate()
-            told.join()
+            told.join(10)  # a worker that outlives its run holds its output open
     table = collect([folder / "paper", folder / "output_aware"])
     paths = [*draw_tour(table, folder / "tour"), write_report([folder], folder / REPORT)]
     print("", conclusion(table), "", NEXT, "", *paths, sep="\n")
