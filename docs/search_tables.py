@@ -59,8 +59,8 @@ def figure1_nearest_said() -> str:
     low = cells[cells["rank"].eq(5) & cells["dim"].le(20)]
     return paragraph(
         f"Over all {len(cells)} cells the nearest setting is {apart.mean():.1f} points from the paper on average",
-        f"({apart.max():.1f} at most), our figure 1 {sum(usual) / len(usual):.1f}. At rank 5 it has {said(100 * low['mean'])} % at dim 10 and 20",
-        f"(paper {said(100 * low['paper'], 0)}).",
+        f"({apart.max():.1f} at most), our figure 1 {sum(usual) / len(usual):.1f}. At rank 5 it has {said(100 * low['mean'])} % at dim",
+        f"10 and 20 (paper {said(100 * low['paper'], 0)}).",
     )
 
 
