@@ -64,6 +64,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed_forms": cost.speed_forms, "speed_forms_sizes": cost.speed_forms_sizes, "speed_rivals": cost.speed_rivals,
     "reliability": reliability,
     "tied": nets.tied, "networks": nets.networks, "language_model": nets.language_model, "pretrained": nets.pretrained,
+    "pretrained_said": nets.pretrained_said,
     "pretrained_all": nets.pretrained_all, "clustered_blocks": blocks.clustered, "clustered_accuracy": blocks.clustered_accuracy,
     "scale": nets.scale, "scale_growth": nets.scale_growth, "depth": nets.depth, "processes": nets.processes,
     "plan": nets.plan, "plan_hours": nets.plan_hours,
