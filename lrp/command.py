@@ -96,6 +96,9 @@ def job(config: DictConfig) -> float | None:
     if sweeping:  # the other jobs go on; Hydra ends with exit code 1
         log.error("%s failed: %s", ", ".join(hydra_config.overrides.task) or "the job", reason)
         raise JobFailed(f"job {hydra_config.job.num}: {reason}")
+    for handler in logging.getLogger().handlers:  # the console is told below; ``lrp collect`` reads the file
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "the run failed: %s", (reason,), None))
     print(f"lrp: {reason}", file=sys.stderr)
     raise SystemExit(1)
 

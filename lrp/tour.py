@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -35,8 +36,12 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
     parser.add_argument("words", nargs="*", metavar="option=value", help="for all runs, as of lrp run")
     chosen = parser.parse_args(words)
     folder = chosen.out or Path("outputs/tour", datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SystemExit(f"lrp: --out {folder}: it is no empty folder")
+    if folder.exists() and (not folder.is_dir() or {place.name for place in folder.iterdir()} - {"paper", "output_aware"}):
+        raise SystemExit(f"lrp: --out {folder}: it is no empty folder, nor one of a tour that was stopped")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"lrp: --out {folder}: {error.strerror}; give a folder that can be made") from None
     print(f"{folder}: 12 runs of the paper's method, and output_aware beside them", flush=True)
     given = {word.split("=")[0] for word in chosen.words}
     both = [word for word in ALL if word.split("=")[0] not in given] + chosen.words
@@ -54,11 +59,14 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
             told.join()
             if run.wait():
                 raise SystemExit(run.returncode)
-    finally:  # Ctrl-C reached them as well: what they say of it is read to its end
+    except BaseException as error:  # Ctrl-C reached them as well: what they say of it is read to its end
         for run, told in runs:
-            if sys.exc_info()[0] is SystemExit:
+            if isinstance(error, SystemExit):
                 run.terminate()
             told.join(10)  # a worker that outlives its run holds its output open
+        if isinstance(error, KeyboardInterrupt):
+            print(f"to go on with the tour: lrp tour --out {shlex.quote(str(folder))}", file=sys.stderr)
+        raise
     table = collect([folder / "paper", folder / "output_aware"])
     paths = [*draw_tour(table, folder / "tour"), write_report([folder], folder / REPORT)]
     print("", conclusion(table), "", NEXT, "", *paths, sep="\n")
@@ -66,7 +74,8 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
 
 def _started(folder: Path, place: str, prefix: str, *words: str) -> tuple[subprocess.Popen[str], threading.Thread]:
     """A run into a folder, and the thread that prints its lines."""
-    command = [sys.executable, "-m", "lrp.run", *words, f"{place}='{folder}'"]
+    again = ["resume=true"] if folder.exists() else []
+    command = [sys.executable, "-m", "lrp.run", *words, *again, f"{place}='{folder}'"]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = run.stdout
     assert lines is not None, "it is a pipe"

@@ -15,6 +15,7 @@ from shell import command, run_here, run_lrp
 
 from lrp.errors import InputError
 from lrp.results.collect import collect
+from lrp.results.jobs import failure
 
 pytestmark = pytest.mark.slow
 
@@ -189,6 +190,7 @@ def test_ctrl_c_and_a_part_that_fails(tmp_path, cache):
     last = err.strip().splitlines()[-1]
     assert last.startswith("lrp: scorer=bad: Bad raised KeyError: 'x' (the traceback is in ") and "Traceback" not in err
     assert "return {}['x']" in next((tmp_path / "own").glob("error-*.log")).read_text()
+    assert str(failure(tmp_path / "own")).startswith("scorer=bad: Bad raised KeyError: 'x'")  # what ``lrp collect`` says of it
 
 
 def test_a_disk_that_the_network_fills_keeps_the_row(tmp_path, cache, monkeypatch):

@@ -33,7 +33,7 @@ def test_it_runs_draws_and_says(monkeypatch, tmp_path, capsys):
         ran.append(words)
         name, folder = words[-1].split("=")[0], words[-1].split("'")[1]
         rows = PAPER if name == "hydra.sweep.dir" else OURS
-        (place := tmp_path / folder / "0" if name == "hydra.sweep.dir" else tmp_path / folder).mkdir(parents=True)
+        (place := tmp_path / folder / "0" if name == "hydra.sweep.dir" else tmp_path / folder).mkdir(parents=True, exist_ok=True)
         results_table(*rows).to_csv(place / "results.csv", index=False)
         return stand_in(0, "a line\n")
 
@@ -48,6 +48,12 @@ def test_it_runs_draws_and_says(monkeypatch, tmp_path, capsys):
     assert (tmp_path / "here" / "tour.png").exists() and (tmp_path / "here" / "tour.pdf").exists()
     with pytest.raises(SystemExit, match="it is no empty folder"):
         tour.main(["--out", str(tmp_path / "here")], "lrp tour")
+    (tmp_path / "stopped" / "paper").mkdir(parents=True)
+    tour.main(["--out", str(tmp_path / "stopped")], "lrp tour")
+    assert ["resume=true" in words for words in ran[2:]] == [True, False]
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="--out .*file/below: Not a directory; give a folder that can be made"):
+        tour.main(["--out", str(tmp_path / "file" / "below")], "lrp tour")
 
 
 def test_a_run_that_fails_is_the_end(monkeypatch, tmp_path):

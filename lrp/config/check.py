@@ -56,6 +56,9 @@ def _check(flags: list[str], texts: list[str], folders: list[str], tell: Callabl
         texts = [*(text for text in texts if not text.startswith("hydra.searchpath=")), search_path([*folders, *places])]
         overrides = parse(texts)
     _check_once(overrides)
+    for override in overrides:
+        if override.key_or_group in ("hydra.run.dir", "hydra.sweep.dir") and override.value() in ("", None):
+            _stop(f"{override.key_or_group}=: it is empty; give a folder")
     begin()
     if any(word in _UNCHECKED for word in flags):
         return [*flags, *texts]

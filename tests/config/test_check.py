@@ -69,6 +69,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
         (["=5"], "=5: options are written group=option or node.key=value"),
         (["-m", "seed=range(5,5)"], "seed=range(5,5): it holds no value"),
         (["-m", "seed=range(0,1000000000)"], "it holds more than 100000 values"),
+        (["hydra.run.dir="], "hydra.run.dir=: it is empty; give a folder"),
         (["seed=1", "scorer=variance", "seed=2"], "seed=1 and seed=2: one option has two values; give one of them"),
         (["scorer=magnitude,variance"], "scorer=magnitude,variance: several values are a sweep, which needs -m"),
         (["-m", "blocking=alds", "blocking.k=4,0"], "blocking.k=0: must be an integer of at least 1"),
