@@ -66,6 +66,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tied": nets.tied, "networks": nets.networks, "language_model": nets.language_model, "pretrained": nets.pretrained,
     "pretrained_said": nets.pretrained_said,
     "pretrained_all": nets.pretrained_all, "clustered_blocks": blocks.clustered, "clustered_accuracy": blocks.clustered_accuracy,
+    "score_forms": blocks.score_forms, "score_forms_said": blocks.score_forms_said,
     "scale": nets.scale, "scale_growth": nets.scale_growth, "depth": nets.depth, "processes": nets.processes,
     "plan": nets.plan, "plan_hours": nets.plan_hours,
     "few_examples": nets.few_examples, "at_initialisation": masks.at_initialisation,

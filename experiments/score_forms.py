@@ -132,6 +132,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="CIFAR-10")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the images; the exact change of VGG16 takes the first")
+    parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS), choices=list(ESTIMATORS))
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -149,7 +150,7 @@ def main() -> None:
         data = job.dataset.load()
         dense, _ = job.model.obtain(data, 0, Path("outputs/cache"), torch.device("cpu"), job.estimator)
         dense.eval()
-        for blocking, estimator in itertools.product(BLOCKINGS, ESTIMATORS):
+        for blocking, estimator in itertools.product(BLOCKINGS, args.estimators):
             matrices = layer_matrices(dense)
             factors = decompose(matrices, cut(make("blocking", blocking), matrices))
             layers = [factor.block.layer for factor in factors for _ in range(factor.count)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,9 @@ def command(figure: Figure, words: Sequence[str] | None = None, prog: str | None
             raise SystemExit(f"lrp: {place}: no such folder or file")
     try:
         table = figure.collect(folders)
+        for place in folders:
+            if place.is_dir() and not any(place.rglob("results.csv")):
+                print(f"lrp: {place}: it has no rows and is left out", file=sys.stderr)
         details = None
         if figure.details is not None:
             details = collect_details(folders, figure.details) if file is None else read_table(file)
