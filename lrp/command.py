@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def job(config: DictConfig) -> float | None:
             _found[searched] = hydra_config.job.num, value
         return value
     except (Exception, SystemExit) as error:  # whatever classes of the user's raise
-        reason = reason_of(error, folder)
+        reason = reason_of(error, folder, {"cache_dir": config.cache_dir})
     if sweeping:  # the other jobs go on; Hydra ends with exit code 1
         log.error("%s failed: %s", ", ".join(hydra_config.overrides.task) or "the job", reason)
         raise JobFailed(f"job {hydra_config.job.num}: {reason}")
@@ -110,12 +111,18 @@ def _number_lines(prefix: str) -> None:
             handler.setFormatter(logging.Formatter(prefix + "%(message)s"))
 
 
-def reason_of(error: BaseException, folder: Path | None) -> str:
-    """Why something failed, in one sentence; where it was not foreseen, with the path of a log that holds the traceback."""
+def reason_of(error: BaseException, folder: Path | None, places: Mapping[str, str] | None = None) -> str:
+    """Why something failed, in one sentence; where it was not foreseen, with the path of a log that holds the traceback. Of ``places``,
+    options that name folders, the one is named in which a file could not be read or written."""
     if isinstance(error, InputError) and not isinstance(error, OwnCodeError):
         return str(error)
     if isinstance(error, OSError) and error.errno is not None and not _foreign(error):
-        return one_line(f"{error.filename or folder or 'a file'}: {os.strerror(error.errno)}")
+        place = str(error.filename or folder or "a file")
+        for name, value in (places or {}).items():
+            if Path(place).absolute().is_relative_to(Path(value).absolute()):
+                place = f"{name}={value}" if place == value else f"{name}={value}: {place}"
+                break
+        return one_line(f"{place}: {os.strerror(error.errno)}")
     said = str(error) if isinstance(error, OwnCodeError) else f"{type(error).__name__}: {first_line(error)[:300]}"
     text = "".join(traceback.format_exception(error))
     for place in (folder, Path(tempfile.gettempdir())):
@@ -211,7 +218,9 @@ def _run(words: list[str]) -> None:
     except Exception as error:  # before or after the job: a folder that cannot be made, a launcher that fails or whose job was killed
         nothing = str(error) == "No trials are completed yet."  # Optuna's ValueError, without which trials failed
         go_on = "" if callbacks.multirun is None or nothing or isinstance(error, InputError) else f"; {how_to_go_on(words)}"
-        print(f"lrp: {'no trial finished' if nothing else reason_of(error, callbacks.folder())}{go_on}", file=sys.stderr)
+        given = dict(word.split("=", 1) for word in words if word.startswith(("hydra.run.dir=", "hydra.sweep.dir=")))
+        reason = "no trial finished" if nothing else reason_of(error, callbacks.folder(), given)
+        print(f"lrp: {reason}{go_on}", file=sys.stderr)
         failed = 1
     finally:
         callbacks.tell_folder = None

@@ -36,6 +36,8 @@ def test_a_reason_is_one_line(tmp_path):
     assert reason_of(InputError("seed", -1, "must be an\ninteger"), tmp_path) == "seed=-1: must be an integer"
     full = OSError(errno.ENOSPC, "No space left on device", "a/b.csv")
     assert reason_of(full, tmp_path) == "a/b.csv: No space left on device"
+    assert reason_of(full, tmp_path, {"cache_dir": "a"}) == "cache_dir=a: a/b.csv: No space left on device"
+    assert reason_of(full, tmp_path, {"cache_dir": "b", "hydra.run.dir": "a/b.csv"}) == "hydra.run.dir=a/b.csv: No space left on device"
     (tmp_path / "file").touch()
     error = caught(lambda: write_text(tmp_path / "file" / "a.csv", ""))
     assert reason_of(error, None) == f"{tmp_path}/file/a.csv: Not a directory"
