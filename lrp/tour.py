@@ -64,7 +64,7 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
             if isinstance(error, SystemExit):
                 run.terminate()
             told.join(10)  # a worker that outlives its run holds its output open
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) or getattr(error, "code", None) in (130, 143):
             print(f"to go on with the tour: lrp tour --out {shlex.quote(str(folder))}", file=sys.stderr)
         raise
     table = collect([folder / "paper", folder / "output_aware"])

@@ -56,12 +56,17 @@ def test_it_runs_draws_and_says(monkeypatch, tmp_path, capsys):
         tour.main(["--out", str(tmp_path / "file" / "below")], "lrp tour")
 
 
-def test_a_run_that_fails_is_the_end(monkeypatch, tmp_path):
+def test_a_run_that_fails_is_the_end(monkeypatch, tmp_path, capsys):
     stopped = []
     monkeypatch.setattr(subprocess, "Popen", lambda words, **kwargs: stand_in(2, "", stopped))
     with pytest.raises(SystemExit) as end:
         tour.main(["--out", str(tmp_path / "here"), "fly=1"], "lrp tour")
     assert end.value.code == 2 and len(stopped) == 2
+    assert "to go on" not in capsys.readouterr().err
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **kwargs: stand_in(130, "", stopped))
+    with pytest.raises(SystemExit):
+        tour.main(["--out", str(tmp_path / "here")], "lrp tour")
+    assert capsys.readouterr().err == f"to go on with the tour: lrp tour --out {tmp_path}/here\n"
 
 
 def test_nothing_spoiled_is_said():
