@@ -54,6 +54,8 @@ def export_onnx(model: nn.Module, inputs: Inputs, path: str | Path, tolerance: f
     check_float("tolerance", tolerance, least=0)
     given = tensors(inputs) if isinstance(inputs, Tensor | tuple | Mapping) else []
     alone = any(isinstance(leaf, Each) for leaf in leaves(inputs)) if given else False
+    if given and not alone and all(tensor.dim() and not len(tensor) for tensor in given):
+        raise InputError("inputs: it is empty; give at least one example")
     if not given or not alone and any(not tensor.dim() or len(tensor) != len(given[0]) or not len(tensor) for tensor in given):
         raise InputError("inputs", type(inputs).__name__, "give a tensor (B, ...) of examples, or a tuple or mapping of such tensors")
     path = check_file("path", path)

@@ -95,6 +95,13 @@ def test_onnx_of_a_network_that_reads_a_list(tmp_path):
     assert lrp.export_onnx(Detector(), (pictures,), tmp_path / "a.onnx") < 1e-5
 
 
+@pytest.mark.parametrize(("inputs", "said"), [(torch.zeros(0, 3), "it is empty; give at least one"), (3, "inputs=int: give a tensor")])
+def test_onnx_of_no_examples_is_refused(inputs, said, tmp_path):
+    with pytest.raises(lrp.InputError, match=said):
+        lrp.export_onnx(nn.Linear(3, 2), inputs, tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_onnx_that_differs_is_refused(tmp_path):
     model, x = exported("small")
     with pytest.raises(lrp.InputError, match="export_onnx: .*differ by .* more than 0") as error:
