@@ -1,4 +1,4 @@
-"""The tables of docs/results/clustered_blocks.md, and those of docs/results/figure3.md on the fold and on the forms of the score."""
+"""The tables of docs/results/clustered_blocks.md, and that of docs/results/figure3.md on the forms of the score."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PAPER = 0.87  # Spearman's correlation of perturbation and relative error
 
 def _correlations() -> pd.DataFrame:
     """Mean over the seeds of the correlations, the change to first order, by input, form, network and blocking."""
-    table = read("score_forms").fillna({"blocking": "none"}).query("estimator == 'first_order'")
+    table = read("score_forms").query("estimator == 'first_order'")
     return table.groupby(["input", "form", "network", "blocking"])[["relative_error", "relative_error_block", "magnitude"]].mean().dropna()
 
 
@@ -53,15 +53,15 @@ def score_forms() -> str:
 
 
 def score_forms_said() -> str:
-    found = _correlations().stack().rename("correlation").reset_index()
-    found = found.rename(columns={"level_4": "other"})
+    wide = _correlations()
+    found = wide.stack().rename("correlation").rename_axis([*wide.index.names, "other"]).reset_index()
     near = (found["correlation"] - PAPER).abs() <= 0.05
     groups = near.groupby([found["input"], found["form"], found["other"]])
     everywhere = [name for name, held in groups if held.all()]
-    one = _correlations()["relative_error"].xs(("images", "squared"))
+    one = wide["relative_error"].xs(("images", "squared"))
     spread = ", ".join(f"{between(one[name], 2)} on the {label}" for name, label in NETWORKS.items())
-    first = read("score_forms").fillna({"blocking": "none"}).dropna()
-    pairs = first.pivot(index=["network", "blocking", "input", "seed", "form"], columns="estimator", values="relative_error").dropna()
+    both = read("score_forms").dropna()
+    pairs = both.pivot(index=["network", "blocking", "input", "seed", "form"], columns="estimator", values="relative_error").dropna()
     apart = (pairs["exact"] - pairs["first_order"]).abs().max()
     best = (found["correlation"] - PAPER).abs().groupby([found["input"], found["form"], found["other"]]).mean()
     kind, form, other = best.idxmin()
@@ -76,27 +76,3 @@ def score_forms_said() -> str:
         f"The change to first order gives the same as the exact one, within {apart:.2f} wherever both were found",
         f"({len(pairs)} correlations). Ones as input, and a softmax, lower the correlation.",
     )
-
-
-def stacked() -> str:
-    """One row per blocking and score: test accuracy with batch norm re-estimated."""
-    table = read("stacked").fillna({"blocking": "none"})
-    wide = table.pivot(index=["scorer", "blocking"], columns="sparsity", values="accuracy_batchnorm")
-    wide = wide.reindex(
-        [(scorer, blocking) for scorer in ("perturbation", "magnitude") for blocking in ("none", "alds", "square", "stacked")]
-    )
-    wide = wide.dropna(how="all")
-    rows = [
-        [blocking, scorer, *("" if value != value else f"{100 * value:.1f}" for value in row)]
-        for (scorer, blocking), row in zip(wide.index, wide.to_numpy())
-    ]
-    return markdown(["blocking", "scorer", *(removed(sparsity) for sparsity in wide.columns)], rows)
-
-
-def stacked_said() -> str:
-    table = read("stacked").fillna({"blocking": "none"}).query("scorer == 'perturbation'")
-    wide = table.pivot(index="sparsity", columns="blocking", values="accuracy_batchnorm")
-    apart = {name: 100 * (wide["stacked"] - wide[name]).dropna() for name in ("none", "alds", "square") if name in wide}
-    nearest = min(apart, key=lambda name: float(apart[name].abs().mean()))
-    told = ", ".join(f"{values.mean():+.1f} ({values.min():+.1f} to {values.max():+.1f}) from `{name}`" for name, values in apart.items())
-    return paragraph(f"The stacked matrix is nearest to `{nearest}`: on average it is {told} (points of accuracy, perturbation).")

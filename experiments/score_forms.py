@@ -150,12 +150,12 @@ def main() -> None:
         data = job.dataset.load()
         dense, _ = job.model.obtain(data, 0, Path("outputs/cache"), torch.device("cpu"), job.estimator)
         dense.eval()
-        for blocking, estimator in itertools.product(BLOCKINGS, args.estimators):
-            matrices = layer_matrices(dense)
+        matrices = layer_matrices(dense)
+        for blocking in BLOCKINGS:
             factors = decompose(matrices, cut(make("blocking", blocking), matrices))
             layers = [factor.block.layer for factor in factors for _ in range(factor.count)]
             others = rivals(factors)
-            for seed, kind in itertools.product(args.seeds, INPUTS):
+            for estimator, seed, kind in itertools.product(args.estimators, args.seeds, INPUTS):
                 once = kind == "ones" or (estimator, network) == ("exact", "vgg16")
                 if (network, blocking, estimator, kind, seed) in done or (once and seed != args.seeds[0]):
                     continue

@@ -56,9 +56,7 @@ class _LowRankConv(CompressedConv, LowRank):
 
     def _inner(self, x: Tensor, rows: RowRange, dim: int) -> Tensor:
         if not self.training and self._groups_alike(rows):  # one call, where hundreds of blocks would be hundreds
-            filters = torch.cat([self.V[part.key] for part in rows.factored]).unflatten(1, (-1, *self.kernel_size))
-            padding = self.padding if self.padding_mode == "zeros" else 0
-            return self.convolve(x, filters, None, self.stride, padding, self.dilation, len(rows.factored))
+            return self._grouped(x, rows)
         if not self.training or len(rows.factored) < 2 or rows.rank > MOST_JOINED:
             return super()._inner(x, rows, dim)
         # one convolution with zeros between the blocks: multiplies more, but its gradients read and write x once, not once a block
@@ -75,6 +73,13 @@ class _LowRankConv(CompressedConv, LowRank):
             return False
         size = self.columns // len(parts)
         return all(part.columns == (i * size, (i + 1) * size) and part.rank == parts[0].rank for i, part in enumerate(parts))
+
+    def _grouped(self, x: Tensor, rows: RowRange) -> Tensor:
+        """V of blocks that read equal groups of ``x``'s channels, one after the other, each at one rank."""
+        filters = torch.cat([self.V[part.key] for part in rows.factored])
+        padding = self.padding if self.padding_mode == "zeros" else 0
+        filters = filters.view(len(filters), -1, *self.kernel_size)
+        return self.convolve(x, filters, None, self.stride, padding, self.dilation, len(rows.factored))
 
     def _outer(self, inner, U, bias):
         return self.convolve(inner, U.view(U.shape[0], U.shape[1], *self._ones()), bias)
@@ -141,10 +146,7 @@ class _ClusteredConv(Clustered, _LowRankConv):
         alike = len({part.rank for part in rows.factored}) == len(sizes) == 1
         if len(rows.factored) < 2 or not alike or len(rows.factored) * max(sizes) < self.columns:
             return super()._inner(x, rows, dim)
-        filters = torch.cat([self.V[part.key] for part in rows.factored])
-        padding = self.padding if self.padding_mode == "zeros" else 0
-        filters = filters.view(len(filters), -1, *self.kernel_size)
-        return self.convolve(x, filters, None, self.stride, padding, self.dilation, len(rows.factored))
+        return self._grouped(x, rows)
 
 
 class ClusteredConv1d(_ClusteredConv):
