@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +98,12 @@ class TrackioTracker:
                 config={name: value for name, value in config.items() if not name.startswith("_")},
             )  # fmt: skip
         told.write()
+        log.info(
+            "trackio: project %s in %s (to look at it: TRACKIO_DIR=%s trackio show)",
+            self.project,
+            TRACKIO_DIR,
+            shlex.quote(str(TRACKIO_DIR)),
+        )
         return run
 
 

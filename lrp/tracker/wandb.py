@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +127,10 @@ class WandbTracker:
             told.keep(lambda state: state["time"] < written)
         told.id = run.id
         told.write()
+        if mode == "online":
+            log.info("wandb: %s", run.url)
+        elif mode == "offline":
+            log.info("wandb: offline, in %s (to upload it: wandb sync %s)", place, shlex.quote(str(Path(run.dir).parent)))
         return run
 
 

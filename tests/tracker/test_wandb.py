@@ -37,6 +37,7 @@ class StandIn(SimpleNamespace):
             id=options.get("id", "x"), resumed=self.server is not None, step=self.server or 0, log=self.log, summary=self.summary,
             finish=lambda exit_code: self.ended.append(exit_code), log_artifact=lambda artifact, aliases: self.files.append(artifact),
             define_metric=lambda name, step_metric, summary: self.defined.update({name: step_metric}),
+            dir=f"{options['dir']}/wandb/{options['mode']}-run-x/files", url="https://wandb.ai/x",
         )  # fmt: skip
 
     def log(self, values, step, commit):
@@ -111,6 +112,16 @@ def test_x_axes(start):
         {"_step": 1, "train/epoch": 1, "train/loss": 2.0},
         {"_step": 2, "finetune/epoch": 1, "finetune/loss/90": 2.0},
     ]
+
+
+@pytest.mark.parametrize(
+    "mode, said", [("offline", "wandb sync {}/wandb/offline-run-x"), ("online", "https://wandb.ai/x"), ("disabled", "")]
+)
+def test_it_says_where_the_run_lies(start, caplog, tmp_path, mode, said):
+    caplog.set_level("INFO")
+    with start(StandIn("key"), mode=mode):
+        pass
+    assert said.format(tmp_path) in caplog.text and bool(said) == ("wandb: " in caplog.text)
 
 
 @pytest.mark.parametrize(
