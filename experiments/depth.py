@@ -33,7 +33,7 @@ def measure(way: str, blocks: int, width: int) -> dict[str, float]:
     from lrp.streaming.weights import Weights
 
     torch.set_num_threads(1)
-    refit = LeastSquares(ridge=0.03)  # with few examples others would be tried, in seventeen fits in place of one
+    refit = LeastSquares(ridge=0.03)  # with few examples others would be tried, in up to seventeen fits in place of one
 
     class Block(nn.Module):
         def __init__(self) -> None:

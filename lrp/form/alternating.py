@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lrp.decomposition.metric import metric_factors, roots
+from lrp.layer_statistics.base import quadratic
+from lrp.layer_statistics.few_samples import FewSamples
 from lrp.layer_statistics.regression import Regression
 
 STALLED = 1e-3  # of what is lost: rounds that win less than this are not worth their time
@@ -38,7 +40,9 @@ class Sides(NamedTuple):
     lost: float
 
 
-def fit_sides(best: Tensor, metric: Tensor, G: Tensor | None, kernel: int, q: int, r: int | None, rounds: int = MOST_ROUNDS) -> Sides:
+def fit_sides(
+    best: Tensor, metric: Tensor | FewSamples, G: Tensor | None, kernel: int, q: int, r: int | None, rounds: int = MOST_ROUNDS
+) -> Sides:
     """The sides that make tr(G D metric D^T) small, D = best - U K (P x I), (M, C k); without a rank ``r`` U is the identity.
 
     The input side begins with the principal directions of the inputs as G sees them, inputs of different entries of the kernel taken
@@ -47,11 +51,16 @@ def fit_sides(best: Tensor, metric: Tensor, G: Tensor | None, kernel: int, q: in
     """
     root, inverse = (torch.eye(len(best)).to(best),) * 2 if G is None else roots(G)
     H = root @ best  # from here on in the outputs' metric
-    channel = torch.einsum("ckdk->cd", metric.unflatten(0, (-1, kernel)).unflatten(2, (-1, kernel)))
-    total = float((H @ metric * H).sum())
+    channel = (
+        metric.channels(kernel)
+        if isinstance(metric, FewSamples)
+        else torch.einsum("ckdk->cd", metric.unflatten(0, (-1, kernel)).unflatten(2, (-1, kernel)))
+    )
+    read = H @ metric
+    total = float((read * H).sum())
     P, found = _principal(H, channel, kernel, q), None
     for at in range(rounds):
-        U, K, kept = _outer_side(H, metric, P, kernel, r)
+        U, K, kept = _outer_side(read, metric, P, kernel, r)
         now = Sides(U, K, P, max(total - kept, 0.0))
         stalled = found is not None and found.lost - now.lost <= STALLED * found.lost
         found = now if found is None else min(found, now, key=lambda sides: sides.lost)
@@ -75,26 +84,40 @@ def _principal(H: Tensor, channel: Tensor, kernel: int, q: int) -> Tensor:
     return torch.linalg.qr(torch.cat([basis, torch.eye(len(basis), q - basis.shape[1]).to(basis)], 1)).Q.T
 
 
-def _outer_side(H: Tensor, metric: Tensor, P: Tensor, kernel: int, r: int | None) -> tuple[Tensor, Tensor, float]:
-    """The best U (M, r) and K (r, q, k) for a P (q, C), and how much of the total they keep."""
-    M, q = len(H), len(P)
-    PC, Cp = inner_metric(P, metric, kernel)
-    W = torch.cholesky_solve(PC @ H.T, cholesky(Cp, 1e-10)).T  # (M, q k)
+def _outer_side(read: Tensor, metric: Tensor | FewSamples, P: Tensor, kernel: int, r: int | None) -> tuple[Tensor, Tensor, float]:
+    """The best U (M, r) and K (r, q, k) for an orthonormal P (q, C), and how much of the total they keep; ``read`` is H metric."""
+    M, q = len(read), len(P)
+    Cp = inner_metric(P, metric, kernel)
+    W = regressed(through(P, read, kernel), Cp, 1e-10)  # (M, q k)
     if r is None:
-        return torch.eye(M).to(H), W.view(M, q, kernel), float((W @ Cp * W).sum())
-    U, S, V = metric_factors(W, W @ Cp @ W.T, None)
+        return torch.eye(M).to(read), W.view(M, q, kernel), float((W @ Cp * W).sum())
+    U, S, V = metric_factors(W, quadratic(W, Cp), None)
     K = F.pad(V, (0, 0, 0, r - len(V))).view(r, q, kernel)  # a negative size cuts off
     return F.pad(U, (0, r - U.shape[1])), K, float(S[:r].square().sum())
 
 
-def inner_metric(P: Tensor, metric: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
-    """(P x I) metric (q k, C k), and the metric of what P reads, (P x I) metric (P x I)^T (q k, q k)."""
+def through(P: Tensor, read: Tensor, kernel: int) -> Tensor:
+    """Rows (p, C k) as they are after P (q, C): (p, q k)."""
+    return (P @ read.unflatten(1, (-1, kernel))).flatten(1)
+
+
+def inner_metric(P: Tensor, metric: Tensor | FewSamples, kernel: int) -> Tensor | FewSamples:
+    """The metric of what an orthonormal P (q, C) reads, (P x I) metric (P x I)^T (q k, q k)."""
+    if isinstance(metric, FewSamples):
+        return metric.within(P, kernel)
     size = len(P) * kernel
-    PC = (P @ metric.reshape(P.shape[1], -1)).view(size, -1)
-    return PC, (PC.view(size, -1, kernel).transpose(1, 2) @ P.T).transpose(1, 2).reshape(size, size)
+    PC = P @ metric.reshape(P.shape[1], -1)
+    return (PC.view(size, -1, kernel).transpose(1, 2) @ P.T).transpose(1, 2).reshape(size, size)
 
 
-def _inner_side(U: Tensor, K: Tensor, P: Tensor, H: Tensor, metric: Tensor, channel: Tensor) -> Tensor:
+def regressed(crossed: Tensor, metric: Tensor | FewSamples, share: float) -> Tensor:
+    """X (p, s) with X metric = ``crossed``; of a tensor as of ``cholesky``."""
+    if isinstance(metric, FewSamples):
+        return metric.solved(crossed)
+    return torch.cholesky_solve(crossed.T, cholesky(metric, share)).T
+
+
+def _inner_side(U: Tensor, K: Tensor, P: Tensor, H: Tensor, metric: Tensor | FewSamples, channel: Tensor) -> Tensor:
     """P closer to the least squares solution for U and K: conjugate gradients on tr(E metric E^T), E = U K P - H, preconditioned by the
     inputs' covariance as if inputs of different entries of the kernel were unrelated."""
     reached = U if U.shape[1] <= K[0].numel() else U @ K.flatten(1)

@@ -40,7 +40,7 @@ class MaskedForm:
         nothing where each row is fitted alone."""
         new = torch.zeros_like(fit.W)
         mask = module.mask.to(fit.W.device)
-        for group in range(len(fit.C)):
+        for group in range(fit.groups):
             rows = torch.arange(len(mask), device=mask.device)[fit.rows_of(group)]
             supports, belongs = mask[rows].unique(dim=0, return_inverse=True)
             for i, support in enumerate(supports):
@@ -48,5 +48,5 @@ class MaskedForm:
                 if bool(support.any()):
                     new[alike[:, None], support.nonzero()[:, 0]] = fit.within(alike, support)
         module.set_matrix(new)
-        for group in range(len(fit.C)):
+        for group in range(fit.groups):
             yield fit.rows_of(group), new[fit.rows_of(group)]

@@ -19,6 +19,7 @@ from lrp.layer.base import LowRank, balance
 from lrp.layer.build import low_rank_layer
 from lrp.layer.stored import RowRange
 from lrp.layer_statistics.base import quadratic
+from lrp.layer_statistics.few_samples import FewSamples
 from lrp.layer_statistics.regression import Regression, ridge_solve
 from lrp.matrices import Components, LayerMatrix, Rank, kept_rank
 from lrp.selection.frontier import LayerFrontier
@@ -150,7 +151,7 @@ class Matrix:
 
     def refit(self, module: LowRank, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice | Tensor, Tensor]]:
         """Row range by row range: the best of its rank where it is one block; where several blocks share rows, U of all of them."""
-        solved: tuple[int, Tensor, Tensor] | None = None  # of the group whose rows come now
+        solved: tuple[int, Tensor, Tensor | FewSamples] | None = None  # of the group whose rows come now
         for place, rows in enumerate(module.ranges):
             if [part.columns for part in rows.parts] != [(0, module.columns)]:
                 yield module.rows_of(rows), _refit_jointly(module, rows, fit)
@@ -197,14 +198,14 @@ def _refit_jointly(module: LowRank, rows: RowRange, fit: Regression) -> Tensor:
     """Rows that several blocks share: with T x' the values of the kept components V x' and what the whole blocks read, U and the
     whole blocks are the regression of z on T x'; returns the rows of the new weight."""
     N = fit.W.shape[1]
-    before = [module.U[rows.key].to(fit.C)] if rows.factored else []
-    before += [module.W[part.key].to(fit.C) for part in rows.whole]
+    before = [module.U[rows.key].to(fit.W)] if rows.factored else []
+    before += [module.W[part.key].to(fit.W) for part in rows.whole]
     if not before:
-        return torch.zeros(rows.stop - rows.start, N).to(fit.C)
-    reads = [(part, module.V[part.key].to(fit.C)) for part in rows.factored]
-    reads += [(part, torch.eye(part.block.shape[1]).to(fit.C)) for part in rows.whole]
+        return torch.zeros(rows.stop - rows.start, N).to(fit.W)
+    reads = [(part, module.V[part.key].to(fit.W)) for part in rows.factored]
+    reads += [(part, torch.eye(part.block.shape[1]).to(fit.W)) for part in rows.whole]
     T = module.columns_back(torch.cat([F.pad(values, (part.block.col_start, N - part.block.col_stop)) for part, values in reads]))
-    C = fit.C[fit.group(rows.start)]
+    C = fit.covariance(fit.group(rows.start))
     found, _ = ridge_solve(fit.A[module.rows_of(rows)] @ T.T, quadratic(T, C), torch.cat(before, 1), fit.ridge)
     new = found.split([part.shape[1] for part in before], dim=1)
     kept = [module.U[rows.key]] if rows.factored else []

@@ -7,15 +7,15 @@ from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from lrp.form.alternating import cholesky, fit_sides, inner_metric, rounds
+from lrp.form.alternating import fit_sides, inner_metric, regressed, rounds, through
 from lrp.form.base import Choices, ScoredLayer, lost_after, rank_grid
 from lrp.form.factored import FactoredPlan, Kept
 from lrp.form.spatial import between, kernel_size
 from lrp.form.unfolding import shares
 from lrp.layer.build import kind_of
+from lrp.layer_statistics.base import quadratic
 from lrp.layer_statistics.regression import Regression
 from lrp.matrices import LayerMatrix
 
@@ -78,10 +78,10 @@ class NestedForm:
         for rows, best, metric in fit.solutions():
             G = None if gradients is None else gradients[rows, rows].to(best)
             _, K, P, _ = fit_sides(best, metric, G, kernel, q, r, rounds=rounds(fit))
-            PC, Cp = inner_metric(P, metric, kernel)
+            Cp = inner_metric(P, metric, kernel)
             _, B, A, _ = fit_sides(K.flatten(1), Cp, None, width, s, None, rounds=rounds(fit))  # G^1/2 U has orthonormal columns
             F = (A.T @ B).flatten(1)  # (r, q k)
-            U = torch.cholesky_solve(F @ PC @ best.T, cholesky(F @ Cp @ F.T, 1e-10)).T
+            U = regressed(through(P, best @ metric, kernel) @ F.T, quadratic(F, Cp), 1e-10)
             fours.append((U, B, A.unflatten(1, (q, height)), P))
             yield rows, U @ (P.T @ F.unflatten(1, (q, kernel))).flatten(1)
         module.set_fours(fours)

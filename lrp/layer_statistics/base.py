@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from lrp.layer_statistics.few_samples import FewSamples
 from lrp.matrices import Block
 from lrp.shelf import shelved
 
 
-def quadratic(W: Tensor, C: Tensor) -> Tensor:
+def quadratic(W: Tensor, C: Tensor | FewSamples) -> Tensor:
     """W C W^T (p, p) of W (p, q) and C (q, q), or of a diagonal C (q,)."""
-    return W * C @ W.T if C.dim() == 1 else W @ C @ W.T
+    return W * C @ W.T if isinstance(C, Tensor) and C.dim() == 1 else W @ C @ W.T
 
 
 @shelved("inputs", "gradients", "outputs", "zz")

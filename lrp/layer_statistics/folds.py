@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from lrp.group import Group
+from lrp.layer_statistics.base import quadratic
+from lrp.layer_statistics.few_samples import FewSamples, thin_factors
 from lrp.layer_statistics.sums import Sums
 from lrp.shelf import Shelf, shelved
 
@@ -13,6 +17,11 @@ from lrp.shelf import Shelf, shelved
 @shelved("xx", "zx")
 class Part(Sums):
     """Sums of one part, whose products may lie in a file once nothing more is added."""
+
+    def thin(self) -> list[Tensor]:
+        """Thin factors of its second moments; empty where it has too many samples."""
+        xx = self.xx
+        return [] if xx is None else thin_factors(xx, self.count)
 
 
 class Folds:
@@ -62,16 +71,19 @@ class Folds:
         return result
 
 
-def held_out(span: slice | Tensor, weight: Tensor, bias: Tensor, sums: Sums, G: Tensor | None) -> float:
+def held_out(span: slice | Tensor, weight: Tensor, bias: Tensor, sums: Sums, G: Tensor | None, thin: Sequence[Tensor] = ()) -> float:
     """The sum over the samples of ||z - W x - b||_G^2 of the rows ``span`` of a layer, all of one group, but for what no W and b changes.
 
     ``weight`` (p, N) and ``bias`` (p,) are those rows of W and b; ``G`` (p, p) is the rows' part of the metric, None: the identity.
+    ``thin`` are the factors of the sums' second moments, which are not read then.
     """
-    assert sums.x is not None and sums.z is not None and sums.xx is not None and sums.zx is not None, "z was added with x"
+    assert sums.x is not None and sums.z is not None, "z was added with x"
     first = span.start if isinstance(span, slice) else int(span[0])
-    group = first * len(sums.xx) // len(sums.z)
+    group = first * len(sums.x) // len(sums.z)
     x, z = sums.x[group], sums.z[span]
-    crossed = weight @ sums.xx[group] @ weight.T
-    crossed.addmm_(sums.zx[span], weight.T, alpha=-2)
+    xx, zx = sums.xx if not thin else None, sums.zx
+    assert zx is not None and (thin or xx is not None), "z was added with x"
+    crossed = quadratic(weight, FewSamples(thin[group]) if xx is None else xx[group])
+    crossed.addmm_(zx[span], weight.T, alpha=-2)
     crossed.addr_(bias, sums.count * bias - 2 * z + 2 * (weight @ x))
     return float(crossed.trace() if G is None else torch.vdot(G.reshape(-1), crossed.view(-1)))  # G is symmetric

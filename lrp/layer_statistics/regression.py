@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from lrp.layer_statistics.few_samples import FewSamples, thin_factors
 from lrp.layer_statistics.sums import PANEL, Sums
 from lrp.shelf import Shelf, read
 
@@ -18,7 +19,8 @@ class Regression:
     """The regression of a layer's dense outputs z on the inputs x' that it has now; a row belongs to one of its groups of inputs.
 
     Attributes:
-        C: Cov(x') (groups, N, N), made of the ``sums``, which have no second moments afterwards
+        C: Cov(x') (groups, N, N), made of the ``sums``, which have no second moments afterwards; None where ``thin`` is in its place
+        thin: L (N, s) of each group, L L^T = C, where there are few samples for the columns; empty where there are more
         A: Cov(z, x') (M, N)
         W: the dense layer's weight (M, N)
         rough: whether a layer that is fitted in turns may be left after the first: to compare ridges that is enough
@@ -27,6 +29,7 @@ class Regression:
     """
 
     rough = False
+    thin: Sequence[Tensor] = ()
 
     def __init__(self, sums: Sums, weight: Tensor, ridge: float) -> None:
         self.ridge = ridge
@@ -46,11 +49,14 @@ class Regression:
         self.A.unflatten(0, (groups, -1)).sub_(means)
         self.W = weight.to(self.C)
         self.groups, self.rows = groups, len(self.W)
+        self.thin = thin_factors(self.C, sums.count) if ridge > 0 else ()  # without a ridge what is singular needs all of C
+        if self.thin:
+            self.C = None
 
     def with_ridges(self, shelf: Shelf) -> Callable[[float], Regression]:
         """Gives the same regression with another ridge, of which a layer that is fitted in turns may be left after the first: to compare
         ridges that is enough. This one is forgotten; what all of them need lies on the ``shelf``."""
-        stored = {name: shelf.put(vars(self).pop(name)) for name in ("C", "A", "W")}
+        stored = {name: shelf.put(vars(self).pop(name)) for name in ("C", "A", "W") if vars(self)[name] is not None}
 
         def made(ridge: float) -> Regression:
             result = copy.copy(self)
@@ -73,15 +79,24 @@ class Regression:
         """The same of a layer of one group whose rows and columns lie in another order; without its means."""
         result = copy.copy(self)
         result.A, result.W = self.A[rows][:, columns], self.W[rows][:, columns]
-        result.C = self.C[:, columns] if self.C.dim() == 2 else self.C[:, columns][:, :, columns]
+        if self.C is not None:
+            result.C = self.C[:, columns] if self.C.dim() == 2 else self.C[:, columns][:, :, columns]
+        result.thin = [L[columns] for L in self.thin]
         return result
 
-    def solution(self, group: int) -> tuple[Tensor, Tensor]:
+    def covariance(self, group: int) -> Tensor | FewSamples:
+        """C of a group (N, N)."""
+        if self.thin:
+            return FewSamples(self.thin[group])
+        assert self.C is not None, "it is there where no thin factor is"
+        return self.C[group]
+
+    def solution(self, group: int) -> tuple[Tensor, Tensor | FewSamples]:
         """Without a bound on the rank: W* (M of the group, N); and C + lambda I (N, N)."""
         own = self.rows_of(group)
-        return ridge_solve(self.A[own], self.C[group], self.W[own], self.ridge)
+        return ridge_solve(self.A[own], self.covariance(group), self.W[own], self.ridge)
 
-    def solutions(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    def solutions(self) -> Iterator[tuple[slice, Tensor, Tensor | FewSamples]]:
         """The rows and the ``solution`` of each group; with the last one everything else is let go (``forget``)."""
         for group in range(self.groups):
             found = [(self.rows_of(group), *self.solution(group))]
@@ -92,11 +107,12 @@ class Regression:
     def forget(self) -> None:
         """Let go of everything but what ``bias`` needs; other regressions that were made of this one keep it."""
         del self.C, self.A, self.W
+        self.thin = ()
 
     def within(self, rows: Tensor, support: Tensor) -> Tensor:
         """Where only the columns in ``support`` (N,) may be other than zero: what these rows (n,) of one group hold there (n, columns)."""
-        C = self.C[self.group(int(rows[0]))]
-        part = C[support][:, support]
+        C = self.covariance(self.group(int(rows[0])))
+        part = C.part(support) if isinstance(C, FewSamples) else C[support][:, support]
         mean = float(part.diagonal().mean())  # lambda is that of the whole layer
         ridge = self.ridge * float(C.diagonal().mean()) / mean if mean > 0 else self.ridge
         A = self.A[rows][:, support]
@@ -133,10 +149,13 @@ class LookupRegression(Regression):
         return self.W[rows][:, support]
 
 
-def ridge_solve(A: Tensor, C: Tensor, W: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+def ridge_solve(A: Tensor, C: Tensor | FewSamples, W: Tensor, ridge: float) -> tuple[Tensor, Tensor | FewSamples]:
     """(A + lambda W) (C + lambda I)^-1 and C + lambda I, lambda being ``ridge`` times the mean diagonal of C. Where C is singular
     and lambda 0 the solution closest to W."""
     residual = A - W @ C  # solve for the change, which is small: exact where nothing has to change
+    if isinstance(C, FewSamples):
+        raised = C.raised(ridge * float(C.diagonal().mean()))
+        return W + raised.solved(residual), raised
     plain = C.diagonal().clone()
     raised = plain + ridge * C.diagonal().mean()
     C.diagonal().copy_(raised)  # for as long as the factor is made: a copy is large, and is not needed before the factor is gone
