@@ -20,22 +20,17 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, fx, nn
-from tqdm import tqdm
+from torch import Tensor, nn
 
-from lrp.batches import Inputs
 from lrp.config.build import compose_job
 from lrp.config.parts import make
 from lrp.dataset.base import Data
 from lrp.decomposition.base import decompose
-from lrp.estimator.change import changes
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.files import write_whole
 from lrp.layer.build import layer_matrices
 from lrp.matrices import Components
-from lrp.network.arithmetic import layer_input, read_output
-from lrp.network.frozen import FrozenNetwork
 from lrp.partition import cut
 
 BLOCKINGS = ("none", "alds", "square")
@@ -62,20 +57,9 @@ def forms(y: Tensor, y_b: Tensor) -> Tensor:
 class Outputs(ExactEstimator):
     """Outputs without each component, where the exact estimator has their moments: (2, R, B K), the first of both y_b."""
 
-    def _block(
-        self, network: FrozenNetwork, known: dict[fx.Node, Any], factor: Components, batch: Inputs, y: Tensor, alone: bool, bar: tqdm
-    ) -> Tensor:
-        node = network.layer_node(factor.block.layer)
-        assert node is not None and not alone, "these networks can be traced"
-        chunk, found = self._chunk(network, node, known), []
-        for start in range(0, factor.count, chunk):
-            change = changes(network, factor, slice(start, start + chunk), known[layer_input(node.args, node.kwargs)])
-            copies = len(change)
-            result = network.run_from(node, (known[node][None] - change).flatten(0, 1), known, copies)
-            found.append(read_output(self.read, result, batch, copies).double().view(copies, -1))
-            bar.update(copies)
-        y_b = torch.cat(found)
-        return torch.stack([y_b, torch.zeros_like(y_b)])
+    def _found(self, y: Tensor, y_b: Tensor) -> Tensor:
+        kept = y_b.flatten(1)
+        return torch.stack([kept, torch.zeros_like(kept)])
 
 
 def exact(network: nn.Module, factors: Sequence[Components], images: Tensor) -> list[Tensor]:

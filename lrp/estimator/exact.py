@@ -114,10 +114,14 @@ class ExactEstimator(Estimator):
                 copies = len(change)
                 result = network.run_from(node, value, known, copies)
             y_b = read_output(self.read, result, batch, copies).double()
-            difference = y - y_b.unflatten(0, (copies, len(y)))
-            moments.append(torch.stack([difference.mean(1), difference.square().mean(1)]).cpu())
+            moments.append(self._found(y, y_b.unflatten(0, (copies, len(y)))).cpu())
             bar.update(copies)
         return torch.cat(moments, dim=1)
+
+    def _found(self, y: Tensor, y_b: Tensor) -> Tensor:
+        """What is kept of the outputs y (B, K) and those without each of some components (R, B, K): (2, R, ...)."""
+        difference = y - y_b
+        return torch.stack([difference.mean(1), difference.square().mean(1)])
 
     def _with_hook(self, network: FrozenNetwork, factor: Components, which: slice, batch: Inputs) -> Any:
         """What the whole network returns without one component, wherever and however often its layer runs, and all that hold its weight."""
