@@ -46,9 +46,10 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
     given = {word.split("=")[0] for word in chosen.words}
     both = [word for word in ALL if word.split("=")[0] not in given] + chosen.words
     beside = BESIDE if (os.cpu_count() or 1) > 1 and not any(name.startswith("hydra") for name in given) else ()
+    refused: set[str] = set()
     runs = [
-        _started(folder / "paper", "hydra.sweep.dir", "", *PAPER, *beside, *both),
-        _started(folder / "output_aware", "hydra.run.dir", "[output_aware] ", *OURS, *both),
+        _started(folder / "paper", "hydra.sweep.dir", "", refused, *PAPER, *beside, *both),
+        _started(folder / "output_aware", "hydra.run.dir", "[output_aware] ", refused, *OURS, *both),
     ]
     from lrp.figure.tour import conclusion, draw_tour  # torch: while the runs load it themselves
     from lrp.report.page import REPORT, write_report  # torch
@@ -72,8 +73,8 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
     print("", conclusion(table), "", NEXT, "", *paths, sep="\n")
 
 
-def _started(folder: Path, place: str, prefix: str, *words: str) -> tuple[subprocess.Popen[str], threading.Thread]:
-    """A run into a folder, and the thread that prints its lines."""
+def _started(folder: Path, place: str, prefix: str, refused: set[str], *words: str) -> tuple[subprocess.Popen[str], threading.Thread]:
+    """A run into a folder, and the thread that prints its lines; of a refusal that another run has printed, ``refused``, none."""
     again = ["resume=true"] if folder.exists() else []
     command = [sys.executable, "-m", "lrp.run", *words, *again, f"{place}='{folder}'"]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -82,7 +83,10 @@ def _started(folder: Path, place: str, prefix: str, *words: str) -> tuple[subpro
 
     def tell() -> None:
         for line in lines:
-            print(prefix + line, end="", flush=True)
+            if line not in refused:
+                print(prefix + line, end="", flush=True)
+            if line.startswith("lrp: "):
+                refused.add(line)
 
     told = threading.Thread(target=tell, daemon=True)
     told.start()

@@ -58,11 +58,12 @@ def test_it_runs_draws_and_says(monkeypatch, tmp_path, capsys):
 
 def test_a_run_that_fails_is_the_end(monkeypatch, tmp_path, capsys):
     stopped = []
-    monkeypatch.setattr(subprocess, "Popen", lambda words, **kwargs: stand_in(2, "", stopped))
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **kwargs: stand_in(2, "lrp: no such thing\n", stopped))
     with pytest.raises(SystemExit) as end:
         tour.main(["--out", str(tmp_path / "here"), "fly=1"], "lrp tour")
     assert end.value.code == 2 and len(stopped) == 2
-    assert "to go on" not in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "to go on" not in told.err and told.out.count("no such thing") == 1
     monkeypatch.setattr(subprocess, "Popen", lambda words, **kwargs: stand_in(130, "", stopped))
     with pytest.raises(SystemExit):
         tour.main(["--out", str(tmp_path / "here")], "lrp tour")
