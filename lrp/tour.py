@@ -46,7 +46,7 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
     given = {word.split("=")[0] for word in chosen.words}
     both = [word for word in ALL if word.split("=")[0] not in given] + chosen.words
     beside = BESIDE if (os.cpu_count() or 1) > 1 and not any(name.startswith("hydra") for name in given) else ()
-    refused: set[str] = set()
+    refused: dict[str, Path] = {}
     runs = [
         _started(folder / "paper", "hydra.sweep.dir", "", refused, *PAPER, *beside, *both),
         _started(folder / "output_aware", "hydra.run.dir", "[output_aware] ", refused, *OURS, *both),
@@ -73,8 +73,8 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
     print("", conclusion(table), "", NEXT, "", *paths, sep="\n")
 
 
-def _started(folder: Path, place: str, prefix: str, refused: set[str], *words: str) -> tuple[subprocess.Popen[str], threading.Thread]:
-    """A run into a folder, and the thread that prints its lines; of a refusal that another run has printed, ``refused``, none."""
+def _started(folder: Path, place: str, prefix: str, refused: dict[str, Path], *words: str) -> tuple[subprocess.Popen[str], threading.Thread]:
+    """A run into a folder, and the thread that prints its lines; of a refusal that another run has printed, in ``refused``, none."""
     again = ["resume=true"] if folder.exists() else []
     command = [sys.executable, "-m", "lrp.run", *words, *again, f"{place}='{folder}'"]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -83,10 +83,8 @@ def _started(folder: Path, place: str, prefix: str, refused: set[str], *words: s
 
     def tell() -> None:
         for line in lines:
-            if line not in refused:
+            if not line.startswith("lrp: ") or refused.setdefault(line, folder) is folder:
                 print(prefix + line, end="", flush=True)
-            if line.startswith("lrp: "):
-                refused.add(line)
 
     told = threading.Thread(target=tell, daemon=True)
     told.start()
