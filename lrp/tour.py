@@ -73,7 +73,9 @@ def main(words: Sequence[str] | None = None, prog: str = "python -m lrp.tour") -
     print("", conclusion(table), "", NEXT, "", *paths, sep="\n")
 
 
-def _started(folder: Path, place: str, prefix: str, refused: dict[str, Path], *words: str) -> tuple[subprocess.Popen[str], threading.Thread]:
+def _started(
+    folder: Path, place: str, prefix: str, refused: dict[str, Path], *words: str
+) -> tuple[subprocess.Popen[str], threading.Thread]:
     """A run into a folder, and the thread that prints its lines; of a refusal that another run has printed, in ``refused``, none."""
     again = ["resume=true"] if folder.exists() else []
     command = [sys.executable, "-m", "lrp.run", *words, *again, f"{place}='{folder}'"]
