@@ -17,7 +17,7 @@ from form_sets import arguments, begin, measured, words
 
 from lrp.config.build import compose_job
 from lrp.files import write_whole
-from lrp.form.alternating import MOST_ROUNDS, fit_sides
+from lrp.form import alternating
 
 WORDS = ["dataset=cifar10", "tracker=none", "calibration.scoring_images=256"]
 SET = {"method": "output_aware", "estimator.output": "hellinger", "estimator.temperature": "4", "scorer": "noise_to_signal"}
@@ -65,7 +65,7 @@ def main() -> None:
         fitted = job(VARIANTS[changed]).method.fit(evidence)
         for sparsity in todo:
             plan = fitted.plan(sparsity)
-            small, seconds = with_rounds(int(VARIANTS[changed].get("rounds", MOST_ROUNDS)), partial(fitted.compress, plan))
+            small, seconds = with_rounds(int(VARIANTS[changed].get("rounds", alternating.MOST_ROUNDS)), partial(fitted.compress, plan))
             sizes = fitted.sizes(small, plan)
             row = {"model": args.model, "sparsity": sparsity, "changed": changed, "images": args.images}
             row |= {name: sizes[name] for name in ("sparsity_params", "sparsity_macs")} | measured(
@@ -79,11 +79,11 @@ def main() -> None:
 
 def with_rounds(rounds: int, call: Callable[[], Any]) -> Any:
     """What a call gives where the fit takes at most so many rounds, which is no option of the method."""
-    usual, fit_sides.__defaults__ = fit_sides.__defaults__, (rounds,)
+    usual, alternating.MOST_ROUNDS = alternating.MOST_ROUNDS, rounds
     try:
         return call()
     finally:
-        fit_sides.__defaults__ = usual
+        alternating.MOST_ROUNDS = usual
 
 
 if __name__ == "__main__":
