@@ -213,6 +213,9 @@ def _begun(base: str) -> str:
     return f"estimator.temperature={temperature}" if words.get("estimator.output") == "hellinger" else "estimator.output=logits"
 
 
+KEPT = 5e-3  # seconds below which a stage was not computed but found, as another variant had left it
+
+
 def form_ablation() -> str:
     """One row per network and sparsity; one thing changed at a time."""
     rows = [
@@ -229,6 +232,16 @@ def form_ablation() -> str:
     ]
     header = ["network", "removed", "changed", "divergence", "accuracy (%)", "MACs removed (%)", "seconds of the fit"]
     return markdown(header, rows)
+
+
+def form_stages() -> str:
+    """Seconds of each stage with everything; of stages that several variants share the least of those that did not find it kept."""
+    table, rows = read("form_ablation"), []
+    for (model, sparsity), part in table.groupby(["model", "sparsity"]):
+        whole = part[part["changed"] == "everything"].iloc[0]
+        shared = [part.loc[part[f"seconds_{name}"] > KEPT, f"seconds_{name}"].min() for name in ("statistics", "decompose", "score", "select")]
+        rows.append([model, removed(sparsity), whole["images"], *(f"{value:.2g}" for value in [*shared, whole["seconds_compensate"]])])
+    return markdown(["network", "removed", "images", "statistics", "decomposition", "scores", "choice", "fit"], rows)
 
 
 def form_loss() -> str:

@@ -48,7 +48,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "no_retraining": lambda: accuracy.no_retraining("no_retraining"),
     "no_retraining_resnet20": lambda: accuracy.no_retraining("no_retraining_resnet20"),
     "forms": lambda: accuracy.forms("forms"), "forms_resnet20": lambda: accuracy.forms("forms_resnet20"), "form_sets": accuracy.form_sets,
-    "form_rivals": accuracy.form_rivals, "form_search": accuracy.form_search, "form_ablation": accuracy.form_ablation,
+    "form_rivals": accuracy.form_rivals, "form_search": accuracy.form_search, "form_ablation": accuracy.form_ablation, "form_stages": accuracy.form_stages,
     "form_loss": accuracy.form_loss, "form_finetuned": accuracy.form_finetuned, "forms_hand": accuracy.forms_hand,
     "ablation": accuracy.ablation, "two_sided": accuracy.two_sided, "retraining": accuracy.retraining,
     "figure1": lambda: figure1_markdown(figure1_table(read_table(RESULTS / "figure1.csv"))),
