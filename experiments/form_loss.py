@@ -29,7 +29,7 @@ from form_sets import arguments, begin, words
 from torch import Tensor, nn
 
 from lrp.batches import Batches
-from lrp.compensation.least_squares import refit
+from lrp.compensation.refit import refit
 from lrp.config.build import compose_job
 from lrp.estimator.divergence import divergence
 from lrp.files import write_whole

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lrp.compensation.least_squares import LeastSquares, refitted
+from lrp.compensation.least_squares import LeastSquares
+from lrp.compensation.refit import refitted
 from lrp.errors import check_float
 from lrp.layer_statistics.regression import Regression
 from lrp.layer_statistics.sums import Sums

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
 from typing import Any, ClassVar
 
 import torch
@@ -13,28 +11,24 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lrp.batches import Batches, device_of
+from lrp.compensation.refit import RIDGE, best_ridge, refit, refitted, set_bias
 from lrp.errors import InputError, check_float
-from lrp.form.known import form_of
-from lrp.group import ALONE, Group
-from lrp.layer.build import kind_of
+from lrp.group import Group
 from lrp.layer.compressed import Compressed
 from lrp.layer_statistics.base import LayerStatistics
-from lrp.layer_statistics.folds import Folds, held_out
+from lrp.layer_statistics.folds import Folds
 from lrp.layer_statistics.gather import CHUNK
 from lrp.layer_statistics.positions import columns, inside, kept
-from lrp.layer_statistics.regression import LookupRegression, Regression
+from lrp.layer_statistics.regression import LookupRegression
 from lrp.layer_statistics.sums import Sums
 from lrp.layer_statistics.tied import sum_of_metrics
 from lrp.matrices import LayerMatrix
 from lrp.network.arithmetic import plain_arithmetic
 from lrp.network.layer_inputs import Replay
 from lrp.network.survey import Candidates
-from lrp.shelf import Shelf
 
 METRICS = ("gradient", "plain")
 AUTO = "auto"
-RIDGE = 0.03  # of layers with enough samples: docs/decisions.md
-RIDGES = (RIDGE, 0.3, 3.0, 30.0)  # that are tried in other layers: what few samples say is trusted less
 ENOUGH = 3  # samples for each column of a layer, and half as many examples as columns: samples of one example resemble each other
 FOLDS = 4  # parts of the examples
 
@@ -65,7 +59,7 @@ class LeastSquares:
     ``ridge="auto"`` is 0.03 for a layer with enough of them. One with fewer than three times as many samples as columns, or fewer
     than half as many examples, is fitted with 0.03, 0.3, 3 and 30 to three quarters of the examples and tried on the others, each
     quarter in turn, until the error there, at the layer's form and rank and in the metric of the outputs, gets no less; the ridge with
-    the least is taken for the fit to all. That is nine to seventeen fits in place of one.
+    the least is taken for the fit to all. Of four parts that is nine to seventeen fits in place of one.
 
     ``memory_limit``: GiB of activations held at once, those between two layers. Of as many images as it admits each layer runs once;
     for the others the network runs from its beginning for each layer, which gives the same and takes longer.
@@ -194,38 +188,6 @@ class LeastSquares:
         refit(module, weight, sums, gradients, ridge)
 
 
-def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Tensor | None, group: Group = ALONE) -> float:
-    """Of ``RIDGES`` the one with which a layer that is refitted to all examples but one part does best on that part, in the metric of
-    ``gradients``, over all parts, which the processes of the ``group`` take in turn. They are tried in their order until one is no
-    better than the one before. The layer stays as it is."""
-    if len(folds.parts) < 2:
-        return RIDGE
-    kept, least, best = [parameter.clone() for parameter in module.parameters()], math.inf, RIDGE
-
-    @cache
-    def without(k: int) -> tuple[Callable[[float], Regression], list[Tensor]]:
-        thin = folds.parts[k].thin()
-        return Regression(folds.without(k), weight, RIDGE).with_ridges(Shelf()), thin
-
-    def of_part(ridge: float, k: int) -> float:
-        loss, (fit, thin) = 0.0, without(k)
-        own = fit(ridge)
-        for span, new in refitted(module, own, gradients):
-            G = None if gradients is None else gradients[span][:, span].to(new)
-            loss += held_out(span, new, own.bias(span, new), folds.parts[k], G, thin)
-            del new, G
-        for parameter, value in zip(module.parameters(), kept):
-            parameter.copy_(value)
-        return loss
-
-    for ridge in RIDGES:
-        total = sum(loss for _, loss in group.shared_out(range(len(folds.parts)), partial(of_part, ridge)))
-        if not total < least:
-            break
-        least, best = total, ridge
-    return best
-
-
 @dataclass(frozen=True)
 class _Shift:
     """What the bias of a layer has to make up for once its weight is another one.
@@ -256,37 +218,3 @@ class _Shift:
         """Set the bias for a mean (N,) of what the layer reads now."""
         bias = 0.0 if layer.bias is None else layer.bias.detach().cpu()
         set_bias(layer, self.weight.double().cpu() @ self.mean + bias - layer.weight.double().cpu() @ mean, self.weight)
-
-
-def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None, ridge: float) -> None:
-    """Set a layer's parameters to the least squares solution; ``weight`` (M, N) is the dense layer's, ``gradients`` its G.
-
-    At a rank this is reduced-rank regression in the metric of the inputs and of ``gradients`` (Izenman, 1975), with the ridge penalty
-    of ``LeastSquares`` on the change; how a compressed layer is fitted stands with its form (``lrp.form``).
-    """
-    fit = Regression(sums, weight, ridge)
-    bias = torch.empty_like(fit.mean_z)
-    for span, new in refitted(module, fit, gradients):
-        bias[span] = fit.bias(span, new)
-    set_bias(module, bias, weight)
-
-
-def refitted(module: nn.Module, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice | Tensor, Tensor]]:
-    """Set a layer's parameters but the bias to the solution of a regression; yields rows and what they now hold of the layer's matrix,
-    (rows, N) float64."""
-    if isinstance(module, Compressed):
-        yield from form_of(module).refit(module, fit, gradients)
-        return
-    for span, new, _ in fit.solutions():
-        kind_of(module).set_rows(module, span, new)
-        yield span, new
-
-
-def set_bias(module: Any, bias: Tensor, like: Tensor) -> None:
-    """Give a layer this bias (M,); one that had none gets one of the dtype and on the device of ``like``, which is noted for files."""
-    if module.bias is None:
-        trained = all(parameter.requires_grad for parameter in module.parameters())
-        module.bias = nn.Parameter(bias.to(like), requires_grad=trained)
-        module.added_bias = True
-    else:
-        module.bias.copy_(bias)

@@ -14,6 +14,7 @@ from lrp.form.base import Choices, ScoredLayer, Side, lost_after, rank_grid
 from lrp.form.factored import FactoredPlan, Kept
 from lrp.form.unfolding import shares
 from lrp.layer.build import kind_of
+from lrp.layer_statistics.base import quadratic
 from lrp.layer_statistics.regression import Regression
 from lrp.matrices import LayerMatrix
 
@@ -51,7 +52,7 @@ class PivotedForm:
     def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
         """The best of its rank, reduced-rank regression (Izenman, 1975)."""
         ((_, best, metric),) = fit.solutions()
-        products = [best @ metric @ best.T]
+        products = [quadratic(best, metric)]
         del metric
         U, _, V = metric_factors(best, products.pop(), None if gradients is None else gradients.to(best))
         del best

@@ -14,7 +14,9 @@ from lrp.shelf import shelved
 
 def quadratic(W: Tensor, C: Tensor | FewSamples) -> Tensor:
     """W C W^T (p, p) of W (p, q) and C (q, q), or of a diagonal C (q,)."""
-    return W * C @ W.T if isinstance(C, Tensor) and C.dim() == 1 else W @ C @ W.T
+    if isinstance(C, FewSamples):
+        return C.quadratic(W)
+    return W * C @ W.T if C.dim() == 1 else W @ C @ W.T
 
 
 @shelved("inputs", "gradients", "outputs", "zz")

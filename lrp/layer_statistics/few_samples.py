@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 WORTHWHILE = 3  # columns for each sample, from which on a thin factor is faster
-ROUNDING = 1e-6  # of the trace: what sums in single precision leave beside the samples
+LEFT = 1e-6  # of the trace: less than this is left by the rounding of sums in single precision too
+LEAST_RIDGE = 1e-4  # of the mean diagonal: with less, what is left would count
 
 
 class FewSamples:
@@ -14,6 +15,15 @@ class FewSamples:
 
     def __init__(self, L: Tensor, ridge: float = 0.0) -> None:
         self.L, self.ridge = L, ridge
+
+    def __rmatmul__(self, X: Tensor) -> Tensor:
+        """X (p, N) times the metric."""
+        return torch.addmm(X, X @ self.L, self.L.T, beta=self.ridge)
+
+    def quadratic(self, X: Tensor) -> Tensor:
+        """X metric X^T (p, p) of X (p, N)."""
+        XL = X @ self.L
+        return torch.addmm(XL @ XL.T, X, X.T, alpha=self.ridge) if self.ridge else XL @ XL.T
 
     def raised(self, ridge: float) -> FewSamples:
         """The same with this much more on its diagonal."""
@@ -23,20 +33,23 @@ class FewSamples:
         """(N,)."""
         return self.L.square().sum(1) + self.ridge
 
-    def part(self, support: Tensor) -> Tensor:
-        """Its rows and columns in ``support`` (N,), bool."""
+    def part(self, support: Tensor) -> Tensor | FewSamples:
+        """The rows and columns in ``support`` (N,), bool, of L L^T."""
         L = self.L[support]
-        return L @ L.T + self.ridge * torch.eye(len(L)).to(L)
-
-    def __rmatmul__(self, X: Tensor) -> Tensor:
-        """X (p, N) times the metric."""
-        return torch.addmm(X, X @ self.L, self.L.T, beta=self.ridge)
+        return FewSamples(L) if len(L) > L.shape[1] else L @ L.T
 
     def solved(self, X: Tensor) -> Tensor:
         """X (p, N) times the inverse of the metric (Woodbury)."""
         inner = self.L.T @ self.L
         inner.diagonal().add_(self.ridge)
         return (X - torch.cholesky_solve((X @ self.L).T, torch.linalg.cholesky(inner)).T @ self.L.T) / self.ridge
+
+    def solved_within(self, X: Tensor) -> Tensor:
+        """The same of the part of X that lies in the span of L; the rest of it counts as zero."""
+        Q, R = torch.linalg.qr(self.L)
+        inner = R @ R.T
+        inner.diagonal().add_(self.ridge)
+        return torch.cholesky_solve((X @ Q).T, torch.linalg.cholesky(inner)).T @ Q.T
 
     def channels(self, kernel: int) -> Tensor:
         """The sum over equal entries of the kernel, (N / kernel, N / kernel)."""
@@ -45,10 +58,15 @@ class FewSamples:
         summed.diagonal().add_(kernel * self.ridge)
         return summed
 
-    def within(self, P: Tensor, kernel: int) -> FewSamples:
+    def within(self, P: Tensor, kernel: int) -> Tensor | FewSamples:
         """(P x I) metric (P x I)^T (q k, q k) of an orthonormal P (q, N / k) and a kernel of k entries."""
         samples = self.L.shape[1]
-        return FewSamples((P @ self.L.view(-1, kernel * samples)).view(-1, samples), self.ridge)
+        PL = (P @ self.L.view(-1, kernel * samples)).view(-1, samples)
+        if len(PL) > samples:
+            return FewSamples(PL, self.ridge)
+        whole = PL @ PL.T
+        whole.diagonal().add_(self.ridge)
+        return whole
 
 
 def thin_factors(C: Tensor, samples: int) -> list[Tensor]:
@@ -63,20 +81,20 @@ def thin_factors(C: Tensor, samples: int) -> list[Tensor]:
 
 
 def thin_factor(C: Tensor, samples: int) -> Tensor | None:
-    """L (N, s) with L L^T = C (N, N) but for rounding, s at most ``samples``: a Cholesky factor with pivots, which ends where nothing is
-    left. None where it would not be thin, where more is left than rounding, and of zeros."""
-    N = len(C)
-    left = C.diagonal().clone()
-    total = float(left.sum())
-    if samples * WORTHWHILE > N or not total > 0:
+    """L (N, s) with L L^T = C (N, N) but for a millionth of its trace, s at most ``samples``: a Cholesky factor with pivots, which ends
+    where no more is left. None where it would not be thin, where more is left (C is known less well than its samples say: their mean is
+    far larger than their spread), and of zeros."""
+    if samples * WORTHWHILE > len(C):
         return None
-    L = C.new_zeros(samples, N)
+    left = C.diagonal().clone()
+    least = LEFT * float(left.sum())
+    L = C.new_zeros(samples, len(C))
     for at in range(samples):
         pivot = int(left.argmax())
-        if float(left.sum()) <= ROUNDING * total:
-            return L[:at].T.contiguous()
-        column = C[pivot] - L[:at, pivot] @ L[:at]
-        L[at] = column / left[pivot].sqrt()
-        left = (left - L[at].square()).clamp_(min=0)
+        largest = float(left[pivot])
+        if not largest > 0 or float(left.abs().sum()) <= least:
+            return L[:at].T.contiguous() if at and float(left.abs().sum()) <= least else None
+        L[at] = (C[pivot] - L[:at, pivot] @ L[:at]) / largest**0.5
+        left = left - L[at].square()
         left[pivot] = 0
-    return L.T.contiguous() if float(left.sum()) <= ROUNDING * total else None
+    return L.T.contiguous() if float(left.abs().sum()) <= least else None

@@ -21,7 +21,8 @@ class Part(Sums):
     def thin(self) -> list[Tensor]:
         """Thin factors of its second moments; empty where it has too many samples."""
         xx = self.xx
-        return [] if xx is None else thin_factors(xx, self.count)
+        assert xx is not None, "there is something in each part"
+        return thin_factors(xx, self.count)
 
 
 class Folds:
@@ -81,9 +82,15 @@ def held_out(span: slice | Tensor, weight: Tensor, bias: Tensor, sums: Sums, G: 
     first = span.start if isinstance(span, slice) else int(span[0])
     group = first * len(sums.x) // len(sums.z)
     x, z = sums.x[group], sums.z[span]
-    xx, zx = sums.xx if not thin else None, sums.zx
-    assert zx is not None and (thin or xx is not None), "z was added with x"
-    crossed = quadratic(weight, FewSamples(thin[group]) if xx is None else xx[group])
+    zx = sums.zx
+    if thin:
+        crossed = quadratic(weight, FewSamples(thin[group]))
+    else:
+        xx = sums.xx
+        assert xx is not None, "z was added with x"
+        crossed = quadratic(weight, xx[group])
+        del xx
+    assert zx is not None, "z was added with x"
     crossed.addmm_(zx[span], weight.T, alpha=-2)
     crossed.addr_(bias, sums.count * bias - 2 * z + 2 * (weight @ x))
     return float(crossed.trace() if G is None else torch.vdot(G.reshape(-1), crossed.view(-1)))  # G is symmetric

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lrp.layer_statistics.few_samples import FewSamples, thin_factors
+from lrp.layer_statistics.few_samples import LEAST_RIDGE, FewSamples, thin_factors
 from lrp.layer_statistics.sums import PANEL, Sums
 from lrp.shelf import Shelf, read
 
@@ -25,7 +25,7 @@ class Regression:
         W: the dense layer's weight (M, N)
         rough: whether a layer that is fitted in turns may be left after the first: to compare ridges that is enough
 
-    ``forget`` lets go of C, A and W.
+    ``forget`` lets go of C, thin, A and W.
     """
 
     rough = False
@@ -49,18 +49,20 @@ class Regression:
         self.A.unflatten(0, (groups, -1)).sub_(means)
         self.W = weight.to(self.C)
         self.groups, self.rows = groups, len(self.W)
-        self.thin = thin_factors(self.C, sums.count) if ridge > 0 else ()  # without a ridge what is singular needs all of C
+        self.thin = thin_factors(self.C, sums.count) if ridge >= LEAST_RIDGE else ()
         if self.thin:
             self.C = None
 
     def with_ridges(self, shelf: Shelf) -> Callable[[float], Regression]:
-        """Gives the same regression with another ridge, of which a layer that is fitted in turns may be left after the first: to compare
-        ridges that is enough. This one is forgotten; what all of them need lies on the ``shelf``."""
+        """Gives the same regression with another ridge of at least ``LEAST_RIDGE``, of which a layer that is fitted in turns may be left
+        after the first: to compare ridges that is enough. This one is forgotten; what all of them need lies on the ``shelf``."""
         stored = {name: shelf.put(vars(self).pop(name)) for name in ("C", "A", "W") if vars(self)[name] is not None}
+        thin, self.thin = [shelf.put(L) for L in self.thin], ()
 
         def made(ridge: float) -> Regression:
             result = copy.copy(self)
             vars(result).update({name: read(value) for name, value in stored.items()})
+            result.thin = [read(L) for L in thin]
             result.ridge, result.rough = ridge, True
             return result
 
@@ -155,7 +157,7 @@ def ridge_solve(A: Tensor, C: Tensor | FewSamples, W: Tensor, ridge: float) -> t
     residual = A - W @ C  # solve for the change, which is small: exact where nothing has to change
     if isinstance(C, FewSamples):
         raised = C.raised(ridge * float(C.diagonal().mean()))
-        return W + raised.solved(residual), raised
+        return (W + raised.solved_within(residual) if raised.ridge > 0 else W), raised
     plain = C.diagonal().clone()
     raised = plain + ridge * C.diagonal().mean()
     C.diagonal().copy_(raised)  # for as long as the factor is made: a copy is large, and is not needed before the factor is gone

@@ -8,7 +8,7 @@ from helpers import BLOCKINGS, ranks_of
 from torch import nn
 
 from lrp.compensation import least_squares
-from lrp.compensation.least_squares import refit, set_bias
+from lrp.compensation.refit import refit, set_bias
 from lrp.decomposition.base import decompose
 from lrp.decomposition.metric import roots
 from lrp.layer.base import LowRank

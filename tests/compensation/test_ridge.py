@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 import lrp
-from lrp.compensation.least_squares import ENOUGH, RIDGE, RIDGES, LeastSquares, best_ridge, refit
+from lrp.compensation import refit as compensation
+from lrp.compensation.least_squares import ENOUGH, LeastSquares
+from lrp.compensation.refit import RIDGE, RIDGES, best_ridge, refit
 from lrp.config.build import compose_job
 from lrp.config.parts import make
 from lrp.decomposition.base import decompose
@@ -52,11 +54,13 @@ def test_folds_are_sums_of_whole_examples():
     assert len(few.flush().parts) == 2  # parts of which there is no example are none
 
 
-def test_the_held_out_error_is_that_of_the_samples():
-    x, z, where, example, W = drawn(6, 4, 6, groups=2, noise=1.0)
+@pytest.mark.parametrize("columns", [4, 60], ids=["whole", "thin"])
+def test_the_held_out_error_is_that_of_the_samples(columns):
+    x, z, where, example, W = drawn(6, columns, 6, groups=2, noise=1.0)
     sums = Folds(1)
     sums.add(x, z, where, example)
     (part,) = sums.flush().parts
+    assert bool(part.thin()) == (columns == 60)
     G = torch.randn(3, 5).double()
     G = G @ G.T
     for metric in (G, None):
@@ -65,7 +69,7 @@ def test_the_held_out_error_is_that_of_the_samples():
         for weight in (W[span], W[span] + 1):
             left = z[:, span] - x[:, 1] @ weight.T - b
             slow = sum(float(row @ (torch.eye(3).double() if metric is None else metric) @ row) for row in left)
-            losses.append((held_out(span, weight, b, part, metric), slow))
+            losses.append((held_out(span, weight, b, part, metric, part.thin()), slow))
         (a, slow_a), (c, slow_c) = losses
         assert a - c == pytest.approx(slow_a - slow_c, rel=1e-9)  # what is left out is the same for both
 
@@ -80,7 +84,7 @@ def low_rank(W, rank):
 
 
 @pytest.mark.parametrize(("noise", "rank"), [(0.0, None), (0.3, None), (30.0, None), (1.0, 2)])
-def test_best_ridge_against_a_slow_search(noise, rank):
+def test_best_ridge_against_a_slow_search(noise, rank, monkeypatch):
     x, z, where, example, W = drawn(12, 9, 5, noise=noise)
     W = W + 0.3
     layer = nn.Linear(9, 5).double() if rank is None else low_rank(W, rank)
@@ -89,6 +93,8 @@ def test_best_ridge_against_a_slow_search(noise, rank):
     G = torch.diag(torch.arange(1.0, 6.0).double())
     folds = Folds(4)
     folds.add(x, z, where, example)
+    tried = []
+    monkeypatch.setattr(compensation, "held_out", lambda *given: (tried.append(1), held_out(*given))[1])
     with torch.no_grad():
         found = best_ridge(layer, W, folds.flush(), G)
     assert all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
@@ -115,6 +121,7 @@ def test_best_ridge_against_a_slow_search(noise, rank):
             total += float(((left @ G) * left).sum())
         losses.append(total)
     assert found == RIDGES[losses.index(min(losses))]
+    assert len(tried) == 4 * min(RIDGES.index(found) + 2, len(RIDGES)), "none behind the first that is no better"
     if rank is None:
         assert found == {0.0: RIDGES[0], 30.0: RIDGES[-1]}.get(noise, found)
 
