@@ -49,6 +49,21 @@ def ablation() -> str:
     )
 
 
+def form_ablation() -> str:
+    lines = []
+    for (model, sparsity), part in read("form_ablation").groupby(["model", "sparsity"]):
+        by = part.set_index("changed")["divergence"]
+        times = (by.drop("everything") / by["everything"]).sort_values(ascending=False)
+        told = [
+            ", ".join(f"{value:.{digits}f} ({name})" for name, value in times[which].items())
+            for which, digits in ((times >= 1.5, 1), (times < 1.5, 2))
+        ]
+        lines.append(
+            f"`{model}`, {removed(sparsity)} removed, how many times the divergence of everything: {told[0]}. Little or nothing: {told[1]}."
+        )
+    return bullets(*lines)
+
+
 def seconds() -> str:
     table = read("no_retraining")
     ours = table.query("method == 'output_aware' and blocking == 'none' and calibration_images == 12000")

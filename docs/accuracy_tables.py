@@ -213,7 +213,7 @@ def _begun(base: str) -> str:
     return f"estimator.temperature={temperature}" if words.get("estimator.output") == "hellinger" else "estimator.output=logits"
 
 
-KEPT = 5e-3  # seconds below which a stage was not computed but found, as another variant had left it
+KEPT = 0.05  # of the longest: with less a stage was not computed but found, as another variant had left it
 
 
 def form_ablation() -> str:
@@ -239,8 +239,9 @@ def form_stages() -> str:
     table, rows = read("form_ablation"), []
     for (model, sparsity), part in table.groupby(["model", "sparsity"]):
         whole = part[part["changed"] == "everything"].iloc[0]
-        shared = [part.loc[part[f"seconds_{name}"] > KEPT, f"seconds_{name}"].min() for name in ("statistics", "decompose", "score", "select")]
-        rows.append([model, removed(sparsity), whole["images"], *(f"{value:.2g}" for value in [*shared, whole["seconds_compensate"]])])
+        found = [part[f"seconds_{name}"].dropna() for name in ("statistics", "decompose", "score", "select")]
+        seconds = [*(each[each > KEPT * each.max()].min() for each in found), whole["seconds_compensate"]]
+        rows.append([model, removed(sparsity), whole["images"], *(f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in seconds)])
     return markdown(["network", "removed", "images", "statistics", "decomposition", "scores", "choice", "fit"], rows)
 
 
