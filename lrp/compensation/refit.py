@@ -65,7 +65,6 @@ def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Tenso
         return RIDGE
     kept, least, best = [parameter.clone() for parameter in module.parameters()], math.inf, RIDGE
     thinly: dict[int, Callable[[float], Regression]] = {}
-
     shelf = Shelf()
 
     @cache

@@ -88,7 +88,7 @@ def _outer_side(read: Tensor, metric: Tensor | FewSamples, P: Tensor, kernel: in
     """The best U (M, r) and K (r, q, k) for an orthonormal P (q, C), and how much of the total they keep; ``read`` is H metric."""
     M, q = len(read), len(P)
     Cp = inner_metric(P, metric, kernel)
-    W = regressed(through(P, read, kernel), Cp, 1e-10)  # (M, q k)
+    W = regressed(through(P, read, kernel), Cp)  # (M, q k)
     if r is None:
         return torch.eye(M).to(read), W.view(M, q, kernel), float((W @ Cp * W).sum())
     U, S, V = metric_factors(W, quadratic(W, Cp), None)
@@ -110,11 +110,11 @@ def inner_metric(P: Tensor, metric: Tensor | FewSamples, kernel: int) -> Tensor 
     return (PC.view(size, -1, kernel).transpose(1, 2) @ P.T).transpose(1, 2).reshape(size, size)
 
 
-def regressed(crossed: Tensor, metric: Tensor | FewSamples, share: float) -> Tensor:
-    """X (p, s) with X metric = ``crossed``; of a tensor as of ``cholesky``."""
+def regressed(crossed: Tensor, metric: Tensor | FewSamples) -> Tensor:
+    """X (p, s) with X metric = ``crossed``."""
     if isinstance(metric, FewSamples):
         return metric.solved(crossed)
-    return torch.cholesky_solve(crossed.T, cholesky(metric, share)).T
+    return torch.cholesky_solve(crossed.T, cholesky(metric, 1e-10)).T
 
 
 def _inner_side(U: Tensor, K: Tensor, P: Tensor, H: Tensor, metric: Tensor | FewSamples, channel: Tensor) -> Tensor:

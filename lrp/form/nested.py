@@ -81,7 +81,7 @@ class NestedForm:
             Cp = inner_metric(P, metric, kernel)
             _, B, A, _ = fit_sides(K.flatten(1), Cp, None, width, s, None, rounds=rounds(fit))  # G^1/2 U has orthonormal columns
             F = (A.T @ B).flatten(1)  # (r, q k)
-            U = regressed(through(P, best @ metric, kernel) @ F.T, quadratic(F, Cp), 1e-10)
+            U = regressed(through(P, best @ metric, kernel) @ F.T, quadratic(F, Cp))
             fours.append((U, B, A.unflatten(1, (q, height)), P))
             yield rows, U @ (P.T @ F.unflatten(1, (q, kernel))).flatten(1)
         module.set_fours(fours)

@@ -87,14 +87,15 @@ def thin_factor(C: Tensor, samples: int) -> Tensor | None:
     if samples * WORTHWHILE > len(C):
         return None
     left = C.diagonal().clone()
-    least = LEFT * float(left.sum())
+    least, rank = LEFT * float(left.sum()), 0
     L = C.new_zeros(samples, len(C))
-    for at in range(samples):
+    while float(left.abs().sum()) > least:
         pivot = int(left.argmax())
         largest = float(left[pivot])
-        if not largest > 0 or float(left.abs().sum()) <= least:
-            return L[:at].T.contiguous() if at and float(left.abs().sum()) <= least else None
-        L[at] = (C[pivot] - L[:at, pivot] @ L[:at]) / largest**0.5
-        left = left - L[at].square()
+        if rank == samples or not largest > 0:
+            return None
+        L[rank] = (C[pivot] - L[:rank, pivot] @ L[:rank]) / largest**0.5
+        left = left - L[rank].square()
         left[pivot] = 0
-    return L.T.contiguous() if float(left.abs().sum()) <= least else None
+        rank += 1
+    return L[:rank].T.contiguous() if rank else None
