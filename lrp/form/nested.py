@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from lrp.form.alternating import fit_sides, inner_metric, regressed, rounds, through
+from lrp.form.alternating import fit_sides, inner_metric, regressed, rounds
 from lrp.form.base import Choices, ScoredLayer, lost_after, rank_grid
 from lrp.form.factored import FactoredPlan, Kept
 from lrp.form.spatial import between, kernel_size
@@ -81,9 +81,10 @@ class NestedForm:
             Cp = inner_metric(P, metric, kernel)
             _, B, A, _ = fit_sides(K.flatten(1), Cp, None, width, s, None, rounds=rounds(fit))  # G^1/2 U has orthonormal columns
             F = (A.T @ B).flatten(1)  # (r, q k)
-            U = regressed(through(P, best @ metric, kernel) @ F.T, quadratic(F, Cp))
+            FP = (P.T @ F.unflatten(1, (q, kernel))).flatten(1)
+            U = regressed(best @ (FP @ metric).T, quadratic(F, Cp))
             fours.append((U, B, A.unflatten(1, (q, height)), P))
-            yield rows, U @ (P.T @ F.unflatten(1, (q, kernel))).flatten(1)
+            yield rows, U @ FP
         module.set_fours(fours)
 
 
