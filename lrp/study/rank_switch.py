@@ -24,7 +24,7 @@ from lrp.training import computed_by
 
 
 @dataclass
-class _State:
+class State:
     """A network in training: ``history`` is its test accuracy after each epoch."""
 
     model: nn.Module
@@ -101,11 +101,7 @@ class RankSwitch:
         state = self._prefix(before, switch or self.epochs, part, place)
         at_switch = None
         if switch:
-            generator = torch.Generator().manual_seed(place.seed)
-            hidden = state.model.hidden
-            assert isinstance(hidden, LowRank)
-            hidden.set_rank(after, self.grow, generator)
-            state.optimizer = self._optimizer(state.model)
+            self._switch(state, after, place)
             at_switch = accuracy(state.model, place.data.test)
             for epoch in range(switch, self.epochs):
                 self._epoch(state, part, place, epoch, f"rank {before} to {after} at {switch}")
@@ -134,16 +130,22 @@ class RankSwitch:
     def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(model.parameters(), self.lr)
 
-    def _epoch(self, state: _State, part: Part, place: Place, epoch: int, what: str) -> None:
+    def _switch(self, state: State, rank: int, place: Place) -> None:
+        hidden = state.model.hidden
+        assert isinstance(hidden, LowRank)
+        hidden.set_rank(rank, self.grow, torch.Generator().manual_seed(place.seed))
+        state.optimizer = self._optimizer(state.model)
+
+    def _epoch(self, state: State, part: Part, place: Place, epoch: int, what: str) -> None:
         label = f"{what}, epoch {epoch + 1} of {self.epochs}"
         state.losses.append(train_epoch(state.model, part, state.optimizer, self.batch_size, place.seed, epoch, label))
         state.history.append(accuracy(state.model, place.data.test))
 
-    def _prefix(self, rank: int, epochs: int, part: Part, place: Place) -> _State:
+    def _prefix(self, rank: int, epochs: int, part: Part, place: Place) -> State:
         """The training at ``rank`` after ``epochs``, from the latest state that is stored; those of switch epochs are stored, and the last
         one, from which a killed job goes on."""
         model = self._network(rank, place)
-        state = _State(model, self._optimizer(model), [], [])
+        state = State(model, self._optimizer(model), [], [])
         made_from = self._made_from(rank, part, place)
         latest, start = place.folder / "states" / f"rank{rank}-latest.pt", 0
         stored = {e: self._file(place.folder, rank, e) for e in self.switch_epochs}
