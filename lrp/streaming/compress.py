@@ -6,7 +6,7 @@ import copy
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,13 @@ from tqdm import tqdm
 from lrp.batches import Batches, examples
 from lrp.config.method import make_method
 from lrp.config.parts import make
-from lrp.cost.costs import make_costs
 from lrp.decomposition.base import decompose
 from lrp.deploy.saving import write
-from lrp.entries import read_entry, write_entry
 from lrp.errors import InputError, check_int, check_sparsity
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
-from lrp.files import sha256, write_text
+from lrp.files import sha256
+from lrp.group import Group
 from lrp.heap import given_back
 from lrp.layer.build import find_kind
 from lrp.matrices import Block
@@ -35,6 +34,7 @@ from lrp.network.arithmetic import plain_arithmetic, random_signs, read_output
 from lrp.partition import cut as cut_into_blocks
 from lrp.results.tables import read_if_there
 from lrp.standin.replace import put_back
+from lrp.streaming.masks import kept, read_scores, write_scores
 from lrp.streaming.naming import check_layers, fits, names_of_blocks
 from lrp.streaming.skeleton import Cut, Skeleton
 from lrp.streaming.spool import Work, batches
@@ -61,6 +61,7 @@ def compress_blocks(
     estimator: Any = None,
     compensation: Any = "least_squares",
     exclude: Sequence[str] = (),
+    group: Any = None,
 ) -> pd.DataFrame:
     """Compress a network that need not fit into memory: of its weights those of one block are held at a time, or those before and behind
     the blocks. What goes from block to block is kept on the disk, and so is everything that was found: the same call goes on after a kill,
@@ -86,6 +87,8 @@ def compress_blocks(
         estimator: How outputs are read: a name or an object; by default ``first_order`` on the logits.
         compensation: How what is kept is refitted: a name or an object.
         exclude: Names of layers or of modules that contain them, or shell patterns (``*.down_proj``): they are left alone.
+        group: A ``torch.distributed.ProcessGroup`` whose processes share the work: each calls this with the same arguments, and all of
+            them see the folder. Each holds one block, and looks at its own part of the examples.
 
     Returns:
         One row for each layer of each block, as in the report of ``lrp.compress``.
@@ -94,27 +97,30 @@ def compress_blocks(
         InputError: For what cannot be used.
         OSError: Where there is no room, or the folder cannot be written. Once there is, the same call goes on.
     """
-    check_sparsity("sparsity", sparsity)
-    for name, value in (("images", images), ("scoring_images", scoring_images), ("samples", samples), ("batch_size", batch_size)):
-        check_int(name, value, 1)
-    if not callable(model) or isinstance(model, nn.Module):
-        raise InputError("model", type(model).__name__, "give a function that makes the network, so that its weights need no memory")
-    with empty_parameters():
-        skeleton_model = model()
-    if not isinstance(skeleton_model, nn.Module):
-        raise InputError("model", type(skeleton_model).__name__, "give a function that makes a torch.nn.Module")
-    held, exclude = Weights(weights), (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    skeleton = Skeleton(skeleton_model, names_of_blocks(skeleton_model, blocks), held)
-    check_layers(skeleton.model, skeleton.blocks, exclude)
-    given = Batches.of(calibration, images, model=skeleton_model)
-    read = make("estimator", "first_order" if estimator is None else estimator)
-    read = read if output is None else replace(read, output_fn=output)
-    refit = make("compensation", compensation)
-    if hasattr(refit, "with_network"):
-        raise InputError("compensation", refit.name, "it needs the whole network, and blocks are held one at a time")
-    settings = [sparsity, skeleton.blocks, len(given), scoring_images, samples, batch_size, read.identity, repr(refit), exclude]
-    to, key = folder_to_write(folder), sha256([json.dumps([*settings, held.identity, str(skeleton_model)]), *given.hashes(batch_size)])
-    with Work(to / "work", key) as work, given_back(), plain_arithmetic(torch.device("cpu")):
+    together = Group(group)
+    with together.agreed():
+        check_sparsity("sparsity", sparsity)
+        for name, value in (("images", images), ("scoring_images", scoring_images), ("samples", samples), ("batch_size", batch_size)):
+            check_int(name, value, 1)
+        if not callable(model) or isinstance(model, nn.Module):
+            raise InputError("model", type(model).__name__, "give a function that makes the network, so that its weights need no memory")
+        with empty_parameters():
+            skeleton_model = model()
+        if not isinstance(skeleton_model, nn.Module):
+            raise InputError("model", type(skeleton_model).__name__, "give a function that makes a torch.nn.Module")
+        held, exclude = Weights(weights), (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        skeleton = Skeleton(skeleton_model, names_of_blocks(skeleton_model, blocks), held)
+        check_layers(skeleton.model, skeleton.blocks, exclude)
+        given = Batches.of(calibration, images, model=skeleton_model)
+        read = make("estimator", "first_order" if estimator is None else estimator)
+        read = read if output is None else replace(read, output_fn=output)
+        refit = make("compensation", compensation)
+        if hasattr(refit, "with_network"):
+            raise InputError("compensation", refit.name, "it needs the whole network, and blocks are held one at a time")
+        settings = [sparsity, skeleton.blocks, len(given), scoring_images, samples, batch_size, read.identity, repr(refit), exclude]
+        to, key = folder_to_write(folder), sha256([json.dumps([*settings, held.identity, str(skeleton_model)]), *given.hashes(batch_size)])
+    together.check_same(lambda: key, "weights, examples or options")
+    with Work(to / "work", key, together) as work, given_back(), plain_arithmetic(torch.device("cpu")):
         run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, exclude, read, refit, work)
         run.forward()
         run.backward()
@@ -130,7 +136,7 @@ class _Run:
     ) -> None:  # fmt: skip
         self.skeleton, self.given, self.size, self.scoring, self.samples = skeleton, given, size, scoring, samples
         self.exclude, self.read, self.work, self.count = exclude, read, work, len(skeleton.blocks)
-        self.sizes = [examples(batch) for batch in given.split(size)]
+        self.group, self.sizes = work.group, [examples(batch) for batch in given.split(size)]
         estimator = FirstOrderEstimator(projections=OUTPUTS)
         self.method: Any = make_method(
             "singular_vectors",
@@ -138,8 +144,13 @@ class _Run:
              "compensation": refit},
             {"budget": "params", "macs_removed": None, "forms": None, "exclude": (), "samples": samples},
         )  # fmt: skip
-        with skeleton.ends():
+        with self.group.agreed(), skeleton.ends():
             skeleton.look(given.example)
+
+    @property
+    def _own(self) -> range:
+        """The batches that this process runs through each block."""
+        return range(self.group.rank, len(self.sizes), self.group.size)
 
     def _numbers(self, numbers: Any, title: str) -> Any:
         return tqdm(numbers, desc=title, unit="block", leave=False, disable=None)
@@ -148,14 +159,15 @@ class _Run:
     def forward(self) -> None:
         """What each block reads, and the gradients with respect to what the last one gives."""
         if not self.work.done("before"):
-            with self.skeleton.ends():
+            with self.group.agreed(), self.skeleton.ends():
                 for i, batch in enumerate(self.given.split(self.size)):
-                    self.work.spool("x0").write(i, x=self.skeleton.before(batch))
+                    if i in self._own:
+                        self.work.spool("x0").write(i, x=self.skeleton.before(batch))
             self.work.finish("before")
         for k in self._numbers(range(self.count), "forward"):
             if not self.work.done(f"forward{k}"):
                 with self.skeleton.block(k) as cut:
-                    for i in range(len(self.sizes)):
+                    for i in self._own:
                         self.work.spool(f"x{k + 1}").write(i, x=cut.given(self.work.spool(f"x{k}").read(i)["x"]))
                 self.work.finish(f"forward{k}")
         if not self.work.done("behind"):
@@ -164,17 +176,16 @@ class _Run:
 
     def _behind(self) -> None:
         last = f"x{self.count}"
-        with self.skeleton.ends():
+        with self.group.agreed(), self.skeleton.ends():
             for i, batch in enumerate(self.given.split(self.size)):
+                if i not in self._own:
+                    continue
                 with torch.enable_grad():
                     x = self.work.spool(last).read(i)["x"].requires_grad_()
                     y = read_output(self.read.read, self.skeleton.behind(batch, x), batch)
                     if bool(y.isnan().any()) and bool(x.isfinite().all()):
-                        raise InputError(
-                            "blocks",
-                            self.skeleton.blocks[-1],
-                            "behind it the outputs are not numbers, or more than its first tensor is read",
-                        )
+                        wrong = "behind it the outputs are not numbers, or more than its first tensor is read"
+                        raise InputError("blocks", self.skeleton.blocks[-1], wrong)
                     found = []
                     for direction in _directions(y.shape[1]).to(y):
                         (grad,) = torch.autograd.grad((y * direction).sum(), x, retain_graph=True)
@@ -192,7 +203,7 @@ class _Run:
     def _evidence(self, cut: Cut, k: int, layers: Sequence[str]) -> Evidence:
         """Of these layers of a block alone."""
         exclude = [name for name, module in cut.named_modules() if find_kind(module) and name not in layers]
-        found = Evidence(cut, self._inputs(f"x{k}", k), scoring_images=self.scoring)
+        found = Evidence(cut, self._inputs(f"x{k}", k), scoring_images=self.scoring, group=self.group)
         return found.of(self.method.estimator, exclude, self.samples)
 
     def backward(self) -> None:
@@ -202,7 +213,7 @@ class _Run:
                 continue
             with self.skeleton.block(k) as cut:
                 self._score(cut, k)
-                for i in range(len(self.sizes) if k else 0):  # nothing is asked of what comes before the first
+                for i in self._own if k else ():  # nothing is asked of what comes before the first
                     held = self.work.spool(f"x{k}").read(i)["x"].requires_grad_(), self.work.spool(f"g{k + 1}").read(i)["g"]
                     with torch.enable_grad():
                         y = cut(*held)
@@ -218,77 +229,53 @@ class _Run:
                 evidence = evidence.without(dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
             fitted = self.method.score(evidence, targets=False)
             blocks, scores = fitted.blocks, fitted.scores
-        held = {str(i): score.double().cpu() for i, score in enumerate(scores)}
-        write_entry(self.work.folder / f"scores{k}.safetensors", held, self.work.key)
-        write_text(self.work.folder / f"scores{k}.json", json.dumps([asdict(replace(block, order=None)) for block in blocks]))
-
-    def scores(self, k: int) -> tuple[list[Block], list[Tensor]]:
-        """Of one block of the network the blocks of its layers, and the scores of their components.
-
-        Raises:
-            InputError: For scores that cannot be read.
-        """
-        held = read_entry(self.work.folder / f"scores{k}.safetensors", self.work.key)
-        told = json.loads((self.work.folder / f"scores{k}.json").read_text(encoding="utf-8"))
-        if held is None or len(held) != len(told):
-            raise InputError("folder", self.work.folder, "its scores are damaged; remove it")
-        return [Block(**each) for each in told], [held[str(i)] for i in range(len(told))]
-
-    def _kept(self, sparsity: float) -> dict[str, Tensor]:
-        """Masks of the components that stay, by block of the network, layer and place.
-
-        Raises:
-            InputError: Where there is no layer.
-        """
-        blocks, scores = list[Block](), list[Tensor]()
-        for k in range(self.count):
-            own, found = self.scores(k)
-            blocks += [replace(block, layer=f"{k} {block.layer}") for block in own]
-            scores += found
-        if not blocks:
-            raise InputError("blocks", ", ".join(self.skeleton.blocks[:4]), "they hold no layer to compress, or all are excluded")
-        keep = self.method.selection(blocks, scores, sparsity, make_costs(blocks))
-        return {f"{block.layer} {block.index}": mask for block, mask in zip(blocks, keep, strict=True)}
+        if self.group.first:
+            write_scores(self.work, k, blocks, scores)
 
     @torch.no_grad()
     def compress(self, sparsity: float, folder: Path) -> pd.DataFrame:
         """Compress one block after the other, each from what the compressed ones before it give."""
-        keep = self._kept(sparsity)
-        begin(folder)
+        keep = kept(self.work, self.skeleton.blocks, self.method.selection, sparsity)
+        if self.group.first:
+            begin(folder)
         for k in self._numbers(range(self.count), "compress"):
             if self.work.done(f"compress{k}"):
                 continue
             with self.skeleton.block(k) as cut:
                 small, rows = self._compressed(cut, k, sparsity, keep)
                 small.block = put_back(small.block, self.skeleton.module(k))
-            for i in range(len(self.sizes)):
+            for i in self._own:
                 x = self.work.spool("x0" if k == 0 else f"c{k}").read(i)["x"]
                 self.work.spool(f"c{k + 1}").write(i, x=small.given(x))
-            write(small.block, folder / block_file(k))
-            if len(rows):
-                rows.to_csv(self.work.folder / f"rows{k}.csv", index=False)
+            if self.group.first:
+                write(small.block, folder / block_file(k))
+                if len(rows):
+                    rows.to_csv(self.work.folder / f"rows{k}.csv", index=False)
             self.work.finish(f"compress{k}")
             for name in (f"x{k}" if k else "", f"c{k}", f"g{k + 1}"):
-                if name:
+                if name and self.group.first:
                     self.work.spool(name).remove()
+        return self.group.measured_by_first(lambda: self._finished(folder))
+
+    def _finished(self, folder: Path) -> pd.DataFrame:
         tables = [read_if_there(self.work.folder / f"rows{k}.csv") for k in range(self.count)]
         report = finish(folder, self.skeleton, [table for table in tables if table is not None])
         self.work.remove()
         return report
 
     def _compressed(self, cut: Cut, k: int, sparsity: float, keep: Mapping[str, Tensor]) -> tuple[Cut, pd.DataFrame]:
-        layers = list(dict.fromkeys(block.layer for block in self.scores(k)[0]))
+        layers = list(dict.fromkeys(block.layer for block in read_scores(self.work, k)[0]))
         if not layers:
             return copy.deepcopy(cut), pd.DataFrame()
         evidence, compensation = self._evidence(cut, k, layers), self.method.compensation
         blocks = cut_into_blocks(self.method.blocking, evidence.matrices)
-        factors = decompose(evidence.matrices, blocks, self.method.decomposition)
+        factors = decompose(evidence.matrices, blocks, self.method.decomposition, group=self.group)
         masks = [keep[f"{k} {factor.block.layer} {factor.block.index}"] for factor in factors]
         plan = Plan(sparsity, matrix_plans(evidence.survey, factors, masks), cut, evidence.survey).once()
         del factors
         small: Any = plan.build()
         if not plan.untouched:
-            inputs = self._inputs("x0" if k == 0 else f"c{k}", k)
+            inputs = self._inputs("x0" if k == 0 else f"c{k}", k).shared(self.group)
             compensation(small, evidence.survey, inputs, evidence.statistics(compensation.needs))
         return small, pd.DataFrame([{"layer": self.skeleton.name(k, name), **layer.summary()} for name, layer in plan.layers.items()])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from lrp.batches import Batches
 from lrp.errors import InputError
 from lrp.files import write_text, write_whole
+from lrp.group import ALONE, Group
 from lrp.locks import lockable
 
 
@@ -38,12 +40,29 @@ class Spool:
 
 def batches(spools: Sequence[tuple[Spool, str]], sizes: Sequence[int]) -> Batches:
     """Of each batch one tensor of each spool, as positional arguments; ``sizes``: how many examples the batches hold."""
+    return _Spooled(spools, sizes, 0)
 
-    def parts() -> Iterator[tuple[Tensor, ...]]:
-        for number in range(len(sizes)):
-            yield tuple(spool.read(number)[name] for spool, name in spools)
 
-    return Batches(parts, sum(sizes))
+class _Spooled(Batches):
+    """Batches on the disk, from one of them on; what is dropped is not read."""
+
+    def __init__(self, spools: Sequence[tuple[Spool, str]], sizes: Sequence[int], first: int) -> None:
+        def parts() -> Iterator[tuple[Tensor, ...]]:
+            for number in range(first, len(sizes)):
+                yield tuple(spool.read(number)[name] for spool, name in spools)
+
+        super().__init__(parts, sum(sizes[first:]))
+        self._spools, self._sizes, self._first = spools, sizes, first
+
+    def drop(self, count: int) -> Batches:
+        """All examples but the first ``count``, of which there are more."""
+        first, length = self._first, self._length - count
+        while count >= self._sizes[first]:
+            count -= self._sizes[first]
+            first += 1
+        rest = _Spooled(self._spools, self._sizes, first)
+        rest._length = length + count
+        return Batches.drop(rest, count) if count else rest
 
 
 class Work:
@@ -52,17 +71,29 @@ class Work:
 
     Attributes:
         key: What it is made from.
+        group: The processes that share the run, all of which see the folder; the first of them holds it.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.key, self._lock = folder, key, FileLock(folder / "lock", timeout=0)
+    def __init__(self, folder: Path, key: str, group: Group = ALONE) -> None:
+        self.folder, self.key, self.group, self._lock = folder, key, group, FileLock(folder / "lock", timeout=0)
 
     def __enter__(self) -> Work:
         """Hold it.
 
         Raises:
-            InputError: Where another call does.
+            InputError: Where another call does, and where a process of the group does not see it.
         """
+        with self.group.agreed():
+            if self.group.first:
+                self._hold()
+        try:
+            self._check_seen()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def _hold(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if lockable(self.folder / "lock"):
             try:
@@ -74,7 +105,23 @@ class Work:
         except BaseException:
             self._lock.release()
             raise
-        return self
+
+    def _check_seen(self) -> None:
+        """That all processes see the folder that the first one holds, rather than each its own.
+
+        Raises:
+            InputError: Where one does not.
+        """
+        if self.group.size == 1:
+            return
+        mark = self.group.from_first(secrets.token_hex(8))
+        if self.group.first:
+            write_text(self.folder / "seen.txt", mark)
+        self.group.all(None)
+        with self.group.agreed():
+            file = self.folder / "seen.txt"
+            if not file.exists() or file.read_text(encoding="utf-8") != mark:
+                raise InputError("folder", self.folder.parent, "the processes of the group do not all see it; give one that they share")
 
     def _begin(self) -> None:
         shutil.rmtree(self._finished, ignore_errors=True)  # of a call that was killed when it removed it
@@ -90,11 +137,13 @@ class Work:
 
     def done(self, step: str) -> bool:
         """Whether a step is finished."""
-        return (self.folder / f"{step}.done").exists()
+        return self.group.from_first((self.folder / f"{step}.done").exists())
 
     def finish(self, step: str) -> None:
-        """A step is finished: said last, when all of its files are there."""
-        write_text(self.folder / f"{step}.done", "")
+        """A step is finished: said last, when all processes have written their files."""
+        self.group.all(None)
+        if self.group.first:
+            write_text(self.folder / f"{step}.done", "")
 
     @property
     def _finished(self) -> Path:

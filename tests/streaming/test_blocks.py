@@ -14,6 +14,7 @@ from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
 from lrp.partition import cut
 from lrp.streaming import compress as streaming
+from lrp.streaming.masks import read_scores
 from lrp.streaming.skeleton import Skeleton
 
 PARTS = {"blocking": "none", "decomposition": "svd", "selection": "lagrangian", "compensation": "least_squares"}
@@ -106,7 +107,7 @@ def test_scores_are_those_of_the_whole_network(given, tmp_path, monkeypatch):
     factors = decompose(evidence.matrices, cut(Unblocked(), evidence.matrices))
     expected = {factor.block.layer: moments.second.sum(1) for factor, moments in zip(factors, evidence.moments(factors), strict=True)}
     for k in range(3):
-        blocks, scores = kept["run"].scores(k)
+        blocks, scores = read_scores(kept["run"].work, k)
         for block, score in zip(blocks, scores, strict=True):
             torch.testing.assert_close(score, expected[f"blocks.{k}.{block.layer.removeprefix('block.')}"], rtol=1e-8, atol=0)
 
