@@ -1,5 +1,5 @@
 # make run: the paper's method and lrp's own on embedded data; make test: the tests that CI runs; make test-all: those that take long as well, before a release; make check: lint, format and types;
-# make docs: the tables that scripts write, and the site in docs/_build/html; make figures: experiments/results/*.png and .pdf, from the tables there; make fault-campaign: kills, damaged files, full disks, bad inputs, for an hour and a half. Each builds .venv first, once.
+# make docs: the tables that scripts write, and the site in docs/_build/html; make figures: experiments/results/*.png and .pdf, from the tables there; make fault-campaign: kills, damaged files, full disks, bad inputs, for an hour and a half. Each builds .venv first, once; pip does not compile what may never be imported.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -22,12 +22,12 @@ test-all: .venv/tested
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lrp needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps -e .
+	$(BIN)/python -m pip install --quiet --no-compile -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps -e .
 	touch $@
 
 .venv/tested: .venv/installed
-	$(BIN)/python -m pip install --quiet -e '.[test,dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -e '.[test,dev]'
 	touch $@
 
 fault-campaign: .venv/tested

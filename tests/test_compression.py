@@ -35,7 +35,7 @@ def what(report):
     return dict(zip(report["layer"], report["what"]))
 
 
-@pytest.fixture(params=["narrow_vgg", "residual", "depthwise", "tokens", "encoder"])
+@pytest.fixture(params=[pytest.param("narrow_vgg", marks=pytest.mark.long), "residual", "depthwise", "tokens", "encoder"])
 def network(request):
     return given_network(request, 8)
 

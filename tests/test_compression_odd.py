@@ -257,6 +257,7 @@ def test_layers_that_some_examples_do_not_reach(when, reasons):
     assert {name: said for name, said in what.items() if "left alone" in said} == {n: f"left alone: {r}" for n, r in reasons.items()}
 
 
+@pytest.mark.long
 def test_what_scored_is_gone_before_layers_are_refitted():
     """Components, twice as large as the network, and its frozen copy."""
     held = []

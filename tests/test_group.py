@@ -75,10 +75,15 @@ def everything(group: Group) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Tensor]]]:
-    return {size: together(size, everything, tmp_path_factory.mktemp("group")) for size in (1, 2, 4)}
+    class Found(dict[int, list[dict[str, Tensor]]]):
+        def __missing__(self, size: int) -> list[dict[str, Tensor]]:
+            self[size] = together(size, everything, tmp_path_factory.mktemp("group"))
+            return self[size]
+
+    return Found()
 
 
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [pytest.param(2, marks=pytest.mark.long), 4])
 def test_any_number_of_processes_finds_the_same(found: dict[int, list[dict[str, Tensor]]], size: int) -> None:
     (one,) = found[1]
     for each in found[size]:

@@ -36,6 +36,7 @@ _MEASURED = [
     *(f"{what}_{kind}_{moment}" for what in ("layers", "gram") for kind in ("entropy", "exp") for moment in ("initial", "trained")),
     "accuracy_pruned_mean",
 ]
+_SETTLED = ["rate", "epochs_trained", "accuracy_compensated_mean"]  # of networks that are trained until their loss stalls
 _MEASURES = ("network", "depth", "measure", "part", "step", "index", "value")
 
 
@@ -55,7 +56,7 @@ def simplicity_markdown(table: pd.DataFrame) -> str:
 
 
 def _simplicity_rows(table: pd.DataFrame) -> pd.DataFrame:
-    return one_setting(table, _KEYS, _MEASURED)
+    return one_setting(table, _KEYS, [*_MEASURED, *_SETTLED])
 
 
 def pruned_markdown(table: pd.DataFrame, measures: pd.DataFrame) -> str:

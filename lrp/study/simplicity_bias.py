@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -43,6 +43,18 @@ def make_network(name: str, depth: int, channels: int, size: int, num_classes: i
             body += [conv(n, m), nn.ReLU(), nn.MaxPool2d(2)]
         body, units = [*body, nn.Flatten(), linear(32 * (size // 8) ** 2, 64), nn.ReLU()], 64
     return nn.Sequential(*[nn.Sequential(*body), linear(units, num_classes)])
+
+
+@dataclass
+class Training:
+    """A network in training, ``steps`` an epoch: the mean loss of each epoch, rows of the table of details, columns of the row."""
+
+    model: nn.Sequential
+    optimizer: torch.optim.Optimizer
+    steps: int
+    measures: list[dict[str, Any]]
+    losses: list[float] = field(default_factory=list)
+    found: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,8 +104,11 @@ class SimplicityBias:
             check_int("study.images", self.images, 1)
         for option in ("epochs", "batch_size", "gram_images", "scoring_images"):
             check_int(f"study.{option}", getattr(self, option), 1)
-        check_float("study.lr", self.lr, above=0)
+        self._check_rate()
         check_float("study.momentum", self.momentum, least=0, below=1)
+
+    def _check_rate(self) -> None:
+        check_float("study.lr", self.lr, above=0)
 
     def cells(self) -> list[Cell]:
         """One network each."""
@@ -101,30 +116,21 @@ class SimplicityBias:
 
     def run(self, cell: Cell, place: Place) -> tuple[dict[str, Any], pd.DataFrame]:
         """Train one network; its row and its table of details."""
-        network, depth, data = cell["network"], cell["depth"], place.data
-        part = some(data.train, self.images, "study.images")
-        torch.manual_seed(place.seed)
-        model = make_network(network, depth, data.channels, data.train.images.shape[-1], data.num_classes).to(place.device)
-        optimizer = torch.optim.SGD(model.parameters(), self.lr, momentum=self.momentum)
-        steps = -(-len(part) // self.batch_size)
-        measures = self._measure(model, data.validation, 0)
-        for epoch in range(self.epochs):
-            label = f"{network}, depth {depth}, epoch {epoch + 1} of {self.epochs}"
-            loss = train_epoch(model, part, optimizer, self.batch_size, place.seed, epoch, label)
-            if network == "linear" and epoch + 1 < self.epochs:
-                measures += _singular_values(model, steps * (epoch + 1))
-        measures += self._measure(model, data.validation, steps * self.epochs)
-        collapsed = collapse(model).eval()
-        pruned = self._prune(collapsed, part, data.test)
+        data, part = place.data, some(place.data.train, self.images, "study.images")
+        training = self._train(cell, part, place)
+        last = training.steps * len(training.losses)
+        measures = training.measures + self._measure(training.model, data.validation, last)
+        collapsed = collapse(training.model).eval()
+        found, pruned = self._pruned(collapsed, part, data.test)
         measures += [
-            {"measure": "accuracy_pruned", "part": "network", "step": steps * self.epochs, "index": s, "value": a} for s, a in pruned
+            {"measure": name, "part": "network", "step": last, "index": s, "value": a} for name, curve in pruned.items() for s, a in curve
         ]
         table = pd.DataFrame(measures)
         row = {
             **{name: getattr(self, name) for name in ("epochs", "batch_size", "lr", "momentum")},
             "scorer": self.scorer.name, "images": len(part), **cell,
-            "accuracy": accuracy(collapsed, data.test), "accuracy_validation": accuracy(collapsed, data.validation), "loss": loss,
-            "accuracy_pruned_mean": sum(a for _, a in pruned) / len(pruned),
+            "accuracy": accuracy(collapsed, data.test), "accuracy_validation": accuracy(collapsed, data.validation),
+            "loss": training.losses[-1], **found, **training.found,
         }  # fmt: skip
         for kind in ("entropy", "exp"):
             found = table[table["measure"] == f"effective_rank_{kind}"]
@@ -135,6 +141,29 @@ class SimplicityBias:
 
     def finish(self, place: Place) -> None:
         """Nothing is kept of a cell but its rows."""
+
+    def _train(self, cell: Cell, part: Part, place: Place) -> Training:
+        """One network, trained."""
+        training = self._begin(cell, self.lr, part, place)
+        for _ in range(self.epochs):
+            self._epoch(training, cell, part, place)
+        return training
+
+    def _begin(self, cell: Cell, lr: float, part: Part, place: Place) -> Training:
+        """One network at its start, which is the same for every rate."""
+        data = place.data
+        torch.manual_seed(place.seed)
+        model = make_network(cell["network"], cell["depth"], data.channels, data.train.images.shape[-1], data.num_classes)
+        model.to(place.device)
+        optimizer = torch.optim.SGD(model.parameters(), lr, momentum=self.momentum)
+        return Training(model, optimizer, -(-len(part) // self.batch_size), self._measure(model, data.validation, 0))
+
+    def _epoch(self, training: Training, cell: Cell, part: Part, place: Place) -> None:
+        done, network = len(training.losses), cell["network"]
+        if network == "linear" and done:
+            training.measures += _singular_values(training.model, training.steps * done)
+        label = f"{network}, depth {cell['depth']}, epoch {done + 1} of {self.epochs}"
+        training.losses.append(train_epoch(training.model, part, training.optimizer, self.batch_size, place.seed, done, label))
 
     @torch.no_grad()
     def _measure(self, model: nn.Sequential, validation: Part, step: int) -> list[dict[str, Any]]:
@@ -149,13 +178,14 @@ class SimplicityBias:
                 found.append({"measure": f"effective_rank_{kind}", "part": part, "step": step, "index": None, "value": value})
         return found + (_singular_values(model, step) if len(layers) == 2 else [])
 
-    def _prune(self, model: nn.Module, part: Part, test: Part) -> list[tuple[float, float]]:
-        """Test accuracy at each sparsity."""
+    def _pruned(self, model: nn.Module, part: Part, test: Part) -> tuple[dict[str, float], dict[str, list[tuple[float, float]]]]:
+        """Columns of the row; and test accuracy at each sparsity, by what the table of details calls it."""
         device = next(model.parameters()).device
         method = SingularVectors(Unblocked(), self.scorer, FirstOrderEstimator(), GlobalSelection())
         fitted = method.fit(Evidence(model, pixels(part.images[: self.scoring_images], device)))
         assert isinstance(fitted, SingularVectorsFitted)
-        return [(float(s), accuracy(fitted.build(fitted.select(s)), test)) for s in self.sparsities]
+        curve = [(float(s), accuracy(fitted.build(fitted.select(s)), test)) for s in self.sparsities]
+        return {"accuracy_pruned_mean": sum(a for _, a in curve) / len(curve)}, {"accuracy_pruned": curve}
 
 
 def gram_eigenvalues(embedding: Tensor) -> Tensor:

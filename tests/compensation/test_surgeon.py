@@ -107,6 +107,7 @@ def test_the_correction_is_that_of_single_gradients(residual):
     assert close(layer.correction(0.01), torch.linalg.solve(damped, H[:3, 3:] @ f.S[3:]))
 
 
+@pytest.mark.long
 def test_drawn_labels_give_the_fisher_information():
     """Of a linear layer: E[g g^T] is x x^T times diag(p) - p p^T, in the mean over draws."""
     model, x = torch.nn.Linear(2, 3).double(), torch.randn(1, 2).double()

@@ -51,7 +51,7 @@ def compress(weights: Path, folder: Path, group: Group | None, **options):
     return lrp.compress_blocks(make, weights, options.pop("x", examples()), 0.5, folder, group=processes, **options)
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.long), 2, pytest.param(4, marks=pytest.mark.long)])
 def test_any_number_of_processes_writes_the_same_network(weights, tmp_path, size):
     whole = compress(weights, tmp_path / "whole", None)
     found = together(size, lambda group: compress(weights, tmp_path / "small", group).to_csv(), tmp_path / "group")

@@ -1,0 +1,103 @@
+"""The simplicity bias of networks that are trained to the end, each at a learning rate of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+from lrp.blocking.none import Unblocked
+from lrp.compensation.base import Compensation
+from lrp.dataset.base import Part
+from lrp.errors import InputError, check_float, check_int, check_list
+from lrp.estimator.first_order import FirstOrderEstimator
+from lrp.evidence import Evidence
+from lrp.method.singular_vectors import SingularVectors
+from lrp.selection.global_ import GlobalSelection
+from lrp.study.job import Cell, Place
+from lrp.study.simplicity_bias import SimplicityBias, Training
+from lrp.study.training import accuracy, pixels
+
+PATIENCE = 3  # epochs
+
+
+@dataclass(frozen=True)
+class Settled(SimplicityBias):
+    """``SimplicityBias``, where neither one rate for all depths nor an early end decides what deep products have learnt.
+
+    Each network is trained for ``rate_epochs`` at each of ``rates``; the one that is best on the validation images goes on until its loss
+    stalls: until the least of the last three epochs is no longer lower than all before by the share ``stall``, or for ``epochs``. The
+    collapsed networks are pruned as there, and with ``compensation`` on ``calibration_images`` of the training images as well
+    (``accuracy_compensated`` in the table of details).
+    """
+
+    columns: ClassVar[tuple[str, ...]] = (
+        *SimplicityBias.columns, "rates", "rate_epochs", "stall", "compensation", "calibration_images", "rate", "epochs_trained",
+        "accuracy_compensated_mean",
+    )  # fmt: skip
+
+    rates: Sequence[float]
+    rate_epochs: int
+    stall: float
+    compensation: Compensation
+    calibration_images: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_list("study.rates", self.rates)
+        for rate in self.rates:
+            check_float("study.rates", rate, above=0)
+        for option in ("rate_epochs", "calibration_images"):
+            check_int(f"study.{option}", getattr(self, option), 1)
+        check_float("study.stall", self.stall, above=0, below=1)
+
+    def run(self, cell: Cell, place: Place) -> Any:
+        """Train one network; its row and its table of details."""
+        row, table = super().run(cell, place)
+        words = {name: getattr(self, name) for name in ("rate_epochs", "stall", "calibration_images")}
+        return {**row, "rates": " ".join(map(str, self.rates)), "compensation": self.compensation.name, **words}, table
+
+    def _check_rate(self) -> None:
+        if self.lr is not None:
+            raise InputError("study.lr", self.lr, "a rate is chosen among study.rates; leave it out")
+
+    def _train(self, cell: Cell, part: Part, place: Place) -> Training:
+        begun = [(rate, self._begin(cell, rate, part, place)) for rate in self.rates]
+        tried = [(self._tried(training, cell, part, place), rate, training) for rate, training in begun]
+        for _, rate, best in sorted((each for each in tried if each[0] == each[0]), key=lambda each: each[0], reverse=True):
+            try:
+                while len(best.losses) < self.epochs and not stalled(best.losses, self.stall):
+                    self._epoch(best, cell, part, place)
+            except InputError:  # it diverges after all
+                continue
+            step = best.steps * self.rate_epochs
+            best.measures += [{"measure": "accuracy_tried", "part": "network", "step": step, "index": r, "value": a} for a, r, _ in tried]
+            best.found.update(rate=rate, epochs_trained=len(best.losses))
+            return best
+        raise InputError("study.rates", self.rates, "the training diverges at each of them")
+
+    def _tried(self, training: Training, cell: Cell, part: Part, place: Place) -> float:
+        """The accuracy on validation images after the first epochs; of one that diverges nan."""
+        try:
+            for _ in range(self.rate_epochs):
+                self._epoch(training, cell, part, place)
+        except InputError:
+            return math.nan
+        return accuracy(training.model, place.data.validation)
+
+    def _pruned(self, model: nn.Module, part: Part, test: Part) -> tuple[dict[str, float], dict[str, list[tuple[float, float]]]]:
+        found, curves = super()._pruned(model, part, test)
+        device = next(model.parameters()).device
+        method = SingularVectors(Unblocked(), self.scorer, FirstOrderEstimator(), GlobalSelection(), compensation=self.compensation)
+        images = pixels(part.images[: self.calibration_images], device)
+        fitted = method.fit(Evidence(model, images, scoring_images=self.scoring_images))
+        curve = [(float(s), accuracy(fitted.compress(fitted.plan(float(s)))[0], test)) for s in self.sparsities]
+        return {**found, "accuracy_compensated_mean": sum(a for _, a in curve) / len(curve)}, {**curves, "accuracy_compensated": curve}
+
+
+def stalled(losses: Sequence[float], share: float) -> bool:
+    """Whether the last three epochs have not lowered the loss by this share of the least before them."""
+    return len(losses) > PATIENCE and not min(losses[-PATIENCE:]) <= (1 - share) * min(losses[:-PATIENCE])
