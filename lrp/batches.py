@@ -32,9 +32,10 @@ class Batches:
         more: Whether the source's batches hold more than what goes into the network.
         group: The processes that share these examples (``shared``), of which this one has a part.
         start: Where this part begins in all of them.
+        unit: How many of them statistics and compensation look at at once, which is what the processes of a group share: a power of two.
     """
 
-    group, start = ALONE, 0
+    group, start, unit = ALONE, 0, UNIT
     _all: Batches | None = None
 
     def __init__(self, parts: Callable[[], Iterable[Inputs]], length: int, labels: Tensor | None = None, more: bool = False) -> None:
@@ -120,13 +121,13 @@ class Batches:
 
         return Batches(parts, self._length - count, None if self.labels is None else self.labels[count:], self.more)
 
-    def shared(self, group: Group, unit: int = UNIT) -> Batches:
-        """The part of them that this process of a group looks at, whole units of examples, which may be none."""
+    def shared(self, group: Group, unit: int | None = None) -> Batches:
+        """The part of them that this process of a group looks at, whole units of examples (None: their own), which may be none."""
         if not group.fixed:
             return self
-        part = group.part(len(self), unit)
+        part = group.part(len(self), unit or self.unit)
         result = copy.copy((self.drop(part.start) if part.start else self).take(part.stop - part.start))
-        result.group, result.start, result._all = group, part.start, self
+        result.group, result.start, result._all, result.unit = group, part.start, self, self.unit
         return result
 
     @property

@@ -17,6 +17,7 @@ from lrp.follower import beside_others
 
 UNIT = 128  # examples that one process looks at at least: a batch of statistics and of compensation
 LOST = "another process of this group has ended, so this one cannot go on; start all of them again"
+LATE = "another process of this group has not answered in time; give torch.distributed.init_process_group a longer timeout"
 PATIENCE = timedelta(days=7)  # one process trains while the others wait; of one that has ended torch knows at once
 Value = TypeVar("Value")
 Item = TypeVar("Item")
@@ -119,9 +120,17 @@ class Group:
             for owner, item in enumerate(part):
                 yield item, self._from(owner, mine)
 
-    def measured_by_first(self, measure: Callable[[], Value]) -> Value:
-        """What ``measure()`` gives in the first process, in which alone it runs: no two processes measure the same time."""
-        return self.from_first(measure() if self.first else cast(Any, None))
+    def by_first(self, make: Callable[[], Value]) -> Value:
+        """What ``make()`` gives in the first process, in which alone it runs: it writes, or measures a time, which no two do alike.
+
+        Raises:
+            InputError: In all processes, where it fails there.
+        """
+        made = cast(Value, None)
+        with self.agreed():
+            if self.first:
+                made = make()
+        return self.from_first(made)
 
     @torch.no_grad()
     def equalise(self, tensors: Iterable[Tensor]) -> None:
@@ -134,21 +143,20 @@ class Group:
 
     @contextlib.contextmanager
     def agreed(self) -> Iterator[None]:
-        """What one process refuses meanwhile, all refuse, with the same sentence.
+        """What one process refuses meanwhile, all refuse, with the same sentence; what fails in one (a full disk) ends the others as well.
 
         Raises:
             InputError: Then.
         """
-        refused: InputError | None = None
+        if self.size == 1:
+            yield
+            return
+        refused: Exception | None = None
         try:
             yield
-        except InputError as error:
-            if self.size == 1:
-                raise
+        except Exception as error:
             refused = error
-        if self.size == 1:
-            return
-        said = next((text for text in self.all(None if refused is None else str(refused)) if text is not None), None)
+        said = next((text for text in self.all(None if refused is None else _told(refused)) if text is not None), None)
         if refused is not None:
             raise refused
         if said is not None:
@@ -204,4 +212,10 @@ def _connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise InputError(f"{LOST} ({first_line(error)[:200]})") from error
+        said = first_line(error)[:200]
+        raise InputError(f"{LATE if 'timed out' in said.lower() else LOST} ({said})") from error
+
+
+def _told(error: Exception) -> str:
+    """What the other processes say of it."""
+    return str(error) if isinstance(error, InputError) else f"another process of this group has failed: {type(error).__name__}: {error}"

@@ -17,7 +17,6 @@ from lrp.group import Group
 from lrp.layer.compressed import Compressed
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.folds import Folds
-from lrp.layer_statistics.gather import CHUNK
 from lrp.layer_statistics.positions import columns, inside, kept
 from lrp.layer_statistics.regression import LookupRegression
 from lrp.layer_statistics.sums import Sums
@@ -101,20 +100,21 @@ class LeastSquares:
             known = [name for name, matrix in candidates.matrices.items() if not matrix.uses and statistics[name].where is not None]
             inputs = Batches.of(inputs)
             tokens, group = inputs.counted(), inputs.group
-            masks = [None] * -(-len(inputs) // CHUNK) if tokens is None else tokens.split(CHUNK)
-            with Replay(model, inputs, CHUNK, self.memory_limit * 2**30) as replay:
+            unit = inputs.unit
+            masks = [None] * -(-len(inputs) // unit) if tokens is None else tokens.split(unit)
+            with Replay(model, inputs, unit, self.memory_limit * 2**30) as replay:
                 for name in tqdm(replay.order([*known, *shifted]), desc="compensation", unit="layer", leave=False, disable=None):
                     module = model.get_submodule(name)
                     if name in shifted:
-                        shifted[name].set(module, zip(replay.inputs(name), masks), candidates.positions[name], group)
+                        shifted[name].set(module, zip(replay.inputs(name), masks), unit, candidates.positions[name], group)
                         continue
                     dense, weight = statistics[name], candidates.matrices[name].weight
                     tries = self._tries(dense, candidates.matrices[name], inputs.total)
                     sums: Sums | Folds | None = None
                     given = dense.outputs  # read once, where they lie in a file
                     assert dense.where is not None and given is not None, "``needs`` asks for them"
-                    parts = zip(replay.inputs(name), dense.where.split(CHUNK), given.split(CHUNK), masks)
-                    for start, (x, where, z, mask) in zip(range(0, len(inputs), CHUNK), parts):
+                    parts = zip(replay.inputs(name), dense.where.split(unit), given.split(unit), masks)
+                    for start, (x, where, z, mask) in zip(range(0, len(inputs), unit), parts):
                         if sums is None:
                             edges = inside(module, x, candidates.positions[name])
                             sums = Folds(FOLDS, edges) if tries else Sums(edges)
@@ -202,11 +202,11 @@ class _Shift:
     mean: Tensor
     where: Tensor | None
 
-    def set(self, layer: nn.Module, batches: Iterable[tuple[Tensor, Tensor | None]], positions: int, group: Group) -> None:
-        """Set the bias by what the layer reads now, batch by batch, in all processes of a group; tokens count by their masks."""
+    def set(self, layer: nn.Module, batches: Iterable[tuple[Tensor, Tensor | None]], size: int, positions: int, group: Group) -> None:
+        """Set the bias by what the layer reads now, in batches of a ``size``, in all processes of a group; tokens count by their masks."""
         total, count = torch.zeros_like(self.mean), 0
         assert self.where is not None
-        for (x, mask), where in zip(batches, self.where.split(CHUNK), strict=True):
+        for (x, mask), where in zip(batches, self.where.split(size), strict=True):
             keep = kept(mask, where, positions, x)
             read = columns(layer, x, where)[slice(None) if keep is None else keep]
             total, count = total + read[:, 0].double().sum(0).cpu(), count + len(read)

@@ -57,7 +57,7 @@ class Clock:
                 continue
             dense = measured_copy(dense)
             work = [each.work[places] for each, places in zip(held, inner)]
-            self.known[key] = self.group.measured_by_first(partial(
+            self.known[key] = self.group.by_first(partial(
                 measure_layer, dense, shape, self.batch_size, work,
                 lambda form, at, held=held, inner=inner, dense=dense: held[form].plan(int(inner[form][at])).build(duplicate(dense)),
             ))  # fmt: skip
@@ -80,7 +80,7 @@ class Clock:
                 continue
             dense = measured_copy(self.model.get_submodule(name))
             layer, shape = held.plan(i).build(duplicate(dense)), self.survey.inputs[name]
-            known.confirmed[way] = self.group.measured_by_first(partial(confirm, known, dense, layer, shape, self.batch_size))
+            known.confirmed[way] = self.group.by_first(partial(confirm, known, dense, layer, shape, self.batch_size))
             count += 1
         return count
 

@@ -26,8 +26,8 @@ from lrp.network.arithmetic import layer_input, plain_arithmetic, read_output
 from lrp.network.survey import Candidates
 from lrp.shelf import Shelf
 
-CHUNK = UNIT  # images that run at once, if memory admits them: a power of two
-GRADIENT_IMAGES = 2048  # a multiple of CHUNK: G has few entries, and a backward pass is slow
+CHUNK = UNIT  # images that run at once, if memory admits them
+GRADIENT_IMAGES = 2048  # a multiple of it: G has few entries, and a backward pass is slow
 NEVER = "it does not run on any batch of calibration examples"
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def gather(
             module.inplace = False
     found, shelf = dict[str, LayerStatistics](), Shelf()
     for names in groups(candidates, needs, memory):
-        chunk = images_at_once(twin, names, inputs, "gradients" in needs, memory, CHUNK)
+        chunk = images_at_once(twin, names, inputs, "gradients" in needs, memory, inputs.unit)
         while True:
             try:
                 found |= _gather(twin, candidates, names, inputs, needs, read, samples, apart, chunk, shelf, group)

@@ -22,9 +22,10 @@ from lrp.decomposition.base import decompose
 from lrp.deploy.saving import write
 from lrp.errors import InputError, check_int, check_sparsity
 from lrp.estimator.first_order import FirstOrderEstimator
+from lrp.estimator.shared import PARTS
 from lrp.evidence import Evidence
 from lrp.files import sha256
-from lrp.group import Group
+from lrp.group import UNIT, Group
 from lrp.heap import given_back
 from lrp.layer.build import find_kind
 from lrp.matrices import Block
@@ -118,8 +119,9 @@ def compress_blocks(
         if hasattr(refit, "with_network"):
             raise InputError("compensation", refit.name, "it needs the whole network, and blocks are held one at a time")
         settings = [sparsity, skeleton.blocks, len(given), scoring_images, samples, batch_size, read.identity, repr(refit), exclude]
-        to, key = folder_to_write(folder), sha256([json.dumps([*settings, held.identity, str(skeleton_model)]), *given.hashes(batch_size)])
-    together.check_same(lambda: key, "weights, examples or options")
+        to, seen = folder_to_write(folder), sha256([json.dumps([*settings, str(skeleton_model)]), *given.hashes(batch_size)])
+    together.check_same(lambda: (seen, held.sizes), "weights, examples or options")
+    key = together.from_first(sha256([seen, held.identity]))
     with Work(to / "work", key, together) as work, given_back(), plain_arithmetic(torch.device("cpu")):
         run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, exclude, read, refit, work)
         run.forward()
@@ -148,6 +150,13 @@ class _Run:
             skeleton.look(given.example)
 
     @property
+    def _unit(self) -> int:
+        """How many examples statistics look at at once: where processes share them an eighth at most, for there may be few."""
+        if not self.group.fixed:
+            return UNIT
+        return min(UNIT, 1 << (-(-len(self.given) // PARTS)).bit_length() - 1)
+
+    @property
     def _own(self) -> range:
         """The batches that this process runs through each block."""
         return range(self.group.rank, len(self.sizes), self.group.size)
@@ -166,7 +175,7 @@ class _Run:
             self.work.finish("before")
         for k in self._numbers(range(self.count), "forward"):
             if not self.work.done(f"forward{k}"):
-                with self.skeleton.block(k) as cut:
+                with self.group.agreed(), self.skeleton.block(k) as cut:
                     for i in self._own:
                         self.work.spool(f"x{k + 1}").write(i, x=cut.given(self.work.spool(f"x{k}").read(i)["x"]))
                 self.work.finish(f"forward{k}")
@@ -193,7 +202,7 @@ class _Run:
                 self.work.spool(f"g{self.count}").write(i, g=torch.stack(found, dim=1))
 
     def _inputs(self, x: str, k: int) -> Batches:
-        return batches([(self.work.spool(x), "x"), (self.work.spool(f"g{k + 1}"), "g")], self.sizes)
+        return batches([(self.work.spool(x), "x"), (self.work.spool(f"g{k + 1}"), "g")], self.sizes, self._unit)
 
     def _layers(self, cut: Cut, k: int) -> list[str]:
         """The layers of a block that nobody has excluded."""
@@ -213,13 +222,17 @@ class _Run:
                 continue
             with self.skeleton.block(k) as cut:
                 self._score(cut, k)
-                for i in self._own if k else ():  # nothing is asked of what comes before the first
-                    held = self.work.spool(f"x{k}").read(i)["x"].requires_grad_(), self.work.spool(f"g{k + 1}").read(i)["g"]
-                    with torch.enable_grad():
-                        y = cut(*held)
-                        grads = [torch.autograd.grad(y[:, j].sum(), held[0], retain_graph=True)[0] for j in range(y.shape[1])]
-                    self.work.spool(f"g{k}").write(i, g=torch.stack(grads, dim=1))
+                with self.group.agreed():
+                    for i in self._own if k else ():  # nothing is asked of what comes before the first
+                        self.work.spool(f"g{k}").write(i, g=self._gradients(cut, k, i))
             self.work.finish(f"backward{k}")
+
+    def _gradients(self, cut: Cut, k: int, i: int) -> Tensor:
+        """With respect to what a block reads of a batch, (B, J, ...)."""
+        x, g = self.work.spool(f"x{k}").read(i)["x"].requires_grad_(), self.work.spool(f"g{k + 1}").read(i)["g"]
+        with torch.enable_grad():
+            y = cut(x, g)
+            return torch.stack([torch.autograd.grad(y[:, j].sum(), x, retain_graph=True)[0] for j in range(y.shape[1])], dim=1)
 
     def _score(self, cut: Cut, k: int) -> None:
         layers, blocks, scores = self._layers(cut, k), list[Block](), list[Tensor]()
@@ -229,33 +242,32 @@ class _Run:
                 evidence = evidence.without(dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
             fitted = self.method.score(evidence, targets=False)
             blocks, scores = fitted.blocks, fitted.scores
-        if self.group.first:
-            write_scores(self.work, k, blocks, scores)
+        self.group.by_first(lambda: write_scores(self.work, k, blocks, scores))
 
     @torch.no_grad()
     def compress(self, sparsity: float, folder: Path) -> pd.DataFrame:
         """Compress one block after the other, each from what the compressed ones before it give."""
         keep = kept(self.work, self.skeleton.blocks, self.method.selection, sparsity)
-        if self.group.first:
-            begin(folder)
+        self.group.by_first(lambda: begin(folder))
         for k in self._numbers(range(self.count), "compress"):
             if self.work.done(f"compress{k}"):
                 continue
             with self.skeleton.block(k) as cut:
                 small, rows = self._compressed(cut, k, sparsity, keep)
                 small.block = put_back(small.block, self.skeleton.module(k))
-            for i in self._own:
-                x = self.work.spool("x0" if k == 0 else f"c{k}").read(i)["x"]
-                self.work.spool(f"c{k + 1}").write(i, x=small.given(x))
-            if self.group.first:
-                write(small.block, folder / block_file(k))
-                if len(rows):
-                    rows.to_csv(self.work.folder / f"rows{k}.csv", index=False)
+            with self.group.agreed():
+                for i in self._own:
+                    x = self.work.spool("x0" if k == 0 else f"c{k}").read(i)["x"]
+                    self.work.spool(f"c{k + 1}").write(i, x=small.given(x))
+                if self.group.first:
+                    write(small.block, folder / block_file(k))
+                    if len(rows):
+                        rows.to_csv(self.work.folder / f"rows{k}.csv", index=False)
             self.work.finish(f"compress{k}")
             for name in (f"x{k}" if k else "", f"c{k}", f"g{k + 1}"):
                 if name and self.group.first:
                     self.work.spool(name).remove()
-        return self.group.measured_by_first(lambda: self._finished(folder))
+        return self.group.by_first(lambda: self._finished(folder))
 
     def _finished(self, folder: Path) -> pd.DataFrame:
         tables = [read_if_there(self.work.folder / f"rows{k}.csv") for k in range(self.count)]
@@ -273,6 +285,7 @@ class _Run:
         masks = [keep[f"{k} {factor.block.layer} {factor.block.index}"] for factor in factors]
         plan = Plan(sparsity, matrix_plans(evidence.survey, factors, masks), cut, evidence.survey).once()
         del factors
+        self.group.check_same(lambda: [layer.rows() for layer in plan.layers.values()], "plans")
         small: Any = plan.build()
         if not plan.untouched:
             inputs = self._inputs("x0" if k == 0 else f"c{k}", k).shared(self.group)

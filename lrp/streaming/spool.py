@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from torch import Tensor
 from lrp.batches import Batches
 from lrp.errors import InputError
 from lrp.files import write_text, write_whole
-from lrp.group import ALONE, Group
+from lrp.group import ALONE, UNIT, Group
 from lrp.locks import lockable
+
+SEEN_WITHIN = 60.0  # seconds until all see what one has written: a network file system may take a while
 
 
 class Spool:
@@ -38,9 +41,12 @@ class Spool:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def batches(spools: Sequence[tuple[Spool, str]], sizes: Sequence[int]) -> Batches:
-    """Of each batch one tensor of each spool, as positional arguments; ``sizes``: how many examples the batches hold."""
-    return _Spooled(spools, sizes, 0)
+def batches(spools: Sequence[tuple[Spool, str]], sizes: Sequence[int], unit: int = UNIT) -> Batches:
+    """Of each batch one tensor of each spool, as positional arguments; ``sizes``: how many examples the batches hold; ``unit``: see
+    ``Batches``."""
+    result = _Spooled(spools, sizes, 0)
+    result.unit = unit
+    return result
 
 
 class _Spooled(Batches):
@@ -71,11 +77,12 @@ class Work:
 
     Attributes:
         key: What it is made from.
-        group: The processes that share the run, all of which see the folder; the first of them holds it.
+        group: The processes that share the run, all of which see the folder, and hold it.
     """
 
     def __init__(self, folder: Path, key: str, group: Group = ALONE) -> None:
-        self.folder, self.key, self.group, self._lock = folder, key, group, FileLock(folder / "lock", timeout=0)
+        self.folder, self.key, self.group = folder, key, group
+        self._lock = FileLock(folder / f"lock-{group.rank}", timeout=0)
 
     def __enter__(self) -> Work:
         """Hold it.
@@ -83,10 +90,12 @@ class Work:
         Raises:
             InputError: Where another call does, and where a process of the group does not see it.
         """
-        with self.group.agreed():
-            if self.group.first:
-                self._hold()
         try:
+            with self.group.agreed():
+                self._hold()
+            with self.group.agreed():
+                if self.group.first:
+                    self._begin()
             self._check_seen()
         except BaseException:
             self._lock.release()
@@ -95,16 +104,17 @@ class Work:
 
     def _hold(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if lockable(self.folder / "lock"):
-            try:
-                self._lock.acquire()
-            except Timeout as error:
-                raise InputError("folder", self.folder.parent, "another call is writing into it; wait for it, or give another") from error
+        if not lockable(Path(self._lock.lock_file)):
+            return
+        own = {f"lock-{rank}" for rank in range(self.group.size)}
+        others = [FileLock(file, timeout=0) for file in self.folder.glob("lock-*") if file.name not in own]  # of a larger group
         try:
-            self._begin()
-        except BaseException:
-            self._lock.release()
-            raise
+            for lock in others if self.group.first else ():
+                lock.acquire()
+                lock.release()
+            self._lock.acquire()
+        except Timeout as error:
+            raise InputError("folder", self.folder.parent, "another call is writing into it; wait for it, or give another") from error
 
     def _check_seen(self) -> None:
         """That all processes see the folder that the first one holds, rather than each its own.
@@ -114,14 +124,18 @@ class Work:
         """
         if self.group.size == 1:
             return
-        mark = self.group.from_first(secrets.token_hex(8))
+        mark = self.folder / f"seen-{self.group.from_first(secrets.token_hex(8))}"  # a name that no file system has looked for
         if self.group.first:
-            write_text(self.folder / "seen.txt", mark)
+            write_text(mark, "")
         self.group.all(None)
         with self.group.agreed():
-            file = self.folder / "seen.txt"
-            if not file.exists() or file.read_text(encoding="utf-8") != mark:
-                raise InputError("folder", self.folder.parent, "the processes of the group do not all see it; give one that they share")
+            start = time.monotonic()
+            while not mark.exists():
+                if time.monotonic() - start > SEEN_WITHIN:
+                    raise InputError("folder", self.folder.parent, "the processes of the group do not all see it; give one that they share")
+                time.sleep(1)
+        if self.group.first:
+            mark.unlink()
 
     def _begin(self) -> None:
         shutil.rmtree(self._finished, ignore_errors=True)  # of a call that was killed when it removed it
@@ -140,8 +154,13 @@ class Work:
         return self.group.from_first((self.folder / f"{step}.done").exists())
 
     def finish(self, step: str) -> None:
-        """A step is finished: said last, when all processes have written their files."""
-        self.group.all(None)
+        """A step is finished: said last, when all processes have written their files.
+
+        Raises:
+            InputError: Where another process is elsewhere.
+        """
+        if any(each != step for each in self.group.all(step)):
+            raise InputError("folder", self.folder.parent, "the processes of the group do not do the same; start all of them again")
         if self.group.first:
             write_text(self.folder / f"{step}.done", "")
 

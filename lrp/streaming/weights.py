@@ -46,6 +46,11 @@ class Weights:
                 raise InputError("weights", file, f"it is damaged or not a safetensors file ({first_line(error)})") from error
 
     @property
+    def sizes(self) -> list[tuple[str, int]]:
+        """The files' names and sizes: copies of the same have the same."""
+        return sorted({(file.name, file.stat().st_size) for file in self.files.values()})
+
+    @property
     def identity(self) -> str:
         """A hash of the files' names, sizes and times: their bytes may be more than can be read in a reasonable time."""
         found = sorted({file: file.stat() for file in self.files.values()}.items())

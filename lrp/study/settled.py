@@ -50,8 +50,10 @@ class Settled(SimplicityBias):
         check_list("study.rates", self.rates)
         for rate in self.rates:
             check_float("study.rates", rate, above=0)
-        for option in ("rate_epochs", "calibration_images"):
-            check_int(f"study.{option}", getattr(self, option), 1)
+        check_int("study.calibration_images", self.calibration_images, 1)
+        check_int("study.rate_epochs", self.rate_epochs, 1)
+        if self.rate_epochs > self.epochs:
+            raise InputError("study.rate_epochs", self.rate_epochs, f"must be at most study.epochs={self.epochs}")
         check_float("study.stall", self.stall, above=0, below=1)
 
     def run(self, cell: Cell, place: Place) -> Any:
@@ -99,5 +101,5 @@ class Settled(SimplicityBias):
 
 
 def stalled(losses: Sequence[float], share: float) -> bool:
-    """Whether the last three epochs have not lowered the loss by this share of the least before them."""
-    return len(losses) > PATIENCE and not min(losses[-PATIENCE:]) <= (1 - share) * min(losses[:-PATIENCE])
+    """Whether the last three epochs have not lowered the loss by this share of the least before them, or there is none left."""
+    return len(losses) > PATIENCE and not 0 < min(losses[-PATIENCE:]) <= (1 - share) * min(losses[:-PATIENCE])

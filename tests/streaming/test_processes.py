@@ -1,5 +1,6 @@
 """Several processes compress a network block by block as one does."""
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -12,9 +13,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 import lrp
+from lrp.batches import Batches
 from lrp.group import LOST, Group
 from lrp.streaming.skeleton import Skeleton
-from lrp.streaming.spool import Work, batches
+from lrp.streaming.spool import Spool, Work, batches
 
 pytestmark = pytest.mark.slow
 EXAMPLES = 300  # three units: of four processes one has none
@@ -56,16 +58,15 @@ def test_any_number_of_processes_writes_the_same_network(weights, tmp_path, size
     whole = compress(weights, tmp_path / "whole", None)
     found = together(size, lambda group: compress(weights, tmp_path / "small", group).to_csv(), tmp_path / "group")
     assert found == [whole.to_csv()] * size
-    expected, small = (lrp.load_blocks(tmp_path / name, make)(examples()) for name in ("whole", "small"))
-    torch.testing.assert_close(small, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(loaded(tmp_path / "small"), loaded(tmp_path / "whole"), rtol=1e-9, atol=1e-9)
     assert {file.name for file in (tmp_path / "small").iterdir()} == {file.name for file in (tmp_path / "whole").iterdir()}
 
 
 def test_each_runs_its_own_part_of_the_batches(weights, tmp_path, monkeypatch):
     def ran(group: Group) -> int:
         count = []
-        write = lrp.streaming.spool.Spool.write
-        monkeypatch.setattr(lrp.streaming.spool.Spool, "write", lambda *given, **named: (count.append(1), write(*given, **named)))
+        write = Spool.write
+        monkeypatch.setattr(Spool, "write", lambda *given, **named: (count.append(1), write(*given, **named)))
         compress(weights, tmp_path / "small", group)
         return len(count)
 
@@ -74,32 +75,88 @@ def test_each_runs_its_own_part_of_the_batches(weights, tmp_path, monkeypatch):
     assert first + second == batches_of_all * passes and first - second == passes  # 19 batches: the first has one more
 
 
-def test_one_that_is_killed_ends_all_and_the_same_call_goes_on(weights, tmp_path, monkeypatch):
+def loaded(folder: Path) -> torch.Tensor:
+    return lrp.load_blocks(folder, make)(examples()).detach()
+
+
+@pytest.mark.parametrize(
+    "rank, block, done, resumed",
+    [
+        (1, 8, "compress0", 2),  # 3 forward, 3 backward, the second of those that are compressed
+        pytest.param(0, 5, "backward2", 3, marks=pytest.mark.long),
+        pytest.param(1, 3, "forward1", 1, marks=pytest.mark.long),
+    ],
+)
+def test_one_that_is_killed_ends_all_and_the_same_call_goes_on(weights, tmp_path, monkeypatch, rank, block, done, resumed):
     whole = compress(weights, tmp_path / "whole", None)
 
     def killed(group: Group) -> str:
-        block, seen = Skeleton.block, []
+        held, seen = Skeleton.block, []
 
         def watched(skeleton, number):
             seen.append(number)
-            if len(seen) == 8 and not group.first:  # 3 forward, 3 backward, the second of those that are compressed
+            if len(seen) == block and group.rank == rank:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return block(skeleton, number)
+            return held(skeleton, number)
 
         monkeypatch.setattr(Skeleton, "block", watched)
         return compress(weights, tmp_path / "small", group).to_csv()
 
-    first, second = together(2, killed, tmp_path / "group")
-    assert second is None and LOST in first
-    assert (tmp_path / "small/work/compress0.done").exists() and not (tmp_path / "small/work/compress1.done").exists()
+    found = together(2, killed, tmp_path / "group")
+    assert found[rank] is None and LOST in found[1 - rank]
+    assert sorted((tmp_path / "small/work").glob("*.done"), key=lambda file: file.stat().st_mtime)[-1].name == f"{done}.done"
 
     def again(group: Group) -> str:
-        done, finish = [], Work.finish
-        monkeypatch.setattr(Work, "finish", lambda work, step: (done.append(step), finish(work, step)))
-        return ",".join([*done, compress(weights, tmp_path / "small", group).to_csv(), *done])
+        steps, finish = [], Work.finish
+        monkeypatch.setattr(Work, "finish", lambda work, step: (steps.append(step), finish(work, step)))
+        return "|".join([compress(weights, tmp_path / "small", group).to_csv(), *steps])
 
-    for said in together(2, again, tmp_path / "again"):
-        assert said == whole.to_csv() + ",compress1,compress2"
+    for said in together(resumed, again, tmp_path / "again"):
+        report, *steps = said.split("|")
+        assert report == whole.to_csv() and done not in steps and steps[-1] == "compress2"
+    torch.testing.assert_close(loaded(tmp_path / "small"), loaded(tmp_path / "whole"), rtol=1e-9, atol=1e-9)
+
+
+def test_a_disk_that_is_full_for_one_ends_all_and_leaves_nothing_half_done(weights, tmp_path, monkeypatch):
+    """Also where that one asks again at once."""
+
+    def full(group: Group) -> str:
+        write, said = Spool.write, []
+
+        def fails(spool, number, **tensors):
+            if spool.folder.name == "x2" and number == 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(spool, number, **tensors)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Spool, "write", fails)
+            try:
+                compress(weights, tmp_path / "small", group)
+            except (OSError, lrp.InputError) as error:
+                said.append(f"{type(error).__name__} {error}")
+        assert not (tmp_path / "small/work/forward1.done").exists()
+        said.append(compress(weights, tmp_path / "small", group).to_csv())
+        return "|".join(said)
+
+    first, second = together(2, full, tmp_path / "group")
+    assert first.startswith("InputError another process of this group has failed: OSError: [Errno 28] No space left")
+    assert second.startswith("OSError [Errno 28]") and first.split("|")[1] == second.split("|")[1]
+    compress(weights, tmp_path / "whole", None)
+    torch.testing.assert_close(loaded(tmp_path / "small"), loaded(tmp_path / "whole"), rtol=1e-9, atol=1e-9)
+
+
+def test_few_examples_are_shared_too(weights, tmp_path, monkeypatch):
+    """Statistics of 48 examples, of which each process has its part."""
+
+    def looked(group: Group) -> int:
+        seen, shared = [], Batches.shared
+        monkeypatch.setattr(Batches, "shared", lambda *given: (seen.append(shared(*given)), seen[-1])[1])
+        compress(weights, tmp_path / "small", group, images=48, scoring_images=16)
+        return min(len(each) for each in seen)
+
+    assert min(together(4, looked, tmp_path / "group")) > 0
+    compress(weights, tmp_path / "whole", None, images=48, scoring_images=16)
+    torch.testing.assert_close(loaded(tmp_path / "small"), loaded(tmp_path / "whole"), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +173,8 @@ def test_what_one_process_refuses_all_refuse(weights, tmp_path, given, sentence)
     assert found[0] == found[1] and sentence in found[0] and found[0].startswith("InputError")
 
 
-def test_a_folder_that_not_all_see_is_refused(weights, tmp_path):
+def test_a_folder_that_not_all_see_is_refused(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(lrp.streaming.spool, "SEEN_WITHIN", 0)
     found = together(2, lambda group: compress(weights, tmp_path / str(group.rank), group).to_csv(), tmp_path / "group")
     assert found[0] == found[1] and "the processes of the group do not all see it" in found[0]
 

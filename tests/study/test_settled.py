@@ -7,8 +7,9 @@ import torch
 from lrp.config.build import compose_job
 from lrp.errors import InputError
 from lrp.figure.simplicity_bias import draw_simplicity_bias
+from lrp.study import settled
 from lrp.study.job import Place
-from lrp.study.settled import stalled
+from lrp.study.settled import PATIENCE, stalled
 
 SMALL = ["study.images=200", "study.networks=[mlp]", "study.depths=[2]", "study.gram_images=20", "study.scoring_images=8"]
 CELL = {"network": "mlp", "depth": 2}
@@ -35,6 +36,26 @@ def test_the_best_rate_goes_on_and_what_diverges_is_out(tmp_path):
     assert row["rate"] == tried.idxmax() and tried.isna().to_dict() == {0.0001: False, 0.05: False, 1000: True}
     plain, _ = run(tmp_path, "study.lr=0.05", f"study.epochs={row['epochs_trained']}", study="simplicity_bias")
     assert row["accuracy"] == plain["accuracy"] and row["loss"] == plain["loss"]
+
+
+def test_it_ends_where_the_loss_stalls(tmp_path):
+    row, _ = run(tmp_path, "study.rates=[0.05]", "study.epochs=8", "study.stall=0.9")  # of which three epochs never take off so much
+    assert row["epochs_trained"] == PATIENCE + 1 and row["epochs"] == 8
+
+
+def test_a_rate_that_diverges_later_gives_way_to_the_next(tmp_path, monkeypatch):
+    epoch = settled.Settled._epoch
+
+    def diverging(study, training, *given):
+        epoch(study, training, *given)
+        if training.optimizer.param_groups[0]["lr"] == 0.05 and len(training.losses) == 3:
+            raise InputError("study.lr=0.05: the training diverged; choose a smaller one")
+
+    _, table = run(tmp_path, "study.rates=[0.01,0.05]", "study.epochs=4")
+    assert table[table["measure"] == "accuracy_tried"].set_index("index")["value"].idxmax() == 0.05
+    monkeypatch.setattr(settled.Settled, "_epoch", diverging)
+    row, _ = run(tmp_path, "study.rates=[0.01,0.05]", "study.epochs=4")
+    assert row["rate"] == 0.01
 
 
 def test_all_rates_diverge(tmp_path):
@@ -66,7 +87,7 @@ def test_the_figure_takes_rates_that_differ(tmp_path):
         ([1.0, 0.95, 0.94, 0.93], True),  # 7 % in three epochs
         ([1.0, 0.95, 0.94, 0.89], False),
         ([1.0, 0.5, 0.6, 0.6, 0.6], True),
-        ([0.0, 0.0, 0.0, 0.0], False),  # nothing is left that could fall, and nothing rises
+        ([0.0, 0.0, 0.0, 0.0], True),
     ],
 )
 def test_stalled(losses, expected):
@@ -76,3 +97,8 @@ def test_stalled(losses, expected):
 def test_a_rate_beside_the_rates_is_refused():
     with pytest.raises(InputError, match=r"study.lr=0.1: a rate is chosen among study.rates"):
         compose_job("study=settled", "study.lr=0.1", "tracker=none")
+
+
+def test_rates_are_not_tried_for_longer_than_networks_train():
+    with pytest.raises(InputError, match=r"study.rate_epochs=2: must be at most study.epochs=1"):
+        compose_job("study=settled", "study.epochs=1", "tracker=none")
