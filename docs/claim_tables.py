@@ -74,8 +74,8 @@ def figure2_claims() -> str:
         (
             "Training at rank 14 for any time costs nothing",
             f"The time costs nothing: {said(switched[14])} % for 1, 5 and 25 epochs. But they are "
-            f"{said(dense - value for value in switched[14])} points below dense throughout ({dense:.1f} %), as is already one epoch: a start "
-            "from two factors, and Adam's restart, may cost it rather than the rank",
+            f"{said(dense - value for value in switched[14])} points below dense throughout ({dense:.1f} %), as is already one epoch; which "
+            "part of it costs them: below",
             f"within {NEAR:g} point of dense, after 1, 5 and 25 epochs; and after 5 and 25 of what 1 leaves",
             [*(dense - value <= NEAR for value in switched[14]), *(switched[14][0] - value <= NEAR for value in switched[14][1:])],
         ),

@@ -24,6 +24,7 @@ import network_tables as nets
 import pandas as pd
 import scoring_said as scoring
 import speed_said
+import study_tables as studies
 from layout import RESULTS, ROOT
 from reliability_table import reliability
 
@@ -53,6 +54,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "form_loss": accuracy.form_loss, "form_finetuned": accuracy.form_finetuned, "forms_hand": accuracy.forms_hand,
     "ablation": accuracy.ablation, "two_sided": accuracy.two_sided, "retraining": accuracy.retraining,
     "figure1": lambda: figure1_markdown(figure1_table(read_table(RESULTS / "figure1.csv"))),
+    "figure2_rank14": studies.rank14, "figure2_rank14_said": studies.rank14_said,
+    "stacked": blocks.stacked, "stacked_said": blocks.stacked_said,
     "figure2_small": lambda: figure2_markdown(figure2_table(read_table(RESULTS / "figure2_small.csv"))),
     "simplicity_bias": lambda: simplicity_markdown(_bias()[0]), "simplicity_bias_pruned": lambda: pruned_markdown(*_bias()),
     "claims_in_short": claims.claims_in_short,

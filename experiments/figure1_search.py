@@ -2,17 +2,20 @@
 
     python experiments/figure1_search.py --data $MNIST --out experiments/results
 
-From the setting of our figure 1 one property after the other is changed to the value whose accuracies on the validation images lie
-nearest to the paper's, until nothing changes; each training is looked at after parts of an epoch as well. The search sees ten cells and
-one seed (figure1_search.csv). The setting that it ends with is then trained in all 33 cells with three seeds, and tested
-(figure1_nearest.csv). What the tables hold is not trained again.
+One property of a setting after the other is changed to the value whose accuracies on the validation images lie nearest to the paper's,
+until nothing changes; each training is looked at after parts of an epoch as well. The search sees ten cells and one seed
+(figure1_search.csv), twice: once a cell counts for all the paper's cells that it stands for, and once all count the same, so that the small
+layers, which the paper's claims are about, outweigh the others. It begins with the setting of our figure 1, and again with the nearest of
+all that were tried, until there is no new one. The settings that it ends with are then trained in all 33 cells with three seeds, and
+tested (figure1_nearest.csv). What the tables hold is not trained again.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,11 @@ from lrp.files import write_whole
 from lrp.layer.hold_rank import hold_rank
 
 CELLS = [(dim, rank) for dim, values in PAPER.items() for rank, _ in zip(PAPER_RANKS, values, strict=False)]
-LOOKED_AT = [(10, -1), (10, 5), (10, 10), (20, -1), (20, 5), (20, 20), (50, 5), (50, 50), (100, -1), (200, 5)]
+LOOKED_AT = {  # and for how many cells each stands: of its size, or of all from 100 units on, those above rank 5 with the dense one
+    (10, -1): 1, (10, 5): 1, (10, 10): 1, (20, -1): 1, (20, 5): 1, (20, 20): 2, (50, 5): 1, (50, 50): 4, (100, -1): 18, (200, 5): 3,
+}  # fmt: skip
+EQUAL = dict.fromkeys(LOOKED_AT, 1)
+Weights = Mapping[tuple[int, int], int]
 EPOCHS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0, 3.0)
 SEEDS = (0, 1, 2)
 IN_FRONT = 200  # units of a hidden layer in front
@@ -159,30 +166,42 @@ class Table:
         write_whole(self.path, lambda path: self.rows.to_csv(path, index=False))
 
 
-def distances(rows: pd.DataFrame) -> pd.Series:
-    """The mean absolute difference to the paper (points) after each epoch looked at."""
-    return (100 * (rows["accuracy_validation"] - rows["paper"]).abs()).groupby(rows["epoch"]).mean()
+def distances(rows: pd.DataFrame, weights: Weights) -> pd.Series:
+    """The mean absolute difference to the paper (points) after each epoch looked at, of cells that count as the weights say."""
+    counts = pd.Series([weights[cell] for cell in zip(rows["dim"], rows["rank"], strict=True)], rows.index)
+    apart = 100 * (rows["accuracy_validation"] - rows["paper"]).abs()
+    return (apart * counts).groupby(rows["epoch"]).sum() / counts.groupby(rows["epoch"]).sum()
 
 
-def tried(setting: Setting, table: Table, data: Data) -> tuple[float, float]:
+def tried(setting: Setting, table: Table, data: Data, weights: Weights) -> tuple[float, float]:
     """How near a setting comes on the cells looked at, and after how many epochs that is."""
     for dim, rank in LOOKED_AT:
         if not len(table.of(**asdict(setting), dim=dim, rank=rank)):
             table.add(train(setting, dim, rank, 0, data, EPOCHS[-1], False))
-    found = distances(table.of(**asdict(setting)))
+    found = distances(table.of(**asdict(setting)), weights)
     print(f"{found.min():.2f} points after {found.idxmin()} epochs: {setting}", flush=True)
     return float(found.min()), float(found.idxmin())
 
 
-def search(table: Table, data: Data) -> tuple[Setting, float]:
+def nearest_known(table: Table, weights: Weights) -> Setting:
+    """Of all settings tried; that of our figure 1 where there is none."""
+    best, least = Setting(), math.inf
+    names = [part.name for part in fields(Setting)]
+    for values, rows in table.rows.groupby(names) if len(table.rows) else ():
+        if (found := distances(rows, weights).min()) < least and len(rows) == len(LOOKED_AT) * len(EPOCHS):
+            best, least = Setting(**dict(zip(names, values, strict=True))), found
+    return best
+
+
+def search(table: Table, data: Data, weights: Weights) -> tuple[Setting, float]:
     """The setting that comes nearest, and its epochs: one property after the other, until a round changes nothing."""
-    best = Setting()
-    nearest, epochs = tried(best, table, data)
+    best = nearest_known(table, weights)
+    nearest, epochs = tried(best, table, data, weights)
     while True:
         before = best
         for changes in CHANGES:
             for setting in [replace(best, **change) for change in changes]:
-                distance, after = tried(setting, table, data)
+                distance, after = tried(setting, table, data, weights)
                 if distance < nearest:
                     best, nearest, epochs = setting, distance, after
         if best == before:
@@ -196,14 +215,19 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = compose_job("experiment=figure1_small", "dataset=mnist", f"dataset.path={args.data}", "tracker=none").dataset.load()
-    best, epochs = search(Table(args.out / "figure1_search.csv"), data)
-    table = Table(args.out / "figure1_nearest.csv")
-    for seed in SEEDS:
-        for dim, rank in CELLS:
-            if not len(table.of(**asdict(best), dim=dim, rank=rank, seed=seed)):
-                table.add(train(best, dim, rank, seed, data, epochs, True))
-    rows = table.of(**asdict(best))
-    print(best, epochs, distances(rows).round(2).to_dict())
+    searched, table = Table(args.out / "figure1_search.csv"), Table(args.out / "figure1_nearest.csv")
+    known = -1
+    while len(searched.rows) > known:
+        known = len(searched.rows)
+        found = [search(searched, data, weights) for weights in (EQUAL, LOOKED_AT)]
+    for best, epochs in found:
+        for seed in SEEDS:
+            for dim, rank in CELLS:
+                held = table.of(**asdict(best), dim=dim, rank=rank, seed=seed, epoch=epochs)
+                if not len(held) or held["accuracy"].isna().all():
+                    table.add(train(best, dim, rank, seed, data, epochs, True))
+        rows = table.of(**asdict(best), epoch=epochs).dropna(subset=["accuracy"])
+        print(best, distances(rows, dict.fromkeys(CELLS, 1)).round(2).to_dict(), flush=True)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="CIFAR-10")
     parser.add_argument("--images", type=int, default=64, help="that scores look at")
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    parser.add_argument("--scorers", nargs="+", default=["perturbation"], choices=SCORERS)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -103,7 +104,7 @@ def main() -> None:
 
     blocks, factors = stacked(dense)
     total = sum(block.size for block in blocks)
-    for scorer in SCORERS:
+    for scorer in args.scorers:
         scores = [V.norm(dim=1) for _, V in factors.values()]
         if scorer == "perturbation" and missing("stacked", scorer):
             scores = perturbations(copy.deepcopy(dense), factors, images)
