@@ -175,9 +175,9 @@ def distances(rows: pd.DataFrame, weights: Weights) -> pd.Series:
 
 def tried(setting: Setting, table: Table, data: Data, weights: Weights) -> tuple[float, float]:
     """How near a setting comes on the cells looked at, and after how many epochs that is."""
-    for dim, rank in LOOKED_AT:
+    for (dim, rank), count in LOOKED_AT.items():
         if not len(table.of(**asdict(setting), dim=dim, rank=rank)):
-            table.add(train(setting, dim, rank, 0, data, EPOCHS[-1], False))
+            table.add([{**row, "stands_for": count} for row in train(setting, dim, rank, 0, data, EPOCHS[-1], False)])
     found = distances(table.of(**asdict(setting)), weights)
     print(f"{found.min():.2f} points after {found.idxmin()} epochs: {setting}", flush=True)
     return float(found.min()), float(found.idxmin())

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lrp.batches import Batches, call, counted, tensors
 from lrp.errors import NotUsable, some
-from lrp.group import ALONE, UNIT, Group
+from lrp.group import ALONE, Group
 from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.combinations import combinations, differentiate, skip
@@ -26,8 +26,7 @@ from lrp.network.arithmetic import layer_input, plain_arithmetic, read_output
 from lrp.network.survey import Candidates
 from lrp.shelf import Shelf
 
-CHUNK = UNIT  # images that run at once, if memory admits them
-GRADIENT_IMAGES = 2048  # a multiple of it: G has few entries, and a backward pass is slow
+GRADIENT_IMAGES = 2048  # a multiple of the images that run at once (``Batches.unit``): G has few entries, and a backward pass is slow
 NEVER = "it does not run on any batch of calibration examples"
 log = logging.getLogger(__name__)
 

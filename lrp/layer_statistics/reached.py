@@ -9,7 +9,7 @@ from torch import nn
 
 from lrp.batches import Batches, call
 from lrp.layer.duplicate import measured_copy
-from lrp.layer_statistics.gather import CHUNK, NEVER
+from lrp.layer_statistics.gather import NEVER
 from lrp.layer_statistics.limits import images_at_once
 from lrp.network.survey import Candidates
 
@@ -26,7 +26,7 @@ def never_run(model: nn.Module, candidates: Candidates, inputs: Batches, memory:
     with torch.inference_mode(False):
         twin = measured_copy(model, share=not candidates.writes)
     waiting = dict.fromkeys(candidates.matrices)
-    chunk = images_at_once(twin, list(waiting), inputs, False, memory, CHUNK)
+    chunk = images_at_once(twin, list(waiting), inputs, False, memory, inputs.unit)
     with contextlib.ExitStack() as handles, torch.inference_mode():
         for name in candidates.matrices:
             hook = twin.get_submodule(name).register_forward_hook(lambda *_, name=name: waiting.pop(name, None))

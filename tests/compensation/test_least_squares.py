@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import lrp
+from lrp.batches import Batches
 from lrp.compensation import least_squares
 from lrp.compensation.least_squares import LeastSquares
 from lrp.compensation.none import NoCompensation
@@ -114,7 +115,7 @@ def test_chunks_and_modes(residual, monkeypatch):
     assert torch.equal(residual.conv1.weight.grad, torch.ones_like(residual.conv1.weight))
     assert [n for n, p in residual.named_parameters() if p.grad is not None] == ["conv1.weight"]
     assert all(torch.equal(before[k], whole.state_dict()[k]) for k in before if ".running" in k or ".num_batches" in k)
-    monkeypatch.setattr(least_squares, "CHUNK", 3)
+    monkeypatch.setattr(Batches, "unit", 3)
     parts, _ = fitted.compress(fitted.plan(0.5))
     assert distance(whole.eval(), parts.eval(), x) < 1e-16
 

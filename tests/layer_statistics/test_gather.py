@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lrp import shelf as shelf_module
+from lrp.batches import Batches
 from lrp.errors import InputError, NotUsable
 from lrp.layer_statistics import combinations as combinations_module
 from lrp.layer_statistics import gather as gather_module
@@ -62,7 +63,7 @@ def network(request):
 @pytest.mark.parametrize("samples", [1, 14, 10**6])
 def test_inputs_and_outputs_are_what_the_layers_read_and_give(network, samples, monkeypatch):
     model, x = network
-    monkeypatch.setattr(gather_module, "CHUNK", 2)
+    monkeypatch.setattr(Batches, "unit", 2)
     monkeypatch.setattr(sums_module, "ROWS", 13)
     monkeypatch.setattr(sums_module, "PANEL", 4)
     candidates, found = measured(model, x, "inputs", "outputs", samples=samples)
@@ -100,7 +101,7 @@ def test_gradients_are_those_of_every_output(network, monkeypatch):
     sign is drawn."""
     model, x = network
     x = x[:3]
-    monkeypatch.setattr(gather_module, "CHUNK", 2)
+    monkeypatch.setattr(Batches, "unit", 2)
     monkeypatch.setattr(watched_module, "shrunk", lambda G, samples: G)
     read = lambda y: y[:, :4]  # noqa: E731
     candidates = find_candidates(model, x[:1])
@@ -144,7 +145,7 @@ def test_one_output_needs_no_signs(residual, monkeypatch):
 
 
 def test_gradients_are_of_the_first_images(residual, monkeypatch):
-    monkeypatch.setattr(gather_module, "CHUNK", 2)
+    monkeypatch.setattr(Batches, "unit", 2)
     monkeypatch.setattr(gather_module, "GRADIENT_IMAGES", 4)
     x = torch.randn(7, 3, 9, 8).double()
     few, all_ = (measured(residual, images, "inputs", "gradients", "outputs")[1] for images in (x[:4], x))
