@@ -68,7 +68,7 @@ def figure1_nearest() -> str:
 def figure1_nearest_said() -> str:
     said_of = []
     for found, which in zip(_both(), ("over all cells of the paper", "where the ten cells count alike, most of them small,"), strict=True):
-        setting, epochs = found.index[0], found["epoch"].iloc[0]
+        setting, epochs = found.index[0], float(found["epoch"].iloc[0])
         cells = _cells(setting)
         apart, low = 100 * (cells["mean"] - cells["paper"]).abs(), cells[cells["rank"].eq(5) & cells["dim"].le(20)]
         known = ", ".join(_changed(setting, START)) or "nothing"
