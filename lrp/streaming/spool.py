@@ -93,9 +93,7 @@ class Work:
         try:
             with self.group.agreed():
                 self._hold()
-            with self.group.agreed():
-                if self.group.first:
-                    self._begin()
+            self.group.by_first(self._begin)
             self._check_seen()
         except BaseException:
             self._lock.release()
@@ -125,9 +123,7 @@ class Work:
         if self.group.size == 1:
             return
         mark = self.folder / f"seen-{self.group.from_first(secrets.token_hex(8))}"  # a name that no file system has looked for
-        if self.group.first:
-            write_text(mark, "")
-        self.group.all(None)
+        self.group.by_first(lambda: write_text(mark, ""))
         with self.group.agreed():
             start = time.monotonic()
             while not mark.exists():
@@ -161,8 +157,7 @@ class Work:
         """
         if any(each != step for each in self.group.all(step)):
             raise InputError("folder", self.folder.parent, "the processes of the group do not do the same; start all of them again")
-        if self.group.first:
-            write_text(self.folder / f"{step}.done", "")
+        self.group.by_first(lambda: write_text(self.folder / f"{step}.done", ""))
 
     @property
     def _finished(self) -> Path:

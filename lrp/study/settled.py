@@ -9,14 +9,10 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from lrp.blocking.none import Unblocked
 from lrp.compensation.base import Compensation
 from lrp.dataset.base import Part
 from lrp.errors import InputError, check_float, check_int, check_list
-from lrp.estimator.first_order import FirstOrderEstimator
-from lrp.evidence import Evidence
-from lrp.method.singular_vectors import SingularVectors
-from lrp.selection.global_ import GlobalSelection
+from lrp.method.singular_vectors import SingularVectorsFitted
 from lrp.study.job import Cell, Place
 from lrp.study.simplicity_bias import SimplicityBias, Training
 from lrp.study.training import accuracy, pixels
@@ -90,12 +86,12 @@ class Settled(SimplicityBias):
             return math.nan
         return accuracy(training.model, place.data.validation)
 
-    def _pruned(self, model: nn.Module, part: Part, test: Part) -> tuple[dict[str, float], dict[str, list[tuple[float, float]]]]:
-        found, curves = super()._pruned(model, part, test)
+    def _fit(self, model: nn.Module, part: Part) -> SingularVectorsFitted:
         device = next(model.parameters()).device
-        method = SingularVectors(Unblocked(), self.scorer, FirstOrderEstimator(), GlobalSelection(), compensation=self.compensation)
-        images = pixels(part.images[: self.calibration_images], device)
-        fitted = method.fit(Evidence(model, images, scoring_images=self.scoring_images))
+        return self._scored(model, pixels(part.images[: self.calibration_images], device), self.compensation)
+
+    def _pruned(self, fitted: SingularVectorsFitted, test: Part) -> tuple[dict[str, float], dict[str, list[tuple[float, float]]]]:
+        found, curves = super()._pruned(fitted, test)
         curve = [(float(s), accuracy(fitted.compress(fitted.plan(float(s)))[0], test)) for s in self.sparsities]
         return {**found, "accuracy_compensated_mean": sum(a for _, a in curve) / len(curve)}, {**curves, "accuracy_compensated": curve}
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lrp.blocking.none import Unblocked
+from lrp.compensation.base import Compensation
+from lrp.compensation.none import NoCompensation
 from lrp.dataset.base import Part
 from lrp.errors import InputError, check_float, check_int, check_list, check_sparsity
 from lrp.estimator.first_order import FirstOrderEstimator
@@ -121,7 +123,7 @@ class SimplicityBias:
         last = training.steps * len(training.losses)
         measures = training.measures + self._measure(training.model, data.validation, last)
         collapsed = collapse(training.model).eval()
-        found, pruned = self._pruned(collapsed, part, data.test)
+        found, pruned = self._pruned(self._fit(collapsed, part), data.test)
         measures += [
             {"measure": name, "part": "network", "step": last, "index": s, "value": a} for name, curve in pruned.items() for s, a in curve
         ]
@@ -178,12 +180,18 @@ class SimplicityBias:
                 found.append({"measure": f"effective_rank_{kind}", "part": part, "step": step, "index": None, "value": value})
         return found + (_singular_values(model, step) if len(layers) == 2 else [])
 
-    def _pruned(self, model: nn.Module, part: Part, test: Part) -> tuple[dict[str, float], dict[str, list[tuple[float, float]]]]:
-        """Columns of the row; and test accuracy at each sparsity, by what the table of details calls it."""
-        device = next(model.parameters()).device
-        method = SingularVectors(Unblocked(), self.scorer, FirstOrderEstimator(), GlobalSelection())
-        fitted = method.fit(Evidence(model, pixels(part.images[: self.scoring_images], device)))
+    def _fit(self, model: nn.Module, part: Part) -> SingularVectorsFitted:
+        """The scores of a network, on images of a part."""
+        return self._scored(model, pixels(part.images[: self.scoring_images], next(model.parameters()).device), NoCompensation())
+
+    def _scored(self, model: nn.Module, images: Tensor, compensation: Compensation) -> SingularVectorsFitted:
+        method = SingularVectors(Unblocked(), self.scorer, FirstOrderEstimator(), GlobalSelection(), compensation=compensation)
+        fitted = method.fit(Evidence(model, images, scoring_images=self.scoring_images))
         assert isinstance(fitted, SingularVectorsFitted)
+        return fitted
+
+    def _pruned(self, fitted: SingularVectorsFitted, test: Part) -> tuple[dict[str, float], dict[str, list[tuple[float, float]]]]:
+        """Columns of the row; and test accuracy at each sparsity, by what the table of details calls it."""
         curve = [(float(s), accuracy(fitted.build(fitted.select(s)), test)) for s in self.sparsities]
         return {"accuracy_pruned_mean": sum(a for _, a in curve) / len(curve)}, {"accuracy_pruned": curve}
 
