@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,36 +12,22 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from lrp.batches import Batches, examples
-from lrp.config.method import make_method
+from lrp.batches import Batches
 from lrp.config.parts import make
-from lrp.decomposition.base import decompose
-from lrp.deploy.saving import write
 from lrp.errors import InputError, check_int, check_sparsity
-from lrp.estimator.first_order import FirstOrderEstimator
-from lrp.estimator.shared import PARTS
-from lrp.evidence import Evidence
 from lrp.files import sha256
-from lrp.group import UNIT, Group
+from lrp.group import Group
 from lrp.heap import given_back
-from lrp.layer.build import find_kind
-from lrp.matrices import Block
-from lrp.method.plan import Plan, matrix_plans
 from lrp.model.unfilled import empty_parameters
-from lrp.network.arithmetic import plain_arithmetic, random_signs, read_output
-from lrp.partition import cut as cut_into_blocks
-from lrp.results.tables import read_if_there
-from lrp.standin.replace import put_back
-from lrp.streaming.masks import kept, read_scores, write_scores
-from lrp.streaming.naming import check_layers, fits, names_of_blocks
-from lrp.streaming.skeleton import Cut, Skeleton
-from lrp.streaming.spool import Work, batches
+from lrp.network.arithmetic import plain_arithmetic
+from lrp.streaming.naming import check_layers, names_of_blocks
+from lrp.streaming.run import Run
+from lrp.streaming.skeleton import Skeleton
+from lrp.streaming.spool import Work
 from lrp.streaming.weights import Weights
-from lrp.streaming.writing import begin, block_file, finish, folder_to_write
+from lrp.streaming.writing import folder_to_write
 
-OUTPUTS = 8  # random combinations of the network's outputs
 log = logging.getLogger(__name__)
 
 
@@ -75,7 +60,8 @@ def compress_blocks(
     Args:
         model: Makes the network; its parameters get no values, and no memory.
         weights: The .safetensors file with its state, an index (.index.json) of several, or a folder that holds one of them.
-        calibration: Unlabelled examples as the network takes them, of one length, without padding.
+        calibration: Unlabelled examples as the network takes them. Batches of dicts with an ``attention_mask`` may differ in length, and
+            padding does not count.
         sparsity: The share of the parameters of the blocks' layers to remove, in [0, 1).
         folder: Where the compressed network goes, one file for each block, and an index; unfinished work lies in its folder ``work``.
         blocks: The names of the blocks in the order in which they run; or of the list that holds them, such as ``model.layers``. Each
@@ -123,178 +109,7 @@ def compress_blocks(
     together.check_same(lambda: (seen, held.sizes), "weights, examples or options")
     key = together.from_first(sha256([seen, held.identity]))
     with Work(to / "work", key, together) as work, given_back(), plain_arithmetic(torch.device("cpu")):
-        run = _Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, exclude, read, refit, work)
+        run = Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, exclude, read, refit, work)
         run.forward()
         run.backward()
         return run.compress(sparsity, to)
-
-
-class _Run:
-    """One pass forward, one backward, one forward through what is compressed."""
-
-    def __init__(
-        self, skeleton: Skeleton, given: Batches, size: int, scoring: int, samples: int, exclude: Sequence[str], read: Any, refit: Any,
-        work: Work,
-    ) -> None:  # fmt: skip
-        self.skeleton, self.given, self.size, self.scoring, self.samples = skeleton, given, size, scoring, samples
-        self.exclude, self.read, self.work, self.count = exclude, read, work, len(skeleton.blocks)
-        self.group, self.sizes = work.group, [examples(batch) for batch in given.split(size)]
-        estimator = FirstOrderEstimator(projections=OUTPUTS)
-        self.method: Any = make_method(
-            "singular_vectors",
-            {"blocking": "none", "decomposition": "svd", "scorer": "perturbation", "estimator": estimator, "selection": "lagrangian",
-             "compensation": refit},
-            {"budget": "params", "macs_removed": None, "forms": None, "exclude": (), "samples": samples},
-        )  # fmt: skip
-        with self.group.agreed(), skeleton.ends():
-            skeleton.look(given.example)
-
-    @property
-    def _unit(self) -> int:
-        """How many examples statistics look at at once: where processes share them an eighth at most, for there may be few."""
-        if not self.group.fixed:
-            return UNIT
-        return min(UNIT, 1 << (-(-len(self.given) // PARTS)).bit_length() - 1)
-
-    @property
-    def _own(self) -> range:
-        """The batches that this process runs through each block."""
-        return range(self.group.rank, len(self.sizes), self.group.size)
-
-    def _numbers(self, numbers: Any, title: str) -> Any:
-        return tqdm(numbers, desc=title, unit="block", leave=False, disable=None)
-
-    @torch.no_grad()
-    def forward(self) -> None:
-        """What each block reads, and the gradients with respect to what the last one gives."""
-        if not self.work.done("before"):
-            with self.group.agreed(), self.skeleton.ends():
-                for i, batch in enumerate(self.given.split(self.size)):
-                    if i in self._own:
-                        self.work.spool("x0").write(i, x=self.skeleton.before(batch))
-            self.work.finish("before")
-        for k in self._numbers(range(self.count), "forward"):
-            if not self.work.done(f"forward{k}"):
-                with self.group.agreed(), self.skeleton.block(k) as cut:
-                    for i in self._own:
-                        self.work.spool(f"x{k + 1}").write(i, x=cut.given(self.work.spool(f"x{k}").read(i)["x"]))
-                self.work.finish(f"forward{k}")
-        if not self.work.done("behind"):
-            self._behind()
-            self.work.finish("behind")
-
-    def _behind(self) -> None:
-        last = f"x{self.count}"
-        with self.group.agreed(), self.skeleton.ends():
-            for i, batch in enumerate(self.given.split(self.size)):
-                if i not in self._own:
-                    continue
-                with torch.enable_grad():
-                    x = self.work.spool(last).read(i)["x"].requires_grad_()
-                    y = read_output(self.read.read, self.skeleton.behind(batch, x), batch)
-                    if bool(y.isnan().any()) and bool(x.isfinite().all()):
-                        wrong = "behind it the outputs are not numbers, or more than its first tensor is read"
-                        raise InputError("blocks", self.skeleton.blocks[-1], wrong)
-                    found = []
-                    for direction in _directions(y.shape[1]).to(y):
-                        (grad,) = torch.autograd.grad((y * direction).sum(), x, retain_graph=True)
-                        found.append(grad)
-                self.work.spool(f"g{self.count}").write(i, g=torch.stack(found, dim=1))
-
-    def _inputs(self, x: str, k: int) -> Batches:
-        return batches([(self.work.spool(x), "x"), (self.work.spool(f"g{k + 1}"), "g")], self.sizes, self._unit)
-
-    def _layers(self, cut: Cut, k: int) -> list[str]:
-        """The layers of a block that nobody has excluded."""
-        own = [name for name, module in cut.named_modules() if find_kind(module)]
-        return [name for name in own if not any(fits(self.skeleton.name(k, name), pattern) for pattern in self.exclude)]
-
-    def _evidence(self, cut: Cut, k: int, layers: Sequence[str]) -> Evidence:
-        """Of these layers of a block alone."""
-        exclude = [name for name, module in cut.named_modules() if find_kind(module) and name not in layers]
-        found = Evidence(cut, self._inputs(f"x{k}", k), scoring_images=self.scoring, group=self.group)
-        return found.of(self.method.estimator, exclude, self.samples)
-
-    def backward(self) -> None:
-        """From the last block to the first: scores of its components, and the gradients with respect to what it reads."""
-        for k in self._numbers(reversed(range(self.count)), "backward"):
-            if self.work.done(f"backward{k}"):
-                continue
-            with self.skeleton.block(k) as cut:
-                self._score(cut, k)
-                with self.group.agreed():
-                    for i in self._own if k else ():  # nothing is asked of what comes before the first
-                        self.work.spool(f"g{k}").write(i, g=self._gradients(cut, k, i))
-            self.work.finish(f"backward{k}")
-
-    def _gradients(self, cut: Cut, k: int, i: int) -> Tensor:
-        """With respect to what a block reads of a batch, (B, J, ...)."""
-        x, g = self.work.spool(f"x{k}").read(i)["x"].requires_grad_(), self.work.spool(f"g{k + 1}").read(i)["g"]
-        with torch.enable_grad():
-            y = cut(x, g)
-            return torch.stack([torch.autograd.grad(y[:, j].sum(), x, retain_graph=True)[0] for j in range(y.shape[1])], dim=1)
-
-    def _score(self, cut: Cut, k: int) -> None:
-        layers, blocks, scores = self._layers(cut, k), list[Block](), list[Tensor]()
-        if layers:
-            evidence = self._evidence(cut, k, layers)
-            if lost := evidence.unreached():
-                evidence = evidence.without(dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
-            fitted = self.method.score(evidence, targets=False)
-            blocks, scores = fitted.blocks, fitted.scores
-        self.group.by_first(lambda: write_scores(self.work, k, blocks, scores))
-
-    @torch.no_grad()
-    def compress(self, sparsity: float, folder: Path) -> pd.DataFrame:
-        """Compress one block after the other, each from what the compressed ones before it give."""
-        keep = kept(self.work, self.skeleton.blocks, self.method.selection, sparsity)
-        self.group.by_first(lambda: begin(folder))
-        for k in self._numbers(range(self.count), "compress"):
-            if self.work.done(f"compress{k}"):
-                continue
-            with self.skeleton.block(k) as cut:
-                small, rows = self._compressed(cut, k, sparsity, keep)
-                small.block = put_back(small.block, self.skeleton.module(k))
-            with self.group.agreed():
-                for i in self._own:
-                    x = self.work.spool("x0" if k == 0 else f"c{k}").read(i)["x"]
-                    self.work.spool(f"c{k + 1}").write(i, x=small.given(x))
-                if self.group.first:
-                    write(small.block, folder / block_file(k))
-                    if len(rows):
-                        rows.to_csv(self.work.folder / f"rows{k}.csv", index=False)
-            self.work.finish(f"compress{k}")
-            for name in (f"x{k}" if k else "", f"c{k}", f"g{k + 1}"):
-                if name and self.group.first:
-                    self.work.spool(name).remove()
-        return self.group.by_first(lambda: self._finished(folder))
-
-    def _finished(self, folder: Path) -> pd.DataFrame:
-        tables = [read_if_there(self.work.folder / f"rows{k}.csv") for k in range(self.count)]
-        report = finish(folder, self.skeleton, [table for table in tables if table is not None])
-        self.work.remove()
-        return report
-
-    def _compressed(self, cut: Cut, k: int, sparsity: float, keep: Mapping[str, Tensor]) -> tuple[Cut, pd.DataFrame]:
-        layers = list(dict.fromkeys(block.layer for block in read_scores(self.work, k)[0]))
-        if not layers:
-            return copy.deepcopy(cut), pd.DataFrame()
-        evidence, compensation = self._evidence(cut, k, layers), self.method.compensation
-        blocks = cut_into_blocks(self.method.blocking, evidence.matrices)
-        factors = decompose(evidence.matrices, blocks, self.method.decomposition, group=self.group)
-        masks = [keep[f"{k} {factor.block.layer} {factor.block.index}"] for factor in factors]
-        plan = Plan(sparsity, matrix_plans(evidence.survey, factors, masks), cut, evidence.survey).once()
-        del factors
-        self.group.check_same(lambda: [layer.rows() for layer in plan.layers.values()], "plans")
-        small: Any = plan.build()
-        if not plan.untouched:
-            inputs = self._inputs("x0" if k == 0 else f"c{k}", k).shared(self.group)
-            compensation(small, evidence.survey, inputs, evidence.statistics(compensation.needs))
-        return small, pd.DataFrame([{"layer": self.skeleton.name(k, name), **layer.summary()} for name, layer in plan.layers.items()])
-
-
-def _directions(outputs: int) -> Tensor:
-    """The combinations of so many outputs that are differentiated, the same for all examples: (J, K)."""
-    if outputs <= OUTPUTS:
-        return torch.eye(outputs)
-    return random_signs((OUTPUTS, outputs), torch.Generator().manual_seed(0)) / OUTPUTS**0.5

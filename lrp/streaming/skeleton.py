@@ -8,48 +8,28 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
-from lrp.batches import Inputs, examples
+from lrp.batches import Batches, Inputs, cut, examples, join
 from lrp.errors import InputError
 from lrp.network.arithmetic import run_model
 from lrp.standin.replace import with_stand_ins
+from lrp.streaming.calls import HIDDEN, Call, changed, equal, fixed, of_one, same
+from lrp.streaming.cut import Cut
 from lrp.streaming.naming import within
 from lrp.streaming.weights import Weights, check_names, empty, empty_own, fill, fill_rest
-
-HIDDEN = "hidden_states"  # what transformers call the first argument of a block where they name it
 
 
 class _Reached(BaseException):  # which nobody takes for an error
     """A block has been called."""
 
 
-class Cut(nn.Module):
-    """One block, as a network of its own: its outputs are how the network's outputs react to a change of what the block gives.
-
-    ``forward(x, g)``: x (B, ...) is what the block reads, g (B, J, ...) are the gradients of J combinations of the network's outputs with
-    respect to what it gives; (B, J) are their products, so that derivatives by the block's layers are those of the whole network.
-    """
-
-    def __init__(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], named: bool) -> None:
-        super().__init__()
-        self.block, self._args, self._kwargs, self._named = block, args, kwargs, named
-
-    def given(self, x: Tensor) -> Tensor:
-        """What the block gives for ``x``."""
-        found = self.block(**{HIDDEN: x}, **self._kwargs) if self._named else self.block(x, *self._args, **self._kwargs)
-        return found[0] if isinstance(found, tuple) else found
-
-    def forward(self, x: Tensor, g: Tensor) -> Tensor:
-        """(B, J)."""
-        return (self.given(x)[:, None] * g).flatten(2).sum(2)
-
-
 class Skeleton:
     """A network whose parameters hold nothing, its blocks in the order in which they run, and where their weights are.
 
     Attributes:
-        blocks: The names of the blocks. Each reads what the one before it gives, and nothing else that depends on the examples.
+        blocks: The names of the blocks. Each reads what the one before it gives.
+        told: Of each block the names of what it reads of each example besides, which are the same where several read the same.
     """
 
     def __init__(self, model: nn.Module, blocks: Sequence[str], weights: Weights) -> None:
@@ -57,7 +37,9 @@ class Skeleton:
         self.names = check_names(model, weights)
         self._held = {name: model.get_submodule(name) for name in blocks}
         self._more: tuple[Any, ...] | None = None  # what a block gives besides, where it gives a tuple
-        self._calls: list[tuple[tuple[Any, ...], dict[str, Any], bool]] = []
+        self._calls: list[Call] = []
+        self._told: list[dict[int, str]] = []  # of each block the leaves of its call that differ between examples, by their names
+        self._witness: Inputs = None  # an example that runs beside each batch
         self._like = torch.empty(0)  # what the first block gives for one example, where only its shape and type count
 
     @contextlib.contextmanager
@@ -89,25 +71,57 @@ class Skeleton:
         """One block with its weights, and with layers in place of what is made of them (``lrp.standin``)."""
         block = self.module(number)
         fill(block, f"{self.blocks[number]}.", self.weights, self.names)
-        cut = Cut(with_stand_ins(block), *self._calls[number])
+        places = [[i for i, name in self._told[number].items() if name == wanted] for wanted in self.told(number)]
+        own = Cut(with_stand_ins(block), self._calls[number], places)
         try:
-            yield cut
+            yield own
         finally:
-            empty(cut)
+            empty(own)
             empty(block)
 
+    def told(self, number: int) -> list[str]:
+        """What one block reads of each example besides what the block before gives: names that several blocks may share."""
+        return [*dict.fromkeys(self._told[number].values())]
+
     @torch.no_grad()
-    def look(self, example: Inputs) -> None:
-        """See on one example how the blocks are called.
+    def look(self, given: Batches, size: int) -> None:
+        """See on the examples, ``size`` at once, how the blocks are called.
+
+        Where tokens are padding, an example that has some runs beside each batch: networks give no mask where nothing is.
 
         Raises:
-            InputError: For blocks that do not run one after the other, once each, or that read more than the first argument.
+            InputError: For blocks that do not run one after the other, once each, or that read more of each other than the first argument,
+                or what belongs to no single example and is not the same for all.
+        """
+        self._run_first(given.example)
+        counted = given.counted()
+        if counted is not None and not bool(counted.all()):
+            most = int((~counted).sum(1).argmax())
+            self._witness = cut(given.take(most + 1).whole(), most)
+        self._calls = self._order(self._beside(given.example))
+        seen: dict[tuple[int, int], list[tuple[int, tuple[int, int]]]] = {}  # of each leaf the batches and the first that holds the same
+        for number, batch in enumerate(given.split(size)):
+            own: dict[tuple[int, int], Tensor] = {}
+            for place, value in self._differing(self._begun(batch)[1], examples(batch)):
+                like = next((other for other, there in own.items() if equal(there, value)), place)
+                own.setdefault(like, value)
+                seen.setdefault(place, []).append((number, like))
+        self._told = [{} for _ in self.blocks]
+        names: dict[tuple[tuple[int, tuple[int, int]], ...], str] = {}
+        for k, i in sorted(seen):
+            self._told[k][i] = names.setdefault(tuple(seen[k, i]), f"{k}.{i}")
+
+    def _run_first(self, example: Inputs) -> None:
+        """See what the first block gives for an example.
+
+        Raises:
+            InputError: Where another runs before it, and where it gives no tensor.
         """
         first, name = self.module(0), self.blocks[0]
         given: list[Any] = []
 
         def stop(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-            other = module.forward(*map(_other, args[:1]), *args[1:], **kwargs | {HIDDEN: _other(kwargs[HIDDEN])} if not args else kwargs)
+            other = module.forward(*map(changed, args[:1]), *args[1:], **kwargs | {HIDDEN: changed(kwargs[HIDDEN])} if not args else kwargs)
             given.extend([result, other])
             raise _Reached
 
@@ -126,43 +140,67 @@ class Skeleton:
             raise InputError("blocks", name, "it is not the first to run; give each block once, as they run")
         result, other = given
         if isinstance(result, tuple):
-            self._more, result = tuple(map(_fixed, result[1:], other[1:])), result[0]
+            self._more, result = tuple(map(fixed, result[1:], other[1:])), result[0]
         if not isinstance(result, Tensor):
             raise InputError(
                 "blocks", name, f"it gives a {type(result).__name__}, and a block has to give a tensor, or a tuple of it and more"
             )
         self._like = result
-        self._calls = self._order(example)
 
-    def _order(self, example: Inputs) -> list[tuple[tuple[Any, ...], dict[str, Any], bool]]:
+    def _order(self, example: Inputs) -> list[Call]:
         """How each block is called besides.
 
         Raises:
             InputError: As ``look``.
         """
         (_, seen), (_, again) = (self._recorded(example, torch.Generator().manual_seed(seed)) for seed in (0, 1))
-        if [name for name, *_ in seen] != self.blocks:
-            order = ", ".join([name for name, *_ in seen][:4])
+        if [name for name, _ in seen] != self.blocks:
+            order = ", ".join([name for name, _ in seen][:4])
             raise InputError("blocks", ", ".join(self.blocks[:4]), f"they run as {order} ...; list each as it runs, once")
-        for (name, *called), (_, *other) in zip(seen, again, strict=True):
-            if not _same(called, other):
+        for (name, called), (_, other) in zip(seen, again, strict=True):
+            if not same(called, other):
                 raise InputError("blocks", name, "it reads more of what blocks before it give than the first tensor of the one before")
-        return [(args, kwargs, named) for _, args, kwargs, named in seen]
+        return [tree_map(lambda leaf: of_one(leaf, examples(example)), call) for _, call in seen]
 
     @torch.no_grad()
-    def before(self, batch: Inputs) -> Tensor:
-        """What the first block reads of a batch.
+    def before(self, batch: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the first block reads of a batch, and by their names what blocks read of it besides, each (B, ...)."""
+        x, seen = self._begun(batch)
+        count, told = examples(batch), dict[str, Tensor]()
+        for (_, call), places in zip(seen, self._told, strict=True):
+            leaves, _ = call.flat
+            for i, name in places.items():
+                if name not in told:
+                    told[name] = leaves[i][:count]
+        return x, told
+
+    def _begun(self, batch: Inputs) -> tuple[Tensor, list[tuple[str, Call]]]:
+        """What the first block reads of a batch, and how each block is called besides; there the witness is the last example."""
+        x, seen = self._recorded(self._beside(batch))
+        return x[: examples(batch)], seen
+
+    def _beside(self, batch: Inputs) -> Inputs:
+        return batch if self._witness is None else join([batch, self._witness])
+
+    def _differing(self, seen: Sequence[tuple[str, Call]], count: int) -> Iterator[tuple[tuple[int, int], Tensor]]:
+        """By block and leaf what the blocks are called with for so many examples and were not called with before.
 
         Raises:
-            InputError: Where the blocks are told more of the batch than that, such as which tokens count.
+            InputError: Where that does not run over the examples.
         """
-        x, seen = self._recorded(batch)
-        for (name, args, kwargs, _), (known_args, known_kwargs, _) in zip(seen, self._calls, strict=True):
-            if not _same((args, kwargs), (known_args, known_kwargs)):
-                raise InputError(
-                    "blocks", name, "what it is called with besides differs between examples; give examples of one length, without padding"
-                )
-        return x
+        count += self._witness is not None
+        for k, ((name, call), known) in enumerate(zip(seen, self._calls, strict=True)):
+            (leaves, spec), (before, known_spec) = call.flat, known.flat
+            alike = spec == known_spec
+            for i, (leaf, there) in enumerate(zip(leaves, before)) if alike else ():
+                if same(of_one(leaf, count), there):
+                    continue
+                alike = alike and isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == count
+                if alike:
+                    yield (k, i), leaf
+            if not alike:
+                wrong = "what it is called with besides differs between batches in what does not run over the examples"
+                raise InputError("blocks", name, f"{wrong}; give examples of one length, or an attention_mask where tokens are padding")
 
     def behind(self, batch: Inputs, x: Tensor) -> Any:
         """What the network gives for a batch of which the last block gives ``x``. What the last block gives besides is not a number in it,
@@ -186,16 +224,14 @@ class Skeleton:
             raise InputError("blocks", ran[len(self.blocks)], "it runs again behind the last one; list each as it runs, once")
         return result
 
-    def _recorded(
-        self, batch: Inputs, random: torch.Generator | None = None
-    ) -> tuple[Tensor, list[tuple[str, tuple[Any, ...], dict[str, Any], bool]]]:
+    def _recorded(self, batch: Inputs, random: torch.Generator | None = None) -> tuple[Tensor, list[tuple[str, Call]]]:
         """What the first block reads of a batch; and of each block in their order how it is called besides. ``random``: blocks give random
         numbers, and the network runs to its end, so that a block is seen that runs again.
 
         Raises:
             InputError: For a block that does not read what the one before it gives.
         """
-        seen: list[tuple[str, tuple[Any, ...], dict[str, Any], bool]] = []
+        seen: list[tuple[str, Call]] = []
         first: list[Tensor] = []
         count = examples(batch)
         like = self._like.expand(count, *self._like.shape[1:])
@@ -207,12 +243,12 @@ class Skeleton:
                 x = kwargs.pop(HIDDEN, None) if named else args[0]
                 if not isinstance(x, Tensor):
                     raise InputError("blocks", name, f"its first argument is no tensor, nor is one named {HIDDEN}")
-                if first and len(seen) < len(self.blocks) and not _same(x, given):
+                if first and len(seen) < len(self.blocks) and not same(x, given):
                     raise InputError(
                         "blocks", name, f"it does not read what {seen[-1][0]} gives, but what something between them makes of it"
                     )
                 first.append(x)
-                seen.append((name, _of_one(args[1:], count), _of_one(kwargs, count), named))
+                seen.append((name, Call(args[1:], kwargs, named)))
                 if random is None and len(seen) == len(self.blocks):
                     raise _Reached
                 return given if self._more is None else (given, *self._more)
@@ -243,47 +279,3 @@ class Skeleton:
                 del self._held[name].forward
             for config in caching:
                 config.use_cache = True
-
-
-def _other(leaf: Any) -> Any:
-    """Other numbers in place of a tensor's."""
-    if not isinstance(leaf, Tensor):
-        return leaf
-    return (
-        torch.zeros_like(leaf)
-        if not leaf.is_floating_point()
-        else leaf + torch.rand(leaf.shape, generator=torch.Generator().manual_seed(0)).to(leaf)
-    )
-
-
-def _fixed(given: Any, other: Any) -> Any:
-    """What a block gives besides, which is kept where it is the same for other examples, and else is not a number."""
-
-    def once(leaf: Any, there: Any) -> Any:
-        if not isinstance(leaf, Tensor) or not leaf.is_floating_point() or torch.equal(leaf, there):
-            return leaf
-        return torch.full_like(leaf, torch.nan)
-
-    return tree_map(once, given, other)
-
-
-def _of_one(given: Any, count: int) -> Any:
-    """What a block is called with besides, for any number of examples: what runs over them and is the same for all is kept once."""
-
-    def once(leaf: Any) -> Any:
-        over = isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == count
-        return leaf[:1] if over and bool((leaf == leaf[:1]).all()) else leaf
-
-    return tree_map(once, given)
-
-
-def _equal(x: Tensor, y: Tensor) -> bool:
-    return x.dtype == y.dtype and torch.equal(x, y)  # of what is not a number: no
-
-
-def _same(a: Any, b: Any) -> bool:
-    (left, one), (right, other) = tree_flatten(a), tree_flatten(b)
-    if one != other:
-        return False
-    pairs = zip(left, right, strict=True)
-    return all(_equal(x, y) if isinstance(x, Tensor) and isinstance(y, Tensor) else x is y or x == y for x, y in pairs)

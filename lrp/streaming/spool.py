@@ -5,17 +5,19 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lrp.batches import Batches
 from lrp.errors import InputError
 from lrp.files import write_text, write_whole
 from lrp.group import ALONE, UNIT, Group
+from lrp.inputs import MASK, Arguments, Inputs
 from lrp.locks import lockable
 
 SEEN_WITHIN = 60.0  # seconds until all see what one has written: a network file system may take a while
@@ -32,18 +34,19 @@ class Spool:
         held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         write_whole(self.folder / f"{number}.safetensors", lambda file: save_file(held, file))
 
-    def read(self, number: int) -> dict[str, Tensor]:
-        """The tensors of one batch."""
-        return load_file(self.folder / f"{number}.safetensors")
+    def read(self, number: int, *names: str) -> list[Tensor]:
+        """Of the tensors of one batch those with these names."""
+        with safe_open(self.folder / f"{number}.safetensors", framework="pt") as file:
+            return [file.get_tensor(name) for name in names]
 
     def remove(self) -> None:
         """Let go of everything."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def batches(spools: Sequence[tuple[Spool, str]], sizes: Sequence[int], unit: int = UNIT) -> Batches:
-    """Of each batch one tensor of each spool, as positional arguments; ``sizes``: how many examples the batches hold; ``unit``: see
-    ``Batches``."""
+def batches(spools: Mapping[Spool, Sequence[str]], sizes: Sequence[int], unit: int = UNIT) -> Batches:
+    """Of each batch these tensors of these spools, as positional arguments, but for one that is named as the mask of tokens that count.
+    ``sizes``: how many examples the batches hold; ``unit``: see ``Batches``."""
     result = _Spooled(spools, sizes, 0)
     result.unit = unit
     return result
@@ -52,10 +55,12 @@ def batches(spools: Sequence[tuple[Spool, str]], sizes: Sequence[int], unit: int
 class _Spooled(Batches):
     """Batches on the disk, from one of them on; what is dropped is not read."""
 
-    def __init__(self, spools: Sequence[tuple[Spool, str]], sizes: Sequence[int], first: int) -> None:
-        def parts() -> Iterator[tuple[Tensor, ...]]:
+    def __init__(self, spools: Mapping[Spool, Sequence[str]], sizes: Sequence[int], first: int) -> None:
+        def parts() -> Iterator[Inputs]:
             for number in range(first, len(sizes)):
-                yield tuple(spool.read(number)[name] for spool, name in spools)
+                held = [(name, value) for spool, names in spools.items() for name, value in zip(names, spool.read(number, *names))]
+                args, kwargs = [value for name, value in held if name != MASK], {name: value for name, value in held if name == MASK}
+                yield Arguments(tuple(args), kwargs) if kwargs else tuple(args)
 
         super().__init__(parts, sum(sizes[first:]))
         self._spools, self._sizes, self._first = spools, sizes, first

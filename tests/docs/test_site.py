@@ -12,6 +12,7 @@ import pytest
 import lrp
 
 ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 pytest.importorskip("sphinx")
 pytest.importorskip("furo")
 pytest.importorskip("myst_nb")
@@ -28,7 +29,6 @@ def site(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_every_page_is_there_and_every_link_leads_to_a_file(site):
     pages = {*(ROOT / "docs").glob("*.md"), *(ROOT / "docs/results").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")}
     assert not [page for page in pages if not (site / page.relative_to(ROOT)).with_suffix(".html").is_file()]
@@ -38,7 +38,6 @@ def test_every_page_is_there_and_every_link_leads_to_a_file(site):
             assert re.match(r"\w+:", target) or (page.parent / target).exists(), f"{page.relative_to(site)}: {target}"
 
 
-@pytest.mark.slow
 def test_the_public_names_are_documented(site):
     header, _, packed = (site / "objects.inv").read_bytes().partition(b"zlib.\n")
     names = {line.split()[0] for line in zlib.decompress(packed).decode().splitlines()}
@@ -47,7 +46,6 @@ def test_the_public_names_are_documented(site):
     assert {"lrp.scorer.base.Scorer", "lrp.selection.global_.GlobalSelection", "lrp.tracker.base.Tracker"} <= names
 
 
-@pytest.mark.slow
 def test_nothing_is_fetched_from_elsewhere(site):
     """The pages open without a network: no script, style or picture of another site."""
     text = (site / "docs/index.html").read_text(encoding="utf-8") + (site / "notebooks/quickstart.html").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from lrp.decomposition.base import decompose
 from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
 from lrp.partition import cut
-from lrp.streaming import compress as streaming
+from lrp.streaming import run as streaming
 from lrp.streaming.masks import read_scores
 from lrp.streaming.skeleton import Skeleton
 
@@ -101,7 +101,7 @@ def test_scores_are_those_of_the_whole_network(given, tmp_path, monkeypatch):
     """Gradients are found from one block at a time."""
     model, _, x = given
     kept = {}
-    monkeypatch.setattr(streaming._Run, "compress", lambda run, *_: kept.update(run=run))
+    monkeypatch.setattr(streaming.Run, "compress", lambda run, *_: kept.update(run=run))
     compress(given, tmp_path / "small")
     evidence = Evidence(model, x, scoring_images=32).of(FirstOrderEstimator(), OUTSIDE, 100)
     factors = decompose(evidence.matrices, cut(Unblocked(), evidence.matrices))
@@ -162,7 +162,7 @@ def test_a_kill_costs_one_block(given, tmp_path, monkeypatch, step):
 
 
 def test_work_of_another_call_is_refused(given, tmp_path, monkeypatch):
-    monkeypatch.setattr(streaming._Run, "compress", lambda *_: None)
+    monkeypatch.setattr(streaming.Run, "compress", lambda *_: None)
     compress(given, tmp_path / "small")
     with pytest.raises(
         lrp.InputError, match="^folder=.*: its folder work holds unfinished work of another call; finish that, or remove it$"
@@ -197,25 +197,6 @@ def test_files_that_are_not_whole_are_refused(given, tmp_path):
         lrp.compress_blocks(model, folder, x, 0.5, tmp_path / "small", blocks="blocks")
     with pytest.raises(lrp.InputError, match="lrp.blocks.json: no such file"):
         lrp.load_blocks(tmp_path, make)
-
-
-def test_padding_is_refused(tmp_path):
-    """What blocks are told of each example besides would have to be kept as well."""
-
-    class Masked(Network):
-        def forward(self, x, mask):
-            x = self.first(x)
-            for block in self.blocks:
-                x, _ = block(x, mask[..., None])
-            return self.head(x.mean(1))
-
-    model = Masked().eval()
-    save_file({n: v.clone() for n, v in model.state_dict().items()}, tmp_path / "dense.safetensors")
-    mask = (torch.rand(8, 3) > 0.5).float()
-    with pytest.raises(
-        lrp.InputError, match="^blocks=blocks.0: what it is called with besides differs between examples; give examples of one"
-    ):
-        lrp.compress_blocks(Masked, tmp_path / "dense.safetensors", (torch.randn(8, 3, 6), mask), 0.5, tmp_path / "small", blocks="blocks")
 
 
 @pytest.mark.parametrize("name", ["../b.safetensors", "/etc/passwd", "sub/b.safetensors", ".."])

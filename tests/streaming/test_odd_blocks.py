@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import lrp
-from lrp.streaming import compress as streaming
+from lrp.streaming import run as streaming
 from lrp.streaming import spool
 from lrp.streaming.loading import INDEX
 
@@ -278,7 +278,7 @@ def test_work_for_another_architecture_is_not_gone_on_with(given, tmp_path, monk
     class Other(Network):
         pass
 
-    monkeypatch.setattr(streaming._Run, "compress", lambda *_: None)
+    monkeypatch.setattr(streaming.Run, "compress", lambda *_: None)
     compress(given, tmp_path / "small")
     with pytest.raises(lrp.InputError, match="unfinished work of another call"):
         compress(given, tmp_path / "small", make=Other)

@@ -183,7 +183,7 @@ def test_what_is_dropped_is_not_read(tmp_path):
     work, values = Work(tmp_path, "key"), torch.arange(10.0)[:, None]
     for number, part in enumerate(values.split(4)):
         work.spool("x").write(number, x=part)
-    given = batches([(work.spool("x"), "x")], [4, 4, 2])
+    given = batches({work.spool("x"): ["x"]}, [4, 4, 2])
     for first in range(10):
         for last in range(first + 1, 11):
             found = given.take(last).drop(first)
