@@ -18,7 +18,7 @@ from lrp.results.tables import read_table
 NEAR, CHANCE = 1.0, 11.0  # points of accuracy that count as no difference; what is not above this learnt nothing of ten classes
 
 
-def _claims(rows: Sequence[tuple[str, str, str, Iterable[bool]]]) -> str:
+def claim_rows(rows: Sequence[tuple[str, str, str, Iterable[bool]]]) -> str:
     """Each claim, what was found, the rule, and in how many settings it holds."""
     return markdown(["the paper", "here", "it holds where", "verdict"], [[*row, verdict(checks)] for *row, checks in rows])
 
@@ -41,7 +41,7 @@ def figure1_claims() -> str:
         (found[dim, 50] - found[dim, 5]) / (max(found[dim, rank] for rank in ranks if (dim, rank) in found) - found[dim, 5])
         for dim in (100, 200, 500)
     ]
-    return _claims([
+    return claim_rows([
         (
             "Accuracy grows with the rank and saturates near 50",
             f"At dim 500: {said(found[500, rank] for rank in ranks)} % at ranks 5, 10, 20, 50, 100 and 200, {found[500, -1]:.1f} % dense",
@@ -70,7 +70,7 @@ def figure2_claims() -> str:
     cells = 100 * read_table(RESULTS / "figure2_small.csv").groupby(["rank_before", "rank_after", "switch_epoch"])["accuracy"].mean()
     switched = {rank: [cells[rank, -1, epoch] for epoch in (1, 5, 25)] for rank in (1, 4, 14)}
     dense = cells[-1, -1, 0]
-    return _claims([
+    return claim_rows([
         (
             "Training at rank 14 for any time costs nothing",
             f"The time costs nothing: {said(switched[14])} % for 1, 5 and 25 epochs. But they are "
@@ -113,7 +113,7 @@ def simplicity_bias_claims() -> str:
 
     first = 100 * (means.loc[("conv", 1), "accuracy"] - means.loc[("conv", 8), "accuracy"])
     networks, shares = ("linear", "mlp", "conv"), (0.7, 0.8, 0.9, 0.95)
-    return _claims([
+    return claim_rows([
         (
             "Products of more matrices have effective matrices of lower rank, before and after training",
             f"In every network; mlp, d = 1 to 8: {ends('mlp', 'layers_exp_initial')} at the start and {ends('mlp', 'layers_exp_trained')} "
@@ -179,7 +179,7 @@ def figure3_claims() -> str:
         if s >= 0.95 and max(of[c, "perturbation", s] for c in ("none", cut)) > CHANCE
     ]  # fmt: skip
     shares = [s for s in alds.index if s >= 0.5 and ("none", "perturbation", s) in again]
-    return _claims([
+    return claim_rows([
         (
             "Pruning by magnitude collapses layers early",
             f"Magnitude empties a layer from {said((float(emptied(cut, 'magnitude')) for cut in cuts), 0)} % on with none, alds and square, and accuracy is "

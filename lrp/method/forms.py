@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,12 +18,11 @@ from lrp.blocking.none import Unblocked
 from lrp.cost.break_even import WORTH
 from lrp.cost.costs import TIME, kept_share
 from lrp.decomposition.base import decompose
-from lrp.decomposition.base import form_of as form_of_components
 from lrp.errors import InputError, some
 from lrp.estimator.inputs import input_perturbations
 from lrp.evidence import Evidence
-from lrp.form.base import Choices, Form, ScoredLayer, Side
-from lrp.form.known import FORMS, check_forms
+from lrp.form.base import Choices, Form, LayerPlan, ScoredLayer, Side
+from lrp.form.known import FORMS
 from lrp.form.matrix import Matrix
 from lrp.form.times import Clock
 from lrp.form.unfolding import input_components
@@ -37,42 +36,9 @@ from lrp.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
-AUTO = "auto"
-BEST = ("matrix", "tucker2", "spatial", "pivoted", "tucker2_pivoted")  # on validation images: docs/results/forms.md
 COUNTED = {"params": "params", "macs": "macs", TIME: "nanoseconds"}  # whole numbers, by the budget
 CONFIRMATIONS = 6  # rounds in which what is chosen is timed once more
 IMAGES = 128  # that perturbations of input sides are found on: more hardly change the order
-
-
-def usable_forms(method: Any) -> Sequence[str]:
-    """The forms of a method, by their names: those that it asks for, or with ``auto`` the best ones that its parts know of.
-
-    Raises:
-        InputError: For names of no form, and for parts that do not know the forms or the budget of time that were asked for.
-    """
-    if method.budget == TIME and (reason := _refused(method)):
-        name, value, allowed = reason
-        raise InputError("budget", method.budget, f"{name}={value} knows params and macs alone; choose one of these, or set {allowed}")
-    if method.forms == AUTO:
-        return BEST if _refused(method) is None else (Matrix.name,)
-    forms = check_forms(method.forms)
-    if forms != (Matrix.name,) and (reason := _refused(method)):
-        name, value, allowed = reason
-        raise InputError(name, value, f"it knows the form matrix alone; set forms=matrix with it, or {allowed}")
-    return forms
-
-
-def _refused(method: Any) -> tuple[str, Any, str] | None:
-    """The part of a method that knows no other form than a matrix: its name, its value, and what would do."""
-    if form_of_components(method.decomposition) != Matrix.name:
-        return "decomposition", method.decomposition.name, "decomposition=svd"
-    if not hasattr(method.scorer, "loss"):
-        return "scorer", method.scorer.name, "scorer=noise_to_signal or scorer=perturbation"
-    if method.selection.name != "lagrangian":
-        return "selection", method.selection.name, "selection=lagrangian"
-    if method.keep_factor is not None:
-        return "rounds.keep_factor", method.keep_factor, "rounds.keep_factor=null"
-    return None
 
 
 @dataclass
@@ -98,7 +64,7 @@ class WithForms(FittedMethod):
         """
         start = time.perf_counter()
         chosen = self._chosen(sparsity) if self.clock is None else self._confirmed(sparsity, self.clock)
-        layers = {name: self._layer(name, at) for name, at in chosen.items()}
+        layers = {name: self.layer(name, at) for name, at in chosen.items()}
         milliseconds = self._milliseconds(chosen) if self.clock is not None else None
         if milliseconds is not None:
             after, before = milliseconds
@@ -111,7 +77,7 @@ class WithForms(FittedMethod):
         if self.method.macs_removed is not None:
             return self._under_both(sparsity, self.method.macs_removed)
         unit = COUNTED[self.method.budget]
-        costs, loss = self._of_all(unit), self._of_all("loss")
+        costs, loss = self.of_all(unit), self.of_all("loss")
         return choose({name: (costs[name], loss[name]) for name in loss}, kept_share(sparsity) * self._cost_dense(costs), unit)
 
     def _confirmed(self, sparsity: float, clock: Clock) -> dict[str, int]:
@@ -125,7 +91,7 @@ class WithForms(FittedMethod):
         return self._chosen(sparsity)
 
     def _under_both(self, sparsity: float, macs_removed: float) -> dict[str, int]:
-        loss, both = self._of_all("loss"), [self._of_all("params"), self._of_all("macs")]
+        loss, both = self.of_all("loss"), [self.of_all("params"), self.of_all("macs")]
         dense = [self._cost_dense(costs) for costs in both]
 
         def pick(weight: float, share: float) -> dict[str, int]:
@@ -152,19 +118,24 @@ class WithForms(FittedMethod):
         found = super().sizes(compressed, plan)
         return found if plan.milliseconds is None else {**found, **dict(zip(("milliseconds", "milliseconds_dense"), plan.milliseconds))}
 
-    def _of_all(self, what: str) -> dict[str, np.ndarray]:
+    def of_all(self, what: str) -> dict[str, np.ndarray]:
         """Of each layer one field of the choices, of all forms one after the other."""
         return {name: np.concatenate([getattr(each, what) for each in held]) for name, held in self.choices.items()}
 
     def _cost_dense(self, costs: Mapping[str, np.ndarray]) -> int:
         """What the dense layers cost: of all ways they hold the most parameters."""
-        return sum(int(costs[name][params.argmax()]) for name, params in self._of_all("params").items())
+        return sum(int(costs[name][params.argmax()]) for name, params in self.of_all("params").items())
 
     def _milliseconds(self, chosen: Mapping[str, int]) -> tuple[float, float]:
-        costs = self._of_all("nanoseconds")
+        costs = self.of_all("nanoseconds")
         return sum(int(costs[name][at]) for name, at in chosen.items()) / 1e6, self._cost_dense(costs) / 1e6
 
-    def _layer(self, name: str, at: int) -> Any:
+    def layer(self, name: str, at: int) -> LayerPlan:
+        """What becomes of a layer at one of its ways, by its place in those of all forms one after the other.
+
+        Raises:
+            IndexError: Where there are fewer.
+        """
         for held in self.choices[name]:
             if at < len(held.loss):
                 return held.plan(at)
@@ -186,15 +157,8 @@ class WithForms(FittedMethod):
         return [Prediction()] * len(sparsities)
 
 
-def forms_of(method: Any) -> Sequence[str]:
-    """As ``usable_forms``, which was called when the method was made; says in the log where ``auto`` is less than the best."""
-    if method.forms == AUTO and (reason := _refused(method)):
-        log.info("forms=auto: matrix alone, since %s=%s knows no other", *reason[:2])
-    return usable_forms(method)
-
-
-def with_forms(first: Any, names: Sequence[str]) -> WithForms:
-    """The same network with these forms.
+def with_forms(first: Any, names: Sequence[str], outputs: Callable[[], dict[str, list[Side]]] | None = None) -> WithForms:
+    """The same network with these forms; ``outputs()``: what is known of the sides of outputs (``sides``).
 
     Raises:
         InputError: Where no layer can be stored in any of them.
@@ -208,13 +172,12 @@ def with_forms(first: Any, names: Sequence[str]) -> WithForms:
     inputs = _all_inputs(evidence, usable, dense)
     if not any(usable.values()):
         raise InputError("forms", list(names), "no layer of this network can be stored so; add matrix")
-    outputs = (
-        evidence.once("outputs", lambda: _outputs(first)) if any(form.perturbations for held in usable.values() for form in held) else {}
-    )
+    looked = any(form.perturbations for held in usable.values() for form in held)
+    found = evidence.once("outputs", outputs or (lambda: _outputs(first))) if looked else {}
     seconds = {**first.seconds, "score": first.seconds.get("score", 0.0) + time.perf_counter() - start}
     choices = {}
     for to_come, name in zip(range(len(usable), 0, -1), usable):
-        layer = _scored(first, name, to_come, outputs.get(name, []), inputs[name])
+        layer = _scored(first, name, to_come, found.get(name, []), inputs[name])
         whole = [] if any(form.name == Matrix.name for form in usable[name]) else [_ends(layer, bool(usable[name]))]
         choices[name] = [*whole, *(form.choices(layer) for form in usable[name])]
     clock, measured = None, method.selection.break_even == "measured"
@@ -274,10 +237,14 @@ def _outputs(first: Any) -> dict[str, list[Side]]:
     blocks = cut(Unblocked(), evidence.matrices)
     if [factor.block for factor in factors] != blocks or any(factor.decomposition != "svd" for factor in factors):
         factors = decompose(evidence.matrices, blocks, group=evidence.group)
-    found: dict[str, list[Side]] = {name: [] for name in evidence.matrices}
-    shelf = Shelf()
-    for factor, moments in zip(factors, evidence.moments(factors), strict=True):
-        found[factor.block.layer].append(Side(moments.second.sum(1).double(), shelf.put(factor.U.double())))
+    return sides(factors, [moments.second.sum(1) for moments in evidence.moments(factors)])
+
+
+def sides(factors: Sequence[Factors], perturbations: Sequence[Tensor]) -> dict[str, list[Side]]:
+    """Of each layer the sides of its groups' outputs, from the components of the plain SVD and what they count."""
+    found, shelf = dict[str, list[Side]](), Shelf()
+    for factor, count in zip(factors, perturbations, strict=True):
+        found.setdefault(factor.block.layer, []).append(Side(count.double(), shelf.put(factor.U.double())))
     return found
 
 

@@ -26,9 +26,10 @@ from lrp.form.matrix import Matrix
 from lrp.layer.build import build
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.matrices import Block, Components
+from lrp.method.asked_forms import forms_of, usable_forms
 from lrp.method.base import FittedMethod, Prediction, check_exclude
 from lrp.method.blocks import find_blocks, reads_metric
-from lrp.method.forms import forms_of, usable_forms, with_forms
+from lrp.method.forms import with_forms
 from lrp.method.plan import Plan, matrix_plans
 from lrp.method.rounds import Rounds, check_keep_factor
 from lrp.results.tables import score_table
@@ -81,11 +82,8 @@ class SingularVectors:
             if self.budget != "params":
                 raise InputError("macs_removed", self.macs_removed, "it needs budget=params; budget=macs has sparsity.grid for it")
             if self.keep_factor is not None or self.selection.reads_network:
-                raise InputError(
-                    "macs_removed",
-                    self.macs_removed,
-                    "rounds.keep_factor and selection=joint know one budget only, so neither can be used with it",
-                )
+                told = "rounds.keep_factor and selection=joint know one budget only, so neither can be used with it"
+                raise InputError("macs_removed", self.macs_removed, told)
         if form_of(self.decomposition) != Matrix.name:
             self._check_masked()
         check_exclude(self.exclude)

@@ -46,6 +46,7 @@ def compress_blocks(
     output: Callable[[Any], Tensor] | None = None,
     estimator: Any = None,
     compensation: Any = "least_squares",
+    forms: str | Sequence[str] = "auto",
     exclude: Sequence[str] = (),
     group: Any = None,
 ) -> pd.DataFrame:
@@ -54,7 +55,7 @@ def compress_blocks(
     from the last finished block.
 
     Components of the blocks' layers are scored by the perturbation of the network's outputs, selected over all blocks together, and
-    compensated by least squares from what the compressed blocks before give, as ``lrp.compress`` does with ``forms="matrix"`` and
+    compensated by least squares from what the compressed blocks before give, as ``lrp.compress`` does with
     ``scorer="perturbation"``. Gradients of the outputs are found block by block, backwards, from what each block reads.
 
     Args:
@@ -73,6 +74,7 @@ def compress_blocks(
         output: Finds the tensor of outputs in what the network returns.
         estimator: How outputs are read: a name or an object; by default ``first_order`` on the logits.
         compensation: How what is kept is refitted: a name or an object.
+        forms: In which forms a layer may be stored, as in ``lrp.compress``.
         exclude: Names of layers or of modules that contain them, or shell patterns (``*.down_proj``): they are left alone.
         group: A ``torch.distributed.ProcessGroup`` whose processes share the work: each calls this with the same arguments, and all of
             them see the folder. Each holds one block, and looks at its own part of the examples.
@@ -104,12 +106,12 @@ def compress_blocks(
         refit = make("compensation", compensation)
         if hasattr(refit, "with_network"):
             raise InputError("compensation", refit.name, "it needs the whole network, and blocks are held one at a time")
-        settings = [sparsity, skeleton.blocks, len(given), scoring_images, samples, batch_size, read.identity, repr(refit), exclude]
+        settings = [sparsity, skeleton.blocks, len(given), scoring_images, samples, batch_size, read.identity, repr(refit), forms, exclude]
         to, seen = folder_to_write(folder), sha256([json.dumps([*settings, str(skeleton_model)]), *given.hashes(batch_size)])
     together.check_same(lambda: (seen, held.sizes), "weights, examples or options")
     key = together.from_first(sha256([seen, held.identity]))
     with Work(to / "work", key, together) as work, given_back(), plain_arithmetic(torch.device("cpu")):
-        run = Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, exclude, read, refit, work)
+        run = Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, exclude, read, refit, forms, work)
         run.forward()
         run.backward()
         return run.compress(sparsity, to)

@@ -24,16 +24,18 @@ from lrp.group import UNIT
 from lrp.inputs import MASK
 from lrp.layer.build import find_kind
 from lrp.matrices import Block
-from lrp.method.plan import Plan, matrix_plans
+from lrp.method.forms import WithForms, sides, with_forms
+from lrp.method.plan import Plan
+from lrp.method.singular_vectors import SingularVectorsFitted
 from lrp.network.arithmetic import random_signs, read_output
 from lrp.partition import cut as cut_into_blocks
 from lrp.results.tables import read_if_there
 from lrp.standin.replace import put_back
 from lrp.streaming.cut import Cut
-from lrp.streaming.masks import kept, read_scores, write_scores
 from lrp.streaming.naming import fits
 from lrp.streaming.skeleton import Skeleton
 from lrp.streaming.spool import Work, batches
+from lrp.streaming.ways import chosen, read_scores, write_ways
 from lrp.streaming.writing import begin, block_file, finish
 
 OUTPUTS = 8  # random combinations of the network's outputs
@@ -44,7 +46,7 @@ class Run:
 
     def __init__(
         self, skeleton: Skeleton, given: Batches, size: int, scoring: int, samples: int, exclude: Sequence[str], read: Any, refit: Any,
-        work: Work,
+        forms: str | Sequence[str], work: Work,
     ) -> None:  # fmt: skip
         self.skeleton, self.given, self.size, self.scoring, self.samples = skeleton, given, size, scoring, samples
         self.exclude, self.read, self.work, self.count = exclude, read, work, len(skeleton.blocks)
@@ -55,7 +57,7 @@ class Run:
             "singular_vectors",
             {"blocking": "none", "decomposition": "svd", "scorer": "perturbation", "estimator": estimator, "selection": "lagrangian",
              "compensation": refit},
-            {"budget": "params", "macs_removed": None, "forms": None, "exclude": (), "samples": samples},
+            {"budget": "params", "macs_removed": None, "forms": forms, "exclude": (), "samples": samples},
         )  # fmt: skip
         with self.group.agreed(), skeleton.ends():
             skeleton.look(given, size)
@@ -161,25 +163,25 @@ class Run:
             return torch.stack([torch.autograd.grad(y[:, j].sum(), x, retain_graph=True)[0] for j in range(y.shape[1])], dim=1)
 
     def _score(self, cut: Cut, k: int) -> None:
-        layers, blocks, scores = self._layers(cut, k), list[Block](), list[Tensor]()
+        layers, blocks, scores, ways = self._layers(cut, k), list[Block](), list[Tensor](), None
         if layers:
             evidence = self._evidence(cut, k, layers)
             if lost := evidence.unreached():
                 evidence = evidence.without(dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
             fitted = self.method.score(evidence, targets=False)
-            blocks, scores = fitted.blocks, fitted.scores
-        self.group.by_first(lambda: write_scores(self.work, k, blocks, scores))
+            blocks, scores, ways = fitted.blocks, fitted.scores, with_forms(fitted, self.method.usable_forms)
+        self.group.by_first(lambda: write_ways(self.work, k, blocks, scores, ways))
 
     @torch.no_grad()
     def compress(self, sparsity: float, folder: Path) -> pd.DataFrame:
         """Compress one block after the other, each from what the compressed ones before it give."""
-        keep = kept(self.work, self.skeleton.blocks, self.method.selection, sparsity)
+        found = chosen(self.work, self.skeleton.blocks, sparsity)
         self.group.by_first(lambda: begin(folder))
         for k in self._numbers(range(self.count), "compress"):
             if self.work.done(f"compress{k}"):
                 continue
             with self.skeleton.block(k) as cut:
-                small, rows = self._compressed(cut, k, sparsity, keep)
+                small, rows = self._compressed(cut, k, sparsity, found)
                 small.block = put_back(small.block, self.skeleton.module(k))
             with self.group.agreed():
                 for i in self._own:
@@ -201,22 +203,29 @@ class Run:
         self.work.remove()
         return report
 
-    def _compressed(self, cut: Cut, k: int, sparsity: float, keep: Mapping[str, Tensor]) -> tuple[Cut, pd.DataFrame]:
-        layers = list(dict.fromkeys(block.layer for block in read_scores(self.work, k)[0]))
-        if not layers:
+    def _compressed(self, cut: Cut, k: int, sparsity: float, found: Mapping[str, int]) -> tuple[Cut, pd.DataFrame]:
+        scores = read_scores(self.work, k)[1]
+        if not scores:
             return copy.deepcopy(cut), pd.DataFrame()
-        evidence, compensation = self._evidence(cut, k, layers), self.method.compensation
-        blocks = cut_into_blocks(self.method.blocking, evidence.matrices)
-        factors = decompose(evidence.matrices, blocks, self.method.decomposition, group=self.group)
-        masks = [keep[f"{k} {factor.block.layer} {factor.block.index}"] for factor in factors]
-        plan = Plan(sparsity, matrix_plans(evidence.survey, factors, masks), cut, evidence.survey).once()
-        del factors
+        ways = self._ways(cut, k, scores)
+        evidence, compensation = ways.evidence, self.method.compensation
+        layers = {name: ways.layer(name, found[f"{k} {name}"]) for name in ways.choices}
+        plan = Plan(sparsity, layers, cut, evidence.survey).once()
+        del ways, layers
         self.group.check_same(lambda: [layer.rows() for layer in plan.layers.values()], "plans")
         small: Any = plan.build()
         if not plan.untouched:
             inputs = self._inputs("x0" if k == 0 else f"c{k}", k).shared(self.group)
             compensation(small, evidence.survey, inputs, evidence.statistics(compensation.needs))
         return small, pd.DataFrame([{"layer": self.skeleton.name(k, name), **layer.summary()} for name, layer in plan.layers.items()])
+
+    def _ways(self, cut: Cut, k: int, scores: Sequence[Tensor]) -> WithForms:
+        """The ways to store the layers of a block again, from the scores of their components."""
+        evidence = self._evidence(cut, k, list(dict.fromkeys(block.layer for block in read_scores(self.work, k)[0])))
+        blocks = cut_into_blocks(self.method.blocking, evidence.matrices)
+        factors = decompose(evidence.matrices, blocks, self.method.decomposition, group=self.group)
+        fitted = SingularVectorsFitted(self.method, evidence, factors=factors, scores=[*scores])
+        return with_forms(fitted, self.method.usable_forms, lambda: sides(factors, scores))
 
 
 def _directions(outputs: int) -> Tensor:

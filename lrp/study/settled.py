@@ -24,19 +24,18 @@ PATIENCE = 3  # epochs
 class Settled(SimplicityBias):
     """``SimplicityBias``, where neither one rate for all depths nor an early end decides what deep products have learnt.
 
-    Each network is trained for ``rate_epochs`` at each of ``rates``; the one that is best on the validation images goes on until its loss
-    stalls: until the least of the last three epochs is no longer lower than all before by the share ``stall``, or for ``epochs``. The
-    collapsed networks are pruned as there, and with ``compensation`` on ``calibration_images`` of the training images as well
-    (``accuracy_compensated`` in the table of details).
+    Each network is trained at each of ``rates`` until its loss stalls: until the least of the last three epochs is no longer lower than all
+    before by the share ``stall``, or for ``epochs``. The one that ends best on the validation images is looked at. The collapsed networks
+    are pruned as there, and with ``compensation`` on ``calibration_images`` of the training images as well (``accuracy_compensated`` in
+    the table of details).
     """
 
     columns: ClassVar[tuple[str, ...]] = (
-        *SimplicityBias.columns, "rates", "rate_epochs", "stall", "compensation", "calibration_images", "rate", "epochs_trained",
+        *SimplicityBias.columns, "rates", "stall", "compensation", "calibration_images", "rate", "epochs_trained",
         "accuracy_compensated_mean",
     )  # fmt: skip
 
     rates: Sequence[float]
-    rate_epochs: int
     stall: float
     compensation: Compensation
     calibration_images: int
@@ -47,15 +46,12 @@ class Settled(SimplicityBias):
         for rate in self.rates:
             check_float("study.rates", rate, above=0)
         check_int("study.calibration_images", self.calibration_images, 1)
-        check_int("study.rate_epochs", self.rate_epochs, 1)
-        if self.rate_epochs > self.epochs:
-            raise InputError("study.rate_epochs", self.rate_epochs, f"must be at most study.epochs={self.epochs}")
         check_float("study.stall", self.stall, above=0, below=1)
 
     def run(self, cell: Cell, place: Place) -> Any:
         """Train one network; its row and its table of details."""
         row, table = super().run(cell, place)
-        words = {name: getattr(self, name) for name in ("rate_epochs", "stall", "calibration_images")}
+        words = {name: getattr(self, name) for name in ("stall", "calibration_images")}
         return {**row, "rates": " ".join(map(str, self.rates)), "compensation": self.compensation.name, **words}, table
 
     def _check_rate(self) -> None:
@@ -63,24 +59,26 @@ class Settled(SimplicityBias):
             raise InputError("study.lr", self.lr, "a rate is chosen among study.rates; leave it out")
 
     def _train(self, cell: Cell, part: Part, place: Place) -> Training:
-        begun = [(rate, self._begin(cell, rate, part, place)) for rate in self.rates]
-        tried = [(self._tried(training, cell, part, place), rate, training) for rate, training in begun]
-        for _, rate, best in sorted((each for each in tried if each[0] == each[0]), key=lambda each: each[0], reverse=True):
-            try:
-                while len(best.losses) < self.epochs and not stalled(best.losses, self.stall):
-                    self._epoch(best, cell, part, place)
-            except InputError:  # it diverges after all
-                continue
-            step = best.steps * self.rate_epochs
-            best.measures += [{"measure": "accuracy_tried", "part": "network", "step": step, "index": r, "value": a} for a, r, _ in tried]
-            best.found.update(rate=rate, epochs_trained=len(best.losses))
-            return best
-        raise InputError("study.rates", self.rates, "the training diverges at each of them")
+        reached: dict[float, float] = {}
+        best: Training | None = None
+        for rate in self.rates:
+            training = self._begin(cell, rate, part, place)
+            reached[rate] = self._settled(training, cell, part, place)
+            if reached[rate] == max(found for found in (*reached.values(), 0.0) if found == found):
+                training.found.update(rate=rate, epochs_trained=len(training.losses))
+                best = training
+        if best is None:
+            raise InputError("study.rates", self.rates, "the training diverges at each of them")
+        step = best.steps * len(best.losses)
+        best.measures += [
+            {"measure": "accuracy_tried", "part": "network", "step": step, "index": r, "value": a} for r, a in reached.items()
+        ]
+        return best
 
-    def _tried(self, training: Training, cell: Cell, part: Part, place: Place) -> float:
-        """The accuracy on validation images after the first epochs; of one that diverges nan."""
+    def _settled(self, training: Training, cell: Cell, part: Part, place: Place) -> float:
+        """The accuracy on validation images of a network that is trained until its loss stalls; of one that diverges nan."""
         try:
-            for _ in range(self.rate_epochs):
+            while len(training.losses) < self.epochs and not stalled(training.losses, self.stall):
                 self._epoch(training, cell, part, place)
         except InputError:
             return math.nan

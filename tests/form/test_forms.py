@@ -16,7 +16,8 @@ from lrp.evidence import Evidence
 from lrp.form.base import Side, lost_after, rank_grid
 from lrp.form.known import FORMS
 from lrp.layer.compressed import Compressed
-from lrp.method.forms import BEST, with_forms
+from lrp.method.asked_forms import BEST
+from lrp.method.forms import with_forms
 
 
 @pytest.fixture(scope="module")

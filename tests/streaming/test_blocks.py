@@ -14,8 +14,8 @@ from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.evidence import Evidence
 from lrp.partition import cut
 from lrp.streaming import run as streaming
-from lrp.streaming.masks import read_scores
 from lrp.streaming.skeleton import Skeleton
+from lrp.streaming.ways import read_scores
 
 PARTS = {"blocking": "none", "decomposition": "svd", "selection": "lagrangian", "compensation": "least_squares"}
 
@@ -76,10 +76,11 @@ def compress(given, to, sparsity=0.5, **options):
     return lrp.compress_blocks(make, folder, x, sparsity, to, **{"blocks": "blocks", "batch_size": 16, **options})
 
 
-def test_it_is_what_compressing_the_whole_gives(given, tmp_path):
+@pytest.mark.parametrize("forms", ["auto", "matrix", ["pivoted"]])
+def test_it_is_what_compressing_the_whole_gives(given, tmp_path, forms):
     """The same metric: the network has no more outputs than are differentiated."""
     model, _, x = given
-    report = compress(given, tmp_path / "small")
+    report = compress(given, tmp_path / "small", forms=forms)
     whole, table = lrp.compress(
         model,
         x,
@@ -88,8 +89,10 @@ def test_it_is_what_compressing_the_whole_gives(given, tmp_path):
         scorer="perturbation",
         scoring_images=32,
         exclude=OUTSIDE,
+        forms=forms,
         **PARTS,
     )
+    assert list(report["what"]) == [table.set_index("layer")["what"][name] for name in report["layer"]]
     small = lrp.load_blocks(tmp_path / "small", make)
     ranks = table.set_index("layer")["rank"]
     assert {layer: rank for layer, rank in zip(report["layer"], report["rank"])} == {name: ranks[name] for name in report["layer"]}

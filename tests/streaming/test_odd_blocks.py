@@ -132,7 +132,7 @@ def test_blocks_that_give_another_shape(tmp_path, blocks):
     outside = ["head"] if blocks == "blocks" else ["head", "blocks.0"]
     parts = {"blocking": "none", "decomposition": "svd", "selection": "lagrangian", "compensation": "least_squares"}
     whole, table = lrp.compress(
-        model, x, 0.5, method="singular_vectors", scorer="perturbation", scoring_images=32, exclude=outside, forms="matrix", **parts
+        model, x, 0.5, method="singular_vectors", scorer="perturbation", scoring_images=32, exclude=outside, forms="auto", **parts
     )
     assert report["rank"].tolist() == table.set_index("layer")["rank"][report["layer"]].tolist()
     torch.testing.assert_close(small(x), whole(x), rtol=1e-3, atol=1e-4)

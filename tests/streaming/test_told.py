@@ -56,7 +56,7 @@ def compare(make, calibration, folder, blocks, ends, shown):
     save_file({name: value.clone() for name, value in model.state_dict().items()}, folder / "dense.safetensors")
     given = {"images": 40, "scoring_images": 32, "samples": 300}
     report = lrp.compress_blocks(make, folder / "dense.safetensors", calibration, 0.5, folder / "small", blocks=blocks, **given)
-    whole, table = lrp.compress(model, calibration, 0.5, exclude=ends, scoring_images=32, samples=300, **PARTS)
+    whole, table = lrp.compress(model, calibration, 0.5, exclude=ends, scoring_images=32, samples=300, forms="auto", **PARTS)
     small = lrp.load_blocks(folder / "small", make)
     ranks = table.set_index("layer")["rank"]
     assert len(report) and list(report["rank"]) == [ranks[name] for name in report["layer"]]
