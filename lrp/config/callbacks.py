@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import time
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from lrp.config.parts import plain
 from lrp.config.plugins import BASIC
-from lrp.config.words import parse, sweep_values, word
+from lrp.config.words import combinations, parse, word
 from lrp.errors import InputError
 
 STARTED = "LRP_SWEEP"  # when a multirun began, and how many jobs it has
@@ -32,9 +31,8 @@ def count_jobs(config: DictConfig) -> int | None:
     sweeper = config.hydra.sweeper
     if sweeper._target_ != BASIC:
         return sweeper.get("n_trials")
-    words = [*config.hydra.overrides.task, *(f"{key}={value}" for key, value in (sweeper.get("params") or {}).items())]
-    loader = GlobalHydra.instance().config_loader()
-    return math.prod(len(sweep_values(each)) for each in parse(words, loader) if each.is_sweep_override())
+    words = [*(f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()), *config.hydra.overrides.task]
+    return combinations(parse(words, GlobalHydra.instance().config_loader()))
 
 
 def place_in_sweep(number: int) -> str:

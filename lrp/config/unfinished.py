@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from lrp.config.check import NUMBERED
 from lrp.config.paths import CONF
 from lrp.config.plugins import BASIC
-from lrp.config.words import MOST, parse, sweep_values, word
+from lrp.config.words import MOST, combinations, parse, word
 from lrp.errors import InputError, counted
 from lrp.results.jobs import failure, rows_asked, rows_of, why_no_rows
 from lrp.results.plain import read_plain
@@ -109,8 +108,7 @@ def _jobs(hydra: Mapping[str, Any]) -> list[list[str]]:
         if not GlobalHydra.instance().is_initialized():
             stack.enter_context(initialize_config_dir(str(CONF), version_base="1.3"))  # glob() stands for the options of a group
         words = parse(texts, GlobalHydra.instance().config_loader())
-        count = math.prod(len(sweep_values(each)) for each in words if each.is_sweep_override())
-        if count > MOST:
+        if (count := combinations(words)) > MOST:
             raise InputError(f"{' '.join(texts)}: these are {count} jobs, more than {MOST}")
         (jobs,) = BasicSweeper.split_arguments(words, None)
     return jobs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -100,3 +101,9 @@ def sweep_values(override: Override) -> list[str]:
     if len(values) > MOST:
         raise InputError(f"{override.input_line}: it holds more than {MOST} values")
     return values
+
+
+def combinations(words: Sequence[Override]) -> int:
+    """How many jobs a sweep over these words has. Of several words for one option the last one counts, as sweepers have it."""
+    last = {each.get_key_element(): each for each in words}
+    return math.prod(len(sweep_values(each)) for each in last.values() if each.is_sweep_override())

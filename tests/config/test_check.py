@@ -178,6 +178,7 @@ def test_a_plugin_that_is_missing(capsys, monkeypatch):
         (["seed=0,1,2", "scorer=magnitude,variance"], 6),
         (["scorer=glob(re*)", "seed=range(3)"], 3),
         (["experiment=figure3"], 12),
+        (["experiment=figure3", "blocking=alds,none"], 8),  # in place of the three of the experiment
         (["hydra/sweeper=optuna", "optimise=accuracy", "seed=range(5)"], 20),
     ],
 )
