@@ -17,16 +17,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from efficientnet_lite import WEIGHTS, efficientnet_lite0
+from kept_rows import KeptRows
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import lrp
 from lrp.compensation.least_squares import LeastSquares
 from lrp.config.build import compose_job
-from lrp.files import write_whole
 
 SPARSITY = {"efficientnet-lite0": 0.3, "resnet20": 0.5}
 COMPARED = {"efficientnet-lite0": 400, "resnet20": 2000}  # validation images
@@ -79,8 +78,8 @@ def main() -> None:
         dense = answers(model, compared, into)
         for images, seed in ((images, seed) for images in args.images for seed in args.seeds):
             key = {"network": name, "images": images, "seed": seed, "setting": args.setting}
-            rows = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
-            if any(all(row[column] == value for column, value in key.items()) for row in rows):
+            rows = KeptRows(args.out, "%.6g")
+            if rows.has(**key):
                 continue
             start = time.perf_counter()
             calibration = into(data.calibration(images, seed).images)
@@ -90,9 +89,9 @@ def main() -> None:
             found = answers(small.eval(), compared, into)
             agreement = float((found.argmax(1) == dense.argmax(1)).double().mean())
             divergence = float((dense.exp() * (dense - found)).sum(1).mean())
-            rows.append({**key, "sparsity": SPARSITY[name], "agreement": agreement, "divergence": divergence, "seconds": seconds})
-            print(*rows[-1].values(), flush=True)
-            write_whole(args.out, lambda path, rows=rows: pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g"))
+            row = {**key, "sparsity": SPARSITY[name], "agreement": agreement, "divergence": divergence, "seconds": seconds}
+            print(*row.values(), flush=True)
+            rows.add([row])
 
 
 if __name__ == "__main__":

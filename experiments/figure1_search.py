@@ -21,13 +21,13 @@ from typing import Any
 
 import pandas as pd
 import torch
+from kept_rows import KeptRows
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lrp.config.build import compose_job
 from lrp.dataset.base import Data
 from lrp.figure.figure1 import PAPER, PAPER_RANKS
-from lrp.files import write_whole
 from lrp.layer.hold_rank import hold_rank
 
 CELLS = [(dim, rank) for dim, values in PAPER.items() for rank, _ in zip(PAPER_RANKS, values, strict=False)]
@@ -149,23 +149,6 @@ def _batches(count: int, size: int, seed: int) -> Iterator[Tensor]:
         yield from torch.randperm(count, generator=generator).split(size)[: count // size]
 
 
-class Table:
-    """Rows of trainings in a file; one training is written whole."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.rows = path, pd.read_csv(path) if path.exists() else pd.DataFrame()
-
-    def of(self, **words: Any) -> pd.DataFrame:
-        found = self.rows
-        for name, value in words.items():
-            found = found[found[name] == value] if len(found) else found
-        return found
-
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        self.rows = pd.concat([self.rows, pd.DataFrame(rows)], ignore_index=True)
-        write_whole(self.path, lambda path: self.rows.to_csv(path, index=False))
-
-
 def distances(rows: pd.DataFrame, weights: Weights) -> pd.Series:
     """The mean absolute difference to the paper (points) after each epoch looked at, of cells that count as the weights say."""
     counts = pd.Series([weights[cell] for cell in zip(rows["dim"], rows["rank"], strict=True)], rows.index)
@@ -173,27 +156,27 @@ def distances(rows: pd.DataFrame, weights: Weights) -> pd.Series:
     return (apart * counts).groupby(rows["epoch"]).sum() / counts.groupby(rows["epoch"]).sum()
 
 
-def tried(setting: Setting, table: Table, data: Data, weights: Weights) -> tuple[float, float]:
+def tried(setting: Setting, table: KeptRows, data: Data, weights: Weights) -> tuple[float, float]:
     """How near a setting comes on the cells looked at, and after how many epochs that is."""
     for (dim, rank), count in LOOKED_AT.items():
-        if not len(table.of(**asdict(setting), dim=dim, rank=rank)):
+        if not table.has(**asdict(setting), dim=dim, rank=rank):
             table.add([{**row, "stands_for": count} for row in train(setting, dim, rank, 0, data, EPOCHS[-1], False)])
     found = distances(table.of(**asdict(setting)), weights)
     print(f"{found.min():.2f} points after {found.idxmin()} epochs: {setting}", flush=True)
     return float(found.min()), float(found.idxmin())
 
 
-def nearest_known(table: Table, weights: Weights) -> Setting:
+def nearest_known(table: KeptRows, weights: Weights) -> Setting:
     """Of all settings tried; that of our figure 1 where there is none."""
     best, least = Setting(), math.inf
     names = [part.name for part in fields(Setting)]
-    for values, rows in table.rows.groupby(names) if len(table.rows) else ():
+    for values, rows in table.table.groupby(names) if len(table.table) else ():
         if (found := distances(rows, weights).min()) < least and len(rows) == len(LOOKED_AT) * len(EPOCHS):
             best, least = Setting(**dict(zip(names, values, strict=True))), found
     return best
 
 
-def search(table: Table, data: Data, weights: Weights) -> tuple[Setting, float]:
+def search(table: KeptRows, data: Data, weights: Weights) -> tuple[Setting, float]:
     """The setting that comes nearest, and its epochs: one property after the other, until a round changes nothing."""
     best = nearest_known(table, weights)
     nearest, epochs = tried(best, table, data, weights)
@@ -215,10 +198,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = compose_job("experiment=figure1_small", "dataset=mnist", f"dataset.path={args.data}", "tracker=none").dataset.load()
-    searched, table = Table(args.out / "figure1_search.csv"), Table(args.out / "figure1_nearest.csv")
+    searched, table = KeptRows(args.out / "figure1_search.csv"), KeptRows(args.out / "figure1_nearest.csv")
     known = -1
-    while len(searched.rows) > known:
-        known = len(searched.rows)
+    while len(searched.table) > known:
+        known = len(searched.table)
         found = [search(searched, data, weights) for weights in (EQUAL, LOOKED_AT)]
     for best, epochs in found:
         for seed in SEEDS:

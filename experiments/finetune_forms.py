@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
+from kept_rows import KeptRows
 from torch import nn
 
 import lrp
@@ -24,7 +24,6 @@ from lrp.config.build import compose_job
 from lrp.deploy.saving import save
 from lrp.evaluation import evaluate
 from lrp.evidence import Evidence
-from lrp.files import write_whole
 from lrp.layer.compressed import Compressed
 from lrp.recovery.context import Context
 from lrp.recovery.finetune import FinetuneRecovery
@@ -86,7 +85,7 @@ def main() -> None:
         plan = fitted.plan(args.removed)
         small, _ = fitted.compress(plan)
         save(small, kept, fitted.report(plan, fitted.sizes(small, plan)))
-    rows = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
+    rows = KeptRows(args.out)
     for epochs in args.epochs:
         for start in args.start:
             small: Any = lrp.load(kept, dense)
@@ -94,7 +93,7 @@ def main() -> None:
                 "removed": args.removed, "macs_removed": args.macs_removed, "start": start, "epochs": epochs, "lr": args.lr,
                 "weight_decay": args.weight_decay, "distill": args.distill, "precision": args.precision, "hold_out": args.hold_out,
             }  # fmt: skip
-            if any(all(row[name] == value or value is None for name, value in asked.items()) for row in rows):
+            if rows.has(**{name: value for name, value in asked.items() if value is not None}):
                 continue
             sizes = {name: small.lrp_report.attrs[name] for name in ("sparsity_params", "sparsity_macs")}
             if start == "random":
@@ -108,9 +107,9 @@ def main() -> None:
             recovery(small, Context(lambda: [], data, dense, unfinished))
             seconds, after = time.perf_counter() - began, evaluate(small, data, data.test, 250).accuracy
             validation = evaluate(small, data, data.validation, 250).accuracy if args.hold_out else math.nan
-            rows.append({**asked, **sizes, "before": before, "after": after, "validation": validation, "seconds": seconds})
-            print(rows[-1], flush=True)
-            write_whole(args.out, lambda path: pd.DataFrame(rows).to_csv(path, index=False))
+            row = {**asked, **sizes, "before": before, "after": after, "validation": validation, "seconds": seconds}
+            print(row, flush=True)
+            rows.add([row])
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import pandas as pd
 import torch
 from form_sets import arguments, begin, measured, words
+from kept_rows import KeptRows
 
 from lrp.config.build import compose_job
-from lrp.files import write_whole
 from lrp.form import alternating
 
 WORDS = ["dataset=cifar10", "tracker=none", "calibration.scoring_images=256"]
@@ -57,9 +56,9 @@ def main() -> None:
 
     first = job({})
     data, evidence = begin(first, args.images)
-    rows = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
+    rows = KeptRows(args.out)
     for changed in args.variants:
-        todo = [s for s in args.sparsity if not any((r["model"], r["changed"], r["sparsity"]) == (args.model, changed, s) for r in rows)]
+        todo = [sparsity for sparsity in args.sparsity if not rows.has(model=args.model, changed=changed, sparsity=sparsity)]
         if not todo or (changed == "all layers alike" and not args.depth):
             continue
         fitted = job(VARIANTS[changed]).method.fit(evidence)
@@ -72,9 +71,9 @@ def main() -> None:
                 evidence.model, small, data, first.estimator
             )
             stages = {f"seconds_{name}": fitted.seconds.get(name) for name in ("statistics", "decompose", "score")}
-            rows.append({**row, **stages, "seconds_select": plan.seconds, "seconds_compensate": seconds})
-            print(rows[-1], flush=True)
-            write_whole(args.out, lambda path: pd.DataFrame(rows).to_csv(path, index=False))
+            row |= {**stages, "seconds_select": plan.seconds, "seconds_compensate": seconds}
+            print(row, flush=True)
+            rows.add([row])
 
 
 def with_rounds(rounds: int, call: Callable[[], Any]) -> Any:

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 from form_sets import arguments, begin, words
+from kept_rows import KeptRows
 from torch import Tensor, nn
 
 from lrp.batches import Batches
@@ -99,10 +100,9 @@ def measure(args: Any) -> None:
     few = data.network_input(data.calibration(args.images, 0).images[:JOINT_IMAGES], torch.device("cpu"))
     held = Batches.of(data.network_input(data.validation.images[:IMAGES], torch.device("cpu")))
     statistics = fitted.evidence.statistics(("outputs", "gradients", "inputs"))
-    rows = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
-    done = {(row["model"], row["layer"]) for row in rows}
+    rows = KeptRows(args.out)
     for name in args.layers or list(fitted.choices):
-        if (args.model, name) in done:
+        if rows.has(model=args.model, layer=name):
             continue
         dense, matrix = model.get_submodule(name), fitted.evidence.matrices[name]
         C, G, found = statistics[name].inputs, statistics[name].gradients, []
@@ -127,9 +127,8 @@ def measure(args: Any) -> None:
                     "sums": losses["perturbation"][at], "noise_to_signal": losses["noise_to_signal"][at], "regression": lost,
                     "joint": joint(model, name, D, few, read), "divergence": divergence(model, small, held, fitted.evidence.estimator),
                 })  # fmt: skip
-        rows += found
         print(pd.DataFrame(found).round(6).to_string(index=False), flush=True)
-        pd.DataFrame(rows).to_csv(args.out, index=False)
+        rows.add(found)
 
 
 def _spans(rows: int, groups: int) -> list[slice]:

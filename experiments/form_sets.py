@@ -12,8 +12,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
+from kept_rows import KeptRows
 from torch import nn
 
 from lrp.batches import Batches
@@ -23,7 +23,6 @@ from lrp.estimator.base import Estimator
 from lrp.estimator.divergence import divergence
 from lrp.evaluation import evaluate
 from lrp.evidence import Evidence
-from lrp.files import write_whole
 from lrp.form.known import FORMS
 
 SETS = [
@@ -84,7 +83,7 @@ def main() -> None:
     )  # fmt: skip
     data, evidence = begin(job, args.images)
     fitted: Any = job.method.fit(evidence)
-    rows = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
+    rows = KeptRows(args.out)
     for sparsity in args.sparsity:
         for names in args.sets:
             one = copy.copy(fitted)
@@ -93,9 +92,9 @@ def main() -> None:
             small, seconds = one.compress(plan)
             sizes = {"sparsity_params": one.sizes(small, plan)["sparsity_params"], "sparsity_macs": one.sizes(small, plan)["sparsity_macs"]}
             row = {"model": args.model, "sparsity": sparsity, "forms": names, "images": args.images, **sizes}
-            rows.append({**row, **measured(evidence.model, small, data, job.estimator), "seconds_compensate": seconds})
-            print(rows[-1], flush=True)
-            write_whole(args.out, lambda path: pd.DataFrame(rows).to_csv(path, index=False))
+            row |= {**measured(evidence.model, small, data, job.estimator), "seconds_compensate": seconds}
+            print(row, flush=True)
+            rows.add([row])
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
+from kept_rows import KeptRows
 from pretrained_networks import NETWORKS, Network
 from torch import Tensor, nn
 
@@ -30,7 +30,6 @@ import lrp
 from lrp.batches import Batches, call, cut
 from lrp.config.parts import make
 from lrp.errors import InputError
-from lrp.files import write_whole
 
 METHODS = ["output_aware", "lems", "kfac_svd", "aa_svd", "zero_sum", "svd_llm", "balf", "asvd", "svd_uniform"]
 SLOW = ["surgeon"]  # one backward pass for each example
@@ -106,19 +105,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
+    rows = KeptRows(args.out, "%.6g")
     for seed, slow, name in itertools.product(args.seeds, (False, True), args.networks):
         network, case = NETWORKS[name], None
         for method in [*METHODS, *network.rivals] if not slow else SLOW:
-            known = any((row["network"], row["seed"], row["method"]) == (name, seed, method) for row in rows)
-            if known or method not in (args.methods or [method]):
+            if rows.has(network=name, seed=seed, method=method) or method not in (args.methods or [method]):
                 continue
             case = case or Case(network, network.load(args.folder).eval(), seed, args.data)
-            rows += [{"network": name, "seed": seed, "method": method, **row} for row in case.rows(method)]
-            said = (f"{row['sparsity']}: {row.get('refused') or format(row['divergence'], '.5f')}" for row in rows[-3:])
-            print(name, seed, method, *said, f"{rows[-1].get('seconds_fit', 0):.0f} s", flush=True)
-            table = pd.DataFrame(rows)
-            write_whole(args.out, lambda path, table=table: table.to_csv(path, index=False, float_format="%.6g"))
+            found = case.rows(method)
+            said = (f"{row['sparsity']}: {row.get('refused') or format(row['divergence'], '.5f')}" for row in found)
+            print(name, seed, method, *said, f"{found[-1].get('seconds_fit', 0):.0f} s", flush=True)
+            rows.add([{"network": name, "seed": seed, "method": method, **row} for row in found])
 
 
 if __name__ == "__main__":

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 import torch
+from kept_rows import KeptRows
 from torch import nn
 
 from lrp.config.build import compose_job
-from lrp.files import write_whole
 from lrp.layer.base import LowRank
 from lrp.layer.hold_rank import hold_rank
 from lrp.study.job import Place
@@ -97,10 +96,10 @@ def main() -> None:
     data, study = job.dataset.load(), job.study
     made_before = {name: getattr(study, name) for name in ("width", "images", "epochs", "batch_size", "lr", "grow")}
     epochs = pd.read_csv(RESULTS / "figure2_small_epochs.csv")
-    rows = pd.read_csv(args.out) if args.out.exists() else pd.DataFrame(columns=["setting", "seed"])
+    rows = KeptRows(args.out)
     for seed in (0, 1, 2):
         for name, setting in SETTINGS.items():
-            if len(rows[(rows["setting"] == name) & (rows["seed"] == seed)]):
+            if rows.has(setting=name, seed=seed):
                 continue
             apart = Apart([setting.rank], [-1], [SWITCH], **made_before, start=setting.start, adam=setting.adam)
             with TemporaryDirectory() as folder:
@@ -110,9 +109,7 @@ def main() -> None:
                 old = epochs[(epochs["seed"] == seed) & (epochs["rank_before"] == setting.rank) & (epochs["switch_epoch"] == 0)]
                 differ = (old["accuracy"].to_numpy()[:SWITCH] - history["accuracy"].to_numpy()[:SWITCH]).round(4).tolist()
                 print(f"accuracies of the first epochs, less those of the table: {differ}", flush=True)
-            row = {"setting": name, "seed": seed, "start": setting.start, "adam": setting.adam, **row}
-            rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
-            write_whole(args.out, partial(rows.to_csv, index=False))
+            rows.add([{"setting": name, "seed": seed, "start": setting.start, "adam": setting.adam, **row}])
             print(f"{100 * row['accuracy']:.1f} % with seed {seed}: {name}", flush=True)
 
 

@@ -16,10 +16,10 @@ import argparse
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
+from kept_rows import KeptRows
 from torch import Tensor, nn
 
 from lrp.config.build import compose_job
@@ -28,7 +28,6 @@ from lrp.dataset.base import Data
 from lrp.decomposition.base import decompose
 from lrp.estimator.exact import ExactEstimator
 from lrp.estimator.first_order import FirstOrderEstimator
-from lrp.files import write_whole
 from lrp.layer.build import layer_matrices
 from lrp.matrices import Components
 from lrp.partition import cut
@@ -126,9 +125,7 @@ def main() -> None:
         "resnet20": ["model=resnet20", f"model.checkpoint={args.resnet20}", *cifar10],
         "vgg16": ["model=vgg16", f"model.checkpoint={args.vgg16}", *cifar10],
     }
-    rows: list[dict[str, Any]] = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
-    keys = ("network", "blocking", "estimator", "input", "seed")
-    done = {tuple(row[key] for key in keys) for row in rows}
+    rows = KeptRows(args.out)
     for network, words in networks.items():
         job = compose_job(*words, "tracker=none")
         data = job.dataset.load()
@@ -141,14 +138,14 @@ def main() -> None:
             others = rivals(factors)
             for estimator, seed, kind in itertools.product(args.estimators, args.seeds, INPUTS):
                 once = kind == "ones" or (estimator, network) == ("exact", "vgg16")
-                if (network, blocking, estimator, kind, seed) in done or (once and seed != args.seeds[0]):
+                row = {"network": network, "blocking": blocking, "estimator": estimator, "input": kind, "seed": seed}
+                if rows.has(**row) or (once and seed != args.seeds[0]):
                     continue
                 scores = torch.cat(ESTIMATORS[estimator](dense, factors, inputs_of(kind, data, args.images, seed)))
-                for form, column in zip(FORMS, scores.T, strict=True):
-                    row = dict(zip(keys, (network, blocking, estimator, kind, seed), strict=True))
-                    rows.append({**row, "form": form, "components": len(column), **correlations(layers, column, others)})
-                print(rows[-len(FORMS)], flush=True)
-                write_whole(args.out, lambda path: pd.DataFrame(rows).to_csv(path, index=False))
+                forms = zip(FORMS, scores.T, strict=True)
+                found = [{**row, "form": form, "components": len(column), **correlations(layers, column, others)} for form, column in forms]
+                print(found[0], flush=True)
+                rows.add(found)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
+from kept_rows import KeptRows
 from torch import Tensor, nn
 
 import lrp
@@ -26,7 +26,6 @@ from lrp.config.build import compose_job
 from lrp.config.parts import make
 from lrp.cost.costs import make_costs
 from lrp.evaluation import evaluate
-from lrp.files import write_whole
 from lrp.layer.build import layer_matrices
 from lrp.matrices import Block
 from lrp.recovery.context import Context
@@ -87,20 +86,19 @@ def main() -> None:
     dense.eval()
     inputs = data.network_input(data.calibration(2000, 0).images, device)
     images, recovery = inputs[: args.images], make("recovery", "batchnorm")
-    rows: list[dict[str, Any]] = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
+    rows = KeptRows(args.out)
 
     def missing(blocking: str, scorer: str) -> list[float]:
-        done = {row["sparsity"] for row in rows if (row["blocking"], row["scorer"]) == (blocking, scorer)}
-        return [sparsity for sparsity in args.sparsities if sparsity not in done]
+        return [sparsity for sparsity in args.sparsities if not rows.has(blocking=blocking, scorer=scorer, sparsity=sparsity)]
 
     def measured(blocking: str, scorer: str, sparsity: float, removed: float, network: nn.Module) -> None:
         before = evaluate(network, data, data.test, 250).accuracy
         recovery(network, Context(lambda: inputs.split(250), data, dense, None))
         after = evaluate(network, data, data.test, 250).accuracy
         row = {"blocking": blocking, "scorer": scorer, "sparsity": sparsity, "removed": removed}
-        rows.append({**row, "accuracy": before, "accuracy_batchnorm": after})
-        print(rows[-1], flush=True)
-        write_whole(args.out, lambda path: pd.DataFrame(rows).to_csv(path, index=False))
+        row |= {"accuracy": before, "accuracy_batchnorm": after}
+        print(row, flush=True)
+        rows.add([row])
 
     blocks, factors = stacked(dense)
     total = sum(block.size for block in blocks)

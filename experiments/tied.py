@@ -15,8 +15,8 @@ from collections import Counter
 from pathlib import Path
 from pydoc_data.topics import topics
 
-import pandas as pd
 import torch
+from kept_rows import KeptRows
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +24,6 @@ import lrp
 from lrp.batches import Batches
 from lrp.config.parts import make
 from lrp.estimator.divergence import divergence
-from lrp.files import write_whole
 from lrp.model.small_lm import SmallLM
 
 WORDS, LENGTH, STEPS, TRAINED = 1024, 64, 600, 256
@@ -82,13 +81,14 @@ def main() -> None:
             torch.save(model.state_dict(), args.checkpoint)
     test = Batches.of(words[end : end + 128 * LENGTH].view(-1, LENGTH), model=model)
     estimator = make("estimator", "first_order", output="hellinger")
-    rows = pd.read_csv(args.out).to_dict("records") if args.out.exists() else []
+    rows = KeptRows(args.out, "%.6g")
     for seed in args.seeds:
         calibration = stretches(words[:end], TRAINED, torch.Generator().manual_seed(seed + 1))
         for tie, exclude in (("compressed", ()), ("left alone", ("tokens", "head"))):
-            if any((row["seed"], row["tie"]) == (seed, tie) for row in rows):
+            if rows.has(seed=seed, tie=tie):
                 continue
             fitted = lrp.fit(model, calibration, estimator=estimator, images=TRAINED, scoring_images=64, exclude=exclude)
+            measured = []
             for sparsity in SPARSITIES:
                 try:
                     small, report = fitted.compress(sparsity, budget_of="network")
@@ -100,10 +100,10 @@ def main() -> None:
                     found = divergence(model, small, test, estimator)
                 removed = 1 - totals["params_total"] / totals["params_total_dense"]
                 ranks = report.set_index("layer")["rank"]
-                rows.append({"seed": seed, "tie": tie, "sparsity": sparsity, "removed": removed, "divergence": found,
+                measured.append({"seed": seed, "tie": tie, "sparsity": sparsity, "removed": removed, "divergence": found,
                              "macs_removed": 1 - totals["macs"] / totals["macs_dense"], "rank": ranks.get("tokens")})  # fmt: skip
-                print(rows[-1], flush=True)
-            write_whole(args.out, lambda path: pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g"))
+                print(measured[-1], flush=True)
+            rows.add(measured)
 
 
 if __name__ == "__main__":
