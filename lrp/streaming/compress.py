@@ -43,6 +43,7 @@ def compress_blocks(
     scoring_images: int = 32,
     samples: int = 65536,
     batch_size: int = 8,
+    inputs: Callable[[Any], Any] | None = None,
     output: Callable[[Any], Tensor] | None = None,
     estimator: Any = None,
     compensation: Any = "least_squares",
@@ -71,6 +72,7 @@ def compress_blocks(
         scoring_images: How many of them scores look at.
         samples: About how many positions of a layer's output are looked at, in all examples together.
         batch_size: How many examples run at once.
+        inputs: Says of each batch of ``calibration`` what the network is called with, as in ``lrp.compress``.
         output: Finds the tensor of outputs in what the network returns.
         estimator: How outputs are read: a name or an object; by default ``first_order`` on the logits.
         compensation: How what is kept is refitted: a name or an object.
@@ -100,7 +102,7 @@ def compress_blocks(
         held, exclude = Weights(weights), (exclude,) if isinstance(exclude, str) else tuple(exclude)
         skeleton = Skeleton(skeleton_model, names_of_blocks(skeleton_model, blocks), held)
         check_layers(skeleton.model, skeleton.blocks, exclude)
-        given = Batches.of(calibration, images, model=skeleton_model)
+        given = Batches.of(calibration, images, model=skeleton_model, inputs=inputs)
         read = make("estimator", "first_order" if estimator is None else estimator)
         read = read if output is None else replace(read, output_fn=output)
         refit = make("compensation", compensation)

@@ -73,6 +73,23 @@ def test_it_is_kept_for_each_example(tmp_path):
     compare(lambda: Network().double(), (x, a, b), tmp_path, "blocks", ["head"], lambda model: model(x, a, b))
 
 
+def test_what_a_batch_holds_beside_the_inputs(tmp_path):
+    save_file(Network().state_dict(), tmp_path / "dense.safetensors")
+    x, a, b = torch.randn(10, 6), torch.rand(10, 1), torch.rand(10, 6)
+    whole = lrp.compress_blocks(Network, tmp_path / "dense.safetensors", (x, a, b), 0.5, tmp_path / "one", blocks="blocks")
+    given = [{"x": x, "more": (a, b), "name": "what no network reads"}]
+    found = lrp.compress_blocks(
+        Network,
+        tmp_path / "dense.safetensors",
+        given,
+        0.5,
+        tmp_path / "two",
+        blocks="blocks",
+        inputs=lambda batch: (batch["x"], *batch["more"]),
+    )
+    assert found.equals(whole)
+
+
 def test_what_several_blocks_read_is_kept_once(tmp_path):
     model = Network()
     save_file(model.state_dict(), tmp_path / "dense.safetensors")
