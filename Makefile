@@ -1,4 +1,4 @@
-# make run: the paper's method and lrp's own on embedded data; make test: the tests that CI runs; make test-all: those that take long as well, before a release; make check: lint, format and types;
+# make run: the paper's method and lrp's own on embedded data; make test: the tests that CI runs; make test-all: those that take long as well, the site among them, before a release; make check: lint, format and types;
 # make docs: the tables that scripts write, and the site in docs/_build/html; make figures: experiments/results/*.png and .pdf, from the tables there; make fault-campaign: kills, damaged files, full disks, bad inputs, for an hour and a half. Each builds .venv first, once; pip does not compile what may never be imported.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,7 +16,7 @@ check: .venv/tested
 test: .venv/tested
 	$(BIN)/python -m pytest tests -m "not long" -n 2 --dist worksteal --durations=5
 
-test-all: .venv/tested
+test-all: .venv/documented
 	$(BIN)/python -m pytest tests -n 2 --dist worksteal --durations=5
 
 .venv/installed: requirements.txt pyproject.toml
@@ -30,11 +30,15 @@ test-all: .venv/tested
 	$(BIN)/python -m pip install --quiet --no-compile -e '.[test,dev]'
 	touch $@
 
+.venv/documented: .venv/tested
+	$(BIN)/python -m pip install --quiet --no-compile -e '.[docs]'
+	touch $@
+
 fault-campaign: .venv/tested
 	PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(BIN)/python -m faults.campaign
 	$(BIN)/python docs/tables.py
 
-docs: .venv/tested
+docs: .venv/documented
 	$(BIN)/python docs/make.py
 	$(BIN)/python docs/tables.py
 	$(BIN)/python -m sphinx -W --keep-going -b html -c docs . docs/_build/html

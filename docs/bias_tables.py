@@ -10,7 +10,7 @@ from layout import RESULTS, markdown, said
 
 from lrp.results.tables import read_table
 
-NETWORKS, DEPTHS, SHARES = ("linear", "mlp", "conv"), (1, 8), (0.7, 0.8, 0.9, 0.95)
+DEPTHS, SHARES = (1, 8), (0.7, 0.8, 0.9, 0.95)
 CURVES = {"none": "accuracy_pruned", "least squares": "accuracy_compensated"}  # by the compensation
 
 
@@ -44,7 +44,7 @@ def settled_pruned() -> str:
     """One row per network, depth and compensation; mean and standard deviation over seeds."""
     measures = _read()[1]
     rows = []
-    for network in NETWORKS:
+    for network in measures["network"].unique():
         for depth in DEPTHS:
             for compensation, name in CURVES.items():
                 part = measures[(measures["measure"] == name) & (measures["network"] == network) & (measures["depth"] == depth)]
@@ -57,27 +57,27 @@ def settled_pruned() -> str:
 def settled_claims() -> str:
     """The claims again, the same rules."""
     table, measures = _read()
-    means = table.groupby(["network", "depth"]).mean(numeric_only=True)
+    means, networks = table.groupby(["network", "depth"]).mean(numeric_only=True), list(table["network"].unique())
     own = measures[(measures["network"] == "linear") & (measures["part"] == "network") & (measures["measure"] == "effective_rank_entropy")]
     ranks = own.groupby(["depth", "step"])["value"].mean()
 
     def ends(column: str) -> str:
         return ", ".join(
-            f"{network} {' to '.join(f'{means.loc[(network, depth), column]:.1f}' for depth in DEPTHS)}" for network in NETWORKS
+            f"{network} {' to '.join(f'{means.loc[(network, depth), column]:.1f}' for depth in DEPTHS)}" for network in networks
         )
 
     def less(column: str) -> list[bool]:
-        return [means.loc[(network, 8), column] < 0.95 * means.loc[(network, 1), column] for network in NETWORKS]
+        return [means.loc[(network, 8), column] < 0.95 * means.loc[(network, 1), column] for network in networks]
 
     def gained(name: str) -> dict[str, list[float]]:
         kept = 100 * measures[measures["measure"] == name].groupby(["network", "depth", "index"])["value"].mean()
-        return {network: [kept[network, 8, share] - kept[network, 1, share] for share in SHARES] for network in NETWORKS}
+        return {network: [kept[network, 8, share] - kept[network, 1, share] for share in SHARES] for network in networks}
 
     kept = [
         (
             f"The collapsed network keeps more at equal sparsity{'' if compensation == 'none' else f', with {compensation}'}",
-            f"d = 8 less d = 1 at 70, 80, 90 and 95 %: {'; '.join(f'{n} {said(gained(name)[n])}' for n in NETWORKS)} points",
-            f"more than {NEAR:g} point above d = 1 at d = 8, three networks, four sparsities",
+            f"d = 8 less d = 1 at 70, 80, 90 and 95 %: {'; '.join(f'{n} {said(gained(name)[n])}' for n in networks)} points",
+            f"more than {NEAR:g} point above d = 1 at d = 8, {len(networks)} networks, four sparsities",
             [value > NEAR for values in gained(name).values() for value in values],
         )
         for compensation, name in CURVES.items()
@@ -87,13 +87,13 @@ def settled_claims() -> str:
         (
             "Products of more matrices have effective matrices of lower rank, before and after training",
             f"d = 1 to 8 at the start: {ends('layers_exp_initial')}; after training: {ends('layers_exp_trained')}",
-            "lower by a twentieth at d = 8 than at 1, three networks, before and after", less("layers_exp_initial") + less("layers_exp_trained"),
+            f"lower by a twentieth at d = 8 than at 1, {len(networks)} networks, before and after", less("layers_exp_initial") + less("layers_exp_trained"),
         ),
         (
             "The embedding's Gram matrix has lower rank with more matrices, at initialisation", ends("gram_exp_initial"),
-            "lower by a twentieth, three networks", less("gram_exp_initial"),
+            f"lower by a twentieth, {len(networks)} networks", less("gram_exp_initial"),
         ),
-        ("... and after training", ends("gram_exp_trained"), "lower by a twentieth, three networks", less("gram_exp_trained")),
+        ("... and after training", ends("gram_exp_trained"), f"lower by a twentieth, {len(networks)} networks", less("gram_exp_trained")),
         (
             "Equation 1: the effective matrix loses rank during SGD", f"entropy of the linear network's end-to-end matrix: {moved}",
             "lower after training than before, at each depth", [found.iloc[-1] < found.iloc[0] for _, found in ranks.groupby("depth")],

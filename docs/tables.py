@@ -15,6 +15,7 @@ from pathlib import Path
 
 import accuracy_said as found
 import accuracy_tables as accuracy
+import bias_tables as bias
 import block_tables as blocks
 import cited_tables as cite
 import claim_tables as claims
@@ -60,6 +61,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "stacked": blocks.stacked, "stacked_said": blocks.stacked_said,
     "figure2_small": lambda: figure2_markdown(figure2_table(read_table(RESULTS / "figure2_small.csv"))),
     "simplicity_bias": lambda: simplicity_markdown(_bias()[0]), "simplicity_bias_pruned": lambda: pruned_markdown(*_bias()),
+    "bias_settled": bias.settled, "bias_settled_pruned": bias.settled_pruned, "bias_settled_claims": bias.settled_claims,
     "claims_in_short": claims.claims_in_short,
     "figure1_claims": claims.figure1_claims, "figure2_claims": claims.figure2_claims, "figure3_claims": claims.figure3_claims,
     "simplicity_bias_claims": claims.simplicity_bias_claims, "no_retraining_goals": claims.no_retraining_goals,

@@ -24,6 +24,7 @@ with given_back() if sys.argv[1] == "inside" else contextlib.nullcontext():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what it changes is glibc's")
+@pytest.mark.long
 def test_freed_blocks_go_back():
     """In processes of their own: free blocks of what came before would be taken first."""
     outside, inside = (

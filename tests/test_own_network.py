@@ -50,6 +50,7 @@ def words(place, *more):
     return [*shared, "model._target_=mynet.Net", *more]
 
 
+@pytest.mark.long
 def test_own_network_on_own_images(place, monkeypatch):
     """Trained, pruned in MACs, timed and saved; the file loads into the architecture and computes what the row says."""
     given = words(
