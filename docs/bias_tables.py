@@ -25,12 +25,13 @@ def settled() -> str:
         ranks = [f"{part[f'{what}_exp_{when}'].mean():.1f}" for what in ("layers", "gram") for when in ("initial", "trained")]
         rates, epochs = (" ".join(f"{value:g}" for value in part[name]) for name in ("rate", "epochs_trained"))
         accuracy = f"{100 * part['accuracy'].mean():.1f} ± {100 * part['accuracy'].std():.1f}"
-        rows.append([network, depth, rates, epochs, accuracy, *ranks])
+        rows.append([network, depth, rates, epochs, f"{part['loss'].mean():.2f}", accuracy, *ranks])
     head = [
         "network",
         "depth",
         "rates",
         "epochs",
+        "loss",
         "accuracy",
         "layers, initial",
         "layers, trained",
