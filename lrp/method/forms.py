@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -158,11 +158,8 @@ class WithForms(FittedMethod):
 
 
 def with_forms(first: Any, names: Sequence[str], outputs: Callable[[], dict[str, list[Side]]] | None = None) -> WithForms:
-    """The same network with these forms; ``outputs()``: what is known of the sides of outputs (``sides``).
-
-    Raises:
-        InputError: Where no layer can be stored in any of them.
-    """
+    """The same network with these forms; ``outputs()``: what is known of the sides of outputs (``sides``). A layer that fits none of them
+    stays dense."""
     method, evidence, start = first.method, first.evidence, time.perf_counter()
     forms = [form for name, form in FORMS.items() if name in names]  # in one order, whatever the order asked for
     dense = {name: evidence.model.get_submodule(name) for name in evidence.matrices}
@@ -170,8 +167,6 @@ def with_forms(first: Any, names: Sequence[str], outputs: Callable[[], dict[str,
     for name in (name for name, matrix in evidence.matrices.items() if matrix.uses):
         usable[name] = [form for form in usable[name] if getattr(form, "ties", False)]
     inputs = _all_inputs(evidence, usable, dense)
-    if not any(usable.values()):
-        raise InputError("forms", list(names), "no layer of this network can be stored so; add matrix")
     looked = any(form.perturbations for held in usable.values() for form in held)
     found = evidence.once("outputs", outputs or (lambda: _outputs(first))) if looked else {}
     seconds = {**first.seconds, "score": first.seconds.get("score", 0.0) + time.perf_counter() - start}
@@ -238,6 +233,16 @@ def _outputs(first: Any) -> dict[str, list[Side]]:
     if [factor.block for factor in factors] != blocks or any(factor.decomposition != "svd" for factor in factors):
         factors = decompose(evidence.matrices, blocks, group=evidence.group)
     return sides(factors, [moments.second.sum(1) for moments in evidence.moments(factors)])
+
+
+def check_any(names: Sequence[str], ways: Iterable[int]) -> None:
+    """That some layer fits one of these forms, where ``ways`` are the numbers of ways to store each.
+
+    Raises:
+        InputError: Where none does.
+    """
+    if all(count == 1 for count in ways):
+        raise InputError("forms", list(names), "no layer of this network can be stored so; add matrix")
 
 
 def sides(factors: Sequence[Factors], perturbations: Sequence[Tensor]) -> dict[str, list[Side]]:

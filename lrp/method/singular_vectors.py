@@ -29,7 +29,7 @@ from lrp.matrices import Block, Components
 from lrp.method.asked_forms import forms_of, usable_forms
 from lrp.method.base import FittedMethod, Prediction, check_exclude
 from lrp.method.blocks import find_blocks, reads_metric
-from lrp.method.forms import with_forms
+from lrp.method.forms import check_any, with_forms
 from lrp.method.plan import Plan, matrix_plans
 from lrp.method.rounds import Rounds, check_keep_factor
 from lrp.results.tables import score_table
@@ -135,7 +135,9 @@ class SingularVectors:
                 evidence = evidence.without(error.reasons)
         forms = forms_of(self)
         if self.chooses_forms:
-            return with_forms(fitted, forms)
+            found = with_forms(fitted, forms)
+            check_any(forms, map(len, found.of_all("loss").values()))
+            return found
         return fitted if self.keep_factor is None else Rounds(self, evidence, fitted.seconds, first=fitted, keep_factor=self.keep_factor)
 
     @property

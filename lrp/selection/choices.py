@@ -11,6 +11,7 @@ from lrp.errors import InputError
 from lrp.selection.frontier import hull
 
 EXCHANGES = 100  # at most: each lowers the loss
+ROUNDED = 1e-11  # of the largest loss: what differs by less is a tie, which rounding must not decide
 
 
 def choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction | int, unit: str = "") -> dict[str, int]:
@@ -24,8 +25,10 @@ def choose(ways: Mapping[str, tuple[np.ndarray, np.ndarray]], budget: Fraction |
     Raises:
         InputError: Where even the cheapest ways of all layers together exceed the budget.
     """
-    fronts = {name: _front(cost, loss) for name, (cost, loss) in ways.items()}
-    chosen = _choose({name: (cost[fronts[name]], loss[fronts[name]]) for name, (cost, loss) in ways.items()}, budget, unit)
+    step = ROUNDED * max((float(loss.max()) for _, loss in ways.values()), default=0.0)
+    held = {name: (cost, np.rint(loss / step) * step if step else loss) for name, (cost, loss) in ways.items()}
+    fronts = {name: _front(cost, loss) for name, (cost, loss) in held.items()}
+    chosen = _choose({name: (cost[fronts[name]], loss[fronts[name]]) for name, (cost, loss) in held.items()}, budget, unit)
     return {name: int(fronts[name][at]) for name, at in chosen.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -29,8 +30,8 @@ class Call(NamedTuple):
         """What the arguments hold, in order, and how."""
         return tree_flatten((self.args, self.kwargs))
 
-    def told(self, values: dict[int, Any]) -> Call:
-        """The same with other values in place of the leaves of these numbers."""
+    def with_leaves(self, values: Mapping[int, Any]) -> Call:
+        """The same with other values in place of what has these numbers."""
         leaves, spec = self.flat
         args, kwargs = tree_unflatten([values.get(i, leaf) for i, leaf in enumerate(leaves)], spec)
         return Call(args, kwargs, self.named)
@@ -58,21 +59,26 @@ def fixed(given: Any, other: Any) -> Any:
     return tree_map(once, given, other)
 
 
-def of_one(leaf: Any, count: int) -> Any:
-    """What a block is called with besides, for any number of examples: what runs over them and is the same for all is kept once."""
-    over = isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == count
-    return leaf[:1] if over and bool((leaf == leaf[:1]).all()) else leaf
-
-
 def equal(x: Tensor, y: Tensor) -> bool:
     """Whether two tensors hold the same numbers."""
     return x.dtype == y.dtype and torch.equal(x, y)  # of what is not a number: no
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether arguments hold the same."""
+    """Whether arguments hold the same; what cannot be compared is not the same."""
     (left, one), (right, other) = tree_flatten(a), tree_flatten(b)
-    if one != other:
-        return False
-    pairs = zip(left, right, strict=True)
-    return all(equal(x, y) if isinstance(x, Tensor) and isinstance(y, Tensor) else x is y or x == y for x, y in pairs)
+    return one == other and not any(unlike(x, y) for x, y in zip(left, right, strict=True))
+
+
+def unlike(x: Any, y: Any) -> str:
+    """Where two of what arguments hold are not the same, a sentence that says so; else nothing."""
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        return "" if equal(x, y) else "what it is called with besides depends on the examples"
+    try:
+        if x is y or bool(x == y):
+            return ""
+    except Exception:  # whatever the comparison of two objects raises
+        pass
+    if isinstance(x, Tensor | int | float | str | None):
+        return "what it is called with besides depends on the number of examples"
+    return f"it is called with a {type(x).__name__}, which cannot be compared from one batch to the next; give tensors and plain values"

@@ -14,15 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from lrp.batches import Batches
+from lrp.config.method import make_method
 from lrp.config.parts import make
 from lrp.errors import InputError, check_int, check_sparsity
+from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.files import sha256
 from lrp.group import Group
 from lrp.heap import given_back
 from lrp.model.unfilled import empty_parameters
 from lrp.network.arithmetic import plain_arithmetic
 from lrp.streaming.naming import check_layers, names_of_blocks
-from lrp.streaming.run import Run
+from lrp.streaming.run import OUTPUTS, Run
 from lrp.streaming.skeleton import Skeleton
 from lrp.streaming.spool import Work
 from lrp.streaming.weights import Weights
@@ -108,12 +110,19 @@ def compress_blocks(
         refit = make("compensation", compensation)
         if hasattr(refit, "with_network"):
             raise InputError("compensation", refit.name, "it needs the whole network, and blocks are held one at a time")
-        settings = [sparsity, skeleton.blocks, len(given), scoring_images, samples, batch_size, read.identity, repr(refit), forms, exclude]
+        method: Any = make_method(
+            "singular_vectors",
+            {"blocking": "none", "decomposition": "svd", "scorer": "perturbation", "estimator": FirstOrderEstimator(projections=OUTPUTS),
+             "selection": "lagrangian", "compensation": refit},
+            {"budget": "params", "macs_removed": None, "forms": forms, "exclude": (), "samples": samples},
+        )  # fmt: skip
+        asked = [sparsity, len(given), scoring_images, samples, batch_size, read.identity, repr(refit), sorted(method.usable_forms)]
+        settings = [*asked, skeleton.blocks, sorted(exclude)]
         to, seen = folder_to_write(folder), sha256([json.dumps([*settings, str(skeleton_model)]), *given.hashes(batch_size)])
     together.check_same(lambda: (seen, held.sizes), "weights, examples or options")
     key = together.from_first(sha256([seen, held.identity]))
     with Work(to / "work", key, together) as work, given_back(), plain_arithmetic(torch.device("cpu")):
-        run = Run(skeleton, given, batch_size, min(scoring_images, len(given)), samples, exclude, read, refit, forms, work)
+        run = Run(skeleton, given, batch_size, min(scoring_images, len(given)), exclude, read, method, work)
         run.forward()
         run.backward()
         return run.compress(sparsity, to)

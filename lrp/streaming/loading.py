@@ -31,7 +31,7 @@ def load_blocks(folder: str | Path, model: Callable[[], nn.Module]) -> nn.Module
     place = check_path("folder", folder)
     if not callable(model) or isinstance(model, nn.Module):
         raise InputError("model", type(model).__name__, "give a function that makes the network")
-    index = _index(place)
+    index, numbers = _index(place), torch.Generator().manual_seed(0)
     with empty_parameters():
         result = model().eval()
     _check(place / index["rest"], index)
@@ -40,8 +40,10 @@ def load_blocks(folder: str | Path, model: Callable[[], nn.Module]) -> nn.Module
         block = _module(result, name, place)
         for module in block.modules():
             for own, parameter in module._parameters.items():
-                if parameter is not None:
-                    module._parameters[own] = nn.Parameter(torch.empty_like(parameter, device="cpu"), parameter.requires_grad)
+                if parameter is not None:  # numbers, since stand-ins look at what a block computes
+                    value = torch.empty_like(parameter, device="cpu")
+                    value = value.normal_(std=0.02, generator=numbers) if value.is_floating_point() else value.zero_()
+                    module._parameters[own] = nn.Parameter(value, parameter.requires_grad)
         result = replace_layer(result, name, load(place / file, model=block))
     rest, same = Weights(place / index["rest"]), index["same"]
     names = {name: name for name in rest.files} | same

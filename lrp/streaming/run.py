@@ -13,19 +13,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lrp.batches import Batches, counted, examples
-from lrp.config.method import make_method
 from lrp.decomposition.base import decompose
 from lrp.deploy.saving import write
 from lrp.errors import InputError
-from lrp.estimator.first_order import FirstOrderEstimator
 from lrp.estimator.shared import PARTS
 from lrp.evidence import Evidence
 from lrp.group import UNIT
 from lrp.inputs import MASK
 from lrp.layer.build import find_kind
 from lrp.matrices import Block
-from lrp.method.forms import WithForms, sides, with_forms
-from lrp.method.plan import Plan
+from lrp.method.forms import sides, with_forms
+from lrp.method.plan import Plan, matrix_plans
 from lrp.method.singular_vectors import SingularVectorsFitted
 from lrp.network.arithmetic import random_signs, read_output
 from lrp.partition import cut as cut_into_blocks
@@ -35,30 +33,23 @@ from lrp.streaming.cut import Cut
 from lrp.streaming.naming import fits
 from lrp.streaming.skeleton import Skeleton
 from lrp.streaming.spool import Work, batches
-from lrp.streaming.ways import chosen, read_scores, write_ways
+from lrp.streaming.ways import chosen, kept, read_scores, write_ways
 from lrp.streaming.writing import begin, block_file, finish
 
 OUTPUTS = 8  # random combinations of the network's outputs
 
 
 class Run:
-    """One pass forward, one backward, one forward through what is compressed."""
+    """One pass forward, one backward, one forward through what is compressed. ``read`` says how the network's outputs are read, ``method``
+    how the layers of a block are treated."""
 
     def __init__(
-        self, skeleton: Skeleton, given: Batches, size: int, scoring: int, samples: int, exclude: Sequence[str], read: Any, refit: Any,
-        forms: str | Sequence[str], work: Work,
+        self, skeleton: Skeleton, given: Batches, size: int, scoring: int, exclude: Sequence[str], read: Any, method: Any, work: Work,
     ) -> None:  # fmt: skip
-        self.skeleton, self.given, self.size, self.scoring, self.samples = skeleton, given, size, scoring, samples
+        self.skeleton, self.given, self.size, self.scoring, self.method = skeleton, given, size, scoring, method
         self.exclude, self.read, self.work, self.count = exclude, read, work, len(skeleton.blocks)
         self.masked = counted(given.example) is not None
         self.group, self.sizes = work.group, [examples(batch) for batch in given.split(size)]
-        estimator = FirstOrderEstimator(projections=OUTPUTS)
-        self.method: Any = make_method(
-            "singular_vectors",
-            {"blocking": "none", "decomposition": "svd", "scorer": "perturbation", "estimator": estimator, "selection": "lagrangian",
-             "compensation": refit},
-            {"budget": "params", "macs_removed": None, "forms": forms, "exclude": (), "samples": samples},
-        )  # fmt: skip
         with self.group.agreed(), skeleton.ends():
             skeleton.look(given, size)
 
@@ -141,7 +132,7 @@ class Run:
         """Of these layers of a block alone."""
         exclude = [name for name, module in cut.named_modules() if find_kind(module) and name not in layers]
         found = Evidence(cut, self._inputs(f"x{k}", k), scoring_images=self.scoring, group=self.group)
-        return found.of(self.method.estimator, exclude, self.samples)
+        return found.of(self.method.estimator, exclude, self.method.samples)
 
     def backward(self) -> None:
         """From the last block to the first: scores of its components, and the gradients with respect to what it reads."""
@@ -169,19 +160,21 @@ class Run:
             if lost := evidence.unreached():
                 evidence = evidence.without(dict.fromkeys(lost, "no gradient of the output reaches it, so it cannot be scored"))
             fitted = self.method.score(evidence, targets=False)
-            blocks, scores, ways = fitted.blocks, fitted.scores, with_forms(fitted, self.method.usable_forms)
+            blocks, scores = fitted.blocks, fitted.scores
+            ways = with_forms(fitted, self.method.usable_forms) if self.method.chooses_forms else None
         self.group.by_first(lambda: write_ways(self.work, k, blocks, scores, ways))
 
     @torch.no_grad()
     def compress(self, sparsity: float, folder: Path) -> pd.DataFrame:
         """Compress one block after the other, each from what the compressed ones before it give."""
-        found = chosen(self.work, self.skeleton.blocks, sparsity)
+        select = chosen if self.method.chooses_forms else kept
+        found, anything = select(self.work, self.skeleton.blocks, self.method, sparsity)
         self.group.by_first(lambda: begin(folder))
         for k in self._numbers(range(self.count), "compress"):
             if self.work.done(f"compress{k}"):
                 continue
             with self.skeleton.block(k) as cut:
-                small, rows = self._compressed(cut, k, sparsity, found)
+                small, rows = self._compressed(cut, k, sparsity, found, anything)
                 small.block = put_back(small.block, self.skeleton.module(k))
             with self.group.agreed():
                 for i in self._own:
@@ -192,9 +185,8 @@ class Run:
                     if len(rows):
                         rows.to_csv(self.work.folder / f"rows{k}.csv", index=False)
             self.work.finish(f"compress{k}")
-            for name in (f"x{k}" if k else "", f"c{k}", f"g{k + 1}"):
-                if name and self.group.first:
-                    self.work.spool(name).remove()
+            for name in (f"x{k}", f"c{k}", f"g{k + 1}") if self.group.first else ():
+                self.work.spool(name).remove()
         return self.group.by_first(lambda: self._finished(folder))
 
     def _finished(self, folder: Path) -> pd.DataFrame:
@@ -203,29 +195,30 @@ class Run:
         self.work.remove()
         return report
 
-    def _compressed(self, cut: Cut, k: int, sparsity: float, found: Mapping[str, int]) -> tuple[Cut, pd.DataFrame]:
-        scores = read_scores(self.work, k)[1]
-        if not scores:
+    def _compressed(self, cut: Cut, k: int, sparsity: float, found: Mapping[str, Any], anything: bool) -> tuple[Cut, pd.DataFrame]:
+        """A block with its layers stored as was ``found``, compensated where ``anything`` goes in any block."""
+        blocks, scores = read_scores(self.work, k)
+        if not blocks:
             return copy.deepcopy(cut), pd.DataFrame()
-        ways = self._ways(cut, k, scores)
-        evidence, compensation = ways.evidence, self.method.compensation
-        layers = {name: ways.layer(name, found[f"{k} {name}"]) for name in ways.choices}
-        plan = Plan(sparsity, layers, cut, evidence.survey).once()
-        del ways, layers
+        evidence, compensation = self._evidence(cut, k, list(dict.fromkeys(block.layer for block in blocks))), self.method.compensation
+        plan = Plan(sparsity, self._layers_of(evidence, k, scores, found), cut, evidence.survey).once()
         self.group.check_same(lambda: [layer.rows() for layer in plan.layers.values()], "plans")
         small: Any = plan.build()
-        if not plan.untouched:
+        if anything:  # what comes before a dense layer may have changed
             inputs = self._inputs("x0" if k == 0 else f"c{k}", k).shared(self.group)
             compensation(small, evidence.survey, inputs, evidence.statistics(compensation.needs))
         return small, pd.DataFrame([{"layer": self.skeleton.name(k, name), **layer.summary()} for name, layer in plan.layers.items()])
 
-    def _ways(self, cut: Cut, k: int, scores: Sequence[Tensor]) -> WithForms:
-        """The ways to store the layers of a block again, from the scores of their components."""
-        evidence = self._evidence(cut, k, list(dict.fromkeys(block.layer for block in read_scores(self.work, k)[0])))
-        blocks = cut_into_blocks(self.method.blocking, evidence.matrices)
-        factors = decompose(evidence.matrices, blocks, self.method.decomposition, group=self.group)
+    def _layers_of(self, evidence: Evidence, k: int, scores: Sequence[Tensor], found: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What becomes of the layers of a block, found again from the scores of their components."""
+        factors = decompose(
+            evidence.matrices, cut_into_blocks(self.method.blocking, evidence.matrices), self.method.decomposition, group=self.group
+        )
+        if not self.method.chooses_forms:
+            return matrix_plans(evidence.survey, factors, [found[f"{k} {factor.block.layer} {factor.block.index}"] for factor in factors])
         fitted = SingularVectorsFitted(self.method, evidence, factors=factors, scores=[*scores])
-        return with_forms(fitted, self.method.usable_forms, lambda: sides(factors, scores))
+        ways = with_forms(fitted, self.method.usable_forms, lambda: sides(factors, scores))
+        return {name: ways.layer(name, found[f"{k} {name}"]) for name in ways.choices}
 
 
 def _directions(outputs: int) -> Tensor:

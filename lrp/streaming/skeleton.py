@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from lrp.batches import Batches, Inputs, cut, examples, join
+from lrp.batches import Batches, Inputs, examples, join
 from lrp.errors import InputError
 from lrp.network.arithmetic import run_model
 from lrp.standin.replace import with_stand_ins
-from lrp.streaming.calls import HIDDEN, Call, changed, equal, fixed, of_one, same
-from lrp.streaming.cut import Cut
+from lrp.streaming.calls import HIDDEN, Call, changed, fixed, same, unlike
+from lrp.streaming.cut import Cut, ToldCut
 from lrp.streaming.naming import within
+from lrp.streaming.told import Told, shared
 from lrp.streaming.weights import Weights, check_names, empty, empty_own, fill, fill_rest
 
 
@@ -37,8 +37,7 @@ class Skeleton:
         self.names = check_names(model, weights)
         self._held = {name: model.get_submodule(name) for name in blocks}
         self._more: tuple[Any, ...] | None = None  # what a block gives besides, where it gives a tuple
-        self._calls: list[Call] = []
-        self._told: list[dict[int, str]] = []  # of each block the leaves of its call that differ between examples, by their names
+        self._told: Told | None = None
         self._witness: Inputs = None  # an example that runs beside each batch
         self._like = torch.empty(0)  # what the first block gives for one example, where only its shape and type count
 
@@ -71,8 +70,10 @@ class Skeleton:
         """One block with its weights, and with layers in place of what is made of them (``lrp.standin``)."""
         block = self.module(number)
         fill(block, f"{self.blocks[number]}.", self.weights, self.names)
-        places = [[i for i, name in self._told[number].items() if name == wanted] for wanted in self.told(number)]
-        own = Cut(with_stand_ins(block), self._calls[number], places)
+        assert self._told is not None, "``look`` comes first"
+        call, over, names = self._told.calls[number], self._told.over[number], self._told.names[number]
+        there = with_stand_ins(block)
+        own = ToldCut(there, call, over, [*shared(names).values()]) if names else Cut(there, call, over)
         try:
             yield own
         finally:
@@ -81,7 +82,8 @@ class Skeleton:
 
     def told(self, number: int) -> list[str]:
         """What one block reads of each example besides what the block before gives: names that several blocks may share."""
-        return [*dict.fromkeys(self._told[number].values())]
+        assert self._told is not None, "``look`` comes first"
+        return [*shared(self._told.names[number])]
 
     @torch.no_grad()
     def look(self, given: Batches, size: int) -> None:
@@ -96,20 +98,13 @@ class Skeleton:
         self._run_first(given.example)
         counted = given.counted()
         if counted is not None and not bool(counted.all()):
-            most = int((~counted).sum(1).argmax())
-            self._witness = cut(given.take(most + 1).whole(), most)
-        self._calls = self._order(self._beside(given.example))
-        seen: dict[tuple[int, int], list[tuple[int, tuple[int, int]]]] = {}  # of each leaf the batches and the first that holds the same
-        for number, batch in enumerate(given.split(size)):
-            own: dict[tuple[int, int], Tensor] = {}
-            for place, value in self._differing(self._begun(batch)[1], examples(batch)):
-                like = next((other for other, there in own.items() if equal(there, value)), place)
-                own.setdefault(like, value)
-                seen.setdefault(place, []).append((number, like))
-        self._told = [{} for _ in self.blocks]
-        names: dict[tuple[tuple[int, tuple[int, int]], ...], str] = {}
-        for k, i in sorted(seen):
-            self._told[k][i] = names.setdefault(tuple(seen[k, i]), f"{k}.{i}")
+            self._witness = next(given.drop(most).split(1)) if (most := int((~counted).sum(1).argmax())) else given.example
+        two = given.take(2).whole() if len(given) > 1 else join([given.example, given.example])
+        few, more = self._beside(given.example), self._beside(two)
+        told = Told(self._order(few), self._recorded(more)[1], (examples(few), examples(more)))
+        for batch in given.split(size):
+            told.see(self._begun(batch)[1], examples(batch))
+        self._told = told
 
     def _run_first(self, example: Inputs) -> None:
         """See what the first block gives for an example.
@@ -145,9 +140,11 @@ class Skeleton:
             raise InputError(
                 "blocks", name, f"it gives a {type(result).__name__}, and a block has to give a tensor, or a tuple of it and more"
             )
+        if result.is_floating_point() and bool(result.isnan().any()):
+            raise InputError("blocks", name, "what it gives for the first example is not a number (NaN)")
         self._like = result
 
-    def _order(self, example: Inputs) -> list[Call]:
+    def _order(self, example: Inputs) -> list[tuple[str, Call]]:
         """How each block is called besides.
 
         Raises:
@@ -158,21 +155,21 @@ class Skeleton:
             order = ", ".join([name for name, _ in seen][:4])
             raise InputError("blocks", ", ".join(self.blocks[:4]), f"they run as {order} ...; list each as it runs, once")
         for (name, called), (_, other) in zip(seen, again, strict=True):
-            if not same(called, other):
-                raise InputError("blocks", name, "it reads more of what blocks before it give than the first tensor of the one before")
-        return [tree_map(lambda leaf: of_one(leaf, examples(example)), call) for _, call in seen]
+            if same(called, other):
+                continue
+            wrong = "it reads more of what blocks before it give than the first tensor of the one before"
+            for x, y in zip(called.flat[0], other.flat[0]):
+                if not isinstance(x, Tensor) and (reason := unlike(x, y)):
+                    wrong = reason
+            raise InputError("blocks", name, wrong)
+        return seen
 
     @torch.no_grad()
     def before(self, batch: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
         """What the first block reads of a batch, and by their names what blocks read of it besides, each (B, ...)."""
+        assert self._told is not None, "``look`` comes first"
         x, seen = self._begun(batch)
-        count, told = examples(batch), dict[str, Tensor]()
-        for (_, call), places in zip(seen, self._told, strict=True):
-            leaves, _ = call.flat
-            for i, name in places.items():
-                if name not in told:
-                    told[name] = leaves[i][:count]
-        return x, told
+        return x, self._told.values(seen, examples(batch))
 
     def _begun(self, batch: Inputs) -> tuple[Tensor, list[tuple[str, Call]]]:
         """What the first block reads of a batch, and how each block is called besides; there the witness is the last example."""
@@ -181,26 +178,6 @@ class Skeleton:
 
     def _beside(self, batch: Inputs) -> Inputs:
         return batch if self._witness is None else join([batch, self._witness])
-
-    def _differing(self, seen: Sequence[tuple[str, Call]], count: int) -> Iterator[tuple[tuple[int, int], Tensor]]:
-        """By block and leaf what the blocks are called with for so many examples and were not called with before.
-
-        Raises:
-            InputError: Where that does not run over the examples.
-        """
-        count += self._witness is not None
-        for k, ((name, call), known) in enumerate(zip(seen, self._calls, strict=True)):
-            (leaves, spec), (before, known_spec) = call.flat, known.flat
-            alike = spec == known_spec
-            for i, (leaf, there) in enumerate(zip(leaves, before)) if alike else ():
-                if same(of_one(leaf, count), there):
-                    continue
-                alike = alike and isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == count
-                if alike:
-                    yield (k, i), leaf
-            if not alike:
-                wrong = "what it is called with besides differs between batches in what does not run over the examples"
-                raise InputError("blocks", name, f"{wrong}; give examples of one length, or an attention_mask where tokens are padding")
 
     def behind(self, batch: Inputs, x: Tensor) -> Any:
         """What the network gives for a batch of which the last block gives ``x``. What the last block gives besides is not a number in it,
