@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pandas as pd
 from claim_tables import NEAR, claim_rows
-from layout import RESULTS, markdown, said
+from layout import RESULTS, markdown, paragraph, said
 
 from lrp.results.tables import read_table
 
@@ -39,6 +39,24 @@ def settled() -> str:
         "Gram matrix, trained",
     ]
     return markdown(head, rows)
+
+
+def settled_said() -> str:
+    """Where the settings themselves were the limit."""
+    table = _read()[0]
+    rates = [float(rate) for rate in table["rates"].iloc[0].split()]
+    least, most = (int((table["rate"] == rate).sum()) for rate in (min(rates), max(rates)))
+    capped = table[table["epochs_trained"] == table["epochs"]].groupby(["network", "depth"], sort=False).size()
+    named = ", ".join(f"{count} of {network} at depth {depth}" for (network, depth), count in capped.items())
+    return paragraph(
+        f"Of {len(table)} networks {capped.sum()} ended with the last epoch rather than with a stall ({named}).",
+        f"{least} chose the lowest of the rates, {most} the highest.",
+        *(
+            f"The {network} network has not been trained so."
+            for network in ("linear", "mlp", "conv")
+            if network not in set(table["network"])
+        ),
+    )
 
 
 def settled_pruned() -> str:
