@@ -81,7 +81,7 @@ class Work:
     file system has locks.
 
     Attributes:
-        key: What it is made from.
+        key: A hash of what it is made from.
         group: The processes that share the run, all of which see the folder, and hold it.
     """
 
