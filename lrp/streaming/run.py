@@ -135,8 +135,8 @@ class Run:
         return found.of(self.method.estimator, exclude, self.method.samples)
 
     def backward(self) -> None:
-        """From the last block to the first: scores of its components, in which ways its layers can be stored, and the gradients with respect
-        to what it reads."""
+        """From the last block to the first: scores of its components, the ways in which its layers can be stored, and the gradients with
+        respect to what it reads."""
         for k in self._numbers(reversed(range(self.count)), "backward"):
             if self.work.done(f"backward{k}"):
                 continue

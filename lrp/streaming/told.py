@@ -23,12 +23,10 @@ class Told:
 
     Attributes:
         calls: Of each block, for the first example.
-        names: Of each block what differs, by its number among what the arguments hold: names, which several blocks may share.
-        over: Of each block the numbers of what is there for each example and is the same for all.
     """
 
     def __init__(self, few: Calls, more: Calls, counts: tuple[int, int]) -> None:
-        """``few`` and ``more``: the same for so many examples, of which the first is the same.
+        """``few`` and ``more``: how the blocks are called for as many examples as ``counts`` says, of which the first is the same.
 
         Raises:
             InputError: For what depends on the others of a batch, or on their number, otherwise than by a row for each.
@@ -60,7 +58,8 @@ class Told:
 
     @property
     def names(self) -> list[dict[int, str]]:
-        """As above."""
+        """Of each block what differs between examples, by its number among what the arguments hold: a name, which is the same wherever
+        blocks read the same."""
         found: list[dict[int, str]] = [{} for _ in self.calls]
         kinds: list[tuple[list[tuple[int, Place]], Tensor, str]] = []
         for k, i in sorted(self._batches):
@@ -72,7 +71,7 @@ class Told:
 
     @property
     def over(self) -> list[list[int]]:
-        """As above."""
+        """Of each block the numbers of what is there for each example, and the same for all."""
         return [[i for block, i in sorted(self._over - self._batches.keys()) if block == k] for k in range(len(self.calls))]
 
     def values(self, calls: Calls, count: int) -> dict[str, Tensor]:
