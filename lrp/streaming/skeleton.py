@@ -29,7 +29,6 @@ class Skeleton:
 
     Attributes:
         blocks: The names of the blocks. Each reads what the one before it gives.
-        told: Of each block the names of what it reads of each example besides, which are the same where several read the same.
     """
 
     def __init__(self, model: nn.Module, blocks: Sequence[str], weights: Weights) -> None:
@@ -37,7 +36,7 @@ class Skeleton:
         self.names = check_names(model, weights)
         self._held = {name: model.get_submodule(name) for name in blocks}
         self._more: tuple[Any, ...] | None = None  # what a block gives besides, where it gives a tuple
-        self._told: Told | None = None
+        self._told = Told([], [], (1, 2))  # nothing, until ``look``
         self._witness: Inputs = None  # an example that runs beside each batch
         self._like = torch.empty(0)  # what the first block gives for one example, where only its shape and type count
 
@@ -70,7 +69,6 @@ class Skeleton:
         """One block with its weights, and with layers in place of what is made of them (``lrp.standin``)."""
         block = self.module(number)
         fill(block, f"{self.blocks[number]}.", self.weights, self.names)
-        assert self._told is not None, "``look`` comes first"
         call, over, names = self._told.calls[number], self._told.over[number], self._told.names[number]
         there = with_stand_ins(block)
         own = ToldCut(there, call, over, [*shared(names).values()]) if names else Cut(there, call, over)
@@ -82,7 +80,6 @@ class Skeleton:
 
     def told(self, number: int) -> list[str]:
         """What one block reads of each example besides what the block before gives: names that several blocks may share."""
-        assert self._told is not None, "``look`` comes first"
         return [*shared(self._told.names[number])]
 
     @torch.no_grad()
@@ -167,7 +164,6 @@ class Skeleton:
     @torch.no_grad()
     def before(self, batch: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
         """What the first block reads of a batch, and by their names what blocks read of it besides, each (B, ...)."""
-        assert self._told is not None, "``look`` comes first"
         x, seen = self._begun(batch)
         return x, self._told.values(seen, examples(batch))
 
