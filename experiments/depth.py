@@ -22,7 +22,7 @@ import pandas as pd
 EXAMPLES, TOKENS, OUTPUTS = 16, 64, 8
 
 
-def measure(way: str, blocks: int, width: int) -> dict[str, float]:
+def measure(way: str, blocks: int, width: int, forms: str) -> dict[str, float]:
     """Compress once, in this process."""
     import torch
     from safetensors.torch import save_file
@@ -73,13 +73,13 @@ def measure(way: str, blocks: int, width: int) -> dict[str, float]:
         (place / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
         before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         if way == "blocks":
-            lrp.compress_blocks(Network, place, x, 0.5, place / "small", blocks="blocks", batch_size=4, compensation=refit)
+            lrp.compress_blocks(Network, place, x, 0.5, place / "small", blocks="blocks", batch_size=4, compensation=refit, forms=forms)
         else:
             model = Network()
             weights = Weights(place)
             model.load_state_dict({name: weights.read(name) for name in weights.files})
             lrp.compress(
-                model, x, 0.5, method="singular_vectors", scorer="perturbation", selection="lagrangian", compensation=refit,
+                model, x, 0.5, method="singular_vectors", scorer="perturbation", selection="lagrangian", compensation=refit, forms=forms,
                 exclude=["first", "head"], scoring_images=16,
             )  # fmt: skip
         seconds = time.process_time() - start
@@ -92,19 +92,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--width", type=int, default=768)
+    parser.add_argument("--forms", default="matrix")
     parser.add_argument("--ways", nargs="+", default=["blocks", "whole"], choices=["blocks", "whole"])
     parser.add_argument("--out", type=Path, default=Path("experiments/results/depth.csv"))
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        measure(given.one[0], 1, 8)
-        print(json.dumps(measure(given.one[0], int(given.one[1]), given.width)))
+        measure(given.one[0], 1, 8, given.forms)
+        print(json.dumps(measure(given.one[0], int(given.one[1]), given.width, given.forms)))
         return
     rows = []
     for way in given.ways:
         for blocks in given.blocks:
             done = subprocess.run(
-                [sys.executable, __file__, "--one", way, str(blocks), "--width", str(given.width)],
+                [sys.executable, __file__, "--one", way, str(blocks), "--width", str(given.width), "--forms", given.forms],
                 capture_output=True,
                 text=True,
                 check=False,
