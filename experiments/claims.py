@@ -53,9 +53,7 @@ def collapse(table: pd.DataFrame) -> pd.DataFrame:
     """Layers without any component at each requested sparsity."""
     rows = []
     for folder, part in table.groupby("folder", sort=False):
-        layers = pd.read_csv(Path(folder) / "layers.csv").groupby(["sparsity", "layer"], sort=False)["kept"].sum()
-        empty = (layers == 0).groupby("sparsity").sum()
-        rows.append({**part[KEYS].iloc[0], **{f"{sparsity:g}": int(count) for sparsity, count in empty.items()}})
+        rows.append({**part[KEYS].iloc[0], **{f"{sparsity:g}": int(count) for sparsity, count in empty_layers(folder).items()}})
     return pd.DataFrame(rows)
 
 
@@ -90,8 +88,15 @@ def spearman(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def empty_layers(folder: str) -> pd.Series:
+    """Of each sparsity of a job how many layers have no component."""
+    kept = pd.read_csv(Path(folder) / "layers.csv").groupby(["sparsity", "layer"], sort=False)["kept"].sum()
+    return (kept == 0).groupby("sparsity").sum()
+
+
+def asked(description: str | None) -> tuple[pd.DataFrame, Path | None]:
+    """The rows of the sweeps that the command line names, and the folder that tables are written to."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, metavar="SWEEP_FOLDER")
     parser.add_argument("--out", type=Path, help="also write the tables as CSV files into this folder")
     args = parser.parse_args()
@@ -99,11 +104,16 @@ def main() -> None:
         table = collect([path for folder in args.folders for path in sorted(folder.iterdir()) if path.is_dir()])
     except (InputError, OSError) as error:
         raise SystemExit(f"lrp: {error}") from None
+    return table, args.out
+
+
+def main() -> None:
+    table, out = asked(__doc__)
     for claim in (blocks, collapse, high_sparsity, spearman):
         result = claim(table)
         print(f"\n{claim.__doc__.splitlines()[0]}\n\n{result.to_string(index=False)}")
-        if args.out:
-            write_whole(args.out / f"figure3_{claim.__name__}.csv", lambda path, result=result: result.to_csv(path, index=False))
+        if out:
+            write_whole(out / f"figure3_{claim.__name__}.csv", lambda path, result=result: result.to_csv(path, index=False))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ calibration seeds, in part where some do.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,9 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from claims import asked, empty_layers
 
-from lrp.errors import InputError
 from lrp.files import write_whole
-from lrp.results.collect import collect
 
 CASE = ["network", "calibration_seed"]
 KEYS = [*CASE, "blocking", "scorer", "compensation", "sparsity"]
@@ -34,8 +32,7 @@ def rows(table: pd.DataFrame) -> pd.DataFrame:
     """One row per job and sparsity: both accuracies (%), and how many layers are empty."""
     found = []
     for folder, part in table.groupby("folder", sort=False):
-        kept = pd.read_csv(Path(str(folder)) / "layers.csv").groupby(["sparsity", "layer"])["kept"].sum()
-        found.append(part.assign(empty=part["sparsity"].map((kept == 0).groupby("sparsity").sum()).fillna(0).astype(int)))
+        found.append(part.assign(empty=part["sparsity"].map(empty_layers(str(folder))).fillna(0).astype(int)))
     held = pd.concat(found, ignore_index=True).assign(network=lambda each: _network(each))
     for name in ("accuracy", "accuracy_before_recovery"):
         held[name] = (100 * held[name]).round(2)
@@ -172,19 +169,12 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="SWEEP_FOLDER")
-    parser.add_argument("--out", type=Path, help="also write the tables as CSV files into this folder")
-    args = parser.parse_args()
-    try:
-        table = collect([path for folder in args.folders for path in sorted(folder.iterdir()) if path.is_dir()])
-    except (InputError, OSError) as error:
-        raise SystemExit(f"lrp: {error}") from None
+    table, out = asked(__doc__)
     held, order = rows(table), correlations(table)
     found = claims(held, order)
     print(found.drop(columns=["rule"]).to_string(index=False), verdicts(found).to_string(index=False), sep="\n\n")
-    for name, each in (("", held), ("_spearman", order), ("_claims", found)) if args.out else ():
-        write_whole(args.out / f"figure3_networks{name}.csv", partial(each.to_csv, index=False))
+    for name, each in (("", held), ("_spearman", order), ("_claims", found)) if out else ():
+        write_whole(out / f"figure3_networks{name}.csv", partial(each.to_csv, index=False))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Skeleton:
         self.names = check_names(model, weights)
         self._held = {name: model.get_submodule(name) for name in blocks}
         self._more: tuple[Any, ...] | None = None  # what a block gives besides, where it gives a tuple
-        self._told = Told([], [], (1, 2))  # nothing, until ``look``
+        self._told = Told([], [], (1, 2), [])  # nothing, until ``look``
         self._witness: Inputs = None  # an example that runs beside each batch
         self._like = torch.empty(0)  # what the first block gives for one example, where only its shape and type count
 
@@ -98,10 +98,8 @@ class Skeleton:
             self._witness = next(given.drop(most).split(1)) if (most := int((~counted).sum(1).argmax())) else given.example
         two = given.take(2).whole() if len(given) > 1 else join([given.example, given.example])
         few, more = self._beside(given.example), self._beside(two)
-        told = Told(self._order(few), self._recorded(more)[1], (examples(few), examples(more)))
-        for batch in given.split(size):
-            told.see(self._begun(batch)[1], examples(batch))
-        self._told = told
+        batches = ((self._begun(batch)[1], examples(batch)) for batch in given.split(size))
+        self._told = Told(self._order(few), self._recorded(more)[1], (examples(few), examples(more)), batches)
 
     def _run_first(self, example: Inputs) -> None:
         """See what the first block gives for an example.

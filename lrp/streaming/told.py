@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -23,13 +23,18 @@ class Told:
 
     Attributes:
         calls: Of each block, for the first example.
+        names: Of each block what differs between examples, by its number among what the arguments hold: a name, which is the same wherever
+            blocks read the same.
+        over: Of each block the numbers of what is there for each example, and the same for all.
     """
 
-    def __init__(self, few: Calls, more: Calls, counts: tuple[int, int]) -> None:
+    def __init__(self, few: Calls, more: Calls, counts: tuple[int, int], batches: Iterable[tuple[Calls, int]]) -> None:
         """``few`` and ``more``: how the blocks are called for as many examples as ``counts`` says, of which the first is the same.
+        ``batches``: how they are called for each batch, and how many examples that has.
 
         Raises:
-            InputError: For what depends on the others of a batch, or on their number, otherwise than by a row for each.
+            InputError: For what depends on the others of a batch, or on their number, otherwise than by a row for each; and for what
+                differs between batches otherwise.
         """
         self.calls: list[Call] = []
         self._over: set[Place] = set()
@@ -40,39 +45,26 @@ class Told:
             rows = {i: one[:1] for i, (one, two) in enumerate(zip(ones, twos)) if _by_example(name, one, two, counts)}
             self._over |= {(k, i) for i in rows}
             self.calls.append(call.with_leaves(rows))
-        self._batches: dict[Place, list[tuple[int, Place]]] = {}  # in which a place differs, and the first that holds the same there
-        self._count = 0
-
-    def see(self, calls: Calls, count: int) -> None:
-        """Look at how the blocks are called for a batch of ``count`` examples.
-
-        Raises:
-            InputError: Where that differs from the first example in what is not there for each.
-        """
-        own: dict[Place, Tensor] = {}
-        for place, value in self._differing(calls, count):
-            like = next((other for other, there in own.items() if equal(there, value)), place)
-            own.setdefault(like, value)
-            self._batches.setdefault(place, []).append((self._count, like))
-        self._count += 1
-
-    @property
-    def names(self) -> list[dict[int, str]]:
-        """Of each block what differs between examples, by its number among what the arguments hold: a name, which is the same wherever
-        blocks read the same."""
-        found: list[dict[int, str]] = [{} for _ in self.calls]
+        differing = self._by_batch(batches)
         kinds: list[tuple[list[tuple[int, Place]], Tensor, str]] = []
-        for k, i in sorted(self._batches):
-            first, seen = self.calls[k].flat[0][i], self._batches[k, i]
-            name = next((name for batches, there, name in kinds if batches == seen and equal(first, there)), f"{k}.{i}")
+        self.names: list[dict[int, str]] = [{} for _ in self.calls]
+        for (k, i), seen in sorted(differing.items()):
+            first = self.calls[k].flat[0][i]
+            name = next((name for other, there, name in kinds if other == seen and equal(first, there)), f"{k}.{i}")
             kinds.append((seen, first, name))
-            found[k][i] = name
-        return found
+            self.names[k][i] = name
+        self.over = [[i for block, i in sorted(self._over - differing.keys()) if block == k] for k in range(len(self.calls))]
 
-    @property
-    def over(self) -> list[list[int]]:
-        """Of each block the numbers of what is there for each example, and the same for all."""
-        return [[i for block, i in sorted(self._over - self._batches.keys()) if block == k] for k in range(len(self.calls))]
+    def _by_batch(self, batches: Iterable[tuple[Calls, int]]) -> dict[Place, list[tuple[int, Place]]]:
+        """In which batches a place differs from the first example, and there the first place that holds the same."""
+        found: dict[Place, list[tuple[int, Place]]] = {}
+        for number, (calls, count) in enumerate(batches):
+            own: dict[Place, Tensor] = {}
+            for place, value in self._differing(calls, count):
+                like = next((other for other, there in own.items() if equal(there, value)), place)
+                own.setdefault(like, value)
+                found.setdefault(place, []).append((number, like))
+        return found
 
     def values(self, calls: Calls, count: int) -> dict[str, Tensor]:
         """By their names what differs, in a batch of ``count`` examples: (count, ...)."""
@@ -88,7 +80,7 @@ class Told:
         """What the blocks are called with and were not for the first example.
 
         Raises:
-            InputError: As ``see``.
+            InputError: As ``Told``.
         """
         for k, ((name, call), known) in enumerate(zip(calls, self.calls, strict=True)):
             (leaves, spec), (before, known_spec) = call.flat, known.flat
