@@ -113,16 +113,16 @@ def scale_growth() -> str:
 
 
 def depth() -> str:
-    """One row for each number of blocks: peak memory and processor time, block by block and whole."""
+    """One row for each width and number of blocks: peak memory and processor time, block by block and whole."""
     table, rows = read("depth"), []
-    for blocks, part in table.groupby("blocks"):
-        row = [str(blocks), f"{part['weights_mib'].iloc[0]:.0f}"]
+    for (width, blocks), part in table[table["forms"] == "matrix"].groupby(["width", "blocks"]):
+        row = [str(width), str(blocks), f"{part['weights_mib'].iloc[0]:.0f}"]
         for way in ("blocks", "whole"):
             found = part[part["way"] == way]
             row += [f"{found[what].iloc[0]:.0f}" if len(found) else "" for what in ("peak_mib", "cpu_seconds")]
         rows.append(row)
     return markdown(
-        ["blocks", "weights (MiB)", "by blocks: peak (MiB)", "processor seconds", "whole: peak (MiB)", "processor seconds"], rows
+        ["width", "blocks", "weights (MiB)", "by blocks: peak (MiB)", "processor seconds", "whole: peak (MiB)", "processor seconds"], rows
     )
 
 

@@ -4,11 +4,13 @@ python experiments/depth.py [--blocks 8 16 32] [--width 768] [--out experiments/
 
 A stack of equal residual blocks (two Linear layers, of ``width`` and four times that) with random weights; each measurement in a process
 of its own, on one thread: the peak of its resident memory beyond what it took for a network of one small block, when everything is loaded.
+A row that is there already is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import subprocess
@@ -17,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import pandas as pd
+from kept_rows import KeptRows
 
 EXAMPLES, TOKENS, OUTPUTS = 16, 64, 8
 
@@ -101,20 +103,17 @@ def main() -> None:
         measure(given.one[0], 1, 8, given.forms)
         print(json.dumps(measure(given.one[0], int(given.one[1]), given.width, given.forms)))
         return
-    rows = []
-    for way in given.ways:
-        for blocks in given.blocks:
-            done = subprocess.run(
-                [sys.executable, __file__, "--one", way, str(blocks), "--width", str(given.width), "--forms", given.forms],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                sys.exit(done.stderr)
-            rows.append({"way": way, "blocks": blocks, "width": given.width, **json.loads(done.stdout.splitlines()[-1])})
-            print(rows[-1], flush=True)
-            pd.DataFrame(rows).to_csv(given.out, index=False)
+    rows = KeptRows(given.out)
+    for way, blocks in itertools.product(given.ways, given.blocks):
+        case = {"way": way, "forms": given.forms, "width": given.width, "blocks": blocks}
+        if rows.has(**case):
+            continue
+        words = [sys.executable, __file__, "--one", way, str(blocks), "--width", str(given.width), "--forms", given.forms]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(done.stderr)
+        rows.add([{**case, **json.loads(done.stdout.splitlines()[-1])}])
+        print(rows.table.iloc[-1].to_dict(), flush=True)
 
 
 if __name__ == "__main__":

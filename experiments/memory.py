@@ -26,12 +26,12 @@ def of_process(name: str) -> int:
     return int(lines[name].split()[0]) * 1024
 
 
-def chain(width: int, first: int) -> nn.Module:
-    """Linear layers with ReLU between them."""
+def chain(width: int, first: int, length: int = 8, outputs: int = 10) -> nn.Module:
+    """Linear layers, ``length`` of them, with ReLU between them."""
     layers: list[nn.Module] = []
-    for inputs, outputs in itertools.pairwise([first, *[width] * 7]):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(width, 10)).eval()
+    for before, after in itertools.pairwise([first, *[width] * (length - 1)]):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(width, outputs)).eval()
 
 
 def main() -> None:

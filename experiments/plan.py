@@ -89,10 +89,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "plan.csv")
     given = parser.parse_args()
     measured = pd.read_csv(RESULTS / "depth.csv")
-    measured = measured[measured["way"] == "blocks"]
-    rows = [
-        (stack(row.width, row.blocks), row.cpu_seconds, row.peak_mib * 2**20) for row in measured.itertuples()
-    ]  # fmt: skip
+    measured = measured[(measured["way"] == "blocks") & (measured["forms"] == "matrix")]
+    rows = [(stack(row.width, row.blocks), row.cpu_seconds, row.peak_mib * 2**20) for row in measured.itertuples()]
     d, ffn = 4096, 11008
     llama = Stack("Llama-2-7B", 32, [*[(d, d)] * 4, (ffn, d), (ffn, d), (d, ffn)], d, 128 * 2048, 32 * 2048, 8 * 2048)
     table = pd.DataFrame(

@@ -3,19 +3,20 @@
 python experiments/processes.py [--processes 1 2] [--rounds 3] [--out experiments/results/processes.csv]
 
 A VGG16 of half the width with random weights and made images, one thread in each process. The numbers of processes take turns; times are
-of the slowest process, without its start.
+of the slowest process, without its start. A round that is there already is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pandas as pd
+from kept_rows import KeptRows
 
 IMAGES, SCORING = 1024, 64
 
@@ -63,17 +64,17 @@ def main() -> None:
         if found:
             print(json.dumps(found), flush=True)
         return
-    rows = []
-    for number in range(given.rounds):
-        for count in given.processes:
-            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), __file__, "--worker"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                sys.exit(done.stderr)
-            found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
-            rows += [{"processes": count, "round": number, "what": name, "seconds": seconds} for name, seconds in found.items()]
-            print(count, found, flush=True)
-            pd.DataFrame(rows).to_csv(given.out, index=False)
+    rows = KeptRows(given.out)
+    for number, count in itertools.product(range(given.rounds), given.processes):
+        if rows.has(processes=count, round=number):
+            continue
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), __file__, "--worker"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(done.stderr)
+        found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+        rows.add([{"processes": count, "round": number, "what": name, "seconds": seconds} for name, seconds in found.items()])
+        print(count, found, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,21 @@
 
     python experiments/scale.py --out experiments/results/scale.csv                               # all of it: hours on one core
     python experiments/scale.py --networks resnet50 --size 64 --examples 16 64 --out scale.csv    # a part of it, smaller
+    python experiments/scale.py --networks chain --size 100 200 400 800 --out scale.csv           # how it grows
 
 Random weights, half of the parameters removed, default options, one thread. Each measurement is a process of its own (Linux). Memory is
 what the process had at its peak over what it had just before the call, when it held the network and the examples; a tiny network is
 compressed first, so that what is imported late does not count. ``peak_gib`` is of memory of the process's own (RssAnon, looked at every
 10 ms), which does not change when the system takes pages of libraries back from a process; ``hwm_gib`` is VmHWM over VmRSS, as it is. A
-stage's peak is that of the stage alone, its seconds are without those of a stage within it. A row that is there already is not measured
-again.
+stage's peak is that of the stage alone. Seconds are of the processor, so that other programs change them little; a stage's are without
+those of a stage within it. A row that is there already is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import subprocess
 import sys
@@ -24,8 +26,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
+from kept_rows import KeptRows
 from memory import chain, of_process
 from torch import nn
 
@@ -61,12 +63,17 @@ def gpt2(size: int) -> tuple[nn.Module, Callable[[int], Any]]:
     return GPT2LMHeadModel(GPT2Config(use_cache=False)).eval(), lambda count: {"input_ids": torch.randint(0, 50257, (count, size))}
 
 
-def linear_chain(size: int) -> tuple[nn.Module, Callable[[int], Any]]:
-    """Eight Linear layers; ``size``: their features."""
-    return chain(size, 512), lambda count: torch.randn(count, 512)
+def chain_of(width: int = 200, length: int = 8, outputs: int = 10) -> tuple[nn.Module, Callable[[int], Any]]:
+    """Linear layers with ReLU between them, the first of 512 inputs."""
+    return chain(width, 512, length, outputs), lambda count: torch.randn(count, 512)
 
 
-NETWORKS = {"chain": (linear_chain, 700), "resnet50": (resnet50, 224), "vit_b_16": (vit_b_16, 224), "gpt2": (gpt2, 64)}
+NETWORKS: dict[str, tuple[Callable[[int], tuple[nn.Module, Callable[[int], Any]]], int]] = {  # and the usual size
+    "chain": (lambda size: chain_of(width=size), 200),
+    "chain_layers": (lambda size: chain_of(length=size), 8),
+    "chain_outputs": (lambda size: chain_of(outputs=size), 10),
+    "resnet50": (resnet50, 224), "vit_b_16": (vit_b_16, 224), "gpt2": (gpt2, 64),
+}  # fmt: skip
 
 
 class Stages:
@@ -77,7 +84,7 @@ class Stages:
         self.before = of_process("RssAnon")
         self.peak: dict[str, int] = dict.fromkeys((*STAGES, "all"), self.before)
         self._open: list[str] = []
-        self._since, self._over = time.perf_counter(), threading.Event()
+        self._since, self._over = time.process_time(), threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
 
@@ -116,7 +123,7 @@ class Stages:
             self._open.pop()
 
     def _switch(self) -> None:
-        now = time.perf_counter()
+        now = time.process_time()
         if self._open:
             self.seconds[self._open[-1]] += now - self._since
         self._since = now
@@ -158,10 +165,10 @@ def one(network: str, size: int, examples: int) -> dict[str, Any]:
         return batch(*args, **kwargs)
 
     FirstOrderEstimator._batch = forward  # type: ignore[method-assign]
-    before, start = of_process("VmRSS"), time.perf_counter()
+    before, start = of_process("VmRSS"), time.process_time()
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
     lrp.compress(model, inputs, 0.5, images=examples)
-    seconds, most = time.perf_counter() - start, of_process("VmHWM") - before
+    seconds, most = time.process_time() - start, of_process("VmHWM") - before
     found = stages.stop()
     parameters = sum(value.numel() for value in model.parameters())
     return {
@@ -174,25 +181,27 @@ def main() -> None:
     """Measure what is not in the file yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS])
-    parser.add_argument("--size", type=int, help="features, pixels a side or tokens; 700, 224 and 64")
+    parser.add_argument(
+        "--size", type=int, nargs="+", help="features, layers or outputs of a chain (200, 8, 10), pixels a side (224) or tokens (64)"
+    )
     parser.add_argument("--examples", type=int, nargs="+", default=[64, 1024])
     parser.add_argument("--out", type=Path, help="a CSV file to which rows are added")
     parser.add_argument("--one", action="store_true", help="measure in this process and print the row")
     args = parser.parse_args()
-    for network in args.networks:
-        for examples in args.examples:
-            size = args.size or NETWORKS[network][1]
-            if args.one:
+    if not args.one and args.out is None:
+        raise SystemExit("give --out, the file that rows are added to, or --one")
+    rows = None if args.one else KeptRows(args.out)
+    for network, examples in itertools.product(args.networks, args.examples):
+        for size in args.size or [NETWORKS[network][1]]:
+            if rows is None:
                 print(json.dumps(one(network, size, examples)))
                 continue
-            if args.out.exists():
-                table = pd.read_csv(args.out)
-                if ((table["network"] == network) & (table["size"] == size) & (table["examples"] == examples)).any():
-                    continue
+            if rows.has(network=network, size=size, examples=examples):
+                continue
             words = [sys.executable, __file__, "--one", "--networks", network, "--size", str(size), "--examples", str(examples)]
             row = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
             print(f"{network}, {size}, {examples} examples: {row['peak_gib']:.2f} GiB, {row['seconds']:.0f} s", flush=True)
-            pd.DataFrame([row]).to_csv(args.out, mode="a", header=not args.out.exists(), index=False)
+            rows.add([row])
 
 
 if __name__ == "__main__":
