@@ -22,7 +22,7 @@ class KeptRows:
     def __init__(self, path: Path, float_format: str | None = None) -> None:
         """``float_format``: of the numbers in the file."""
         self.path, self.float_format = path, float_format
-        self.table = pd.read_csv(path, float_precision="round_trip") if path.exists() else pd.DataFrame()
+        self.table = pd.read_csv(path) if path.exists() else pd.DataFrame()
 
     def of(self, **words: Any) -> pd.DataFrame:
         """The rows that have these values."""
