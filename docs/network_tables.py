@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from layout import markdown, paragraph, read, removed
+
+from lrp.figure.growth import growth
 
 OURS = "output_aware"
 
@@ -100,16 +101,12 @@ def _largest(r: pd.Series) -> str:
 
 
 def scale_growth() -> str:
-    """Exponents of growth, fitted on logarithms: with the examples of each network, and with the parameters of the chain."""
-    table, rows = read("scale"), []
-    for (network, size), part in table.groupby(["network", "size"], sort=False):
-        if len(part) > 1:
-            rows.append([f"examples, {network}, {size}", *(f"{_exponent(part['examples'], part[what]):.2f}" for what in MEASURED)])
-    for examples, part in table[table["network"] == "chain"].groupby("examples"):
-        if len(part) > 1:
-            name = f"parameters, chain, {examples} examples"
-            rows.append([name, *(f"{_exponent(part['parameters'], part[what]):.2f}" for what in MEASURED)])
-    return markdown(["growth with", "exponent of the peak", "of the seconds"], rows)
+    """Exponents of growth, fitted on logarithms, of the chains of Linear layers."""
+    rows = [
+        [row["with"], row["held"], f"{row['from']:,.0f} to {row['to']:,.0f}", f"{row['peak_gib']:.2f}", f"{row['seconds']:.2f}"]
+        for row in growth(read("scale")).to_dict("records")
+    ]
+    return markdown(["growth with", "at", "from, to", "exponent of the peak", "of the seconds"], rows)
 
 
 def depth() -> str:
@@ -172,13 +169,6 @@ def processes() -> str:
         [what, str(count), f"{seconds:.1f}", f"{medians[what, 1] / seconds:.2f}"] for (what, count), seconds in medians.items()
     ]  # fmt: skip
     return markdown(["", "processes", "seconds", "times faster"], rows)
-
-
-MEASURED = ("peak_gib", "seconds")
-
-
-def _exponent(x: pd.Series, y: pd.Series) -> float:
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
 def _pretrained() -> pd.DataFrame:

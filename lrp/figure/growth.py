@@ -1,0 +1,81 @@
+"""How memory and time of lrp.compress grow with a network and its examples, from the table of experiments/scale.py."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lrp.figure.base import Figure
+from lrp.figure.palette import BLUE, VERMILION, Look
+from lrp.figure.style import PAGE, curve, grid, name_lines, save_figure, styled
+from lrp.results.collect import collect_tables
+
+_COLUMNS = ("network", "size", "examples", "parameters", "peak_gib", "seconds")
+_MEASURED = {"peak_gib": "peak (GiB)", "seconds": "processor seconds"}
+_LOOKS = (Look(BLUE, "o", "-"), Look(VERMILION, "s", (0, (4, 1.6)), True))
+# what grows: the network whose rows show it, the column that it is, and the column whose values are lines of their own
+_GROWS = {
+    "parameters": ("chain", "parameters", "examples"),
+    "layers": ("chain_layers", "size", "examples"),
+    "outputs": ("chain_outputs", "size", "examples"),
+    "examples": ("chain", "examples", "size"),
+}
+
+
+def growth(table: pd.DataFrame) -> pd.DataFrame:
+    """How memory and time grow on chains of Linear layers.
+
+    Returns:
+        One row for each thing that grows and each value of what is held (``with``, ``held``): from where to where it grows, how many rows
+        show it, and the exponents of ``peak_gib`` and of ``seconds``, fitted by least squares on logarithms.
+    """
+    rows = []
+    for what, held, points, x in _lines(table):
+        logarithms = np.log(points[[x, *_MEASURED]].to_numpy(float))
+        fitted = dict(zip(_MEASURED, np.polyfit(logarithms[:, 0], logarithms[:, 1:], 1)[0]))
+        rows.append({"with": what, "held": held, "from": points[x].iloc[0], "to": points[x].iloc[-1], "rows": len(points), **fitted})
+    return pd.DataFrame(rows, columns=["with", "held", "from", "to", "rows", *_MEASURED])
+
+
+def _lines(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame, str]]:
+    """What grows, what is held, the rows in their order, and the column of what grows."""
+    found = []
+    for what, (network, x, lines) in _GROWS.items():
+        for value, points in table[table["network"] == network].groupby(lines):
+            if points[x].nunique() > 1:
+                held = f"{value:.0f} examples" if lines == "examples" else f"{value:.0f} features"
+                found.append((what, held, points.sort_values(x), x))
+    return found
+
+
+@styled
+def draw_growth(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
+    """Memory above, time below, a column for each thing that grows, all axes logarithmic; the exponents as text."""
+    lines, fitted = _lines(table), growth(table)
+    panels = list(dict.fromkeys(what for what, *_ in lines))
+    figure, axes = grid(2, max(1, len(panels)), PAGE, 3.6, sharey="row")
+    for i, (column, label) in enumerate(_MEASURED.items()):
+        for j, panel in enumerate(panels):
+            ax, named = axes[i][j], []
+            ax.set(xscale="log", yscale="log")
+            own = [line for line in lines if line[0] == panel]
+            own = [own[0], own[-1]] if len(own) > 2 else own
+            for k, (what, held, points, x) in enumerate(own):
+                curve(ax, points[x], points[column], _LOOKS[k], k)
+                power = fitted[(fitted["with"] == what) & (fitted["held"] == held)][column].item()
+                named.append((f"{held},\nexponent {power:.2f}", _LOOKS[k], points[x].to_numpy(float), points[column].to_numpy(float)))
+            if i == 1:
+                ax.set_xlabel(panel)
+            if j == 0:
+                ax.set_ylabel(label)
+            name_lines(ax, named)
+    return fitted.round(2).to_string(index=False), save_figure(figure, target)
+
+
+FIGURE = Figure(
+    "growth", partial(collect_tables, columns=_COLUMNS), draw_growth, None,
+    "How memory and time of lrp.compress grow (the table of experiments/scale.py).",
+)  # fmt: skip
