@@ -34,6 +34,7 @@ DRAWN = {  # file: the words of ``lrp figure``, the tables by their names
     "speed_layers": "speed_layers speed_layers.csv",
     "speed_batch": "speed_batch speed_batch.csv",
     "iterative": "iterative iterative.csv",
+    "growth": "growth scale.csv",
 }
 
 

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from lrp.batches import Batches
 from lrp.compensation.refit import refit
 from lrp.config.build import compose_job
+from lrp.decomposition.metric import OutputMetric
 from lrp.estimator.divergence import divergence
 from lrp.files import write_whole
 from lrp.form.known import FORMS as KNOWN
@@ -115,7 +116,7 @@ def measure(args: Any) -> None:
                 if at is None or any((row["form"], row["params"]) == (choices.form, choices.params[at]) for row in found):
                     continue
                 layer: Any = choices.plan(at).build(duplicate(dense))
-                refit(layer, matrix.weight, copy.deepcopy(sums), G, RIDGE)
+                refit(layer, matrix.weight, copy.deepcopy(sums), OutputMetric(G), RIDGE)
                 D = changed(dense, layer)
                 small = replace_layer(duplicate(model), name, layer)
                 lost = sum(

@@ -220,7 +220,9 @@ NETWORKS: dict[str, Network] = {
         crepe, tones, 256, 128, {"output": "hellinger", "output_fn": log_bins}, agreement=same_pitch, rivals=CNN
     ),
     "iglm-s": Network(causal("iglm/trained_models/IgLM-S"), next_tokens, 256, 128),
-    "efficientnet-lite0": Network(efficientnet, enlarged, 128, 128, rivals=CNN),
+    "efficientnet-lite0": Network(  # logits: of 1,000 classes so few images make hardly any likely (seed 100, a trial, lost less so)
+        efficientnet, enlarged, 128, 128, {"output": "logits"}, rivals=CNN
+    ),
     "minilm": Network(minilm, sentences, 256, 128, {"output": "logits"}, likeness),
     "rxnfp": Network(rxnfp, filled_masks, 256, 64),
     "iglm": Network(causal("iglm/trained_models/IgLM"), next_tokens, 128, 64),

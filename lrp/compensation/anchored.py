@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lrp.compensation.least_squares import LeastSquares
 from lrp.compensation.refit import refitted
+from lrp.decomposition.metric import OutputMetric
 from lrp.errors import check_float
 from lrp.layer_statistics.regression import Regression
 from lrp.layer_statistics.sums import Sums
@@ -36,7 +37,7 @@ class Anchored(LeastSquares):
         check_float("compensation.ridge", self.ridge, least=0)  # none is tried: the trials are of centred moments
         super().__post_init__()
 
-    def _refit(self, module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None, ridge: float) -> None:
+    def _refit(self, module: nn.Module, weight: Tensor, sums: Sums, gradients: OutputMetric | None, ridge: float) -> None:
         assert sums.x is not None and sums.z is not None and sums.zx is not None, "z was added with x"
         bias = getattr(module, "bias", None)
         if bias is not None:  # z comes with it

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from lrp.batches import Batches, device_of
 from lrp.compensation.refit import RIDGE, best_ridge, refit, refitted, set_bias
+from lrp.decomposition.metric import OutputMetric
 from lrp.errors import InputError, check_float
 from lrp.group import Group
 from lrp.layer.compressed import Compressed
@@ -140,8 +141,9 @@ class LeastSquares:
         for module, mode in training.items():
             module.training = mode
 
-    def _metric_of(self, dense: LayerStatistics) -> Tensor | None:
-        return dense.gradients if self.metric == "gradient" else None
+    def _metric_of(self, dense: LayerStatistics) -> OutputMetric | None:
+        G = dense.gradients if self.metric == "gradient" else None
+        return None if G is None else OutputMetric(G)
 
     def _refit_tied(self, model: nn.Module, matrix: LayerMatrix, dense: LayerStatistics) -> dict[str, _Shift]:
         """Refit the factors that several layers hold; the biases are still to be set, or are set here, of layers whose rows belong to no
@@ -150,7 +152,7 @@ class LeastSquares:
         if not isinstance(module, Compressed):
             return {}
         C, G = sum_of_metrics(matrix, dense.uses, centred=True, gradients=self.metric == "gradient")
-        list(refitted(module, LookupRegression(C[None], matrix.weight, self._ridge), G))
+        list(refitted(module, LookupRegression(C[None], matrix.weight, self._ridge), OutputMetric(G)))
         turned = {use.name: use.transposed for use in matrix.uses}
         for name, own in dense.uses.items():
             layer: Any = model.get_submodule(name)
@@ -184,7 +186,7 @@ class LeastSquares:
         samples, columns = examples * dense.where.shape[1], matrix.shape[1]
         return self.ridge == AUTO and examples > 1 and (samples < ENOUGH * columns or 2 * examples < columns)
 
-    def _refit(self, module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None, ridge: float) -> None:
+    def _refit(self, module: nn.Module, weight: Tensor, sums: Sums, gradients: OutputMetric | None, ridge: float) -> None:
         refit(module, weight, sums, gradients, ridge)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lrp.decomposition.metric import OutputMetric
 from lrp.form.known import form_of
 from lrp.group import ALONE, Group
 from lrp.layer.build import kind_of
@@ -23,8 +24,8 @@ RIDGE = 0.03  # of layers with enough samples: docs/decisions.md
 RIDGES = (RIDGE, 0.3, 3.0, 30.0)  # that are tried in other layers: what few samples say is trusted less
 
 
-def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | None, ridge: float) -> None:
-    """Set a layer's parameters to the least squares solution; ``weight`` (M, N) is the dense layer's, ``gradients`` its G.
+def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: OutputMetric | None, ridge: float) -> None:
+    """Set a layer's parameters to the least squares solution; ``weight`` (M, N) is the dense layer's, ``gradients`` its outputs' metric.
 
     At a rank this is reduced-rank regression in the metric of the inputs and of ``gradients`` (Izenman, 1975), with the ridge penalty
     of ``LeastSquares`` on the change; how a compressed layer is fitted stands with its form (``lrp.form``).
@@ -36,7 +37,7 @@ def refit(module: nn.Module, weight: Tensor, sums: Sums, gradients: Tensor | Non
     set_bias(module, bias, weight)
 
 
-def refitted(module: nn.Module, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice | Tensor, Tensor]]:
+def refitted(module: nn.Module, fit: Regression, gradients: OutputMetric | None) -> Iterator[tuple[slice | Tensor, Tensor]]:
     """Set a layer's parameters but the bias to the solution of a regression; yields rows and what they now hold of the layer's matrix,
     (rows, N) float64."""
     if isinstance(module, Compressed):
@@ -57,13 +58,14 @@ def set_bias(module: Any, bias: Tensor, like: Tensor) -> None:
         module.bias.copy_(bias)
 
 
-def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Tensor | None, group: Group = ALONE) -> float:
+def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: OutputMetric | None, group: Group = ALONE) -> float:
     """Of ``RIDGES`` the one with which a layer that is refitted to all examples but one part does best on that part, in the metric of
     ``gradients``, over all parts, which the processes of the ``group`` take in turn. They are tried in their order until one is no
     better than the one before. The layer stays as it is."""
     if len(folds.parts) < 2:
         return RIDGE
     kept, least, best = [parameter.clone() for parameter in module.parameters()], math.inf, RIDGE
+    metric = gradients and OutputMetric(gradients.G, keep=True)
     thinly: dict[int, Callable[[float], Regression]] = {}
     shelf = Shelf()
 
@@ -83,10 +85,10 @@ def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Tenso
 
     def of_part(ridge: float, k: int) -> float:
         loss, own = 0.0, regression(ridge, k)
-        for span, new in refitted(module, own, gradients):
-            G = None if gradients is None else gradients[span][:, span].to(new)
+        for span, new in refitted(module, own, metric):
+            G = metric and metric.of(span, new).G
             loss += held_out(span, new, own.bias(span, new), folds.parts[k], G, [read(L) for L in thin(k)])
-            del new, G
+            del new
         for parameter, value in zip(module.parameters(), kept):
             parameter.copy_(value)
         return loss

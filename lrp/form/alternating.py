@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrp.decomposition.metric import metric_factors, roots
-from lrp.layer_statistics.base import quadratic
+from lrp.decomposition.metric import OutputMetric, factors_in
 from lrp.layer_statistics.few_samples import FewSamples
 from lrp.layer_statistics.regression import Regression
 
@@ -41,7 +40,7 @@ class Sides(NamedTuple):
 
 
 def fit_sides(
-    best: Tensor, metric: Tensor | FewSamples, G: Tensor | None, kernel: int, q: int, r: int | None, rounds: int = MOST_ROUNDS
+    best: Tensor, metric: Tensor | FewSamples, G: OutputMetric | None, kernel: int, q: int, r: int | None, rounds: int = MOST_ROUNDS
 ) -> Sides:
     """The sides that make tr(G D metric D^T) small, D = best - U K (P x I), (M, C k); without a rank ``r`` U is the identity.
 
@@ -49,7 +48,7 @@ def fit_sides(
     as unrelated. Given it, U and K are one reduced-rank regression, the best there is (Izenman, 1975); given U and K, P is linear least
     squares, which conjugate gradients bring closer. The error never rises; it stops where it stalls, and where hardly anything is lost.
     """
-    root, inverse = (torch.eye(len(best)).to(best),) * 2 if G is None else roots(G)
+    root, inverse = (torch.eye(len(best)).to(best),) * 2 if G is None else G.roots()
     H = root @ best  # from here on in the outputs' metric
     channel = (
         metric.channels(kernel)
@@ -91,7 +90,7 @@ def _outer_side(read: Tensor, metric: Tensor | FewSamples, P: Tensor, kernel: in
     W = regressed(through(P, read, kernel), Cp)  # (M, q k)
     if r is None:
         return torch.eye(M).to(read), W.view(M, q, kernel), float((W @ Cp * W).sum())
-    U, S, V = metric_factors(W, quadratic(W, Cp), None)
+    U, S, V = factors_in(W, Cp)
     K = F.pad(V, (0, 0, 0, r - len(V))).view(r, q, kernel)  # a negative size cuts off
     return F.pad(U, (0, r - U.shape[1])), K, float(S[:r].square().sum())
 

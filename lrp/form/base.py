@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from lrp.decomposition.metric import OutputMetric
 from lrp.layer_statistics.regression import Regression
 from lrp.matrices import Components, LayerMatrix
 from lrp.shelf import shelved
@@ -128,9 +129,9 @@ class Refitted(Protocol):
 
     name: ClassVar[str]
 
-    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterable[tuple[slice | Tensor, Tensor]]:
+    def refit(self, module: Any, fit: Regression, gradients: OutputMetric | None) -> Iterable[tuple[slice | Tensor, Tensor]]:
         """Set the parameters of a layer of this form, but for the bias, to the least squares solution in the metric of the inputs and
-        of ``gradients``, G (M, M); yields rows and what they now hold of the layer's matrix, (rows, N) float64."""
+        of ``gradients`` (None: the identity); yields rows and what they now hold of the layer's matrix, (rows, N) float64."""
         ...
 
 

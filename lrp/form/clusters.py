@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lrp.decomposition.metric import OutputMetric
 from lrp.form.matrix import Matrix, MatrixPlan
 from lrp.layer.build import kind_of
 from lrp.layer.clusters import Clustered
@@ -58,12 +59,12 @@ class Clusters:
 
     name: ClassVar[str] = "clusters"
 
-    def refit(self, module: Clustered, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    def refit(self, module: Clustered, fit: Regression, gradients: OutputMetric | None) -> Iterator[tuple[slice, Tensor]]:
         """As of ``Matrix``, of the matrix whose points lie in the order of the clusters."""
         M, N = fit.W.shape
         rows = module.arranged(torch.arange(M)[:, None].expand(M, N))[:, 0]
         columns = module.arranged(torch.arange(N).expand(M, N))[0]
-        G = None if gradients is None else gradients[rows][:, rows]
+        G = gradients and gradients.of(rows, fit.W)
         new = torch.empty_like(fit.W)
         for span, part in Matrix().refit(module, fit.arranged(rows, columns), G):
             new[rows[span][:, None], columns] = part

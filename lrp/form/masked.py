@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lrp.decomposition.metric import OutputMetric
 from lrp.form.matrix import MatrixPlan
 from lrp.layer_statistics.regression import Regression
 
@@ -35,7 +36,7 @@ class MaskedForm:
 
     name: ClassVar[str] = MaskPlan.form
 
-    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    def refit(self, module: Any, fit: Regression, gradients: OutputMetric | None) -> Iterator[tuple[slice, Tensor]]:
         """Row by row the least squares solution among the weights that are left, rows with the same ones together; ``gradients`` change
         nothing where each row is fitted alone."""
         new = torch.zeros_like(fit.W)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lrp.cost.costs import make_costs
 from lrp.cost.count import block_macs
-from lrp.decomposition.metric import metric_factors
+from lrp.decomposition.metric import OutputMetric, weighed
 from lrp.form.base import Choices, ScoredLayer
 from lrp.layer.base import LowRank, balance
 from lrp.layer.build import low_rank_layer
@@ -149,7 +149,7 @@ class Matrix:
             keep.append(mask | factor.block.is_dense(rank))
         return MatrixPlan(layer.matrix, layer.positions, layer.factors, keep, layer.timed)
 
-    def refit(self, module: LowRank, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice | Tensor, Tensor]]:
+    def refit(self, module: LowRank, fit: Regression, gradients: OutputMetric | None) -> Iterator[tuple[slice | Tensor, Tensor]]:
         """Row range by row range: the best of its rank where it is one block; where several blocks share rows, U of all of them."""
         solved: tuple[int, Tensor, Tensor | FewSamples] | None = None  # of the group whose rows come now
         for place, rows in enumerate(module.ranges):
@@ -160,12 +160,20 @@ class Matrix:
             if solved is None or solved[0] != group:
                 solved = group, *fit.solution(group)
             best = solved[1][_within(module, rows, fit)]
-            products = best if rows.whole else quadratic(best, solved[2])
+            if rows.whole:
+                module.W[rows.whole[0].key].copy_(best)
+                yield module.rows_of(rows), best
+                continue
+            held = weighed(best, gradients and gradients.of(module.rows_of(rows), best))
+            energy = [quadratic(held.H, solved[2])]
+            del best
             if place == len(module.ranges) - 1:  # what follows takes several matrices of this size
                 fit.forget()
                 solved = None
-            new = _refit_whole_rows(module, rows, best, products, gradients)
-            del best, products
+            U, _, V = held.factors(energy.pop())
+            del held
+            new = _set_rows(module, rows, U, V)
+            del U, V
             yield module.rows_of(rows), new
 
 
@@ -180,14 +188,8 @@ def _within(module: LowRank, rows: RowRange, fit: Regression) -> slice | Tensor:
     return own if isinstance(own, Tensor) else slice(rows.start - first, rows.stop - first)
 
 
-def _refit_whole_rows(module: LowRank, rows: RowRange, best: Tensor, products: Tensor, gradients: Tensor | None) -> Tensor:
-    """Rows that are one block: their part of W* itself where it is stored whole, or its best approximation of the block's rank in the
-    metric that gives the ``products``; returns the rows of the new weight."""
-    if rows.whole:
-        module.W[rows.whole[0].key].copy_(best)
-        return best
-    own = module.rows_of(rows)
-    U, _, V = metric_factors(best, products, None if gradients is None else gradients[own][:, own].to(best))
+def _set_rows(module: LowRank, rows: RowRange, U: Tensor, V: Tensor) -> Tensor:
+    """Give rows that are one block as many of these components, the first, as they have; returns the rows of the new weight."""
     U, V = balance(U[:, : rows.rank], V[: rows.rank])
     module.U[rows.key].copy_(U)
     module.V[rows.factored[0].key].copy_(V)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
+from lrp.decomposition.metric import OutputMetric
 from lrp.form.alternating import fit_sides, inner_metric, regressed, rounds
 from lrp.form.base import Choices, ScoredLayer, lost_after, rank_grid
 from lrp.form.factored import FactoredPlan, Kept
@@ -70,13 +71,13 @@ class NestedForm:
 
         return Choices(self.name, params, macs, work, loss, plan)
 
-    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    def refit(self, module: Any, fit: Regression, gradients: OutputMetric | None) -> Iterator[tuple[slice, Tensor]]:
         """Group by group: the best Tucker-2 layer, its core in the metric of what it reads, and then the output side anew."""
         fours = []
         (height, width), (q, s, r) = module.kernel_size, module.ranks
         kernel = height * width
         for rows, best, metric in fit.solutions():
-            G = None if gradients is None else gradients[rows, rows].to(best)
+            G = gradients and gradients.of(rows, best)
             _, K, P, _ = fit_sides(best, metric, G, kernel, q, r, rounds=rounds(fit))
             Cp = inner_metric(P, metric, kernel)
             _, B, A, _ = fit_sides(K.flatten(1), Cp, None, width, s, None, rounds=rounds(fit))  # G^1/2 U has orthonormal columns

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from lrp.decomposition.metric import metric_factors
+from lrp.decomposition.metric import OutputMetric, weighed
 from lrp.form.base import Choices, ScoredLayer, Side, lost_after, rank_grid
 from lrp.form.factored import FactoredPlan, Kept
 from lrp.form.unfolding import shares
@@ -49,13 +49,15 @@ class PivotedForm:
 
         return Choices(self.name, params, params * layer.positions, work, np.asarray(loss), plan)
 
-    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    def refit(self, module: Any, fit: Regression, gradients: OutputMetric | None) -> Iterator[tuple[slice, Tensor]]:
         """The best of its rank, reduced-rank regression (Izenman, 1975)."""
         ((_, best, metric),) = fit.solutions()
-        products = [quadratic(best, metric)]
-        del metric
-        U, _, V = metric_factors(best, products.pop(), None if gradients is None else gradients.to(best))
+        held = weighed(best, gradients and gradients.of(slice(0, module.rows), best))
         del best
+        energy = [quadratic(held.H, metric)]
+        del metric
+        U, _, V = held.factors(energy.pop())
+        del held
         U, V = U[:, : module.rank].clone(), V[: module.rank].clone()  # what is not kept goes
         module.set_pair(U, V)
         new = U @ V

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lrp.decomposition.metric import OutputMetric
 from lrp.form.alternating import fit_sides, rounds
 from lrp.form.base import Choices, ScoredLayer, Side, lost_after, rank_grid
 from lrp.form.factored import FactoredPlan, Kept
@@ -54,12 +55,12 @@ class SpatialForm:
 
         return Choices(self.name, params, macs, work, loss, plan)
 
-    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    def refit(self, module: Any, fit: Regression, gradients: OutputMetric | None) -> Iterator[tuple[slice, Tensor]]:
         """Group by group."""
         pairs = []
         height, width = module.kernel_size
         for rows, best, metric in fit.solutions():
-            G = None if gradients is None else gradients[rows, rows].to(best)
+            G = gradients and gradients.of(rows, best)
             _, K, P, _ = fit_sides(best, metric, G, width, module.rank, None, rounds=rounds(fit))
             pairs.append((K, P.unflatten(1, (-1, height))))
             yield rows, (P.T @ K).flatten(1)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
+from lrp.decomposition.metric import OutputMetric
 from lrp.form.alternating import fit_sides, rounds
 from lrp.form.base import Choices, ScoredLayer, Side, lost_after, rank_grid
 from lrp.form.factored import FactoredPlan, Kept
@@ -67,12 +68,12 @@ class Tucker2Form:
         sides = Kept((M, N), r, min(rows, N)), Kept((groups * matrix.channels, rows * matrix.kernel), q, matrix.channels)
         return FactoredPlan(self.name, matrix, params, macs, ranks, f"{self.name}, {q} in and {r} out", sides, fill)
 
-    def refit(self, module: Any, fit: Regression, gradients: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    def refit(self, module: Any, fit: Regression, gradients: OutputMetric | None) -> Iterator[tuple[slice, Tensor]]:
         """Group by group."""
         triples = []
         kernel = module.K[0, 0].numel()
         for rows, best, metric in fit.solutions():
-            G = None if gradients is None else gradients[rows, rows].to(best)
+            G = gradients and gradients.of(rows, best)
             U, K, P, _ = fit_sides(best, metric, G, kernel, *module.ranks, rounds=rounds(fit))
             triples.append((U, K, P))
             yield rows, U @ (P.T @ K).flatten(1)

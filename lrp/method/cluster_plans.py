@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from lrp.blocking.none import Unblocked
 from lrp.cost.count import block_macs
 from lrp.decomposition.base import decompose
-from lrp.decomposition.metric import metric_factors
+from lrp.decomposition.metric import factors_in
 from lrp.form.clusters import ClusterPlan, clustered_form
 from lrp.form.matrix import MatrixPlan
-from lrp.layer_statistics.base import quadratic
 from lrp.matrices import Block, Factors, LayerMatrix
 from lrp.method.base import as_masks
 from lrp.partition import cut, spans
@@ -80,7 +79,7 @@ class ClusterLayer:
                 U, S, Vh = torch.linalg.svd(W, full_matrices=False)
                 V = S[:, None] * Vh
             else:
-                U, S, V = metric_factors(W, quadratic(W, own), None)
+                U, S, V = factors_in(W, own)
             found.append(Factors(block, V.T, S, U.T) if self.by_rows else Factors(block, U, S, V))
         return found
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from lrp.blocking.none import Unblocked
 from lrp.decomposition.activation import Activation
 from lrp.decomposition.base import decompose
-from lrp.decomposition.metric import metric_factors
+from lrp.decomposition.metric import factors_in
 from lrp.evidence import Evidence
 from lrp.form.alternating import cholesky, fit_sides
 from lrp.layer.tucker2 import Triple
@@ -57,7 +57,7 @@ class InputTuckerFitted(HosvdFitted):
                 channel = torch.einsum("ckdk->cd", C.unflatten(0, (-1, matrix.kernel)).unflatten(2, (-1, matrix.kernel)))
                 T = W.unflatten(1, (-1, matrix.kernel)).transpose(1, 2).flatten(0, 1)
                 root = cholesky(channel)
-                sides.append((torch.linalg.svdvals(T @ root).square(), metric_factors(W, W @ C @ W.T, None)[1].square()))
+                sides.append((torch.linalg.svdvals(T @ root).square(), factors_in(W, C)[1].square()))
             into, out = zip(*sides)
             self._energies[name] = torch.stack(into).sum(0), torch.stack(out).sum(0)
         into, out = self._energies[name]

@@ -10,7 +10,7 @@ from torch import nn
 from lrp.compensation import least_squares
 from lrp.compensation.refit import refit, set_bias
 from lrp.decomposition.base import decompose
-from lrp.decomposition.metric import roots
+from lrp.decomposition.metric import OutputMetric, roots
 from lrp.layer.base import LowRank
 from lrp.layer.build import kind_of, layer_matrices, low_rank_layer
 from lrp.layer_statistics.gather import gather
@@ -169,7 +169,7 @@ def test_an_unblocked_low_rank_layer_is_at_the_optimum(name, ridge, metric):
         low.fill(layer, factors, [torch.arange(f.block.rank) < 1 for f in factors])
     start = objective(low, layer, x, z, G, ridge, C)
     with torch.no_grad():
-        refit(low, layer.weight.flatten(1), sums, None if metric is None else g @ g.T, ridge)
+        refit(low, layer.weight.flatten(1), sums, None if metric is None else OutputMetric(g @ g.T), ridge)
     best = objective(low, layer, x, z, G, ridge, C)
     assert best < start * (1 - 1e-6)
     assert all(objective(nudged(low, s), layer, x, z, G, ridge, C) >= best * (1 - 1e-9) for s in (1e-5, 1e-3, 0.1) for _ in range(2))
@@ -237,7 +237,7 @@ def test_nothing_changes_at_full_rank(name, blocking, ridge):
         found = gather(net, find_candidates(net, x[:1]), x, ["outputs", "gradients"], lambda y: y.flatten(1))["0"]
         sums = Sums()
         sums.add(least_squares.columns(layer, x, found.where), found.outputs.flatten(0, 1))
-        for G in (None, found.gradients):
+        for G in (None, OutputMetric(found.gradients)):
             with torch.no_grad():
                 refit(low, layer.weight.flatten(1), copy.deepcopy(sums.flush()), G, ridge)
                 assert torch.allclose(matrix(low), layer.weight.flatten(1), atol=1e-8)

@@ -13,6 +13,7 @@ from lrp.compensation.refit import RIDGE, RIDGES, best_ridge, refit
 from lrp.config.build import compose_job
 from lrp.config.parts import make
 from lrp.decomposition.base import decompose
+from lrp.decomposition.metric import OutputMetric
 from lrp.errors import InputError
 from lrp.form.alternating import fit_sides, rounds
 from lrp.layer.base import LowRank
@@ -96,7 +97,7 @@ def test_best_ridge_against_a_slow_search(noise, rank, monkeypatch):
     tried = []
     monkeypatch.setattr(compensation, "held_out", lambda *given: (tried.append(1), held_out(*given))[1])
     with torch.no_grad():
-        found = best_ridge(layer, W, folds.flush(), G)
+        found = best_ridge(layer, W, folds.flush(), OutputMetric(G))
     assert all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
     losses = []
     for ridge in RIDGES:
@@ -114,7 +115,7 @@ def test_best_ridge_against_a_slow_search(noise, rank, monkeypatch):
                 twin, sums = copy.deepcopy(layer), Sums()
                 sums.add(X[:, None], Z)
                 with torch.no_grad():
-                    refit(twin, W, sums.flush(), G, ridge)
+                    refit(twin, W, sums.flush(), OutputMetric(G), ridge)
                 assert isinstance(twin, LowRank)
                 new = twin.weight_matrix().detach()
             left = z[held] - mean_z - (x[held, 0] - mean_x) @ new.T
