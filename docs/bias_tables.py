@@ -51,11 +51,6 @@ def settled_said() -> str:
     return paragraph(
         f"Of {len(table)} networks {capped.sum()} ended with the last epoch rather than with a stall ({named}).",
         f"{least} chose the lowest of the rates, {most} the highest.",
-        *(
-            f"The {network} network has not been trained so."
-            for network in ("linear", "mlp", "conv")
-            if network not in set(table["network"])
-        ),
     )
 
 

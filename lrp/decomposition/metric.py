@@ -66,8 +66,8 @@ class Weighed:
     basis: Tensor | None
     inverse: Tensor | None
 
-    def factors(self, energy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As of ``metric_factors``; ``energy`` is H C H^T, for the metric C of the columns."""
+    def factors(self, energy: Tensor, rank: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """As of ``metric_factors``, the first ``rank`` components (None: all); ``energy`` is H C H^T, for the metric C of the columns."""
         energies, Q = torch.linalg.eigh(energy)
         del energy  # here and below: what follows takes several matrices of this size
         energies, Q = energies.flip(0).clamp(min=0), Q.flip(1)
@@ -77,6 +77,7 @@ class Weighed:
             rest = Q[:, live:]
             Q = torch.cat([Q[:, :live], rest @ torch.linalg.svd(rest.T @ self.H, full_matrices=False).U], dim=1)
             del rest
+        Q, energies = Q[:, :rank], energies[:rank]
         V = Q.T @ self.H
         U = Q if self.basis is None else self.basis @ Q
         del Q

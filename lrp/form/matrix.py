@@ -170,7 +170,7 @@ class Matrix:
             if place == len(module.ranges) - 1:  # what follows takes several matrices of this size
                 fit.forget()
                 solved = None
-            U, _, V = held.factors(energy.pop())
+            U, _, V = held.factors(energy.pop(), rows.rank)
             del held
             new = _set_rows(module, rows, U, V)
             del U, V
@@ -189,8 +189,8 @@ def _within(module: LowRank, rows: RowRange, fit: Regression) -> slice | Tensor:
 
 
 def _set_rows(module: LowRank, rows: RowRange, U: Tensor, V: Tensor) -> Tensor:
-    """Give rows that are one block as many of these components, the first, as they have; returns the rows of the new weight."""
-    U, V = balance(U[:, : rows.rank], V[: rows.rank])
+    """Give rows that are one block these components; returns the rows of the new weight."""
+    U, V = balance(U, V)
     module.U[rows.key].copy_(U)
     module.V[rows.factored[0].key].copy_(V)
     return U @ V

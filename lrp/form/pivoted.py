@@ -56,9 +56,8 @@ class PivotedForm:
         del best
         energy = [quadratic(held.H, metric)]
         del metric
-        U, _, V = held.factors(energy.pop())
+        U, _, V = held.factors(energy.pop(), module.rank)
         del held
-        U, V = U[:, : module.rank].clone(), V[: module.rank].clone()  # what is not kept goes
         module.set_pair(U, V)
         new = U @ V
         del U, V
