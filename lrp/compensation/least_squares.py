@@ -133,17 +133,19 @@ class LeastSquares:
                     del given, parts
                     sums = sums or (Folds(FOLDS) if tries else Sums())  # this process may have no example
                     sums, ridge = sums.total(group), self._ridge
+                    metric = self._metric_of(dense, keep=tries)
                     if isinstance(sums, Folds):
-                        ridge = best_ridge(module, weight, sums, self._metric_of(dense), group)
+                        ridge = best_ridge(module, weight, sums, metric, group)
                         sums = sums.without()
-                    self._refit(module, weight, sums, self._metric_of(dense), ridge)
+                    self._refit(module, weight, sums, metric, ridge)
+                    del metric
                     group.equalise(module.parameters())
         for module, mode in training.items():
             module.training = mode
 
-    def _metric_of(self, dense: LayerStatistics) -> OutputMetric | None:
+    def _metric_of(self, dense: LayerStatistics, keep: bool = False) -> OutputMetric | None:
         G = dense.gradients if self.metric == "gradient" else None
-        return None if G is None else OutputMetric(G)
+        return None if G is None else OutputMetric(G, keep)
 
     def _refit_tied(self, model: nn.Module, matrix: LayerMatrix, dense: LayerStatistics) -> dict[str, _Shift]:
         """Refit the factors that several layers hold; the biases are still to be set, or are set here, of layers whose rows belong to no

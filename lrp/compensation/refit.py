@@ -65,7 +65,6 @@ def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Outpu
     if len(folds.parts) < 2:
         return RIDGE
     kept, least, best = [parameter.clone() for parameter in module.parameters()], math.inf, RIDGE
-    metric = gradients and OutputMetric(gradients.G, keep=True)
     thinly: dict[int, Callable[[float], Regression]] = {}
     shelf = Shelf()
 
@@ -85,8 +84,8 @@ def best_ridge(module: nn.Module, weight: Tensor, folds: Folds, gradients: Outpu
 
     def of_part(ridge: float, k: int) -> float:
         loss, own = 0.0, regression(ridge, k)
-        for span, new in refitted(module, own, metric):
-            G = metric and metric.of(span, new).G
+        for span, new in refitted(module, own, gradients):
+            G = gradients and gradients.of(span, new).G
             loss += held_out(span, new, own.bias(span, new), folds.parts[k], G, [read(L) for L in thin(k)])
             del new
         for parameter, value in zip(module.parameters(), kept):

@@ -23,7 +23,8 @@ class Regression:
         thin: L (N, s) of each group, L L^T = C, where there are few samples for the columns; empty where there are more
         A: Cov(z, x') (M, N)
         W: the dense layer's weight (M, N)
-        rough: whether a layer that is fitted in turns may be left after the first: to compare ridges that is enough
+        rough: whether it is made to compare ridges alone: a layer that is fitted in turns may be left after the first, and need not hold
+            what is found
 
     ``forget`` lets go of C, thin, A and W.
     """
