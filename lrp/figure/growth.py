@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from lrp.figure.base import Figure
 from lrp.figure.palette import BLUE, VERMILION, Look
@@ -61,6 +62,7 @@ def draw_growth(table: pd.DataFrame, details: pd.DataFrame | None, target: Path)
         for j, panel in enumerate(panels):
             ax, named = axes[i][j], []
             ax.set(xscale="log", yscale="log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             own = [line for line in lines if line[0] == panel]
             own = [own[0], own[-1]] if len(own) > 2 else own
             for k, (what, held, points, x) in enumerate(own):
@@ -71,7 +73,13 @@ def draw_growth(table: pd.DataFrame, details: pd.DataFrame | None, target: Path)
                 ax.set_xlabel(panel)
             if j == 0:
                 ax.set_ylabel(label)
-            name_lines(ax, named)
+            for axis, written in ((ax.xaxis, "{x:,.0f}"), (ax.yaxis, "{x:g}")):
+                axis.set_major_formatter(written)
+                axis.set_minor_formatter(NullFormatter())
+            if len(named) == 1:
+                ax.set_title(named[0][0])
+            else:
+                name_lines(ax, named)
     return fitted.round(2).to_string(index=False), save_figure(figure, target)
 
 
