@@ -19,7 +19,7 @@ USAGE = """usage: lrp run [group=choice] [option=value] ...    compress a networ
 Each of them explains itself with --help. python -m lrp is the same command."""
 FIGURES = (  # without loading them, which takes seconds
     "figure1, figure2, figure3, simplicity_bias, at_initialisation, iterative, no_retraining, forms, cited, scoring_images, speed_whole, "
-    "speed_layers, speed_batch"
+    "speed_layers, speed_batch, growth"
 )
 
 
