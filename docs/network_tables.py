@@ -202,13 +202,14 @@ def pretrained_said() -> str:
         if value > least[network, sparsity]:
             ahead = rivals[network, sparsity].idxmin()
             behind.append(
-                f"`{network}` at {removed(sparsity)}, where `{ahead}` loses {100 * (1 - least[network, sparsity] / value):.0f} % less"
+                f"`{network}` at {removed(sparsity)}, where `{ahead}` loses {100 * (1 - least[network, sparsity] / value):.1f} % less"
             )
     ratio = means["divergence"] / means["divergence_seen"]
     fitted = ratio.xs(OURS, level="method").groupby("network").mean()
     told = ", ".join(f"{value:.1f} times on `{name}`" for name, value in fitted.items())
+    seeds = ", ".join(f"{count} of `{name}`" for name, count in table.groupby("network", sort=False)["seed"].nunique().items())
     return paragraph(
-        f"`output_aware` loses least in {len(lost) - len(behind)} of {len(lost)} rows"
+        f"Seeds that were run: {seeds}. `output_aware` loses least in {len(lost) - len(behind)} of {len(lost)} rows"
         + (f"; not in {' and '.join(behind)}." if behind else "."),
         f"It fits its examples: it loses more on the test inputs than on those that it saw, {told} on average; more examples make the gap smaller.",
     )
