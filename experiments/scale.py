@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--one", action="store_true", help="measure in this process and print the row")
     args = parser.parse_args()
     if not args.one and args.out is None:
-        raise SystemExit("give --out, the file that rows are added to, or --one")
+        parser.error("give --out, the file that rows are added to, or --one")
     rows = None if args.one else KeptRows(args.out)
     for network, examples in itertools.product(args.networks, args.examples):
         for size in args.size or [NETWORKS[network][1]]:

@@ -10,13 +10,12 @@ import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from lrp.figure.base import Figure
-from lrp.figure.palette import BLUE, VERMILION, Look
+from lrp.figure.palette import looks
 from lrp.figure.style import PAGE, curve, grid, name_lines, save_figure, styled
 from lrp.results.collect import collect_tables
 
 _COLUMNS = ("network", "size", "examples", "parameters", "peak_gib", "seconds")
 _MEASURED = {"peak_gib": "peak (GiB)", "seconds": "processor seconds"}
-_LOOKS = (Look(BLUE, "o", "-"), Look(VERMILION, "s", (0, (4, 1.6)), True))
 # what grows: the network whose rows show it, the column that it is, and the column whose values are lines of their own
 _GROWS = {
     "parameters": ("chain", "parameters", "examples"),
@@ -55,20 +54,20 @@ def _lines(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame, str]]:
 @styled
 def draw_growth(table: pd.DataFrame, details: pd.DataFrame | None, target: Path) -> tuple[str, list[Path]]:
     """Memory above, time below, a column for each thing that grows, all axes logarithmic; the exponents as text."""
-    lines, fitted = _lines(table), growth(table)
-    panels = list(dict.fromkeys(what for what, *_ in lines))
+    fitted = growth(table)
+    lines = list(zip(_lines(table), fitted.to_dict("records")))  # in the same order
+    panels = list(dict.fromkeys(fitted["with"]))
     figure, axes = grid(2, max(1, len(panels)), PAGE, 3.6, sharey="row")
     for i, (column, label) in enumerate(_MEASURED.items()):
         for j, panel in enumerate(panels):
             ax, named = axes[i][j], []
             ax.set(xscale="log", yscale="log")
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            own = [line for line in lines if line[0] == panel]
-            own = [own[0], own[-1]] if len(own) > 2 else own
-            for k, (what, held, points, x) in enumerate(own):
-                curve(ax, points[x], points[column], _LOOKS[k], k)
-                power = fitted[(fitted["with"] == what) & (fitted["held"] == held)][column].item()
-                named.append((f"{held},\nexponent {power:.2f}", _LOOKS[k], points[x].to_numpy(float), points[column].to_numpy(float)))
+            own = [line for line in lines if line[0][0] == panel]
+            for depth, (look, ((_, held, points, x), power)) in enumerate(zip(looks([line[0][1] for line in own]), own)):
+                curve(ax, points[x], points[column], look, depth / len(own))
+                name = f"{held},\nexponent {power[column]:.2f}"
+                named.append((name, look, points[x].to_numpy(float), points[column].to_numpy(float)))
             if i == 1:
                 ax.set_xlabel(panel)
             if j == 0:
