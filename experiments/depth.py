@@ -13,13 +13,12 @@ import argparse
 import itertools
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from kept_rows import KeptRows
+from own_process import measured
 
 EXAMPLES, TOKENS, OUTPUTS = 16, 64, 8
 
@@ -108,11 +107,7 @@ def main() -> None:
         case = {"way": way, "forms": given.forms, "width": given.width, "blocks": blocks}
         if rows.has(**case):
             continue
-        words = [sys.executable, __file__, "--one", way, str(blocks), "--width", str(given.width), "--forms", given.forms]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(done.stderr)
-        rows.add([{**case, **json.loads(done.stdout.splitlines()[-1])}])
+        rows.add([{**case, **measured(__file__, "--one", way, blocks, "--width", given.width, "--forms", given.forms)}])
         print(rows.table.iloc[-1].to_dict(), flush=True)
 
 

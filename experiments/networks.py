@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from own_process import Stopped, measured
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -366,16 +364,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--one", action="store_true", help="in this process, and only print the row")
     args = parser.parse_args()
+    if unknown := [name for name in args.names if name not in NETWORKS]:
+        parser.error(f"{unknown[0]}: not a network that is known; choose from {', '.join(NETWORKS)}")
     torch.set_num_threads(1)
     if args.one:
         print(pd.Series(measure(args.names[0])).to_json())
         return
-    rows = {row["network"]: row for row in pd.read_csv(args.out).to_dict("records")} if args.out.exists() else {}
+    rows = {each["network"]: each for each in pd.read_csv(args.out).to_dict("records")} if args.out.exists() else {}
     for name in args.names or [name for name in NETWORKS if name not in rows]:
-        words = [sys.executable, __file__, name, "--one", "--out", str(args.out)]
-        done = subprocess.run(words, capture_output=True, text=True)
-        said = done.stdout.strip().splitlines()
-        rows[name] = json.loads(said[-1]) if said else {"network": name, "runs": f"stopped: {done.stderr[-300:]}"}
+        try:
+            rows[name] = measured(__file__, name, "--one", "--out", args.out)
+        except Stopped as stopped:
+            rows[name] = {"network": name, "runs": f"stopped: {str(stopped)[-300:]}"}
         print(rows[name], flush=True)
         table = pd.DataFrame([rows[each] for each in NETWORKS if each in rows])
         write_whole(args.out, lambda path, table=table: table.to_csv(path, index=False, float_format="%.4g"))

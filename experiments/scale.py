@@ -18,8 +18,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +27,7 @@ from typing import Any
 import torch
 from kept_rows import KeptRows
 from memory import chain, of_process
+from own_process import measured
 from torch import nn
 
 import lrp
@@ -198,10 +197,9 @@ def main() -> None:
                 continue
             if rows.has(network=network, size=size, examples=examples):
                 continue
-            words = [sys.executable, __file__, "--one", "--networks", network, "--size", str(size), "--examples", str(examples)]
-            row = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
-            print(f"{network}, {size}, {examples} examples: {row['peak_gib']:.2f} GiB, {row['seconds']:.0f} s", flush=True)
-            rows.add([row])
+            found = measured(__file__, "--one", "--networks", network, "--size", size, "--examples", examples)
+            print(f"{network}, {size}, {examples} examples: {found['peak_gib']:.2f} GiB, {found['seconds']:.0f} s", flush=True)
+            rows.add([found])
 
 
 if __name__ == "__main__":
