@@ -104,7 +104,10 @@ def asked(description: str | None) -> tuple[pd.DataFrame, Path | None]:
         table = collect([path for folder in args.folders for path in sorted(folder.iterdir()) if path.is_dir()])
     except (InputError, OSError) as error:
         raise SystemExit(f"lrp: {error}") from None
-    return table, args.out
+    jobs = table[[Path(folder, "layers.csv").exists() for folder in table["folder"]]]  # a sweep's own table has its jobs' rows once more
+    if jobs.empty:
+        raise SystemExit(f"lrp: no job below {', '.join(map(str, args.folders))} has a layers.csv")
+    return jobs, args.out
 
 
 def main() -> None:

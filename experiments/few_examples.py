@@ -6,8 +6,9 @@
 EfficientNet-Lite0 with its ImageNet weights, 30 % of its layers' parameters removed, on images of CIFAR-10 enlarged to --size pixels (of
 ImageNet there is none here: what is compared is the network's answer before and after, whatever it is); and a ResNet-20 for CIFAR-10,
 50 % removed. Nothing is trained and no label is read. It is calibrated on training images, which the seed draws, and compared on
-validation images. --setting is a name for the rows; --set sets options of the compensation, as in --set ridge=0.03. Rows are added as
-they come.
+validation images. --views 8 calibrates on each image and on seven more views of it: crops of three tenths of its area and more, mirrored
+half of the time, in other brightness and contrast. --setting is a name for the rows; --set sets options of the compensation, as in --set
+ridge=0.03. Rows are added as they come.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from efficientnet_lite import WEIGHTS, efficientnet_lite0
 from kept_rows import KeptRows
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms import v2
 
 import lrp
 from lrp.compensation.least_squares import LeastSquares
@@ -35,6 +37,16 @@ def enlarged(images: Tensor, size: int) -> Tensor:
     """uint8 images (B, C, H, W) as EfficientNet-Lite0 takes them."""
     larger = F.interpolate(images.float(), size=size, mode="bicubic")
     return ((larger - 127) / 128).to(memory_format=torch.channels_last)
+
+
+def views(images: Tensor, count: int, size: int, seed: int) -> Tensor:
+    """uint8 images (B, C, H, W), each seen in ``count`` other ways, (count B, C, size, size)."""
+    look = v2.Compose([
+        v2.RandomResizedCrop(size, (0.3, 1.0), antialias=True), v2.RandomHorizontalFlip(), v2.ColorJitter(brightness=0.4, contrast=0.4),
+    ])  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return torch.stack([look(image) for _ in range(count) for image in images])
 
 
 def made(name: str, args: argparse.Namespace) -> tuple[nn.Module, Any, Any]:
@@ -64,6 +76,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--size", type=int, default=96, help="pixels that EfficientNet-Lite0 sees")
     parser.add_argument("--scoring-images", type=int, default=64)
+    parser.add_argument("--views", type=int, default=1, help="of each image")
     parser.add_argument("--setting", default="default")
     parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="of the compensation")
     parser.add_argument("--out", type=Path, required=True)
@@ -82,8 +95,11 @@ def main() -> None:
             if rows.has(**key):
                 continue
             start = time.process_time()
-            calibration = into(data.calibration(images, seed).images)
-            options = {"compensation": compensation, "images": images, "scoring_images": min(args.scoring_images, images)}
+            given_images = data.calibration(images, seed).images
+            calibration = into(given_images)
+            if args.views > 1:
+                calibration = torch.cat([calibration, into(views(given_images, args.views - 1, calibration.shape[-1], seed))])
+            options = {"compensation": compensation, "images": len(calibration), "scoring_images": min(args.scoring_images, images)}
             small, _ = lrp.compress(model, calibration, SPARSITY[name], **options)
             seconds = time.process_time() - start
             found = answers(small.eval(), compared, into)

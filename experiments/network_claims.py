@@ -91,6 +91,8 @@ def collapse(case: Case) -> Found:
     """Pruning by magnitude collapses layers early: a layer is empty at a lower sparsity than with perturbation, then above chance."""
     for blocking in case.blockings:
         first = [case.curve(blocking, scorer, "empty") for scorer in ("magnitude", "perturbation")]
+        if any(curve.empty for curve in first):
+            continue
         early, late = (curve.index[curve > 0].min() if (curve > 0).any() else 1.0 for curve in first)
         above = case.curve(blocking, "perturbation", "accuracy").get(early, 0.0)
         yield (

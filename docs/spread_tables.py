@@ -1,0 +1,60 @@
+"""The tables of docs/results/figure3.md on several networks, from what experiments/network_claims.py wrote."""
+
+from __future__ import annotations
+
+import pandas as pd
+from layout import between, markdown, paragraph, percent, read, removed, said
+
+KEYS = ["blocking", "scorer", "compensation"]
+SCORERS = ("perturbation", "variance", "relative_error", "magnitude")
+
+
+def _rows() -> pd.DataFrame:
+    return read("figure3_networks").fillna({"blocking": "none", "compensation": "none"})
+
+
+def networks() -> str:
+    """One row per blocking and scorer, and with compensation: accuracy, batch norm re-estimated; mean and spread of all networks and seeds."""
+    table = _rows()
+    shares = sorted(table["sparsity"].unique())
+    rows = []
+    for key in sorted(table[KEYS].drop_duplicates().itertuples(index=False, name=None), key=_place):
+        held = table[(table[KEYS] == list(key)).all(axis=1)]
+        cells = [percent(held.loc[held["sparsity"] == share, "accuracy"] / 100, 1) for share in shares if share > 0]
+        rows.append([*key[:2], "yes" if key[2] != "none" else "no", *cells])
+    return markdown(["blocking", "scorer", "compensated", *(removed(share) for share in shares if share > 0)], rows)
+
+
+def _place(key: tuple[str, str, str]) -> tuple[int, int, int]:
+    return int(key[2] != "none"), ("none", "alds", "square").index(key[0]), SCORERS.index(key[1])
+
+
+def claims() -> str:
+    """One row per claim: its rule, and in how many checks it holds."""
+    rows = []
+    for (claim, rule), part in read("figure3_networks_claims").groupby(["claim", "rule"], sort=False):
+        held, of = part["held"].sum(), part["of"].sum()
+        word = "reproduced" if held == of else "in part" if held else "not reproduced"
+        rows.append([claim, rule, f"{word}, {held} of {of}"])
+    return markdown(["the paper", "it holds where", "verdict"], rows)
+
+
+def numbers() -> str:
+    """One row per number that a claim was checked by."""
+    table = read("figure3_networks_claims")
+    cells = [
+        [r.claim, r.number, f"{r.mean:.2f}" if pd.isna(r.std) else f"{r.mean:.2f} ± {r.std:.2f}", f"{r.held} of {r.of}"]
+        for r in table.itertuples()
+    ]
+    return markdown(["claim", "number", "mean and spread", "holds in"], cells)
+
+
+def networks_said() -> str:
+    """How many networks and seeds there are, and how good the networks are."""
+    table = _rows()
+    dense = table[table["sparsity"] == 0].groupby("network")["accuracy_before_recovery"].first()
+    seeds = table.groupby("network")["calibration_seed"].nunique()
+    return paragraph(
+        f"{len(dense)} networks, each with {between(seeds)} calibration seed{'s' * (seeds.max() > 1)}; dense they are at",
+        f"{said(sorted(dense, reverse=True))} % of the test images.",
+    )
