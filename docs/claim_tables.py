@@ -7,15 +7,15 @@ A claim is checked in several settings, each by a rule that its row states: it i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+import network_claims as rules
 import pandas as pd
 from layout import RESULTS, markdown, read, said
+from network_claims import NEAR
 
 from lrp.figure.figure1 import PAPER, PAPER_RANKS
 from lrp.results.tables import read_table
-
-NEAR, CHANCE = 1.0, 11.0  # points of accuracy that count as no difference; what is not above this learnt nothing of ten classes
 
 
 def claim_rows(rows: Sequence[tuple[str, str, str, Iterable[bool]]]) -> str:
@@ -147,6 +147,15 @@ def simplicity_bias_claims() -> str:
     ])  # fmt: skip
 
 
+def _vgg16() -> rules.Case:
+    """The tables of the full-size VGG16, as the rules read them."""
+    table = read("figure3").fillna({"blocking": "none"}).drop_duplicates(["blocking", "scorer", "sparsity"], keep="last")
+    empty = read("figure3_collapse").set_index(["blocking", "scorer"]).rename(columns=float).stack()
+    key = pd.MultiIndex.from_frame(table[["blocking", "scorer", "sparsity"]])
+    rows = table.assign(accuracy=100 * table["accuracy"], accuracy_before_recovery=100 * table["accuracy_before_recovery"])
+    return rules.Case(rows.assign(compensation="none", empty=empty.reindex(key).to_numpy()), read("figure3_spearman"))
+
+
 def figure3_claims() -> str:
     table = read("figure3").fillna({"blocking": "none"})
     again = 100 * table.set_index(["blocking", "scorer", "sparsity"])["accuracy"]
@@ -168,16 +177,11 @@ def figure3_claims() -> str:
     def correlations(scorer: str, column: str, digits: int = 2) -> str:
         return said((order.loc[(blocking, scorer), column] for blocking in cuts), digits)
 
-    def first_empty(blocking: str, scorer: str) -> float:
-        return float(emptied(blocking, scorer)) / 100
+    def ruled(claim: Callable[[rules.Case], rules.Found]) -> tuple[str, list[bool]]:
+        return rules.stated(claim)[1], [held for *_, held in claim(case)]
 
-    late, alike = (0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99), (0.9, 0.92, 0.94, 0.95)
-    gaps = {cut: max(abs(again[cut, "perturbation", s] - again[cut, "variance", s]) for s in alike) for cut in ("none", "alds")}
-    blocked = [
-        of[cut, "perturbation", s] > of["none", "perturbation", s] + NEAR
-        for of in (again, plain) for cut in ("alds", "square") for s in late
-        if s >= 0.95 and max(of[c, "perturbation", s] for c in ("none", cut)) > CHANCE
-    ]  # fmt: skip
+    case, alike = _vgg16(), [0.9, 0.92, 0.94, 0.95]
+    gaps = [abs(again[cut, "perturbation", s] - again[cut, "variance", s]) for cut in cuts for s in alike if (cut, "variance", s) in again]
     shares = [s for s in alds.index if s >= 0.5 and ("none", "perturbation", s) in again]
     return claim_rows([
         (
@@ -188,11 +192,7 @@ def figure3_claims() -> str:
             f"{both(('none', 'magnitude', 0.95), ('none', 'perturbation', 0.95))} at 95 %. Perturbation empties a layer as well, from "
             f"{emptied('none', 'perturbation')} % on. Relative error empties none without blocking and with alds, where it is nevertheless "
             f"by far the worst score, but one from {emptied('square', 'relative_error')} % on with square blocks",
-            "each blocking: a layer is empty at a lower sparsity than with perturbation, which is above chance there",
-            [
-                first_empty(cut, "magnitude") < first_empty(cut, "perturbation")
-                and again[cut, "perturbation", first_empty(cut, "magnitude")] > CHANCE for cut in cuts
-            ],
+            *ruled(rules.collapse),
         ),
         (
             "Blocking helps at 95 % and above",
@@ -201,8 +201,12 @@ def figure3_claims() -> str:
             + f", but {both(('alds', 'perturbation', 0.97), ('none', 'perturbation', 0.97))} at 97 %. Square blocks are behind no blocking: "
             f"{again['square', 'perturbation', 0.95]:.1f} % at 95 %. As pruning leaves the network, blocking hurts wherever there is anything "
             f"to lose: {said(plain[cut, 'perturbation', 0.9] for cut in cuts)} % at 90 % for none, alds and square",
-            f"more than {NEAR:g} point above no blocking: alds and square, each sparsity from 95 % on at which either is above chance, with and "
-            "without batch norm re-estimated", blocked,
+            *ruled(rules.blocks),
+        ),
+        (
+            "Perturbation is above magnitude",
+            "; ".join(f"{both((cut, 'perturbation', s), (cut, 'magnitude', s))} at {100 * s:g} % with {cut}" for cut in cuts for s in (0.9, 0.95)),
+            *ruled(rules.magnitude),
         ),
         (
             "Perturbation correlates with relative error, 0.87",
@@ -210,8 +214,7 @@ def figure3_claims() -> str:
             f"{correlations('magnitude', 'over_all')}. Within layers the two are in the same order, and there it is "
             f"{correlations('relative_error', 'mean_within_layers')} on average, {order['least_layer'].min():.2f} in the lowest layer. "
             "Relative error differs from the singular value by one factor per layer: that factor is where the agreement is lost",
-            "within 0.05 of 0.87 over all components, each blocking",
-            [abs(order.loc[(cut, "relative_error"), "over_all"] - 0.87) <= 0.05 for cut in cuts],
+            *ruled(rules.spearman),
         ),
         (
             "About 50 blocks with alds, 400 with square",
@@ -233,10 +236,9 @@ def figure3_claims() -> str:
         (
             "Perturbation and variance select alike",
             f"Their rank correlation is {correlations('variance', 'over_all', 3)} (none, alds, square), their accuracies from 90 to 95 % are at "
-            f"most {max(gaps.values()):.1f} points apart (none, alds); at 98 % variance keeps {again['none', 'variance', 0.98]:.1f} % where "
+            f"most {max(gaps):.1f} points apart; at 98 % without blocking variance keeps {again['none', 'variance', 0.98]:.1f} % where "
             "perturbation has emptied a layer",
-            f"a correlation of 0.95 or more, each blocking; accuracies within {NEAR:g} point from 90 to 95 %, none and alds",
-            [*(order.loc[(cut, "variance"), "over_all"] >= 0.95 for cut in cuts), *(gap <= NEAR for gap in gaps.values())],
+            *ruled(rules.variance),
         ),
         (
             "The paper's pruning ends below ALDS",

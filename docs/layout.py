@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments/results"
+sys.path.append(str(ROOT / "experiments"))  # the rules by which claims are checked are network_claims.py
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -14,7 +14,7 @@ def _rows() -> pd.DataFrame:
 
 
 def networks() -> str:
-    """One row per blocking and scorer, and with compensation: accuracy, batch norm re-estimated; mean and spread of all networks and seeds."""
+    """One row per blocking and scorer, and with compensation: accuracy, batch norm re-estimated; mean and spread of all."""
     table = _rows()
     shares = sorted(table["sparsity"].unique())
     rows = []

@@ -25,7 +25,6 @@ import network_tables as nets
 import pandas as pd
 import scoring_said as scoring
 import speed_said
-import spread_tables as spread
 import study_tables as studies
 from layout import RESULTS, ROOT
 from reliability_table import reliability

@@ -88,7 +88,8 @@ Found = Iterator[tuple[str, float, bool]]  # what a number is, the number, and w
 
 
 def collapse(case: Case) -> Found:
-    """Pruning by magnitude collapses layers early: a layer is empty at a lower sparsity than with perturbation, then above chance."""
+    """Pruning by magnitude collapses layers early: each blocking, a layer is empty at a lower sparsity than with perturbation,
+    which is above chance there."""
     for blocking in case.blockings:
         first = [case.curve(blocking, scorer, "empty") for scorer in ("magnitude", "perturbation")]
         if any(curve.empty for curve in first):
@@ -103,7 +104,8 @@ def collapse(case: Case) -> Found:
 
 
 def blocks(case: Case) -> Found:
-    """Blocking helps at 95 % and above: more than a point above no blocking, wherever either is above chance."""
+    """Blocking helps at 95 % and above: more than a point above no blocking, at each sparsity from 95 % on at which either is
+    above chance, with and without batch norm re-estimated."""
     ways = [("accuracy", "none"), ("accuracy_before_recovery", "none"), ("accuracy", "least_squares")]
     for blocking, (what, compensation) in itertools.product([name for name in case.blockings if name != "none"], ways):
         whole, cut = (case.curve(name, "perturbation", what, compensation) for name in ("none", blocking))
@@ -125,7 +127,8 @@ def spearman(case: Case) -> Found:
 
 
 def variance(case: Case) -> Found:
-    """Perturbation and variance select alike: a correlation of 0.95 or more, and accuracies within a point from 90 to 95 %."""
+    """Perturbation and variance select alike: each blocking, a correlation of 0.95 or more, and accuracies within a point
+    from 90 to 95 %."""
     for blocking in case.blockings:
         for value in case.correlation(blocking, "variance"):
             yield f"{blocking}: correlation with variance", value, value >= 0.95
@@ -136,7 +139,8 @@ def variance(case: Case) -> Found:
 
 
 def magnitude(case: Case) -> Found:
-    """Perturbation is above magnitude: at each sparsity from 90 % on at which either is above chance, batch norm re-estimated."""
+    """Perturbation is above magnitude: each blocking, at each sparsity from 90 % on at which either is above chance, batch norm
+    re-estimated."""
     for blocking in case.blockings:
         ours, plain = (case.curve(blocking, scorer, "accuracy") for scorer in ("perturbation", "magnitude"))
         for sparsity in (share for share in ours.index if share >= ALIKE[0] and share in plain and max(ours[share], plain[share]) > CHANCE):
@@ -145,6 +149,12 @@ def magnitude(case: Case) -> Found:
                 ours[sparsity] - plain[sparsity],
                 ours[sparsity] > plain[sparsity],
             )
+
+
+def stated(claim: Callable[[Case], Found]) -> tuple[str, str]:
+    """A claim in words, and its rule."""
+    name, rule = " ".join(str(claim.__doc__).split()).rstrip(".").split(": ", 1)
+    return name, rule
 
 
 CLAIMS: Sequence[Callable[[Case], Found]] = (collapse, blocks, magnitude, spearman, variance)
@@ -157,7 +167,7 @@ def claims(table: pd.DataFrame, order: pd.DataFrame) -> pd.DataFrame:
         network, seed = part[CASE].iloc[0]
         case = Case(part, order.query("network == @network and calibration_seed == @seed"))
         for claim in CLAIMS:
-            name, rule = str(claim.__doc__).rstrip(".").split(": ", 1)
+            name, rule = stated(claim)
             found += [{"claim": name, "rule": rule, "number": number, "value": value, "holds": held} for number, value, held in claim(case)]
     each = pd.DataFrame(found).groupby(["claim", "rule", "number"], sort=False)
     return each.agg(mean=("value", "mean"), std=("value", "std"), held=("holds", "sum"), of=("holds", "size")).round(3).reset_index()
