@@ -43,7 +43,7 @@ def numbers() -> str:
     """One row per number that a claim was checked by."""
     table = read("figure3_networks_claims")
     cells = [
-        [r.claim, r.number, f"{r.mean:.2f}" if pd.isna(r.std) else f"{r.mean:.2f} ± {r.std:.2f}", f"{r.held} of {r.of}"]
+        [r.claim, r.number, f"{r.mean:.3g}" if pd.isna(r.std) else f"{r.mean:.3g} ± {r.std:.2g}", f"{r.held} of {r.of}"]
         for r in table.itertuples()
     ]
     return markdown(["claim", "number", "mean and spread", "holds in"], cells)
@@ -55,6 +55,6 @@ def networks_said() -> str:
     dense = table[table["sparsity"] == 0].groupby("network")["accuracy_before_recovery"].first()
     seeds = table.groupby("network")["calibration_seed"].nunique()
     return paragraph(
-        f"{len(dense)} networks, each with {between(seeds)} calibration seed{'s' * (seeds.max() > 1)}; dense they are at",
+        f"{len(dense)} network{'s' * (len(dense) > 1)}, each with {between(seeds)} calibration seed{'s' * bool(seeds.max() > 1)}; dense they are at",
         f"{said(sorted(dense, reverse=True))} % of the test images.",
     )

@@ -25,6 +25,7 @@ import network_tables as nets
 import pandas as pd
 import scoring_said as scoring
 import speed_said
+import spread_tables as spread
 import study_tables as studies
 from layout import RESULTS, ROOT
 from reliability_table import reliability
@@ -46,6 +47,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "overview": cost.overview, "waiting": cost.waiting,
     "figure3_batchnorm": lambda: accuracy.figure3("batchnorm"), "figure3_no_recovery": lambda: accuracy.figure3("none"),
     "figure3_collapse": accuracy.figure3_collapse, "figure3_blocks": accuracy.figure3_blocks,
+    "figure3_networks": spread.networks, "figure3_networks_claims": spread.claims, "figure3_networks_numbers": spread.numbers,
+    "figure3_networks_said": spread.networks_said,
     "figure3_spearman": accuracy.figure3_spearman, "figure3_k": accuracy.figure3_k, "alds_authors": accuracy.alds_authors,
     "no_retraining": lambda: accuracy.no_retraining("no_retraining"),
     "no_retraining_resnet20": lambda: accuracy.no_retraining("no_retraining_resnet20"),
@@ -78,7 +81,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "score_forms": blocks.score_forms, "score_forms_said": blocks.score_forms_said,
     "scale": nets.scale, "scale_growth": nets.scale_growth, "depth": nets.depth, "processes": nets.processes,
     "plan": nets.plan, "plan_hours": nets.plan_hours,
-    "few_examples": nets.few_examples, "at_initialisation": masks.at_initialisation,
+    "few_examples": lambda: nets.few_examples(["before", "after"]), "few_views": lambda: nets.few_examples(["one view", "8 views"]),
+    "few_views_said": nets.few_views_said,
+    "at_initialisation": masks.at_initialisation,
     "at_initialisation_layers": masks.at_initialisation_layers, "iterative": masks.iterative,
     "at_initialisation_said": masks.at_initialisation_said, "iterative_said": masks.iterative_said,
     "scoring_speed_said": scoring.speed, "scoring_quality_said": scoring.quality, "scoring_additive": scoring.additive,
