@@ -54,7 +54,8 @@ def networks_said() -> str:
     table = _rows()
     dense = table[table["sparsity"] == 0].groupby("network")["accuracy_before_recovery"].first()
     seeds = table.groupby("network")["calibration_seed"].nunique()
+    networks, seed = f"network{'s' * (len(dense) > 1)}", f"seed{'s' * bool(seeds.max() > 1)}"
     return paragraph(
-        f"{len(dense)} network{'s' * (len(dense) > 1)}, each with {between(seeds)} calibration seed{'s' * bool(seeds.max() > 1)}; dense they are at",
+        f"{len(dense)} {networks}, each with {between(seeds)} calibration {seed}; dense they are at",
         f"{said(sorted(dense, reverse=True))} % of the test images.",
     )
