@@ -14,15 +14,26 @@ SMALL, USUAL = 2**20, 2**25  # bytes; glibc itself raises it to 32 MiB as blocks
 _depth = 0  # of contexts that are open
 
 
+def _libc() -> Any:
+    """glibc, or None where the system has another one."""
+    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return libc if all(hasattr(libc, name) for name in ("mallopt", "malloc_trim")) else None
+
+
+def give_back() -> None:
+    """Let the system have what was freed and lies between what is in use: for loops that would keep a little more in each round."""
+    if libc := _libc():
+        libc.malloc_trim(0)
+
+
 @contextmanager
 def given_back() -> Iterator[None]:
     """Within it blocks of a MiB and more go back to the system as they are freed. glibc keeps those of up to 32 MiB, and what lies between
     blocks that are in use is of no use to anybody: as much again as the matrices of a layer. Each block costs page faults, about a tenth of
     the time. Does nothing where there is no glibc."""
     global _depth
-    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
-    known = all(hasattr(libc, name) for name in ("mallopt", "malloc_trim"))
-    if known and not _depth:
+    libc = _libc()
+    if libc and not _depth:
         libc.mallopt(MMAP_THRESHOLD, SMALL)
         libc.malloc_trim(0)
     _depth += 1
@@ -30,6 +41,6 @@ def given_back() -> Iterator[None]:
         yield
     finally:
         _depth -= 1
-        if known and not _depth:
+        if libc and not _depth:
             libc.malloc_trim(0)
             libc.mallopt(MMAP_THRESHOLD, USUAL)

@@ -32,3 +32,25 @@ def test_freed_blocks_go_back():
         for where in ("outside", "inside")
     )
     assert inside <= 6 and outside > 60, (outside, inside)  # MiB
+
+
+BETWEEN = """
+import torch
+from lrp.heap import give_back
+HELD
+blocks = [torch.ones(2**13) for _ in range(2000)]  # 32 KiB each
+kept = blocks[-1::-50]
+del blocks
+before = held()
+give_back()
+print(round(before - held()))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what it changes is glibc's")
+@pytest.mark.long
+def test_what_lies_between_goes_back():
+    held = SCRIPT[SCRIPT.index("def held") : SCRIPT.index("with given_back")]
+    script = BETWEEN.replace("HELD", f"from pathlib import Path\n{held}")
+    freed = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
+    assert freed > 40, "of some 60 MiB"

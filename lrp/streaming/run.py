@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from lrp.errors import InputError
 from lrp.estimator.shared import PARTS
 from lrp.evidence import Evidence
 from lrp.group import UNIT
+from lrp.heap import give_back
 from lrp.inputs import MASK
 from lrp.layer.build import find_kind
 from lrp.matrices import Block
@@ -65,8 +66,10 @@ class Run:
         """The batches that this process runs through each block."""
         return range(self.group.rank, len(self.sizes), self.group.size)
 
-    def _numbers(self, numbers: Any, title: str) -> Any:
-        return tqdm(numbers, desc=title, unit="block", leave=False, disable=None)
+    def _numbers(self, numbers: Iterable[int], title: str) -> Iterator[int]:
+        for k in tqdm(numbers, desc=title, unit="block", leave=False, disable=None):
+            yield k
+            give_back()
 
     @torch.no_grad()
     def forward(self) -> None:
@@ -137,7 +140,7 @@ class Run:
     def backward(self) -> None:
         """From the last block to the first: scores of its components, the ways in which its layers can be stored, and the gradients with
         respect to what it reads."""
-        for k in self._numbers(reversed(range(self.count)), "backward"):
+        for k in self._numbers(range(self.count)[::-1], "backward"):
             if self.work.done(f"backward{k}"):
                 continue
             with self.skeleton.block(k) as cut:

@@ -76,6 +76,15 @@ def compress(given, to, sparsity=0.5, **options):
     return lrp.compress_blocks(make, folder, x, sparsity, to, **{"blocks": "blocks", "batch_size": 16, **options})
 
 
+def test_what_a_block_freed_is_given_back(given, tmp_path, monkeypatch):
+    """After each block of each pass, or memory would grow with the depth of the network."""
+    seen = []
+    monkeypatch.setattr(streaming, "give_back", lambda: seen.append(sorted(file.name for file in (tmp_path / "small/work").glob("*.done"))))
+    compress(given, tmp_path / "small")
+    finished = [sum(name.startswith(("forward", "backward", "compress")) for name in names) for names in seen]
+    assert finished == [1, 2, 3, 4, 5, 6, 7, 8, 9], "three passes over three blocks"
+
+
 @pytest.mark.parametrize("forms", ["auto", "matrix", ["pivoted"]])
 def test_it_is_what_compressing_the_whole_gives(given, tmp_path, forms):
     """The same metric: the network has no more outputs than are differentiated."""
