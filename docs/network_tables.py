@@ -269,8 +269,9 @@ def few_views_said() -> str:
     both = wide.dropna(subset=[("agreement", "one view"), ("agreement", "8 views")])
     change = {what: both[what, "8 views"] - both[what, "one view"] for what in ("agreement", "divergence")}
     many = table[(table["setting"] == "one view") & (table["images"] > both.index.get_level_values("images").max())]
-    told = f"Eight views of each image raise the agreement by {_mean(100 * change['agreement'], 1)} points and change the divergence by"
+    seeds = f"{len(both)} seed{'s' * (len(both) > 1)}"
+    told = f"Eight views of each image change the agreement by {_mean(100 * change['agreement'], 1)} points and the divergence by"
     more = "".join(
         f" {r.images:,} images, one view of each, have {100 * r.agreement:.1f} % and {r.divergence:.4f}." for r in many.itertuples()
     )
-    return paragraph(told, f"{_mean(change['divergence'], 4)} ({len(both)} seeds).{more}")
+    return paragraph(told, f"{_mean(change['divergence'], 4)} ({seeds}).{more}")
