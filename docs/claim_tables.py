@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+import layout  # before network_claims: it says where that lies
 import network_claims as rules
 import pandas as pd
-from layout import RESULTS, markdown, read, said
+from layout import markdown, read, said
 from network_claims import NEAR
 
 from lrp.figure.figure1 import PAPER, PAPER_RANKS
@@ -33,7 +34,7 @@ def verdict(checks: Iterable[bool]) -> str:
 
 
 def figure1_claims() -> str:
-    found = 100 * read_table(RESULTS / "figure1.csv").groupby(["dim", "rank"])["accuracy"].mean()
+    found = 100 * read_table(layout.RESULTS / "figure1.csv").groupby(["dim", "rank"])["accuracy"].mean()
     paper = {(dim, rank): 100 * value for dim, values in PAPER.items() for rank, value in zip(PAPER_RANKS, values)}
     ranks = [5, 10, 20, 50, 100, 200]
     lost = {dim: found[dim, -1] - found[dim, 5] for dim in (10, 20)}
@@ -67,7 +68,7 @@ def figure1_claims() -> str:
 
 
 def figure2_claims() -> str:
-    cells = 100 * read_table(RESULTS / "figure2_small.csv").groupby(["rank_before", "rank_after", "switch_epoch"])["accuracy"].mean()
+    cells = 100 * read_table(layout.RESULTS / "figure2_small.csv").groupby(["rank_before", "rank_after", "switch_epoch"])["accuracy"].mean()
     switched = {rank: [cells[rank, -1, epoch] for epoch in (1, 5, 25)] for rank in (1, 4, 14)}
     dense = cells[-1, -1, 0]
     return claim_rows([
@@ -92,7 +93,7 @@ def figure2_claims() -> str:
 
 
 def simplicity_bias_claims() -> str:
-    table, measures = read_table(RESULTS / "simplicity_bias.csv"), read_table(RESULTS / "simplicity_bias_measures.csv")
+    table, measures = read_table(layout.RESULTS / "simplicity_bias.csv"), read_table(layout.RESULTS / "simplicity_bias_measures.csv")
     means = table.groupby(["network", "depth"]).mean(numeric_only=True)
     pruned = measures[measures["measure"] == "accuracy_pruned"]
     kept = 100 * pruned.groupby(["network", "depth", "index"])["value"].mean()
