@@ -29,8 +29,7 @@ def verdict(checks: Iterable[bool]) -> str:
     held = [bool(check) for check in checks]
     if not held:
         return ""
-    word = "reproduced" if all(held) else "in part" if any(held) else "not reproduced"
-    return f"{word}, {sum(held)} of {len(held)}"
+    return rules.verdict(sum(held), len(held))
 
 
 def figure1_claims() -> str:

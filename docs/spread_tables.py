@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 from layout import between, markdown, paragraph, percent, read, removed, said
+from network_claims import verdicts
 
 KEYS = ["blocking", "scorer", "compensation"]
 SCORERS = ("perturbation", "variance", "relative_error", "magnitude")
@@ -31,11 +32,7 @@ def _place(key: tuple[str, str, str]) -> tuple[int, int, int]:
 
 def claims() -> str:
     """One row per claim: its rule, and in how many checks it holds."""
-    rows = []
-    for (claim, rule), part in read("figure3_networks_claims").groupby(["claim", "rule"], sort=False):
-        held, of = part["held"].sum(), part["of"].sum()
-        word = "reproduced" if held == of else "in part" if held else "not reproduced"
-        rows.append([claim, rule, f"{word}, {held} of {of}"])
+    rows = verdicts(read("figure3_networks_claims"))[["claim", "rule", "verdict"]].to_numpy()
     return markdown(["the paper", "it holds where", "verdict"], rows)
 
 

@@ -176,8 +176,12 @@ def claims(table: pd.DataFrame, order: pd.DataFrame) -> pd.DataFrame:
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     """Each claim with its rule, and in how many checks it holds."""
     each = table.groupby(["claim", "rule"], sort=False)[["held", "of"]].sum().reset_index()
-    words = ["reproduced" if held == of else "in part" if held else "not reproduced" for held, of in zip(each["held"], each["of"])]
-    return each.assign(verdict=words)
+    return each.assign(verdict=[verdict(held, of) for held, of in zip(each["held"], each["of"])])
+
+
+def verdict(held: int, of: int) -> str:
+    """What so many checks say that hold, of all."""
+    return f"{'reproduced' if held == of else 'in part' if held else 'not reproduced'}, {held} of {of}"
 
 
 def main() -> None:
