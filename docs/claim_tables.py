@@ -157,13 +157,12 @@ def _vgg16() -> rules.Case:
 
 
 def figure3_claims() -> str:
-    table = read("figure3").fillna({"blocking": "none"})
-    again = 100 * table.set_index(["blocking", "scorer", "sparsity"])["accuracy"]
-    plain = 100 * table.set_index(["blocking", "scorer", "sparsity"])["accuracy_before_recovery"]
-    again, plain = again[~again.index.duplicated(keep="last")], plain[~plain.index.duplicated(keep="last")]
+    case = _vgg16()
+    of = case.table.set_index(["blocking", "scorer", "sparsity"])
+    again, plain = of["accuracy"], of["accuracy_before_recovery"]
     blocks = read("figure3_blocks").set_index("blocking")
     empty = read("figure3_collapse").set_index(["blocking", "scorer"])
-    order = read("figure3_spearman").set_index(["blocking", "perturbation_with"])
+    order = case.order.set_index(["blocking", "perturbation_with"])
     alds = read("alds_authors_code").assign(removed=lambda found: (1 - found["params_kept"]).round(2)).set_index("removed")
     cuts = ("none", "alds", "square")
 
@@ -180,7 +179,7 @@ def figure3_claims() -> str:
     def ruled(claim: Callable[[rules.Case], rules.Found]) -> tuple[str, list[bool]]:
         return rules.stated(claim)[1], [held for *_, held in claim(case)]
 
-    case, alike = _vgg16(), [0.9, 0.92, 0.94, 0.95]
+    alike = (0.9, 0.92, 0.94, 0.95)
     gaps = [abs(again[cut, "perturbation", s] - again[cut, "variance", s]) for cut in cuts for s in alike if (cut, "variance", s) in again]
     shares = [s for s in alds.index if s >= 0.5 and ("none", "perturbation", s) in again]
     return claim_rows([
