@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pandas as pd
 from layout import between, markdown, paragraph, percent, read, removed, said
 from network_claims import verdicts
@@ -10,13 +13,21 @@ KEYS = ["blocking", "scorer", "compensation"]
 SCORERS = ("perturbation", "variance", "relative_error", "magnitude")
 
 
-def _rows() -> pd.DataFrame:
-    return read("figure3_networks").fillna({"blocking": "none", "compensation": "none"})
+def tables(name: str) -> dict[str, Callable[[], str]]:
+    """The tables of the networks whose CSV files' names begin so."""
+    return {
+        name: partial(networks, name), f"{name}_claims": partial(claims, name), f"{name}_numbers": partial(numbers, name),
+        f"{name}_said": partial(networks_said, name),
+    }  # fmt: skip
 
 
-def networks() -> str:
+def _rows(name: str) -> pd.DataFrame:
+    return read(name).fillna({"blocking": "none", "compensation": "none"})
+
+
+def networks(name: str) -> str:
     """One row per blocking and scorer, and with compensation: accuracy, batch norm re-estimated; mean and spread of all."""
-    table = _rows()
+    table = _rows(name)
     shares = sorted(table["sparsity"].unique())
     rows = []
     for key in sorted(table[KEYS].drop_duplicates().itertuples(index=False, name=None), key=_place):
@@ -30,15 +41,15 @@ def _place(key: tuple[str, str, str]) -> tuple[int, int, int]:
     return int(key[2] != "none"), ("none", "alds", "square").index(key[0]), SCORERS.index(key[1])
 
 
-def claims() -> str:
+def claims(name: str) -> str:
     """One row per claim: its rule, and in how many checks it holds."""
-    rows = verdicts(read("figure3_networks_claims"))[["claim", "rule", "verdict"]].to_numpy()
+    rows = verdicts(read(f"{name}_claims"))[["claim", "rule", "verdict"]].to_numpy()
     return markdown(["the paper", "it holds where", "verdict"], rows)
 
 
-def numbers() -> str:
+def numbers(name: str) -> str:
     """One row per number that a claim was checked by."""
-    table = read("figure3_networks_claims")
+    table = read(f"{name}_claims")
     cells = [
         [r.claim, r.number, f"{r.mean:.3g}" if pd.isna(r.std) else f"{r.mean:.3g} ± {r.std:.2g}", f"{r.held} of {r.of}"]
         for r in table.itertuples()
@@ -46,9 +57,9 @@ def numbers() -> str:
     return markdown(["claim", "number", "mean and spread", "holds in"], cells)
 
 
-def networks_said() -> str:
+def networks_said(name: str) -> str:
     """How many networks and seeds there are, how good the networks are, and what is left of them where the paper says that blocks help."""
-    table = _rows()
+    table = _rows(name)
     dense = table[table["sparsity"] == 0].groupby("network")["accuracy_before_recovery"].first()
     seeds = table.groupby("network")["calibration_seed"].nunique()
     late = table[table["sparsity"] >= 0.95]["accuracy"].max()

@@ -94,11 +94,13 @@ def empty_layers(folder: str) -> pd.Series:
     return (kept == 0).groupby("sparsity").sum()
 
 
-def asked(description: str | None) -> tuple[pd.DataFrame, Path | None]:
-    """The rows of the sweeps that the command line names, and the folder that tables are written to."""
+def asked(description: str | None, name: str) -> tuple[pd.DataFrame, Path | None, str]:
+    """The rows of the sweeps that the command line names, the folder that tables are written to, and what their names begin with,
+    ``name`` unless the command line says another."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, metavar="SWEEP_FOLDER")
     parser.add_argument("--out", type=Path, help="also write the tables as CSV files into this folder")
+    parser.add_argument("--name", default=name, help=f"what the files' names begin with ({name})")
     args = parser.parse_args()
     try:
         table = collect([path for folder in args.folders for path in sorted(folder.iterdir()) if path.is_dir()])
@@ -107,16 +109,16 @@ def asked(description: str | None) -> tuple[pd.DataFrame, Path | None]:
     jobs = table[[Path(folder, "layers.csv").exists() for folder in table["folder"]]]  # a sweep's own table has its jobs' rows once more
     if jobs.empty:
         raise SystemExit(f"lrp: no job below {', '.join(map(str, args.folders))} has a layers.csv")
-    return jobs, args.out
+    return jobs, args.out, args.name
 
 
 def main() -> None:
-    table, out = asked(__doc__)
+    table, out, name = asked(__doc__, "figure3")
     for claim in (blocks, collapse, high_sparsity, spearman):
         result = claim(table)
         print(f"\n{claim.__doc__.splitlines()[0]}\n\n{result.to_string(index=False)}")
         if out:
-            write_whole(out / f"figure3_{claim.__name__}.csv", lambda path, result=result: result.to_csv(path, index=False))
+            write_whole(out / f"{name}_{claim.__name__}.csv", lambda path, result=result: result.to_csv(path, index=False))
 
 
 if __name__ == "__main__":

@@ -185,12 +185,12 @@ def verdict(held: int, of: int) -> str:
 
 
 def main() -> None:
-    table, out = asked(__doc__)
+    table, out, begin = asked(__doc__, "figure3_networks")
     held, order = rows(table), correlations(table)
     found = claims(held, order)
     print(found.drop(columns=["rule"]).to_string(index=False), verdicts(found).to_string(index=False), sep="\n\n")
     for name, each in (("", held), ("_spearman", order), ("_claims", found)) if out else ():
-        write_whole(out / f"figure3_networks{name}.csv", partial(each.to_csv, index=False))
+        write_whole(out / f"{begin}{name}.csv", partial(each.to_csv, index=False))
 
 
 if __name__ == "__main__":
