@@ -18,7 +18,7 @@ from lrp.group import Group
 from lrp.layer.compressed import Compressed
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.folds import Folds
-from lrp.layer_statistics.positions import columns, inside, kept
+from lrp.layer_statistics.positions import batch_size, columns, inside, kept
 from lrp.layer_statistics.regression import LookupRegression
 from lrp.layer_statistics.sums import Sums
 from lrp.layer_statistics.tied import sum_of_metrics
@@ -101,7 +101,7 @@ class LeastSquares:
             known = [name for name, matrix in candidates.matrices.items() if not matrix.uses and statistics[name].where is not None]
             inputs = Batches.of(inputs)
             tokens, group = inputs.counted(), inputs.group
-            unit = inputs.unit
+            unit = batch_size(inputs.unit, tokens, inputs.total)
             masks = [None] * -(-len(inputs) // unit) if tokens is None else tokens.split(unit)
             with Replay(model, inputs, unit, self.memory_limit * 2**30) as replay:
                 for name in tqdm(replay.order([*known, *shifted]), desc="compensation", unit="layer", leave=False, disable=None):

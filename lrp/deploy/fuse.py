@@ -14,8 +14,7 @@ from lrp.layer.build import kind_of, replace_layer
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import check_module, duplicate, ordinary
 from lrp.layer.permuted import Permuted
-from lrp.network.state import unchanged_state
-from lrp.network.trace import Folded, Tracer, name_of, pairs_to_fold, scale_and_shift
+from lrp.network.trace import Folded, name_of, pairs_to_fold, scale_and_shift, trace
 
 
 @ordinary
@@ -35,8 +34,7 @@ def fuse(model: nn.Module) -> nn.Module:
     if not norms and not orders:
         return result  # there is nothing to fold, whether or not torch.fx could find where
     try:
-        with unchanged_state(result):  # a forward that keeps values would keep the tracer's
-            graph = Tracer().trace(result)
+        graph = trace(result)
     except Exception as error:  # whatever the forward raised when it met a proxy
         if not norms:
             return result  # its layers go on reordering what they read

@@ -255,8 +255,9 @@ class FirstOrderEstimator(Estimator):
             if not rest:
                 network.rows_of_one.setdefault(call.layer, set()).add(rows)
         if examples(few) > 1 and y.requires_grad:
-            grads = torch.autograd.grad(y[0].sum(), [call.output for call in calls], allow_unused=True)
-            dims = [(call.layer, batch_dim(grad, call.kind)) for call, grad in zip(calls, grads)]
+            outputs = [call.output for call in calls]
+            of_each = [torch.autograd.grad(y[i].sum(), outputs, retain_graph=i == 0, allow_unused=True) for i in range(2)]
+            dims = [(call.layer, batch_dim(grads, call.kind)) for call, *grads in zip(calls, *of_each)]
             network.batch_dims.update((layer, dim) for layer, dim in dims if dim)
             if lost := sorted({layer for layer, dim in dims if dim != network.batch_dims.get(layer, 0)}):
                 log.info("%s: no dimension of their values runs over the images, so their rows are scored as unrelated", some(lost))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -30,14 +32,19 @@ def squares_of_rows(grad: Tensor, inner: Tensor, U: Tensor, rows: slice | Tensor
     return (g[:, rows] @ U).mul_(z).square_().sum(0)
 
 
-def batch_dim(grad: Tensor | None, kind: LayerKind) -> int | None:
-    """Which dimension of a layer's output runs over two images, by its gradient by the first image's output alone; None: none does.
+def batch_dim(grads: Sequence[Tensor | None], kind: LayerKind) -> int | None:
+    """Which dimension of a layer's output runs over two images, by its gradients by each image's output alone; None: none does.
 
-    A first dimension that holds several positions of each image counts as well."""
-    if grad is None:
+    A first dimension that holds several positions of each image counts as well. Both gradients are looked at: where tokens come first and
+    the network's output reads some of them, or some are padding, that by the first image alone may be zero in the second half of the tokens."""
+    known = [grad for grad in grads if grad is not None]
+    if not known:
         return 0
-    for dim in range(grad.dim() - 1 if kind.feature_dim == -1 else 1):
-        if (grad.shape[dim] == 2 or dim == 0 and len(grad) % 2 == 0) and not bool(positions_of(grad, kind, 2, dim)[1].any()):
+    for dim in range(known[0].dim() - 1 if kind.feature_dim == -1 else 1):
+        size = known[0].shape[dim]
+        if (size == 2 or dim == 0 and size % 2 == 0) and not any(
+            grad is not None and bool(positions_of(grad, kind, 2, dim)[1 - own].any()) for own, grad in enumerate(grads)
+        ):
             return dim
     return None
 

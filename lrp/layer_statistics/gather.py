@@ -18,7 +18,7 @@ from lrp.layer.duplicate import measured_copy
 from lrp.layer_statistics.base import LayerStatistics
 from lrp.layer_statistics.combinations import combinations, differentiate, skip
 from lrp.layer_statistics.limits import groups, images_at_once
-from lrp.layer_statistics.positions import Positions
+from lrp.layer_statistics.positions import Positions, batch_size
 from lrp.layer_statistics.tied import joined as with_uses
 from lrp.layer_statistics.watched import Scattered, WatchedLayer
 from lrp.matrices import LayerMatrix
@@ -70,6 +70,7 @@ def gather(
     found, shelf = dict[str, LayerStatistics](), Shelf()
     for names in groups(candidates, needs, memory):
         chunk = images_at_once(twin, names, inputs, "gradients" in needs, memory, inputs.unit)
+        chunk = batch_size(chunk, counted(inputs.example), inputs.total)
         while True:
             try:
                 found |= _gather(twin, candidates, names, inputs, needs, read, samples, apart, chunk, shelf, group)

@@ -59,6 +59,14 @@ def kept(counted: Tensor | None, where: Tensor, positions: int, x: Tensor) -> Te
     return counted[torch.arange(len(where), device=counted.device)[:, None], where.to(counted.device)].flatten()
 
 
+def batch_size(most: int, counted: Tensor | None, examples: int) -> int:
+    """How many of so many examples to look at at once, ``most`` or a half, a quarter, ... of it: as many as none of them has tokens in
+    ``counted`` (B, L), or values that run over tokens first could not be told from those that run over examples first."""
+    while counted is not None and most > 1 and counted.shape[1] in (most, examples % most):
+        most //= 2
+    return most
+
+
 def columns(module: nn.Module, x: Tensor, where: Tensor) -> Tensor:
     """What a layer multiplies at these positions (B, P) of its output: (B * P, groups, N), N channel-major as in its matrix."""
     return kind_of(module).columns(module, x, where)

@@ -16,6 +16,7 @@ from lrp.errors import InputError
 from lrp.inputs import Inputs, arguments, leaves
 from lrp.layer.build import find_kind
 from lrp.layer.compressed import Compressed
+from lrp.network.state import unchanged_state
 
 
 class Folded(nn.Identity):
@@ -67,18 +68,27 @@ def trace(model: nn.Module, inputs: Inputs | None = None) -> fx.Graph:
     Without ``inputs`` every argument is an input of the graph. Whatever the network raises when it meets a proxy is raised.
     """
     if inputs is None:
-        return Tracer().trace(model)
+        return _traced(model)
     signature = inspect.signature(model.forward)
     given = arguments(inputs)
     bound = signature.bind(*given.args, **given.kwargs)
     absent = {n: p.default for n, p in signature.parameters.items() if n not in bound.arguments and p.default is not p.empty}
     single = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     constant = {n: v for n, v in bound.arguments.items() if signature.parameters[n].kind in single and not leaves(v)}
-    graph = Tracer().trace(model, concrete_args={**absent, **constant} or None)
+    graph = _traced(model, {**absent, **constant})
     for node in graph.nodes:  # torch.fx gives these a number, and the argument's default as theirs
         name = re.sub(r"_\d+$", "", name_of(node)) if node.op == "placeholder" and name_of(node) not in signature.parameters else None
         if name in constant:
             node.args = (constant[name],)
+    return graph
+
+
+def _traced(model: nn.Module, fixed: Mapping[str, Any] | None = None) -> fx.Graph:
+    with unchanged_state(model):  # a forward that keeps values would keep the tracer's
+        graph = Tracer().trace(model, concrete_args=dict(fixed) if fixed else None)
+        read = [name_of(node) for node in graph.nodes if node.op == "get_attr"]
+        constants = {name: vars(model)[name] for name in read if name in vars(model)}
+    vars(model).update(constants)  # the graph reads those that the tracer has put there
     return graph
 
 

@@ -48,3 +48,43 @@ def test_a_mask_that_is_none():
     for calibration in ({"x": x, "mask": None}, [{"x": x[:32], "mask": None}, {"mask": None, "x": x[32:]}]):
         _, report = lrp.compress(Switches(), calibration, 0.4, samples=256, scoring_images=4)
         assert [*report.layer] == ["a"] and not report.what[0].startswith("left alone")
+
+
+class Remembers(nn.Module):
+    """Makes a tensor at its first call and keeps it, in one of the ways in which people do that."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.first, self.last, self.how = nn.Linear(6, 8), nn.Linear(8, 3), how
+        self.kept, self.several, self.mean = None, {}, torch.zeros(8)
+
+    def forward(self, x):
+        if self.how == "attribute":
+            if self.kept is None:
+                self.kept = torch.linspace(0, 1, x.shape[1])
+            return self.last(self.first(x + self.kept[:, None]).relu()).mean(1)
+        if self.how == "dict":
+            if "kept" not in self.several:
+                self.several["kept"] = torch.linspace(0, 1, x.shape[1])
+            return self.last(self.first(x + self.several["kept"][:, None]).relu()).mean(1)
+        if self.how == "new":
+            if not hasattr(self, "late"):
+                self.late = torch.linspace(0, 1, 4)  # no length of the input: a constant of the graph
+            return self.last(self.first(x + self.late[:, None]).relu()).mean(1)
+        h = self.first(x).relu()
+        self.mean = 0.9 * self.mean + 0.1 * h.detach().mean((0, 1))
+        return self.last(h - self.mean).mean(1)
+
+
+@pytest.mark.parametrize("how", ["attribute", "dict", "new", "mean"])
+def test_what_a_forward_keeps_is_not_the_tracers(how):
+    """A proxy that stayed in the network made its next call fail."""
+    torch.manual_seed(0)
+    model, x = Remembers(how).eval(), torch.randn(64, 4, 6)
+    small, _ = lrp.compress(model, x, 0.5)
+    assert not any(isinstance(value, torch.fx.Proxy) for each in (model, small) for value in [*vars(each).values(), *each.several.values()])
+    assert torch.isfinite(small(x)).all()
+    if how == "attribute":
+        model(x)  # a network that was run once was never traced with nothing kept
+        again, _ = lrp.compress(model, x, 0.5)
+        assert torch.equal(small(x), again(x))
