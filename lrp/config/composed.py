@@ -46,21 +46,25 @@ def composed(texts: list[str]) -> DictConfig:
     except yaml.YAMLError as error:
         raise InputError(f"{' '.join(texts)}: a YAML file cannot be read ({' '.join(str(error).split())})") from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        always = [text for text in texts if text.startswith("hydra.searchpath")]
-        groups = [text for text in texts if text.startswith("hydra/")]  # a sweeper or a launcher has options of its own
-        for text in [*groups, *texts]:  # find the one to blame: alone it fails too
-            beside = [] if text in groups else groups
+        chosen = [text for text in texts if text.startswith("hydra.searchpath")]
+        rest = [text for text in texts if text not in chosen]
+        # a choice, such as model=huggingface or hydra/launcher=joblib, has options of its own: these are tried beside it
+        rest.sort(key=lambda text: (not text.startswith("hydra/"), "." in text.split("=")[0]))
+        for text in [*chosen, *rest]:  # find the one to blame: without the others it fails too
+            beside = [word for word in chosen if word != text]
             try:
-                compose("config", overrides=[*(word for word in [*always, *beside] if word != text), text], return_hydra_config=True)
+                compose("config", overrides=[*beside, text], return_hydra_config=True)
             except (HydraException, OmegaConfBaseException, ValueError) as alone:
-                raise InputError(_explain(text, alone, [*always, *beside])) from alone
+                raise InputError(_explain(text, alone, beside)) from alone
+            if "." not in text.split("=")[0]:
+                chosen.append(text)
         raise InputError(f"{' '.join(texts)}: {first_line(error)}") from error
 
 
 def _explain(text: str, error: Exception, beside: list[str]) -> str:
     key = text.split("=")[0].lstrip("+~")
     if text.startswith("hydra."):
-        said = no_hydra_key(key, compose("config", overrides=[word for word in beside if word != text], return_hydra_config=True))
+        said = no_hydra_key(key, compose("config", overrides=beside, return_hydra_config=True))
         if said is not None:
             return f"{text}: {said}"
     message = first_line(error)
@@ -68,7 +72,7 @@ def _explain(text: str, error: Exception, beside: list[str]) -> str:
     while cause is not None and not isinstance(cause, ConfigKeyError | ConfigAttributeError):
         cause = cause.__cause__
     if cause is not None:
-        known = _known()
+        known = _known(beside)
         node = key.rsplit(".", 1)[0] + "." if "." in key else ""
         allowed = [name for name in known if name.startswith(node) and (node or "." not in name)]
         return f"{text}: no option {key}{instead(key, known, allowed)}"
@@ -80,9 +84,9 @@ def _explain(text: str, error: Exception, beside: list[str]) -> str:
     return f"{text}: {message[:1].lower() + message[1:]}"
 
 
-def _known() -> list[str]:
-    """All groups and options of the default configuration."""
-    config = plain(compose("config"), resolve=False)
+def _known(beside: list[str]) -> list[str]:
+    """All groups and options of the configuration with these choices."""
+    config = plain(compose("config", overrides=beside), resolve=False)
     names: list[str] = []
 
     def walk(node: dict, prefix: str) -> None:

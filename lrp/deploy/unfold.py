@@ -12,7 +12,7 @@ from torch import nn
 from lrp.errors import InputError
 from lrp.layer.base import LowRank
 from lrp.layer.build import check_reach, replace_layer
-from lrp.layer.chain import Chain
+from lrp.layer.chain import chained
 from lrp.layer.compressed import Compressed
 from lrp.layer.duplicate import check_module, duplicate, ordinary
 
@@ -52,8 +52,7 @@ def unfold(model: nn.Module) -> nn.Module:
         else:
             if isinstance(layer, LowRank) and layer.tied_factors:
                 _share(plain, layer, made)
-            whole = plain[0] if len(plain) == 1 else Chain(plain, layer)
-            result, changed = replace_layer(result, name, whole.train(layer.training)), True
+            result, changed = replace_layer(result, name, chained(plain, layer).train(layer.training)), True
     if changed:
         result.lrp_unfolded = True  # type: ignore[assignment]
     return result

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from lrp.errors import InputError
 from lrp.layer.compressed import Compressed
@@ -46,4 +47,19 @@ class Chain(nn.Sequential):
         return functools.reduce(torch.matmul, weights)
 
     def __repr__(self) -> str:
-        return nn.Sequential.__repr__(self).replace("Chain(", "Sequential(", 1)
+        return nn.Sequential.__repr__(self).replace(f"{type(self).__name__}(", "Sequential(", 1)
+
+
+class TransposedChain(Chain):
+    """The same of a transposed convolution, which can be asked for an output of some size."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """The output of all layers, of this size if one is asked for."""
+        return self[1](self[0](input, output_size))
+
+
+def chained(layers: Sequence[nn.Module], like: Compressed) -> nn.Module:
+    """Plain layers as one module in the place of a compressed one; a single one as it is."""
+    if len(layers) == 1:
+        return layers[0]
+    return (TransposedChain if isinstance(layers[0], _ConvTransposeNd) else Chain)(layers, like)

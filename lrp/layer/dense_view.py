@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,7 +55,8 @@ class DenseView(torch.Tensor):
         if func in SAME and isinstance(first, DenseView):
             make = first._make
             return DenseView(lambda: make().detach(), first.shape, first)
-        targets = [first, *(first if isinstance(first, (list, tuple)) else []), kwargs.get("out")]
+        named = [kwargs.get(name) for name in ("tensor", "input", "self")]  # nn.init gives its tensor by name
+        targets = [first, *(first if isinstance(first, (list, tuple)) else []), *named, kwargs.get("out")]
         if _writes(func) and any(isinstance(target, DenseView) for target in targets[:-1]) or isinstance(targets[-1], DenseView):
             raise InputError(
                 "weight", getattr(func, "__name__", func), "the weight of a low-rank layer is made from its factors and cannot be written"
@@ -64,7 +66,9 @@ class DenseView(torch.Tensor):
                 return func(*tree_map(_placeholder, args), **kwargs)
             if func in LIKE:
                 args = (args[0], *tree_map(_placeholder, args[1:]))
-            return func(*tree_map(_values, args), **tree_map(_values, kwargs))
+            made: list[Tensor] = []
+            result = func(*tree_map(partial(_values, made), args), **tree_map(partial(_values, made), kwargs))
+            return tree_map(partial(_of_view, made), result) if made else result
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -86,5 +90,16 @@ def _placeholder(value: Any) -> Any:
         return torch.empty((), dtype=value.dtype, device=value.device).expand(value.shape) if isinstance(value, DenseView) else value
 
 
-def _values(value: Any) -> Any:
-    return value._make() if isinstance(value, DenseView) else value
+def _values(made: list[Tensor], value: Any) -> Any:
+    """The values of a view, which are noted."""
+    if not isinstance(value, DenseView):
+        return value
+    made.append(value._make())
+    return made[-1]
+
+
+def _of_view(made: Sequence[Tensor], value: Any) -> Any:
+    """A part of a view's values, which lies in their memory, as a view: what is written into it would be lost as well."""
+    if not isinstance(value, Tensor) or not any(torch._C._is_alias_of(value, whole) for whole in made):
+        return value
+    return DenseView(lambda: value, value.shape, value)

@@ -172,6 +172,7 @@ class _Seen:
         changed: Those whose forward hooks gave another output.
         late: Those that ran on a later example alone.
         asked: Those that do not run once they are of another type.
+        sized: Those that were asked for an output of another size than they give by themselves.
         writes: Whether a parameter held other numbers afterwards.
     """
 
@@ -185,6 +186,7 @@ class _Seen:
         self.changed: set[str] = set()
         self.late: set[str] = set()
         self.asked: set[str] = set()
+        self.sized: set[str] = set()
         self.writes = False
 
     def add(self, others: _Seen, count: int) -> None:
@@ -198,6 +200,7 @@ class _Seen:
         self.elsewhere |= others.elsewhere
         self.shared |= others.shared
         self.asked |= others.asked
+        self.sized |= others.sized
 
     def reason(self, name: str) -> str | None:
         """Why a layer has to be left alone after what it did."""
@@ -207,6 +210,8 @@ class _Seen:
             return "called through a closure, which every copy of the network shares with the original"
         if name in self.asked:
             return "the network asks of what type it is"
+        if name in self.sized:
+            return "the network asks it for an output of another size than its own"
         if self.calls[name] == 0 and name not in self.late:
             return NOT_CALLED
         return "a forward hook changes its output" if name in self.changed else None
@@ -225,6 +230,8 @@ class _Seen:
             self.positions[name] = self.positions.get(name, 0) + kind_of(layer).positions(layer, output)
             self.inputs[name] = tuple(layer_input(args, kwargs).shape)
             self.read[name] += layer_input(args, kwargs).numel()
+            if len(args) + len(kwargs) > 1 and type(layer).forward(layer, layer_input(args, kwargs)).shape != output.shape:
+                self.sized.add(name)
             if own and (output is not own[0] or not torch.equal(output, own[1])):
                 self.changed.add(name)
 

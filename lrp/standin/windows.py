@@ -6,7 +6,6 @@ import copy
 import sys
 from typing import Any
 
-import torch
 from torch import nn
 
 from lrp.standin.base import StandIn, is_usual
@@ -34,8 +33,11 @@ class ShiftedWindows(StandIn):
         result.__class__ = _kinds()[type(module)]
         result._modules, result._parameters, result._buffers = ({**held} for held in (module._modules, module._parameters, module._buffers))
         if type(module).__name__.endswith("V2") and module.qkv.bias is not None:  # torchvision puts zeros there at each call
-            with torch.no_grad():
-                module.qkv.bias.chunk(3)[1].zero_()
+            qkv = copy.copy(module.qkv)
+            bias = module.qkv.bias.detach().clone()
+            bias.chunk(3)[1].zero_()
+            qkv._parameters = {**qkv._parameters, "bias": nn.Parameter(bias, requires_grad=module.qkv.bias.requires_grad)}
+            result._modules["qkv"] = qkv
         return result
 
 

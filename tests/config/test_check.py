@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
     ("words", "sentence"),
     [
         (["sed=1"], "sed=1: no option sed, did you mean seed?"),
+        (["model=huggingface", "model.path=x", "sed=1"], "sed=1: no option sed, did you mean seed?"),
+        (["model=huggingface", "model.pth=x"], "model.pth=x: no option model.pth, did you mean model.path?"),
         (["seed=abc"], "seed=abc: value 'abc' of type 'str' could not be converted to Integer"),
         (["calibration.scoring_imges=3"], "did you mean calibration.scoring_images?"),
         (["xyzzy=1"], "no option xyzzy; choose among model, dataset"),

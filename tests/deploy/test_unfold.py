@@ -115,3 +115,29 @@ def test_what_is_made_within_inference_mode_or_another_default_device_trains(tmp
     for network in made:
         network(torch.randn(5, 4, 6)).sum().backward()
         assert any(parameter.grad is not None for parameter in network.parameters())
+
+
+class Up(nn.Module):
+    """Halves an image and asks for its size again."""
+
+    def __init__(self, kernel):
+        super().__init__()
+        self.down, self.up, self.last = nn.Conv2d(3, 12, 3, 2, 1), nn.ConvTranspose2d(12, 12, kernel, 2, 1), nn.Conv2d(12, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.last(self.up(self.down(x).relu(), output_size=[12, 12]))
+
+
+def test_a_transposed_convolution_is_still_asked_for_a_size():
+    torch.manual_seed(0)
+    small, _ = lrp.compress(Up(4).eval(), IMAGES, 0.6)
+    assert isinstance(small.up, Compressed)
+    plain = lrp.as_plain(small)
+    assert not isinstance(plain.up, Compressed) and torch.allclose(plain(IMAGES), small(IMAGES), atol=1e-5)
+    assert torch.allclose(torch.jit.script(plain)(IMAGES), small(IMAGES), atol=1e-5)
+
+
+def test_one_that_is_asked_for_another_size_than_its_own_stays_dense():
+    small, report = lrp.compress(Up(3).eval(), IMAGES, 0.6)
+    assert "of another size than its own" in report.set_index("layer").what["up"]
+    assert small(IMAGES).shape == IMAGES.shape

@@ -13,6 +13,14 @@ from lrp.standin.windows import ShiftedWindows
 
 
 @pytest.mark.parametrize("kind", [ShiftedWindowAttention, ShiftedWindowAttentionV2])
+def test_the_original_keeps_its_numbers(kind):
+    module = kind(12, [4, 4], [0, 0], 3)
+    torch.nn.init.ones_(module.qkv.bias)
+    ShiftedWindows().make(module)
+    assert bool((module.qkv.bias == 1).all())
+
+
+@pytest.mark.parametrize("kind", [ShiftedWindowAttention, ShiftedWindowAttentionV2])
 @pytest.mark.parametrize("shape", [(8, 8), (7, 10), (4, 4), (3, 9)])
 @pytest.mark.parametrize("shift", [[0, 0], [2, 2], [1, 3]])
 @pytest.mark.parametrize("bias", [True, False])
