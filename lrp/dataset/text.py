@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,11 @@ from lrp.dataset.base import Data, Part, divide
 from lrp.errors import InputError, check_int, first_line
 from lrp.files import why_unreadable
 
+AUTO, TOKENIZER = "auto", "tokenizer.json"
 BYTES = 256
 TEST_SHARE = 0.1
 FEWEST = 20  # stretches of training text
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class Text:
             help, 700 kB of English that come with every Python.
         test_path: The same for the test set.
         length: Tokens of an example.
-        tokenizer: A folder with a ``tokenizer.json`` (or that file), as Hugging Face's tokenizers write it; None: a token is a byte.
+        tokenizer: A folder with a ``tokenizer.json`` (or that file), as Hugging Face's tokenizers write it; "auto": ``tokenizer_of``, if there
+            is such a file; None: a token is a byte.
+        tokenizer_of: The folder of the network that reads the text.
     """
 
     text: ClassVar[bool] = True  # tables have perplexity and divergence
@@ -57,7 +62,8 @@ class Text:
     path: str | None = None
     test_path: str | None = None
     length: int = 128
-    tokenizer: str | None = None
+    tokenizer: str | None = AUTO
+    tokenizer_of: str | None = None
 
     def __post_init__(self) -> None:
         check_int("dataset.length", self.length, 2)
@@ -99,10 +105,10 @@ class Text:
         Raises:
             InputError: For a tokenizer that cannot be loaded.
         """
-        if self.tokenizer is None:
+        folder = self._folder()
+        if folder is None:
             return lambda text: torch.frombuffer(bytearray(text.encode("utf-8")), dtype=torch.uint8).long(), BYTES
-        file = Path(self.tokenizer).expanduser()
-        file = file / "tokenizer.json" if file.is_dir() else file
+        file = folder / TOKENIZER if folder.is_dir() else folder
         if reason := why_unreadable(file):
             raise InputError("dataset.tokenizer", self.tokenizer, f"{file.name}: {reason}")
         try:
@@ -115,6 +121,18 @@ class Text:
         except Exception as error:  # whatever the library raises for a file of another kind
             raise InputError("dataset.tokenizer", self.tokenizer, f"it cannot be loaded ({first_line(error)})") from error
         return lambda text: torch.tensor(found.encode(text, add_special_tokens=False).ids), found.get_vocab_size()
+
+    def _folder(self) -> Path | None:
+        """Where the tokenizer is; None: a token is a byte."""
+        if self.tokenizer != AUTO:
+            return None if self.tokenizer is None else Path(self.tokenizer).expanduser()
+        if not isinstance(self.tokenizer_of, str):
+            return None
+        folder = Path(self.tokenizer_of).expanduser()
+        if (folder / TOKENIZER).is_file():
+            return folder
+        log.warning("a token is a byte, since %s has no %s: dataset.tokenizer says where the network's own is", folder, TOKENIZER)
+        return None
 
 
 def _help_pages() -> str:

@@ -1,8 +1,11 @@
 """Text in stretches of tokens."""
 
+import dataclasses
+
 import pytest
 import torch
 
+from lrp.config.build import compose_job
 from lrp.dataset.text import Text
 from lrp.errors import InputError
 
@@ -49,6 +52,21 @@ def test_a_tokenizer(tmp_path):
     for tokenizer in (tmp_path, tmp_path / "tokenizer.json"):
         data = Text(path=str(tmp_path / "a.txt"), length=4, tokenizer=str(tokenizer)).load()
         assert data.num_classes == 4 and data.test.images[0].tolist() == [1, 2, 3, 0] and data.test.labels[0].tolist() == [2, 3, 0, 1]
+    of_network = Text(path=str(tmp_path / "a.txt"), length=4, tokenizer_of=str(tmp_path))  # which has one
+    assert of_network.load().num_classes == 4
+    assert dataclasses.replace(of_network, tokenizer=None).load().num_classes == 256
+
+
+def test_a_network_without_a_tokenizer_reads_bytes_and_that_is_said(tmp_path, caplog):
+    (tmp_path / "a.txt").write_text("the cat sat quietly " * 60)
+    assert Text(path=str(tmp_path / "a.txt"), length=4, tokenizer_of=str(tmp_path)).load().num_classes == 256
+    assert "a token is a byte, since" in caplog.text
+
+
+def test_the_networks_folder_is_where_the_tokenizer_is():
+    words = ["dataset=text", "model=huggingface", "model.path=here"]
+    assert compose_job(*words).dataset.tokenizer_of == "here"
+    assert compose_job("dataset=text", "model=small_lm").dataset.tokenizer_of is None
 
 
 @pytest.mark.parametrize(
