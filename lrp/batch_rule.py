@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from lrp.errors import InputError, first_line
 from lrp.inputs import MASK, Arguments, Each, Inputs, on_tensors
 
+log = logging.getLogger(__name__)
 CHANNELS = (1, 3, 4)  # of an image: grey, colours, colours and opacity
 SETTING = (bool, int, float, str)  # an argument whose default is one of these is no input
 
@@ -55,6 +60,7 @@ class BatchRule:
         """``choose`` is the user's own rule, a function of the batch (None: that of ``Batches``); errors call the source ``name``."""
         self.forward, self.choose, self.name = forward, choose, name
         self._order: tuple[Any, ...] = ()  # of the first batch's keyword arguments, in which those of later ones are put
+        self._said = False  # of what is taken for labels
         self._each: tuple[bool, bool] | None = None  # whether a batch is a list of examples, or its first entry is: as in the first batch
 
     def __call__(self, batch: Any) -> tuple[Inputs, Any]:
@@ -63,7 +69,7 @@ class BatchRule:
         Raises:
             InputError: For a batch of which it cannot be told what goes into the network, and where ``choose`` fails.
         """
-        inputs, label = self._by_rule(batch) if self.choose is None else (_chosen(batch, self.choose), None)
+        inputs, label = self._by_rule(_tensors(batch)) if self.choose is None else (_tensors(_chosen(batch, self.choose)), None)
         return on_tensors(Tensor.detach, self._ordered(_by_name(inputs, self.forward))), label
 
     def _ordered(self, inputs: Inputs) -> Inputs:
@@ -109,6 +115,12 @@ class BatchRule:
                 f"{self.name}: a batch holds {shapes}, and {forward.said} may take more than {first} of these; say what goes in, "
                 "such as inputs=lambda batch: batch[0], or (batch[0], batch[1]), or dict(x=batch[0])"
             )
+        if forward.names and forward.most > count and left and not self._said:
+            self._said = True
+            log.warning(
+                "%s: entry %d of a batch, %s, is taken for the labels; %s could take it as well: inputs= says what goes in",
+                self.name, 1 + next(i for i, entry in enumerate(batch) if entry is left[0]), tuple(left[0].shape), forward.said,
+            )  # fmt: skip
         return taken[0] if len(taken) == 1 else tuple(taken), left[0] if left else rest[0] if rest else None
 
 
@@ -129,6 +141,11 @@ def _chosen(batch: Any, choose: Callable[[Any], Any]) -> Inputs:
 def _one_each(value: Any) -> Any:
     """What the user picked; a list of tensors holds one of each example."""
     return Each(value) if type(value) is list and value and all(isinstance(entry, Tensor) for entry in value) else value
+
+
+def _tensors(batch: Any) -> Any:
+    """A batch with tensors in the place of numpy's arrays of numbers."""
+    return tree_map(lambda value: torch.tensor(value) if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" else value, batch)
 
 
 def _plain(value: Any) -> Any:

@@ -10,18 +10,25 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from lrp.errors import InputError
-from lrp.inputs import Each, Inputs, arguments, counted, leaves, odd_layout, pad, tensors
+from lrp.inputs import DECODER, Each, Inputs, arguments, counted, leaves, odd_layout, pad, tensors
+
+LABELS, IGNORED = "labels", -100  # as transformers call them, and what its losses pass over
 
 
 @dataclass
 class Shapes:
     """What kind of examples the batches of a source hold, and how those are padded that differ in length.
 
+    Where a decoder's tokens (``decoder_...``, and ``labels`` beside them) are as many as those of the attention mask, these get one more
+    place of padding: layers and outputs are known to be of the mask's tokens by how many places they have.
+
     Attributes:
         name: What errors call the source.
         first: What the first batch holds of one example, and the length of its attention mask.
         form: The arguments that the first batch gives, and what of these is not a tensor.
         padded: Which of its tensors differ in length between batches, as their attention masks do.
+        decoded: Which are of a decoder's tokens.
+        lengths: Of those that may be, how many tokens each has at the most.
         longest: The longest mask.
         starts: Whether a mask begins with a token that does not count.
         ends: Whether one ends with such a token.
@@ -31,6 +38,8 @@ class Shapes:
     first: tuple[list[_One], int | None] | None = None
     form: tuple[Any, list[Any]] | None = None
     padded: set[int] = field(default_factory=set)
+    decoded: set[int] = field(default_factory=set)
+    lengths: dict[int, int] = field(default_factory=dict)
     longest: int = 0
     starts: bool = False
     ends: bool = False
@@ -52,8 +61,13 @@ class Shapes:
         if self.first is None:
             self.first = ones, length
         before, before_length = self.first
-        differ = {i for i, (one, other) in enumerate(zip(ones, before)) if one.shape != other.shape}
         same_kind = [one.kind for one in ones] == [one.kind for one in before]
+        apart = [one.shape != other.shape for one, other in zip(ones, before)]
+        may_be, are = _of_decoder(inputs)
+        for i in may_be if same_kind else ():
+            self.lengths[i] = max(self.lengths.get(i, 0), ones[i].shape[0])
+        self.decoded |= {i for i in are if same_kind and ones[i].shape[1:] == before[i].shape[1:]}
+        differ = {i for i, other in enumerate(apart) if other and i not in self.decoded}
         if not same_kind or not all(ones[i].may_be_padded(length) == before[i].may_be_padded(before_length) is not None for i in differ):
             text = f"batches differ, their examples are {_said(before)} and {_said(ones)}; pad or crop them to one shape"
             masked = ", or give dicts of keyword arguments with an attention_mask: these are padded" if same_kind and length is None else ""
@@ -81,7 +95,15 @@ class Shapes:
 
     def pad(self, inputs: Inputs) -> Inputs:
         """A batch in the length of the longest."""
-        return pad(inputs, self.padded, self.longest, self.starts and not self.ends) if self.padded else inputs
+        left, mask, names = self.starts and not self.ends, counted(inputs), _names(inputs)
+        longest, which = self.longest, self.padded - self.decoded
+        same = any(self.lengths[i] == longest for i in self.decoded)
+        if mask is not None and same and (self.starts or self.ends or which):
+            own = [_One.of(leaf).may_be_padded(mask.shape[1]) is not None for leaf in leaves(inputs)]
+            longest, which = longest + 1, {i for i, of_mask in enumerate(own) if of_mask and i not in self.decoded}
+        for i in self.decoded:
+            inputs = pad(inputs, {i}, self.lengths[i], False, IGNORED if names[i] == LABELS else 0)
+        return pad(inputs, which, longest, left) if which else inputs
 
 
 @dataclass(frozen=True)
@@ -100,6 +122,26 @@ class _One:
     def may_be_padded(self, length: int | None) -> tuple[int, ...] | None:
         """The rest of its shape, if it has as many places as the attention mask; None of any other."""
         return self.shape[1:] if self.shape[:1] == (length,) else None
+
+
+def _names(inputs: Inputs) -> list[str | None]:
+    """Of each tensor of a batch the name by which it is given."""
+    names = {id(value): name for name, value in arguments(inputs).kwargs.items()}
+    return [names.get(id(leaf)) for leaf in leaves(inputs)]
+
+
+def _of_decoder(inputs: Inputs) -> tuple[list[int], list[int]]:
+    """Which tensors may be of a decoder's tokens, and which are: those that are called so, and labels beside these or where they are not as
+    long as the mask."""
+    names, mask = _names(inputs), counted(inputs)
+    named = [i for i, (name, leaf) in enumerate(zip(names, leaves(inputs))) if str(name).startswith(DECODER) and _by_token(leaf)]
+    labels = [i for i, (name, leaf) in enumerate(zip(names, leaves(inputs))) if name == LABELS and _by_token(leaf)]
+    are = [i for i in labels if named or mask is not None and leaves(inputs)[i].shape[1] != mask.shape[1]]
+    return [*named, *labels], [*named, *are]
+
+
+def _by_token(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.dim() > 1
 
 
 def _said(ones: Sequence[_One]) -> str:

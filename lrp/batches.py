@@ -60,7 +60,7 @@ class Batches:
         after them, or what is not a tensor, is the labels. A list of tensors of different sizes holds one of each example.
 
         Batches with an ``attention_mask`` (B, L) may differ in L: what is as long gets zeros behind it, or before it where the masks
-        begin with zeros, up to the longest.
+        begin with zeros, up to the longest. What belongs to a decoder's tokens (``decoder_...``, ``labels``) may have another length.
 
         Args:
             source: The examples.
@@ -84,12 +84,13 @@ class Batches:
         if isinstance(source, Dataset) and not isinstance(source, IterableDataset):
             source = DataLoader(source, batch_size=64)
         if isinstance(source, Tensor | tuple | Mapping | Each):
-            held = rule.whole(source)
+            held, shapes = rule.whole(source), Shapes(name)
             try:
-                Shapes(name).add(held)
+                shapes.add(held)
             except InputError as error:
                 hint = "; a tuple holds the arguments of one call, give batches as a list" if isinstance(held, tuple) else ""
                 raise InputError(f"{error}{hint}") from None
+            held = shapes.pad(held)
             return cls(lambda: [held], examples(held)).take(count)
         if not isinstance(source, Iterable) or isinstance(source, str | bytes):
             raise InputError(

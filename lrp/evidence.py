@@ -28,6 +28,7 @@ from lrp.matrices import Components, LayerMatrix
 from lrp.network.arithmetic import check_weights
 from lrp.network.frozen import FrozenNetwork
 from lrp.network.gradients import hessian_vector_product, loss_gradients, unreached
+from lrp.network.padding import padding_counts
 from lrp.network.survey import Candidates, find_candidates
 
 if TYPE_CHECKING:
@@ -220,6 +221,11 @@ class Evidence:
         """Of layers whose statistics were asked for and rest on fewer than three times as many samples as their matrix has columns:
         the samples and the columns."""
         return self._thin if self._found.needs else {}
+
+    @cached_property
+    def padding(self) -> list[str]:
+        """Where padding counts, in sentences."""
+        return padding_counts(self.model, self.survey, self.batches)
 
     def moments(self, factors: Sequence[Components]) -> list[Moments]:
         """E[y - y_b] and E[(y - y_b)^2] of every component of these blocks on the scoring examples, from the cache where possible."""

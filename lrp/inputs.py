@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
+DECODER = "decoder_"  # how transformers call what belongs to a decoder's tokens
 MASK = "attention_mask"  # what transformers call it: (B, L), 1 where a token counts and 0 where it is padding
 
 
@@ -115,15 +116,15 @@ def counted_first(z: Tensor, counted: Tensor) -> Tensor:
     return z.gather(1, order[..., None].expand_as(z))
 
 
-def pad(inputs: Inputs, which: set[int], length: int, left: bool) -> Inputs:
-    """A batch whose tensors number ``which`` (in the order of ``leaves``) have zeros behind their second dimension, or before it
-    (``left``), so that it is ``length``."""
+def pad(inputs: Inputs, which: set[int], length: int, left: bool, value: int = 0) -> Inputs:
+    """A batch whose tensors number ``which`` (in the order of ``leaves``) have this ``value`` behind their second dimension, or before
+    it (``left``), so that it is ``length``."""
     flat, spec = tree_flatten(inputs)
     places = [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor | Each)]
     for number in which:
         leaf = flat[places[number]]
         more = length - leaf.shape[1]
-        flat[places[number]] = F.pad(leaf, (*[0, 0] * (leaf.dim() - 2), more * left, more * (not left)))
+        flat[places[number]] = F.pad(leaf, (*[0, 0] * (leaf.dim() - 2), more * left, more * (not left)), value=value)
     return spec.unflatten(flat)
 
 

@@ -147,3 +147,16 @@ def test_an_attention_mask_is_given_by_name():
 def test_one_sentence_for_a_rule_that_fails(choose, sentence):
     with pytest.raises(InputError, match=sentence):
         Batches.of([{"x": X}], inputs=choose)
+
+
+def test_what_is_taken_for_labels_is_said_where_forward_could_take_it(caplog):
+    assert Batches.of([(X, T), (X, T)], model=One()).labels is not None and not caplog.text
+    assert Batches.of([(X, T), (X, T)], model=Bert()).labels is not None
+    assert caplog.text.count("calibration: entry 2 of a batch, (5,), is taken for the labels; forward(") == 1
+
+
+def test_arrays_in_a_list_are_tensors():
+    assert torch.equal(Batches.of([X.numpy(), X.numpy()]).whole(), torch.cat([X, X]))
+    held = Batches.of([(X.numpy(), LABELS.numpy())], model=One())
+    assert torch.equal(held.whole(), X) and torch.equal(held.labels, LABELS)
+    assert torch.equal(Batches.of([{"x": X.numpy()}], inputs=lambda batch: batch["x"]).whole(), X)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -88,10 +88,11 @@ def make_report(
     layers: Mapping[str, Mapping[str, Any]],
     totals: dict[str, Any],
     few_samples: Mapping[str, tuple[int, int]],
+    more: Sequence[str] = (),
 ) -> Report:
     """The report of one compressed network; ``model`` is the dense one, ``layers`` say what became of each compressed layer.
 
-    ``few_samples``: of layers whose statistics rest on few samples, these and the columns of their matrix.
+    ``few_samples``: of layers whose statistics rest on few samples, these and the columns of their matrix. ``more``: sentences to warn of.
     """
     rows, counted = [], set()
     tied = {use.name: matrix for matrix in survey.matrices.values() for use in matrix.uses}
@@ -118,7 +119,7 @@ def make_report(
         rows.append(row)
     report = Report(pd.DataFrame(rows, columns=COLUMNS))
     report.attrs.update(totals)
-    report.attrs["warnings"] = _warnings(report, few_samples)
+    report.attrs["warnings"] = [*_warnings(report, few_samples), *more]
     return report
 
 

@@ -51,8 +51,8 @@ class Text:
             help, 700 kB of English that come with every Python.
         test_path: The same for the test set.
         length: Tokens of an example.
-        tokenizer: A folder with a ``tokenizer.json`` (or that file), as Hugging Face's tokenizers write it; "auto": ``tokenizer_of``, if there
-            is such a file; None: a token is a byte.
+        tokenizer: A folder with a ``tokenizer.json`` (or that file), as Hugging Face's tokenizers write it; "auto": ``tokenizer_of``,
+            if there is such a file; None: a token is a byte.
         tokenizer_of: The folder of the network that reads the text.
     """
 

@@ -35,8 +35,8 @@ def squares_of_rows(grad: Tensor, inner: Tensor, U: Tensor, rows: slice | Tensor
 def batch_dim(grads: Sequence[Tensor | None], kind: LayerKind) -> int | None:
     """Which dimension of a layer's output runs over two images, by its gradients by each image's output alone; None: none does.
 
-    A first dimension that holds several positions of each image counts as well. Both gradients are looked at: where tokens come first and
-    the network's output reads some of them, or some are padding, that by the first image alone may be zero in the second half of the tokens."""
+    A first dimension that holds several positions of each image counts as well. Both gradients are looked at: where tokens come first
+    and the network's output reads some of them, or some are padding, that by one image may be zero in half of the tokens."""
     known = [grad for grad in grads if grad is not None]
     if not known:
         return 0

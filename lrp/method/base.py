@@ -203,7 +203,7 @@ class FittedMethod:
     def report(self, plan: Plan, sizes: dict[str, Any]) -> Report:
         """What was done to each layer; ``sizes`` are its totals. What it warns of is logged as well, once."""
         layers = {name: layer.summary() for name, layer in plan.layers.items()}
-        report = make_report(self.model, self.evidence.survey, layers, sizes, self.evidence.few_samples())
+        report = make_report(self.model, self.evidence.survey, layers, sizes, self.evidence.few_samples(), self.evidence.padding)
         for warning in report.warnings:
             if warning not in self._said:
                 log.warning("%s", warning)

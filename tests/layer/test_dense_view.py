@@ -49,7 +49,7 @@ WRITES = {
     "data set": lambda w: setattr(w, "data", torch.zeros(1)),
     "requires_grad_": lambda w: w.requires_grad_(False),
     "init by name": lambda w: nn.init.normal_(tensor=w),
-    "init": nn.init.kaiming_uniform_,
+    "init of torch": nn.init.kaiming_uniform_,
     "into a row": lambda w: w[0].zero_(),
     "into a column of its data": lambda w: w.data[:, 0].fill_(9.0),
     "into another shape": lambda w: w.view(-1).zero_(),
