@@ -22,6 +22,7 @@ from lrp.network.frozen import FrozenNetwork
 from lrp.network.own_loss import as_rows
 
 Read = Callable[[Any], Tensor]
+AT_ONCE = 8  # examples whose graph is held: of most layers the first show all there is to see
 
 
 def loss_gradients(model: nn.Module, names: Sequence[str], inputs: Inputs, labels: Tensor, pick: Read) -> dict[str, Tensor]:
@@ -44,18 +45,20 @@ def unreached(network: FrozenNetwork, names: Sequence[str], batches: Batches, re
         InputError: Where the output carries no gradient at all.
     """
     waiting = [name for name in names if name in network.modules]
-    generator = torch.Generator().manual_seed(0)
-    for batch in batches.split(64):
+    generator, reached = torch.Generator().manual_seed(0), set[str]()
+    for batch in batches.split(AT_ONCE):
         if not waiting:
             break
         with torch.inference_mode(False), torch.enable_grad(), plain_arithmetic(tensors(batch)[0].device):
             y, outputs = _outputs(network, waiting, batch, read)
             check_rows(y, batch)
+            if not y.requires_grad and reached:
+                continue  # of the layers that are left none has a graph
             if not y.requires_grad:
                 raise InputError("the network's output carries no gradient, so estimator=first_order cannot score it; estimator=exact can")
             signs = random_signs((len(y), y.shape[1]), generator).to(y)
             grads = torch.autograd.grad((y * signs).sum(), [output for _, output in outputs], allow_unused=True)
-        reached = {name for (name, _), grad in zip(outputs, grads, strict=True) if grad is not None and bool(grad.any())}
+        reached |= {name for (name, _), grad in zip(outputs, grads, strict=True) if grad is not None and bool(grad.any())}
         waiting = [name for name in waiting if name not in reached]
     return waiting
 
