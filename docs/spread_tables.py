@@ -10,6 +10,7 @@ from layout import between, markdown, paragraph, percent, read, removed, said
 from network_claims import verdicts
 
 KEYS = ["blocking", "scorer", "compensation"]
+HARDLY = 25.0  # per cent of ten classes
 SCORERS = ("perturbation", "variance", "relative_error", "magnitude")
 
 
@@ -63,9 +64,11 @@ def networks_said(name: str) -> str:
     dense = table[table["sparsity"] == 0].groupby("network")["accuracy_before_recovery"].first()
     seeds = table.groupby("network")["calibration_seed"].nunique()
     late = table[table["sparsity"] >= 0.95]["accuracy"].max()
-    networks, seed = f"network{'s' * (len(dense) > 1)}", f"seed{'s' * bool(seeds.max() > 1)}"
+    seed = f"{between(seeds)} calibration seed{'s' * bool(seeds.max() > 1)}"
+    held = f"One network, with {seed}; dense it is at" if len(dense) == 1 else f"{len(dense)} networks, each with {seed}; dense they are at"
+    doubt = ", so that what is said of those sparsities is said of networks that hardly tell the classes apart" if late < HARDLY else ""
     return paragraph(
-        f"{len(dense)} {networks}, each with {between(seeds)} calibration {seed}; dense they are at",
+        held,
         f"{said(sorted(dense, reverse=True))} % of the test images. From 95 % removed on nothing is above",
-        f"{late:.1f} %, so that what is said of those sparsities is said of networks that hardly tell the classes apart.",
+        f"{late:.1f} %{doubt}.",
     )

@@ -47,7 +47,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "overview": cost.overview, "waiting": cost.waiting,
     "figure3_batchnorm": lambda: accuracy.figure3("batchnorm"), "figure3_no_recovery": lambda: accuracy.figure3("none"),
     "figure3_collapse": accuracy.figure3_collapse, "figure3_blocks": accuracy.figure3_blocks,
-    **spread.tables("figure3_networks"),
+    **spread.tables("figure3_networks"), **spread.tables("figure3_half"),
     "figure3_spearman": accuracy.figure3_spearman, "figure3_k": accuracy.figure3_k, "alds_authors": accuracy.alds_authors,
     "no_retraining": lambda: accuracy.no_retraining("no_retraining"),
     "no_retraining_resnet20": lambda: accuracy.no_retraining("no_retraining_resnet20"),

@@ -12,6 +12,7 @@ from lrp.batches import Inputs, call, cut, on_tensors, tensors
 from lrp.layer.build import kind_of, ties, transposed
 from lrp.layer.duplicate import duplicate, measured_copy
 from lrp.matrices import Use
+from lrp.network.state import unchanged_state
 from lrp.network.trace import default_of, name_of, pairs_to_fold, placeholders, run_node, scale_and_shift, trace
 
 HALF = (torch.float16, torch.bfloat16)
@@ -86,15 +87,20 @@ class FrozenNetwork:
 
     @torch.no_grad()
     def _check(self, traced: fx.GraphModule, inputs: Inputs) -> None:
-        """That the graph computes what the network does: it holds one branch, and may hold what was read when it was traced.
+        """That the graph computes what the network does, also when it is called again: it holds one branch, and may hold what was read when
+        it was traced.
 
         Raises:
             ValueError: Where it does not.
         """
         inputs = self.as_input(inputs)
-        expected, found = (tensors(call(module, inputs)) for module in (self.module, traced))
-        same = len(expected) == len(found) and all(
-            a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True) for a, b in zip(expected, found, strict=True)
+        with unchanged_state(self.module):
+            calls = [tensors(call(module, inputs)) for module in (self.module, self.module, traced)]
+        found = calls.pop()
+        same = all(
+            len(expected) == len(found)
+            and all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True) for a, b in zip(expected, found))
+            for expected in calls
         )
         if not same:
             raise ValueError("its graph does not compute what the network does")
