@@ -148,6 +148,7 @@ class ConvTransposeKind(ConvKind):
 
     forms = (LowRankConvTranspose1d, LowRankConvTranspose2d, MaskedConvTranspose1d, MaskedConvTranspose2d)
     uncompressed = (nn.ConvTranspose3d,)
+    sized = True
 
     def rows(self, module: Any) -> int:  # noqa: D102
         return module.out_channels

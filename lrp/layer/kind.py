@@ -27,6 +27,7 @@ class LayerKind:
         forms: Compressed layers, each of one form and in place of one type of torch.
         uncompressed: Types of torch whose batch norms are folded and whose multiply-accumulates are counted, nothing else.
         reads_around: Whether a layer reads zeros around its input.
+        sized: Whether it can be asked for an output of another size than its own.
         lookup: Whether its input holds indices of columns of its matrix, which it gives, rather than numbers that it multiplies.
         ties: Whether layers that hold one weight can be compressed together.
         feature_dim: The dimension of the layer's output (B, ...) that runs over its M features.
@@ -35,6 +36,7 @@ class LayerKind:
     forms: ClassVar[tuple[type[Compressed], ...]]
     uncompressed: ClassVar[tuple[type[nn.Module], ...]] = ()
     reads_around: ClassVar[bool] = False
+    sized: ClassVar[bool] = False
     lookup: ClassVar[bool] = False
     ties: ClassVar[bool] = False
     feature_dim: ClassVar[int]

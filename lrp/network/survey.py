@@ -230,7 +230,7 @@ class _Seen:
             self.positions[name] = self.positions.get(name, 0) + kind_of(layer).positions(layer, output)
             self.inputs[name] = tuple(layer_input(args, kwargs).shape)
             self.read[name] += layer_input(args, kwargs).numel()
-            if len(args) + len(kwargs) > 1 and type(layer).forward(layer, layer_input(args, kwargs)).shape != output.shape:
+            if kind_of(layer).sized and layer.forward(layer_input(args, kwargs)).shape != output.shape:
                 self.sized.add(name)
             if own and (output is not own[0] or not torch.equal(output, own[1])):
                 self.changed.add(name)
