@@ -97,7 +97,8 @@ def scale() -> str:
 
 
 def _largest(r: pd.Series) -> str:
-    return STAGES.get(stage := max(STAGES, key=lambda stage: r[f"peak_{stage}_gib"]), stage)
+    stage = max(STAGES, key=lambda stage: r[f"peak_{stage}_gib"])
+    return STAGES[stage] if r[f"peak_{stage}_gib"] > 0.95 * r["peak_gib"] else "between them"
 
 
 def scale_growth() -> str:

@@ -52,7 +52,9 @@ def vit_b_16(size: int) -> tuple[nn.Module, Callable[[int], Any]]:
     """As torchvision has it; ``size``: pixels a side, a multiple of 16."""
     from torchvision.models import vit_b_16
 
-    return vit_b_16(weights=None, image_size=size).eval(), lambda count: torch.randn(count, 3, size, size)
+    model: Any = vit_b_16(weights=None, image_size=size).eval()
+    nn.init.normal_(model.heads.head.weight, std=0.02)  # torchvision's zeros let no gradient through
+    return model, lambda count: torch.randn(count, 3, size, size)
 
 
 def gpt2(size: int) -> tuple[nn.Module, Callable[[int], Any]]:
