@@ -136,7 +136,7 @@ def _of_decoder(inputs: Inputs) -> tuple[list[int], list[int]]:
     names, mask = _names(inputs), counted(inputs)
     named = [i for i, (name, leaf) in enumerate(zip(names, leaves(inputs))) if str(name).startswith(DECODER) and _by_token(leaf)]
     labels = [i for i, (name, leaf) in enumerate(zip(names, leaves(inputs))) if name == LABELS and _by_token(leaf)]
-    are = [i for i in labels if named or mask is not None and leaves(inputs)[i].shape[1] != mask.shape[1]]
+    are = [i for i in labels if named or mask is not None and _One.of(leaves(inputs)[i]).shape[0] != mask.shape[1]]
     return [*named, *labels], [*named, *are]
 
 

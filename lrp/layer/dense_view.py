@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 from lrp.errors import InputError
 
 _T: Any = torch.Tensor  # whose attributes are descriptors
+_C: Any = torch._C  # whose private functions its stubs leave out
 LOOKS = {
     *(getattr(_T, name).__get__ for name in ("shape", "dtype", "device", "ndim", "layout", "is_cuda", "is_sparse")),
     *(getattr(_T, name).__get__ for name in ("is_quantized", "is_meta")),
@@ -100,6 +101,6 @@ def _values(made: list[Tensor], value: Any) -> Any:
 
 def _of_view(made: Sequence[Tensor], value: Any) -> Any:
     """A part of a view's values, which lies in their memory, as a view: what is written into it would be lost as well."""
-    if not isinstance(value, Tensor) or not any(torch._C._is_alias_of(value, whole) for whole in made):
+    if not isinstance(value, Tensor) or not any(_C._is_alias_of(value, whole) for whole in made):
         return value
     return DenseView(lambda: value, value.shape, value)

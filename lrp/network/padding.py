@@ -56,7 +56,7 @@ def _changed(model: nn.Module, survey: Candidates, batch: Inputs, mask: Tensor) 
             held[name].append(output.clone())
 
     for name in names:
-        twin.get_submodule(name).register_forward_hook(lambda module, _, output, name=name: watch(name, module, output))
+        twin.get_submodule(name).register_forward_hook(lambda *given, name=name: watch(name, given[0], given[-1]))
     found = []
     for inputs in (batch, _others(batch, mask)):
         try:
